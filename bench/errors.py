@@ -1,0 +1,65 @@
+"""What can go wrong, as one tree. Every message says what is wrong, where, and what to do.
+
+BenchError                  anything this program explains itself; exit code 2 at the top
+├── MatrixError             the matrix is wrong: all its mistakes at once
+├── CorpusError             the text cannot be used
+├── RequestError            an option on the command line asks for what cannot be
+├── MissingError            a package, an image or an engine is absent; carries the remedy
+├── EngineError             the container engine refused or failed
+├── FolderError             a results folder is busy, unwritable or not one
+└── RecordError             a CSV of ours is damaged
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class BenchError(Exception):
+    """Base of every error that is shown to a person without a traceback."""
+
+
+@dataclass(frozen=True, order=True)
+class Mistake:
+    """One thing that is wrong in a matrix file."""
+
+    line: int  # 1-based; 0 where the whole file is meant
+    where: str  # dotted path of the key, "" for the file itself
+    what: str  # the mistake and its remedy, one sentence each
+
+
+class MatrixError(BenchError):
+    def __init__(self, file: str, mistakes: Sequence[Mistake]) -> None:
+        self.file = file
+        self.mistakes = sorted(mistakes)
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        lines = [f"{count} in {file}; nothing was run."]
+        for mistake in self.mistakes:
+            place = f"{file}:{mistake.line}" if mistake.line else file
+            lines.append(
+                f"  {place}: {mistake.where + ': ' if mistake.where else ''}{mistake.what}"
+            )
+        super().__init__("\n".join(lines))
+
+
+class CorpusError(BenchError):
+    pass
+
+
+class RequestError(BenchError):
+    pass
+
+
+class MissingError(BenchError):
+    pass
+
+
+class EngineError(BenchError):
+    pass
+
+
+class FolderError(BenchError):
+    pass
+
+
+class RecordError(BenchError):
+    pass

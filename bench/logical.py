@@ -1,0 +1,80 @@
+"""Logical tensors: what a parameter means, apart from how it lies in memory.
+
+A model computes fastest with stacked tensors (all heads' projections in one matrix), while
+initialisation and optimizers care about each head's own matrix. A `Stack` joins the two views;
+it is all that an optimizer needs to know of a model.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Role = Literal["embedding", "hidden", "router", "head", "vector"]
+Init = Literal["uniform", "normal", "ones", "zeros"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """n logical tensors of one role and one shape that lie stacked in one parameter."""
+
+    names: tuple[str, ...]  # n names; a name is a logical tensor's random stream
+    role: Role
+    parameter: nn.Parameter
+    shape: tuple[int, ...]  # of one logical tensor: (rows, columns), or (length,) for a vector
+    init: Init = "uniform"
+    fan_in: int = 0  # inputs a weight sums over; gives the bound of the uniform draw
+    transposed: bool = False  # the parameter stores each matrix as (columns, rows)
+
+    def __post_init__(self) -> None:
+        logical = len(self.names) * torch.Size(self.shape).numel()
+        if logical != self.parameter.numel():
+            raise ValueError(
+                f"{self.names[0]}: {len(self.names)} tensors of {self.shape} are {logical} numbers, "
+                f"the parameter has {self.parameter.numel()}"
+            )
+
+    def view(self, tensor: Tensor) -> Tensor:
+        """The parameter, its gradient or an optimizer's state of it, as (n, *shape)."""
+        if self.transposed:
+            rows, columns = self.shape
+            return tensor.view(len(self.names), columns, rows).mT
+        return tensor.view(len(self.names), *self.shape)
+
+
+@torch.no_grad()
+def initialise(stacks: Iterable[Stack], generator: Callable[[str], torch.Generator]) -> None:
+    """Give every logical tensor PyTorch's default initialisation from a stream of its own.
+
+    Linear weights and biases: uniform within ±1/sqrt(fan_in), which is what `nn.Linear` draws;
+    embeddings: standard normal. Each is drawn on the CPU in float32, so that it depends on
+    (seed, name, shape) alone: not on the device, not on the model around it, not on stacking.
+    """
+    for stack in stacks:
+        for name, target in zip(stack.names, stack.view(stack.parameter.detach()), strict=True):
+            target.copy_(_draw(stack, generator(name)))
+
+
+def _draw(stack: Stack, generator: torch.Generator) -> Tensor:
+    value = torch.empty(stack.shape, dtype=torch.float32)
+    match stack.init:
+        case "uniform":
+            bound = stack.fan_in**-0.5
+            return value.uniform_(-bound, bound, generator=generator)
+        case "normal":
+            return value.normal_(generator=generator)
+        case "ones":
+            return value.fill_(1.0)
+        case "zeros":
+            return value.zero_()
+
+
+def assert_covers(stacks: Iterable[Stack], model: nn.Module) -> None:
+    """Every parameter of the model belongs to exactly one stack."""
+    named = [id(stack.parameter) for stack in stacks]
+    parameters = [id(parameter) for parameter in model.parameters()]
+    assert sorted(named) == sorted(parameters), (
+        f"{len(named)} stacks name {len(set(named))} of {len(parameters)} parameters"
+    )

@@ -1,0 +1,160 @@
+"""The decoder that both models share: embeddings, pre-norm blocks, an untied output head.
+
+Shapes: B sequences, T tokens, d = n_embd, H heads of size d / H, V = vocabulary.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.logical import Stack
+from bench.options import NanoGPTOptions
+
+
+class FeedForward(Protocol):
+    """What a block does between its attention and the next block: (N, d) -> (N, d)."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def stacks(self, prefix: str) -> Iterator[Stack]: ...
+
+
+def empty(*shape: int) -> nn.Parameter:
+    """A parameter without values; `initialise` draws them from its logical tensors' streams."""
+    return nn.Parameter(torch.empty(*shape))
+
+
+class Attention(nn.Module):
+    """Causal attention. Query, key and value of all heads are one product, without bias.
+
+    The original multiplies scores by n_embd^-0.5 instead of the usual head_size^-0.5
+    (Vaswani et al. 2017, section 3.2.1). Its published figures were made so: it is the default,
+    `attention_scale: head_size` gives the usual one.
+    """
+
+    def __init__(self, options: NanoGPTOptions) -> None:
+        super().__init__()
+        d = options.n_embd
+        self.n_head = options.n_head
+        self.scale = (d if options.attention_scale == "n_embd" else d // options.n_head) ** -0.5
+        self.qkv = empty(3 * d, d)
+        self.output = empty(d, d)
+        self.output_bias = empty(d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, T, d = x.shape
+        qkv = F.linear(x, self.qkv).view(B, T, 3, self.n_head, d // self.n_head)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, d / H)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.scale)
+        return F.linear(mixed.transpose(1, 2).reshape(B, T, d), self.output, self.output_bias)
+
+    def stacks(self, prefix: str) -> Iterator[Stack]:
+        d = self.output_bias.numel()
+        projections = tuple(
+            f"{prefix}.{kind}.{head}.weight"
+            for kind in ("query", "key", "value")
+            for head in range(self.n_head)
+        )
+        yield Stack(projections, "hidden", self.qkv, (d // self.n_head, d), fan_in=d)
+        yield Stack((f"{prefix}.output.weight",), "hidden", self.output, (d, d), fan_in=d)
+        yield Stack((f"{prefix}.output.bias",), "vector", self.output_bias, (d,), fan_in=d)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(self, options: NanoGPTOptions, feed_forward: FeedForward) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(options.n_embd)
+        self.attention = Attention(options)
+        self.feed_forward_norm = nn.LayerNorm(options.n_embd)
+        self.feed_forward = feed_forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.feed_forward(self.feed_forward_norm(x).flatten(0, 1)).view_as(x)
+
+    def stacks(self, prefix: str) -> Iterator[Stack]:
+        yield from norm_stacks(f"{prefix}.attention_norm", self.attention_norm)
+        yield from self.attention.stacks(f"{prefix}.attention")
+        yield from norm_stacks(f"{prefix}.feed_forward_norm", self.feed_forward_norm)
+        yield from self.feed_forward.stacks(f"{prefix}.feed_forward")
+
+
+def norm_stacks(prefix: str, norm: nn.LayerNorm) -> Iterator[Stack]:
+    shape = (norm.weight.numel(),)
+    yield Stack((f"{prefix}.weight",), "vector", norm.weight, shape, init="ones")
+    yield Stack((f"{prefix}.bias",), "vector", norm.bias, shape, init="zeros")
+
+
+class Decoder(nn.Module):
+    """Tokens (B, T) in, logits (B, T, V) out."""
+
+    def __init__(
+        self,
+        options: NanoGPTOptions,
+        vocab_size: int,
+        block_size: int,
+        feed_forward: Callable[[], FeedForward],
+    ) -> None:
+        super().__init__()
+        d = options.n_embd
+        self.block_size = block_size
+        self.token = empty(vocab_size, d)
+        self.position = empty(block_size, d)
+        self.blocks = nn.ModuleList(Block(options, feed_forward()) for _ in range(options.n_layer))
+        self.norm = nn.LayerNorm(d)
+        self.head = empty(vocab_size, d)
+        self.head_bias = empty(vocab_size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = F.embedding(tokens, self.token) + self.position[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return F.linear(self.norm(x), self.head, self.head_bias)
+
+    def stacks(self) -> list[Stack]:
+        """All logical tensors of the model; their names are equal between models where shared."""
+        vocab_size, d = self.head.shape
+        stacks = [
+            Stack(("token.weight",), "embedding", self.token, (vocab_size, d), init="normal"),
+            Stack(
+                ("position.weight",),
+                "embedding",
+                self.position,
+                (self.block_size, d),
+                init="normal",
+            ),
+        ]
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            stacks += block.stacks(f"blocks.{index}")
+        stacks += norm_stacks("norm", self.norm)
+        stacks.append(Stack(("head.weight",), "head", self.head, (vocab_size, d), fan_in=d))
+        stacks.append(Stack(("head.bias",), "vector", self.head_bias, (vocab_size,), fan_in=d))
+        return stacks
+
+    def n_params(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def n_params_active(self) -> int:
+        """Parameters that one token uses: all of them, since every expert is weighted in."""
+        return self.n_params()
+
+    def flops_per_token(self) -> int:
+        """Floating-point operations of one training token, forward and backward.
+
+        6 for each active parameter of a matrix product (2 forward, 4 backward; Kaplan et al.
+        2020, section 2.1) and 12 x layers x block x width for the scores and the mixing of full
+        attention (Chowdhery et al. 2022, appendix B). Embedding look-ups are no products.
+        """
+        products = sum(
+            stack.parameter.numel()
+            for stack in self.stacks()
+            if stack.role in ("hidden", "router", "head")
+        )
+        d = self.head.shape[1]
+        return 6 * products + 12 * len(self.blocks) * self.block_size * d

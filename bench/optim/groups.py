@@ -1,0 +1,13 @@
+"""Which optimizer gets which parameters."""
+
+from collections.abc import Collection, Sequence
+
+from bench.logical import Stack
+
+
+def by_role(stacks: Sequence[Stack], roles: Collection[str]) -> tuple[list[Stack], list[Stack]]:
+    """The stacks of these roles, and all others; together they are all stacks."""
+    chosen = [stack for stack in stacks if stack.role in roles]
+    rest = [stack for stack in stacks if stack.role not in roles]
+    assert len(chosen) + len(rest) == len(stacks)
+    return chosen, rest

@@ -1,0 +1,139 @@
+"""One cell: what was asked of it (RunSpec), who it is (run_id), where its files lie (CellFiles)."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench.identity import SCHEMA_VERSION, digest
+from bench.options import (
+    MODEL_OPTIONS,
+    OPTIMIZER_OPTIONS,
+    AdamWOptions,
+    EvalOptions,
+    NanoGPTOptions,
+    TrainOptions,
+    TrueMuonOptions,
+    asked,
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the matrix names it: a built-in `base` with its settings."""
+
+    name: str
+    base: str
+    options: NanoGPTOptions
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer as the matrix names it: a built-in `base` with its settings."""
+
+    name: str
+    base: str
+    options: AdamWOptions | TrueMuonOptions
+
+
+@dataclass(frozen=True)
+class CorpusRef:
+    """A text by name and content; where it lies is the launcher's business."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that decides a cell's losses, and nothing else."""
+
+    model: Model
+    optimizer: Optimizer
+    device: str  # "cpu" or "cuda"
+    seed: int
+    train: TrainOptions
+    eval: EvalOptions
+    corpus: CorpusRef
+
+    @cached_property
+    def run_id(self) -> str:
+        return digest({**self._asked_of_arm(), "seed": self.seed})
+
+    @cached_property
+    def arm_id(self) -> str:
+        """Identity without the seed: summaries group by it, never by a name alone."""
+        return digest(self._asked_of_arm())
+
+    def _asked_of_arm(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA_VERSION,
+            "model": {"base": self.model.base, **asked(self.model.options)},
+            "optimizer": {"base": self.optimizer.base, **asked(self.optimizer.options)},
+            "device": self.device,
+            "train": asked(self.train),
+            "eval": asked(self.eval),
+            "corpus_sha256": self.corpus.sha256,
+        }
+
+    def to_json(self) -> str:
+        """The text of spec.json: every setting spelled out, defaults too."""
+        content = {"schema_version": SCHEMA_VERSION, "run_id": self.run_id}
+        return json.dumps({**content, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunSpec":
+        content = json.loads(text)
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(
+                f"spec.json has schema {content['schema_version']}, this code reads {SCHEMA_VERSION}"
+            )
+        model, optimizer = content["model"], content["optimizer"]
+        return cls(
+            model=Model(
+                model["name"], model["base"], MODEL_OPTIONS[model["base"]](**model["options"])
+            ),
+            optimizer=Optimizer(
+                optimizer["name"],
+                optimizer["base"],
+                OPTIMIZER_OPTIONS[optimizer["base"]](**optimizer["options"]),
+            ),
+            device=content["device"],
+            seed=content["seed"],
+            train=TrainOptions(**content["train"]),
+            eval=EvalOptions(**content["eval"]),
+            corpus=CorpusRef(**content["corpus"]),
+        )
+
+
+@dataclass(frozen=True)
+class CellFiles:
+    """The files of one attempt at one cell; both sides find them by these names alone."""
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "spec.json"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def curve(self) -> Path:
+        return self.folder / "curve.csv"
+
+    @property
+    def steps(self) -> Path:
+        return self.folder / "steps.csv"
+
+    @property
+    def env(self) -> Path:
+        return self.folder / "env.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "worker.log"
