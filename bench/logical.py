@@ -32,8 +32,8 @@ class Stack:
         logical = len(self.names) * torch.Size(self.shape).numel()
         if logical != self.parameter.numel():
             raise ValueError(
-                f"{self.names[0]}: {len(self.names)} tensors of {self.shape} are {logical} numbers, "
-                f"the parameter has {self.parameter.numel()}"
+                f"{self.names[0]}: {len(self.names)} tensors of {self.shape} are {logical} "
+                f"numbers, the parameter has {self.parameter.numel()}"
             )
 
     def view(self, tensor: Tensor) -> Tensor:

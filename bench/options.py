@@ -104,7 +104,6 @@ OPTIMIZER_OPTIONS: dict[str, type[AdamWOptions] | type[TrueMuonOptions]] = {
     "adamw": AdamWOptions,
     "truemuon": TrueMuonOptions,
 }
-DEVICES = ("cpu", "cuda")
 
 
 def asked(options: Any) -> dict[str, Any]:

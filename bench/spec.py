@@ -88,7 +88,8 @@ class RunSpec:
         content = json.loads(text)
         if content["schema_version"] != SCHEMA_VERSION:
             raise ValueError(
-                f"spec.json has schema {content['schema_version']}, this code reads {SCHEMA_VERSION}"
+                f"spec.json has schema {content['schema_version']}, "
+                f"this code reads {SCHEMA_VERSION}"
             )
         model, optimizer = content["model"], content["optimizer"]
         return cls(

@@ -1,0 +1,70 @@
+"""pydantic's findings -> one sentence each: what is wrong, what is allowed, the nearest name."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+NUMBER_IN_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """'Did you mean ...? Allowed: ...' for a name that is not valid."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Allowed: {', '.join(valid)}."
+
+
+def explain(error: Any, allowed_keys: Iterable[str]) -> str:
+    """One error of `pydantic.ValidationError.errors()` as a sentence with its remedy."""
+    context, given = error.get("ctx", {}), error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key. {nearest(str(error['loc'][-1]), allowed_keys)}"
+        case "missing":
+            return "is required."
+        case "union_tag_not_found":
+            return "needs `base`, the built-in that it varies."
+        case "union_tag_invalid":
+            tags = re.findall(r"'([^']*)'", context["expected_tags"])
+            return f"base {context['tag']!r} is not a built-in. {nearest(context['tag'], tags)}"
+        case "literal_error":
+            valid = re.findall(r"'([^']*)'", context["expected"])
+            return f"{shown(given)} is not allowed. {nearest(str(given), valid)}"
+        case "string_pattern_mismatch":
+            return (
+                f"{shown(given)} cannot be a name. Use 1 to 64 letters, digits, '.', '_' or '-', "
+                "a letter or digit first."
+            )
+        case "too_short":
+            return "is empty. Give at least one value."
+        case "float_type" | "int_type" | "int_from_float":
+            return _not_a_number(error["type"], given)
+        case _:
+            return f"{shown(given)}: {_lower_first(error['msg'])}."
+
+
+def _not_a_number(kind: str, given: Any) -> str:
+    wanted = "a number" if kind == "float_type" else "a whole number"
+    if isinstance(given, str) and NUMBER_IN_TEXT.fullmatch(given):
+        mantissa, _, exponent = given.lower().partition("e")
+        if not exponent:
+            return f"{given!r} is text, not {wanted}. Write it without quotes: {given}."
+        mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+        sign = "" if exponent[0] in "+-" else "+"
+        return (
+            f"{given!r} is text to YAML, which wants a point and a sign. "
+            f"Write {mantissa}e{sign}{exponent}."
+        )
+    return f"{shown(given)} is not {wanted}."
+
+
+def shown(value: Any) -> str:
+    """A value as the person wrote it, shortened."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

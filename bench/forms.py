@@ -1,0 +1,140 @@
+"""What a matrix file may hold, as pydantic forms: types, limits, defaults, JSON Schema.
+
+The settings themselves are the dataclasses of options.py, which the worker reads as well; here
+they become forms, so that each is written down once.
+"""
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, EvalOptions, Limits, TrainOptions
+
+AXES = ("model", "optimizer", "device", "seed")
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Device = Literal["cpu", "cuda"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def section(name: str, options: type, **first: Any) -> type[Section]:
+    """The pydantic form of one dataclass of options.py: same fields, defaults and limits."""
+    entries: dict[str, Any] = dict(first)
+    for entry in dataclasses.fields(options):
+        about = Field(description=entry.metadata["doc"], **entry.metadata["limits"])
+        entries[entry.name] = (Annotated[entry.type, about], entry.default)
+    return create_model(name, __base__=Section, __doc__=options.__doc__, **entries)
+
+
+def variants(kinds: dict[str, Any]) -> Any:
+    """Named variants: a mapping whose `base` says which settings there are."""
+    forms = [section(f"{base}_variant", kinds[base], base=(Literal[base], ...)) for base in kinds]
+    union: Any = forms[0]
+    for form in forms[1:]:
+        union |= form
+    return dict[Name, Annotated[union, Field(discriminator="base")]]
+
+
+class Data(Section):
+    corpus: str | None = Field(
+        None,
+        min_length=1,
+        description="a path, or a built-in corpus: tinyshakespeare, pydoc. "
+        "Default: input.txt where you are, else pydoc",
+    )
+
+
+class Axes(Section):
+    """Every combination of these is a cell."""
+
+    model: list[Name] = Field(min_length=1)
+    optimizer: list[Name] = Field(min_length=1)
+    device: list[Device] = Field(min_length=1)
+    seed: list[Seed] = Field(min_length=1)
+
+
+class Exclude(Section):
+    """Cells that match all the keys given are left out."""
+
+    model: Name | None = None
+    optimizer: Name | None = None
+    device: Device | None = None
+    seed: Seed | None = None
+
+
+class Include(Section):
+    """One complete extra cell, added after the excludes."""
+
+    model: Name
+    optimizer: Name
+    device: Device
+    seed: Seed
+
+
+class Baseline(Section):
+    model: Name
+    optimizer: Name
+
+
+class Claim(Section):
+    """What the report is to decide, written before the run."""
+
+    baseline: Baseline
+    metric: Literal["val_loss_final", "val_loss_best", "perplexity", "train_time_s"] = Field(
+        description="the column of runs.csv that is compared"
+    )
+    margin: float = Field(gt=0, description="differences below this do not matter")
+
+
+TrainForm, EvalForm = section("Train", TrainOptions), section("Eval", EvalOptions)
+LimitsForm = section("Limits", Limits)
+
+# The whole file; `bench schema` prints it as JSON Schema.
+MatrixFile = create_model(
+    "MatrixFile",
+    __base__=Section,
+    name=(Name, Field(description="results/<name>/ unless --out")),
+    data=(Data, Data(corpus=None)),
+    train=(TrainForm, TrainForm()),
+    eval=(EvalForm, EvalForm()),
+    matrix=(Axes, ...),
+    exclude=(list[Exclude], []),
+    include=(list[Include], []),
+    models=(variants(MODEL_OPTIONS), {}),
+    optimizers=(variants(OPTIMIZER_OPTIONS), {}),
+    limits=(LimitsForm, LimitsForm()),
+    claim=(Claim | None, None),
+)
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": Data,
+    "train": TrainForm,
+    "eval": EvalForm,
+    "matrix": Axes,
+    "exclude": Exclude,
+    "include": Include,
+    "limits": LimitsForm,
+    "claim": Claim,
+}
+
+
+def allowed_keys(loc: tuple[str | int, ...]) -> list[str]:
+    """The keys that are valid beside the last one of pydantic's location `loc`."""
+    match loc[:-1]:
+        case ():
+            form: type[Section] = MatrixFile
+        case ("models", _, str(base)):
+            return ["base", *(entry.name for entry in dataclasses.fields(MODEL_OPTIONS[base]))]
+        case ("optimizers", _, str(base)):
+            return ["base", *(entry.name for entry in dataclasses.fields(OPTIMIZER_OPTIONS[base]))]
+        case ("claim", "baseline"):
+            form = Baseline
+        case (str(key), *_):
+            form = SECTIONS.get(key, Section)
+        case _:
+            return []
+    return list(form.model_fields)

@@ -1,0 +1,285 @@
+"""A YAML matrix -> validated cells, in the order in which they run.
+
+Everything is checked before anything runs, and all mistakes are reported at once, each with its
+line, what is allowed and the nearest valid name.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from bench.errors import RequestError
+from bench.explain import explain, nearest
+from bench.forms import AXES, Claim, MatrixFile, allowed_keys
+from bench.options import (
+    MODEL_OPTIONS,
+    OPTIMIZER_OPTIONS,
+    EvalOptions,
+    Limits,
+    TrainOptions,
+)
+from bench.spec import CorpusRef, Model, Optimizer, RunSpec
+from bench.yamlfile import Document, read_yaml
+
+NO_CORPUS = CorpusRef("", "")  # until the launching side has resolved the text
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned run: what is asked, what it may use, and its place in the order."""
+
+    spec: RunSpec
+    limits: Limits
+    order_in_seed: int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A validated matrix. `cells` are in running order, without their corpus yet."""
+
+    name: str
+    text: str  # the file as it was read
+    corpus: str | None  # as asked
+    claim: Claim | None
+    cells: tuple[Cell, ...]
+
+    def with_corpus(self, corpus: CorpusRef) -> "Matrix":
+        def on_corpus(cell: Cell) -> Cell:
+            return dataclasses.replace(cell, spec=dataclasses.replace(cell.spec, corpus=corpus))
+
+        return dataclasses.replace(self, cells=tuple(on_corpus(cell) for cell in self.cells))
+
+
+def load_matrix(path: Path) -> Matrix:
+    """Read and check a matrix file.
+
+    Raises:
+        MatrixError: with every mistake in it.
+    """
+    document = read_yaml(path)
+    form = _validate(document)
+    if form is not None:
+        cells = _Expansion(document, form).cells()
+    document.raise_mistakes()
+    assert form is not None
+    return Matrix(form.name, document.text, form.data.corpus, form.claim, tuple(cells))
+
+
+def _validate(document: Document) -> Any:
+    """The file in its form, as far as its sections are sound; None if no cells can be told."""
+    try:
+        return MatrixFile.model_validate(document.data)
+    except pydantic.ValidationError as failure:
+        errors = failure.errors()
+    if not isinstance(document.data, dict):
+        document.mistake((), "must be a mapping with `name` and `matrix`.")
+        return None
+    for error in errors:
+        document.mistake(_where(error["loc"]), explain(error, allowed_keys(error["loc"])))
+    # Sound sections are still checked against each other, so that one run shows all mistakes.
+    broken = {error["loc"][0] for error in errors}
+    if "matrix" in broken:
+        return None
+    sound = {key: value for key, value in document.data.items() if key not in broken}
+    return MatrixFile.model_validate({"name": "unnamed", **sound})
+
+
+def _where(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """pydantic's location without the parts that are not in the file."""
+    if loc[0] in ("models", "optimizers") and len(loc) > 2:
+        return loc[:2] if loc[2] == "[key]" else (*loc[:2], *loc[3:])
+    return loc
+
+
+class _Expansion:
+    """Axes, excludes and includes -> cells, with the checks that need more than one section."""
+
+    def __init__(self, document: Document, form: Any) -> None:
+        self.document = document
+        self.form = form
+        self.train = TrainOptions(**form.train.model_dump())
+        self.eval = EvalOptions(**form.eval.model_dump())
+        self.limits = self._limits()
+        self.models = self._named("models", Model, MODEL_OPTIONS)
+        self.optimizers = self._named("optimizers", Optimizer, OPTIMIZER_OPTIONS)
+
+    def cells(self) -> list[Cell]:
+        self._check_names()
+        by_seed: dict[int, list[tuple[str, str, str]]] = {}
+        axes = self.form.matrix
+        arms = list(itertools.product(axes.model, axes.optimizer, axes.device))
+        for turn, seed in enumerate(axes.seed):
+            # Rotated from seed to seed, so that neither drift nor a cold start favours an arm.
+            rotated = arms[turn % len(arms) :] + arms[: turn % len(arms)]
+            by_seed.setdefault(seed, []).extend(rotated)
+        by_seed = self._without_excluded(by_seed)
+        for extra in self.form.include:
+            arm = (extra.model, extra.optimizer, extra.device)
+            by_seed.setdefault(extra.seed, []).append(arm)
+        if self.document.mistakes:
+            return []
+        cells = [
+            Cell(self._spec(arm, seed), self.limits, order)
+            for seed, seed_arms in by_seed.items()
+            for order, arm in enumerate(seed_arms)
+        ]
+        self._check_cells(cells)
+        return cells
+
+    def _limits(self) -> Limits:
+        limits = Limits(**self.form.limits.model_dump())
+        if limits.cpus is None:
+            return dataclasses.replace(limits, cpus=self.train.threads)
+        if limits.cpus < self.train.threads:
+            self.document.mistake(
+                ("limits", "cpus"),
+                f"{limits.cpus} is less than train.threads, {self.train.threads}: the threads "
+                f"would take turns. Give at least {self.train.threads}.",
+            )
+        return limits
+
+    def _named(self, key: str, kind: Any, options: dict[str, Any]) -> dict[str, Any]:
+        """Built-ins under their own names, and the file's variants of them."""
+        named = {base: kind(base, base, form()) for base, form in options.items()}
+        for name, variant in getattr(self.form, key).items():
+            if name in options:
+                what = f"{name!r} is a built-in's own name. Choose another for the variant."
+                self.document.mistake((key, name), what)
+                continue
+            try:
+                settings = options[variant.base](**variant.model_dump(exclude={"base"}))
+                named[name] = kind(name, variant.base, settings)
+            except ValueError as error:  # settings that do not go together
+                self.document.mistake((key, name), f"{error}.")
+        return named
+
+    def _check_names(self) -> None:
+        for axis in AXES:
+            values = getattr(self.form.matrix, axis)
+            for index, value in enumerate(values):
+                if value in values[:index]:
+                    what = f"{value!r} is listed twice. Remove one."
+                    self.document.mistake(("matrix", axis, index), what)
+        named = {"model": set(self.models), "optimizer": set(self.optimizers)}
+        for axis, valid in named.items():
+            for index, name in enumerate(getattr(self.form.matrix, axis)):
+                self._check_name(("matrix", axis, index), name, valid)
+            for key in ("include", "exclude"):
+                for index, entry in enumerate(getattr(self.form, key)):
+                    if (name := getattr(entry, axis)) is not None:
+                        self._check_name((key, index, axis), name, valid)
+            if self.form.claim is not None:
+                name = getattr(self.form.claim.baseline, axis)
+                self._check_name(("claim", "baseline", axis), name, valid)
+
+    def _check_name(self, where: tuple[str | int, ...], name: str, valid: set[str]) -> None:
+        # A variant that was itself refused has its own mistake; naming it is not another one.
+        raw = self.document.data.get("models" if "model" in where else "optimizers")
+        refused = raw if isinstance(raw, dict) else {}
+        if name not in valid and name not in refused:
+            self.document.mistake(where, f"nothing defines {name!r}. {nearest(name, valid)}")
+
+    def _without_excluded(
+        self, by_seed: dict[int, list[tuple[str, str, str]]]
+    ) -> dict[int, list[tuple[str, str, str]]]:
+        rules = [rule.model_dump(exclude_none=True) for rule in self.form.exclude]
+        unused = set(range(len(rules)))
+
+        def excluded(arm: tuple[str, str, str], seed: int) -> bool:
+            cell = dict(zip(AXES, (*arm, seed), strict=True))
+            matching = {
+                index
+                for index, rule in enumerate(rules)
+                if all(cell[key] == value for key, value in rule.items())
+            }
+            unused.difference_update(matching)
+            return bool(matching)
+
+        kept = {
+            seed: [arm for arm in arms if not excluded(arm, seed)] for seed, arms in by_seed.items()
+        }
+        refused = {mistake.where.rpartition(".")[0] for mistake in self.document.mistakes}
+        for index in unused:
+            if f"exclude[{index}]" not in refused:
+                what = "matches no cell of the matrix. Correct or remove it."
+                self.document.mistake(("exclude", index), what)
+        return kept
+
+    def _spec(self, arm: tuple[str, str, str], seed: int) -> RunSpec:
+        model, optimizer, device = arm
+        return RunSpec(
+            model=self.models[model],
+            optimizer=self.optimizers[optimizer],
+            device=device,
+            seed=seed,
+            train=self.train,
+            eval=self.eval,
+            corpus=NO_CORPUS,
+        )
+
+    def _check_cells(self, cells: Sequence[Cell]) -> None:
+        first: dict[str, RunSpec] = {}
+        for cell in cells:
+            other = first.setdefault(cell.spec.run_id, cell.spec)
+            if other is not cell.spec:
+                what = f"{_names(cell.spec)} is planned twice"
+                same = "" if _names(other) == _names(cell.spec) else f", as {_names(other)}"
+                self.document.mistake(("matrix",), f"{what}{same}. Remove one of them.")
+        if not cells:
+            self.document.mistake(("exclude",), "leaves no cell at all.")
+        claim = self.form.claim
+        if claim is not None and not any(
+            (cell.spec.model.name, cell.spec.optimizer.name)
+            == (claim.baseline.model, claim.baseline.optimizer)
+            for cell in cells
+        ):
+            self.document.mistake(("claim", "baseline"), "no cell of the matrix is this arm.")
+
+
+def _names(spec: RunSpec) -> str:
+    return f"{spec.model.name} + {spec.optimizer.name} on {spec.device}, seed {spec.seed}"
+
+
+def select(cells: Sequence[Cell], only: Sequence[str], shard: str | None) -> set[str]:
+    """The run_ids that `--only K=V` and `--shard I/N` choose.
+
+    Several --only must all hold; those of one key are alternatives. A shard is a contiguous part of the running order, so that a seed's arms, which are compared
+    as a pair, stay on one machine wherever the number of shards allows.
+
+    Raises:
+        RequestError: for a key, a value or a shard that does not exist.
+    """
+    chosen = list(_shard(cells, shard)) if shard else list(cells)
+    wanted: dict[str, set[str]] = {}
+    for rule in only:
+        key, _, value = rule.partition("=")
+        if key not in AXES:
+            raise RequestError(f"--only {rule}: no such key. {nearest(key, AXES)}")
+        valid = {axis_values(cell)[key] for cell in cells}
+        if value not in valid:
+            raise RequestError(f"--only {rule}: no cell has it. {nearest(value, valid)}")
+        wanted.setdefault(key, set()).add(value)
+    return {
+        cell.spec.run_id
+        for cell in chosen
+        if all(axis_values(cell)[key] in values for key, values in wanted.items())
+    }
+
+
+def axis_values(cell: Cell) -> dict[str, str]:
+    spec = cell.spec
+    values = (spec.model.name, spec.optimizer.name, spec.device, str(spec.seed))
+    return dict(zip(AXES, values, strict=True))
+
+
+def _shard(cells: Sequence[Cell], shard: str) -> Sequence[Cell]:
+    part, _, parts = shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise RequestError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/5.")
+    index, count = int(part), int(parts)
+    return cells[(index - 1) * len(cells) // count : index * len(cells) // count]

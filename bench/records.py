@@ -1,0 +1,247 @@
+"""The CSV schemas, and how rows reach the disk.
+
+`runs.csv` is the only commit point: a row is appended in one write and fsynced when its cell
+ends. A write that a crash cut off is not a row: reading passes over it, and the next append
+removes it first.
+"""
+
+import csv
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RecordError
+
+Row = dict[str, str]
+
+STATUSES = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed", "interrupted", "skipped")
+
+# column -> what it is; its unit is in its name. Empty means unknown or not applicable.
+RUN_COLUMNS: dict[str, str] = {
+    # identity
+    "run_id": "12 hex digits over everything that was asked of the cell",
+    "host_id": "salted hash of the machine and its hardware",
+    "attempt": "1, 2, ... within this folder; the highest is the cell's terminal row",
+    "arm_id": "run_id without the seed",
+    "schema_version": "version of these columns",
+    "name": "the matrix's name",
+    "model": "model as the matrix names it",
+    "optimizer": "optimizer as the matrix names it",
+    "device": "cpu or cuda",
+    "seed": "the random seed",
+    "order_in_seed": "position of the cell among the arms of its seed, from 0",
+    "status": "how it ended: " + ", ".join(STATUSES),
+    "reason": "why it did not end ok",
+    "stage": "what it was doing when it ended; empty when ok",
+    "log_path": "the worker's log, relative to the results folder",
+    "runtime": "docker, podman or local",
+    "image_id": "id of the container's image",
+    "env_id": "the image's id, or a hash of the Python, torch and numpy versions",
+    "code_sha256": "hash of the files that the worker runs",
+    "git_commit": "commit of the working tree",
+    "git_dirty": "whether tracked files differed from it",
+    "started_at": "UTC, ISO 8601",
+    # time
+    "wall_time_s": "from before the launch to the observed exit; the phases below add up to it",
+    "startup_time_s": "launch to the worker's first line",
+    "import_time_s": "importing torch",
+    "data_time_s": "reading the corpus, tokens, the table of batch positions",
+    "build_time_s": "model, weights and optimizer, moved to the device",
+    "compile_time_s": "compiling the model",
+    "warmup_time_s": "steps that train nothing, before the clock",
+    "train_time_s": "training steps alone: no evaluation, no warm-up",
+    "eval_time_s": "evaluations",
+    "infer_time_s": "measuring inference",
+    "teardown_time_s": "result written to exit observed",
+    "unaccounted_time_s": "wall_time_s less all phases",
+    "step_time_ms_p50": "median over the raw training step times",
+    "step_time_ms_p90": "90th percentile of the same",
+    "step_time_ms_p99": "99th percentile of the same",
+    "tokens_per_s": "training tokens / train_time_s",
+    "infer_time_ms_p50": "forward pass of one batch (batch_size x block_size tokens), median",
+    "infer_time_ms_p90": "90th percentile of the same",
+    # work
+    "steps": "training steps done",
+    "tokens": "training tokens seen",
+    "n_params": "parameters",
+    "n_params_active": "parameters that one token uses",
+    "flops_per_token": "6 x active matrix parameters + 12 x layers x block x width",
+    "optimizer_flops_per_step": "operations of one optimizer step, Newton-Schulz included",
+    "threads": "threads of one CPU operator",
+    "cpus": "CPUs the cell was bound to",
+    # loss
+    "train_loss_final": "loss on the training split after the last step, by eval_protocol",
+    "val_loss_final": "loss on the validation split after the last step, by eval_protocol",
+    "val_loss_best": "lowest validation loss of all evaluations (the original's figure)",
+    "perplexity": "exp(val_loss_final)",
+    "bits_per_char": "val_loss_final / ln 2",
+    "param_efficiency": "perplexity / millions of parameters: the original's figure; it rewards "
+    "a worse perplexity",
+    "eval_protocol": "full or sampled",
+    # memory
+    "gpu_mem_nvml_peak_mib": "peak by NVML",
+    "gpu_mem_source": "how NVML's figure was taken",
+    "gpu_mem_context_mib": "the CUDA context's share",
+    "gpu_mem_allocated_peak_mib": "peak of torch's allocated memory",
+    "gpu_mem_reserved_peak_mib": "peak of torch's reserved memory",
+    "optimizer_state_mib": "tensors of the optimizer's state",
+    "host_rss_peak_mib": "the worker's peak resident memory (VmHWM)",
+    # machine
+    "gpu_energy_j": "energy over train_time_s",
+    "gpu_power_mean_w": "energy / time",
+    "gpu_util_mean_pct": "mean utilisation",
+    "gpu_temp_max_c": "maximum temperature",
+    "sm_clock_mean_mhz": "mean SM clock",
+    "tainted": "whether something from outside disturbed the timings",
+    "taint_reasons": "what did",
+    "host_cpu_model": "the processor",
+    "gpu_name": "the GPU",
+    "gpu_uuid": "the GPU's own id",
+    "driver_version": "NVIDIA driver",
+    "cuda_version": "CUDA that torch was built with",
+    "torch_version": "torch",
+    "python_version": "the worker's Python",
+    # fairness
+    "init_hash": "SHA-256 over the initial weights, 12 digits: equal for all optimizers of a "
+    "model and seed",
+    "data_order_hash": "SHA-256 over the batch positions, 12 digits: equal for all arms of a seed",
+    "corpus": "the text's name",
+    "corpus_sha256": "SHA-256 of the text",
+}
+
+PLAN_COLUMNS: dict[str, str] = {
+    "run_id": RUN_COLUMNS["run_id"],
+    "arm_id": RUN_COLUMNS["arm_id"],
+    "name": RUN_COLUMNS["name"],
+    "model": RUN_COLUMNS["model"],
+    "optimizer": RUN_COLUMNS["optimizer"],
+    "device": RUN_COLUMNS["device"],
+    "seed": RUN_COLUMNS["seed"],
+    "order_in_seed": RUN_COLUMNS["order_in_seed"],
+    "selected": "whether --only and --shard chose it, in any run so far; coverage counts these",
+}
+
+CURVE_COLUMNS: dict[str, str] = {
+    "run_id": RUN_COLUMNS["run_id"],
+    "host_id": RUN_COLUMNS["host_id"],
+    "attempt": RUN_COLUMNS["attempt"],
+    "step": "training steps done at this evaluation",
+    "tokens": "training tokens seen",
+    "train_time_s": "training time so far",
+    "train_loss": "loss on the training split",
+    "val_loss": "loss on the validation split",
+}
+
+
+def as_field(value: Any) -> str:
+    """A CSV field: floats by repr, true / false, empty for None, always one physical line."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value)
+    return " ".join(str(value).split())
+
+
+def as_line(fields: Iterable[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow([as_field(field) for field in fields])
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` as a whole: after a crash it holds the old text or the new, never a part."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    _fsync_folder(path.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename or a new file survive a power cut: its name lives in the folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    columns = list(columns)
+    lines = [as_line(columns), *(as_line(row.get(name) for name in columns) for row in rows)]
+    write_atomically(path, "".join(lines))
+
+
+def complete_lines(path: Path) -> list[str]:
+    """The lines of a file that end with a line feed: what a crash cut off is no line."""
+    complete, _, _torn = path.read_bytes().rpartition(b"\n")
+    return complete.decode("utf-8").split("\n") if complete else []
+
+
+def read_table(path: Path) -> list[Row]:
+    """All complete rows of a CSV of ours, every field as text; none if there is no file."""
+    lines = complete_lines(path) if path.exists() else []
+    header, *rows = csv.reader(lines) if lines else [[]]
+    for number, fields in enumerate(rows, start=2):
+        if len(fields) != len(header):
+            raise RecordError(
+                f"{path}:{number}: {len(fields)} fields under a header of {len(header)}. "
+                "Put the line right or remove it; the other rows are complete."
+            )
+    return [dict(zip(header, fields, strict=True)) for fields in rows]
+
+
+class RunsTable:
+    """`runs.csv` of one results folder, open for appending rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        self._of: dict[str, list[Row]] = defaultdict(list)
+        for row in read_table(path):
+            self._remember(row)
+        self._repair()
+
+    def _remember(self, row: Row) -> None:
+        self.rows.append(row)
+        self._of[row["run_id"]].append(row)
+
+    def _repair(self) -> None:
+        """Drop a torn last line, and give an older file the columns that have come since."""
+        lines = complete_lines(self.path) if self.path.exists() else []
+        header = next(csv.reader(lines[:1]), [])
+        newer = [name for name in header if name not in RUN_COLUMNS]
+        if newer:
+            raise RecordError(
+                f"{self.path}: unknown columns {', '.join(newer)}: a newer version of this "
+                "program wrote it. Use that version, or another --out."
+            )
+        torn = lines and not self.path.read_bytes().endswith(b"\n")
+        if header != list(RUN_COLUMNS) or torn:
+            write_table(self.path, RUN_COLUMNS, self.rows)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Commit one row: when this returns, it is on the disk."""
+        unknown = set(row) - set(RUN_COLUMNS)
+        assert not unknown, f"no such columns in runs.csv: {sorted(unknown)}"
+        fields = {name: as_field(row.get(name)) for name in RUN_COLUMNS}
+        line = as_line(fields.values()).encode()
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.write(handle, line) != len(line):
+                raise OSError(f"{self.path}: the disk took only a part of a row")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self._remember(fields)
+
+    def of(self, run_id: str) -> list[Row]:
+        """The rows of one cell, oldest attempt first."""
+        return sorted(self._of[run_id], key=lambda row: int(row["attempt"]))
