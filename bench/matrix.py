@@ -248,8 +248,9 @@ def _names(spec: RunSpec) -> str:
 def select(cells: Sequence[Cell], only: Sequence[str], shard: str | None) -> set[str]:
     """The run_ids that `--only K=V` and `--shard I/N` choose.
 
-    Several --only must all hold; those of one key are alternatives. A shard is a contiguous part of the running order, so that a seed's arms, which are compared
-    as a pair, stay on one machine wherever the number of shards allows.
+    Several --only must all hold; those of one key are alternatives. A shard is a contiguous part
+    of the running order, so that a seed's arms, which are compared as pairs, stay on one machine
+    wherever the number of shards allows.
 
     Raises:
         RequestError: for a key, a value or a shard that does not exist.

@@ -10,6 +10,8 @@ never change: add a new option instead.
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+TRAIN_SHARE = 0.9  # of a text, from its start; the rest is the validation split
+
 
 def option(default: Any, doc: str, **limits: Any) -> Any:
     """A dataclass field with its meaning and limits (`ge`, `gt`, `le`, as pydantic names them)."""

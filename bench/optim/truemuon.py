@@ -82,9 +82,7 @@ class TrueMuon(torch.optim.Optimizer):
         for stacks in self.batches.values():
             wide = [_wide(stack, update_of[id(stack.parameter)]) for stack in stacks]
             orthogonal = orthogonalise(torch.cat(wide), group["ns_steps"])
-            for stack, part in zip(
-                stacks, torch.split(orthogonal, [len(w) for w in wide]), strict=True
-            ):
+            for stack, part in zip(stacks, orthogonal.split([len(w) for w in wide]), strict=True):
                 _wide(stack, stack.parameter).sub_(part, alpha=group["lr"])
 
     def _momentum(self, parameter: Tensor) -> Tensor:

@@ -1,0 +1,167 @@
+"""A corpus -> one file in the cache, named by its content, that every cell of a matrix reads."""
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import CorpusError
+from bench.options import TRAIN_SHARE
+from bench.spec import CorpusRef
+
+DEFAULT_FILE = "input.txt"
+MAX_VOCABULARY = 65_536
+
+TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+TINYSHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
+FETCH_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text that is known by content. Only the first two fields are part of an identity."""
+
+    name: str
+    sha256: str
+    n_chars: int
+    vocab_size: int
+    chosen: str  # one line for the person: which text, and why
+    load: Callable[[], bytes]
+
+    @property
+    def ref(self) -> CorpusRef:
+        return CorpusRef(self.name, self.sha256)
+
+    def check(self, block_size: int) -> None:
+        """Both splits hold at least one block and the character that follows it."""
+        n_train = int(TRAIN_SHARE * self.n_chars)
+        shortest = min(n_train, self.n_chars - n_train)
+        if shortest < block_size + 1:
+            needed = 10 * (block_size + 1)
+            raise CorpusError(
+                f"corpus {self.name}: {self.n_chars:,} characters leave a split of {shortest:,}, "
+                f"shorter than one block of {block_size} and its next character. Use a text of at "
+                f"least {needed:,} characters or a smaller train.block_size."
+            )
+
+    def store(self) -> Path:
+        """The text's file in the cache, written (or fetched) if it is not there yet."""
+        path = cache_folder() / f"{self.sha256}.txt"
+        if path.exists() and _sha256(path.read_bytes()) == self.sha256:
+            return path
+        content = self.load()
+        if _sha256(content) != self.sha256:
+            raise CorpusError(
+                f"corpus {self.name}: its SHA-256 is {_sha256(content)}, not {self.sha256}. "
+                "It changed or was not transferred whole; nothing was run with it."
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            partial.write_bytes(content)
+            partial.chmod(0o644)  # a container reads it under another user
+            partial.replace(path)
+        except OSError as error:
+            raise CorpusError(
+                f"the corpus cache {path.parent} cannot be written: {error.strerror}. "
+                "Set BENCH_CACHE to a folder that can."
+            ) from error
+        return path
+
+
+def cache_folder() -> Path:
+    """$BENCH_CACHE, else the user's cache folder."""
+    if own := os.environ.get("BENCH_CACHE"):
+        return Path(own).absolute() / "corpora"
+    users = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(users) / "bench" / "corpora"
+
+
+def find_corpus(asked: str | None) -> Corpus:
+    """The text that a matrix means: a built-in's name, a path, or the default. Fetches nothing.
+
+    Raises:
+        CorpusError: if it is missing, empty, not UTF-8 or has too many distinct characters.
+    """
+    if asked is None:
+        if Path(DEFAULT_FILE).is_file():
+            return _from_file(DEFAULT_FILE, f"{DEFAULT_FILE}, found in this folder")
+        return _pydoc(f"pydoc, Python's own reference manual (no {DEFAULT_FILE} in this folder)")
+    if asked in BUILT_IN:
+        return BUILT_IN[asked](asked)
+    return _from_file(asked, asked)
+
+
+def _from_file(path: str, chosen: str) -> Corpus:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise CorpusError(
+            f"corpus {path}: {error.strerror} (looked for it from {Path.cwd()}). Give a path, or "
+            f"a built-in: {', '.join(sorted(BUILT_IN))}."
+        ) from error
+    return _from_bytes(Path(path).name, content, chosen)
+
+
+def _from_bytes(name: str, content: bytes, chosen: str) -> Corpus:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"corpus {name}: not UTF-8, byte {error.start} is 0x{content[error.start]:02x}. "
+            "Convert it to UTF-8 first."
+        ) from error
+    if not text:
+        raise CorpusError(f"corpus {name}: the file is empty.")
+    vocab_size = len(set(text))
+    if vocab_size > MAX_VOCABULARY:
+        raise CorpusError(
+            f"corpus {name}: {vocab_size:,} distinct characters; at most {MAX_VOCABULARY:,} are "
+            "supported by the character-level vocabulary."
+        )
+    return Corpus(name, _sha256(content), len(text), vocab_size, chosen, lambda: content)
+
+
+def _pydoc(chosen: str) -> Corpus:
+    """The reference manual that every Python carries, topics sorted by key.
+
+    About 465,000 characters of English technical prose. It differs between Python versions:
+    its hash decides what may be compared.
+    """
+    from pydoc_data.topics import topics  # half a megabyte that only this corpus needs
+
+    content = "\n\n".join(topics[key] for key in sorted(topics)).encode()
+    return _from_bytes("pydoc", content, chosen)
+
+
+def _tinyshakespeare(chosen: str) -> Corpus:
+    return Corpus(chosen, TINYSHAKESPEARE_SHA256, 1_115_394, 65, chosen, _fetch_tinyshakespeare)
+
+
+def _fetch_tinyshakespeare() -> bytes:
+    try:
+        with urllib.request.urlopen(TINYSHAKESPEARE_URL, timeout=FETCH_TIMEOUT_S) as answer:
+            content: bytes = answer.read()
+            return content
+    except (urllib.error.URLError, OSError) as error:
+        raise CorpusError(
+            f"corpus tinyshakespeare: {TINYSHAKESPEARE_URL} cannot be fetched ({error}). "
+            f"Bring the file by other means and put it at "
+            f"{cache_folder() / f'{TINYSHAKESPEARE_SHA256}.txt'}, "
+            f"or name a text of your own in the matrix (data: {{corpus: PATH}})."
+        ) from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+BUILT_IN: dict[str, Callable[[str], Corpus]] = {
+    "pydoc": _pydoc,
+    "tinyshakespeare": _tinyshakespeare,
+}

@@ -1,0 +1,37 @@
+"""Which launcher: what was asked for, or the first that answers, and why, in one line."""
+
+import sys
+
+from bench.errors import EngineError
+from bench.launch.container import ContainerLauncher
+from bench.launch.engine import Engine
+from bench.launch.job import Launcher
+from bench.launch.local import LocalLauncher
+
+RUNTIMES = ("auto", "docker", "podman", "local")
+
+
+def choose_launcher(runtime: str, worker_python: str | None) -> tuple[Launcher, str]:
+    """The launcher, and one line that says why it is this one.
+
+    Raises:
+        EngineError: if an engine was asked for by name and does not answer.
+    """
+    python = worker_python or sys.executable
+    if runtime == "local":
+        return LocalLauncher(python), "local processes, as asked"
+    if runtime != "auto":
+        why_not = Engine(runtime).why_not()
+        if why_not is not None:
+            raise EngineError(
+                f"{runtime} was asked for and does not answer: {why_not}. Start it, or run "
+                "without containers: RUNTIME=local"
+            )
+        return ContainerLauncher(Engine(runtime)), f"{runtime} containers, as asked"
+    refused = []
+    for name in ("docker", "podman"):
+        why_not = Engine(name).why_not()
+        if why_not is None:
+            return ContainerLauncher(Engine(name)), f"{name} containers: the engine answers"
+        refused.append(f"no {name} engine answers")
+    return LocalLauncher(python), f"local processes: {' and '.join(refused)}"

@@ -1,0 +1,145 @@
+"""A cell in a container of its own, closed as far as it goes."""
+
+import csv
+import hashlib
+import io
+import os
+import signal
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from bench.errors import EngineError
+from bench.identity import PACKAGE
+from bench.launch.engine import Engine
+from bench.launch.image import require_image
+from bench.launch.job import Environment, Exit, Job, OnEvent, Stop
+from bench.launch.local import worker_environment
+from bench.launch.process import Command, supervise
+
+CELL, CORPUS, CODE = "/cell", "/corpus.txt", "/opt/bench"
+NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
+MAX_PROCESSES = 512  # threads count too; torch starts dozens
+SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
+LABEL = "bench.folder"
+
+
+@dataclass(frozen=True)
+class ContainerLauncher:
+    engine: Engine
+
+    @property
+    def runtime(self) -> str:
+        return self.engine.name
+
+    def environment(self, device: str) -> Environment:
+        image_id = _image(self.engine, device)
+        return Environment(env_id=image_id, image_id=image_id)
+
+    def clean(self, folder: Path) -> int:
+        left = self.engine.containers(folder_label(folder))
+        self.engine.remove(*left)
+        return len(left)
+
+    def run(self, job: Job, on_event: OnEvent, stop: Stop) -> Exit:
+        name = container_name(job)
+        uid, gid = os.getuid(), os.getgid()
+        if uid == 0:
+            uid = gid = NOBODY
+            os.chown(job.files.folder, uid, gid)
+
+        def kill(_pid: int, number: signal.Signals) -> None:
+            try:
+                self.engine.command("kill", "--signal", number.name, name)
+            except EngineError:
+                if number == signal.SIGKILL:
+                    self.engine.remove(name)
+
+        command = Command(
+            argv=run_argv(self.engine.name, _image(self.engine, job.spec.device), job, uid, gid),
+            environment=os.environ,
+            log=job.files.log,
+            timeout_s=job.limits.timeout_s,
+            kill=kill,
+        )
+        try:
+            ended = supervise(command, on_event, stop)
+            return self._with_engines_account(ended, name, job)
+        finally:
+            self.engine.remove(name)
+
+    def _with_engines_account(self, ended: Exit, name: str, job: Job) -> Exit:
+        """The exit as the engine saw it: its client's own exit code is ambiguous."""
+        try:
+            state = self.engine.state(name)
+        except EngineError as error:
+            if ended.ended_by != "itself":
+                return ended  # stopped before the container came to be
+            said = job.files.log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
+            raise EngineError(f"{self.runtime} started no container: {said or error}") from error
+        if state.get("Status") == "created":
+            raise EngineError(f"{self.runtime} could not start the cell: {state.get('Error')}")
+        return replace(ended, code=state["ExitCode"], oom_killed=bool(state["OOMKilled"]))
+
+
+@cache
+def _image(engine: Engine, device: str) -> str:
+    return require_image(engine, device)
+
+
+def container_name(job: Job) -> str:
+    """Unique on the machine: the results folder's label and the attempt's folder."""
+    return f"bench-{_folder_hash(_results_folder(job))}-{job.files.folder.name}"
+
+
+def folder_label(folder: Path) -> str:
+    """All containers of one results folder carry this label."""
+    return f"{LABEL}={_folder_hash(folder)}"
+
+
+def _results_folder(job: Job) -> Path:
+    return job.files.folder.parent.parent
+
+
+def _folder_hash(folder: Path) -> str:
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+
+
+def run_argv(engine: str, image: str, job: Job, uid: int, gid: int) -> list[str]:
+    """The command that runs a cell. Pure: tests compare it with a recorded text."""
+    files, limits = job.files, job.limits
+    memory = f"{int(limits.memory_gib * 2**30)}b"
+    variables = {**worker_environment(job.spec.train.threads), "HOME": "/tmp", "PYTHONPATH": CODE}
+    argv = [engine, "run", "--interactive", "--name", container_name(job)]
+    argv += ["--label", folder_label(_results_folder(job))]
+    argv += ["--pull", "never", "--log-driver", "none"]
+    argv += ["--network", "none", "--read-only", "--tmpfs", SCRATCH]
+    argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    argv += ["--user", f"{uid}:{gid}", "--pids-limit", str(MAX_PROCESSES)]
+    if engine == "podman" and uid != NOBODY:
+        argv += ["--userns", "keep-id"]  # rootless: the caller's uid inside as outside
+    argv += ["--memory", memory, "--memory-swap", memory]  # equal: no swap
+    argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
+    if job.gpu_uuid is not None:
+        argv += _gpu(engine, job.gpu_uuid)
+    for name, value in variables.items():
+        argv += ["--env", f"{name}={value}"]
+    argv += ["--mount", mount(files.folder, CELL)]
+    argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
+    argv += ["--mount", mount(job.corpus, CORPUS, read_only=True)]
+    argv += ["--mount", mount(PACKAGE, f"{CODE}/bench", read_only=True)]
+    return [*argv, image, "python3", "-m", "bench.worker", CELL, CORPUS]
+
+
+def _gpu(engine: str, uuid: str) -> list[str]:
+    if engine == "podman":
+        return ["--device", f"nvidia.com/gpu={uuid}"]  # Container Device Interface
+    return ["--gpus", f"device={uuid}"]
+
+
+def mount(source: Path, target: str, read_only: bool = False) -> str:
+    """A bind mount as the engines parse it: one CSV record, so that any path is one field."""
+    fields = ["type=bind", f"source={source.absolute()}", f"target={target}"]
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(fields + ["readonly"] * read_only)
+    return buffer.getvalue()

@@ -1,0 +1,68 @@
+"""A container engine through its command line: docker, or podman, which takes the same words."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import EngineError
+
+ANSWER_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Engine:
+    name: str  # the program: "docker" or "podman"
+
+    def command(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        """Standard output of one engine command.
+
+        Raises:
+            EngineError: if the engine cannot be reached or refuses; with its own words.
+        """
+        try:
+            answer = subprocess.run(
+                [self.name, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                stdin=subprocess.DEVNULL,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise EngineError(f"{self.name} {arguments[0]}: {error}") from error
+        if answer.returncode != 0:
+            reason = " ".join(answer.stderr.split())[-500:]
+            raise EngineError(f"{self.name} {arguments[0]} failed: {reason}")
+        return answer.stdout
+
+    def why_not(self) -> str | None:
+        """None if the engine answers, else why it does not."""
+        try:
+            self.command("version", "--format", "{{json .}}", timeout_s=ANSWER_TIMEOUT_S)
+        except EngineError as error:
+            return str(error)
+        return None
+
+    def image_id(self, image: str) -> str | None:
+        """The id (digest of the configuration) of a local image, None if there is none."""
+        try:
+            return self.command("image", "inspect", "--format", "{{.Id}}", image).strip()
+        except EngineError as error:
+            if "no such image" in str(error).lower() or "not known" in str(error).lower():
+                return None
+            raise
+
+    def state(self, container: str) -> dict[str, Any]:
+        """The engine's account of a container: ExitCode, OOMKilled, Status, ..."""
+        answer = self.command("container", "inspect", "--format", "{{json .State}}", container)
+        state: dict[str, Any] = json.loads(answer)
+        return state
+
+    def containers(self, label: str) -> list[str]:
+        return self.command("ps", "--all", "--quiet", "--filter", f"label={label}").split()
+
+    def remove(self, *containers: str) -> None:
+        """Kill and remove; a container that is gone already is no error."""
+        if containers:
+            self.command("rm", "--force", "--volumes", *containers)

@@ -1,0 +1,107 @@
+"""The images that cells run in: tagged by the hash of their inputs, built only when missing."""
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+from bench.errors import EngineError, MissingError
+from bench.identity import PACKAGE
+from bench.launch.engine import Engine
+
+ROOT = PACKAGE.parent
+DEFAULT_BASE = "python:3.11-slim-bookworm"
+OFFLINE_BASE = "bench-base:bookworm"  # made by docker/base-offline.sh
+PULL_TIMEOUT_S = 600.0
+
+
+def dockerfile(device: str) -> Path:
+    return ROOT / "docker" / f"{device}.Dockerfile"
+
+
+def tag(device: str, base: str) -> str:
+    """bench-<device>:<hash>. Wheels enter by name and size: names carry version and build."""
+    wheels = sorted((ROOT / "docker" / "wheels").glob("*.whl"))
+    inputs = [
+        dockerfile(device).read_text(encoding="utf-8"),
+        (ROOT / "constraints.txt").read_text(encoding="utf-8"),
+        base,
+        os.environ.get("TORCH_INDEX", ""),
+        *(f"{wheel.name} {wheel.stat().st_size}" for wheel in wheels),
+    ]
+    digest = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
+    return f"bench-{device}:{digest[:12]}"
+
+
+def bases() -> list[str]:
+    """Base images, best first: the one asked for, or the usual one and the offline one."""
+    asked = os.environ.get("BASE_IMAGE")
+    return [asked] if asked else [DEFAULT_BASE, OFFLINE_BASE]
+
+
+def find_image(engine: Engine, device: str) -> tuple[str, str] | None:
+    """(tag, image id) of the image for today's inputs, if it is there."""
+    for base in bases():
+        image_id = engine.image_id(tag(device, base))
+        if image_id is not None:
+            return tag(device, base), image_id
+    return None
+
+
+def require_image(engine: Engine, device: str) -> str:
+    """The id of the image for a device.
+
+    Raises:
+        MissingError: naming the command that builds it.
+    """
+    found = find_image(engine, device)
+    if found is None:
+        raise MissingError(
+            f"the image for {device} cells is not built for the present docker/{device}.Dockerfile "
+            f"and constraints.txt. Build it with: make image-{device}   "
+            "(or run without containers: RUNTIME=local)"
+        )
+    return found[1]
+
+
+def build(engine: Engine, device: str) -> str:
+    """Build the image for a device; its tag. The build's own output goes to the terminal.
+
+    Raises:
+        MissingError: if there is no base image and none can be pulled.
+        EngineError: if the build fails.
+    """
+    base = _base(engine)
+    name = tag(device, base)
+    arguments = [
+        *("build", "--file", str(dockerfile(device)), "--tag", name),
+        *("--build-arg", f"BASE_IMAGE={base}"),
+        *("--build-arg", f"TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}"),
+        str(ROOT),
+    ]
+    try:
+        answer = subprocess.run([engine.name, *arguments], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise EngineError(f"{engine.name} build: {error}") from error
+    if answer.returncode != 0:
+        raise EngineError(
+            f"{engine.name} build of docker/{device}.Dockerfile failed; its output is above."
+        )
+    return name
+
+
+def _base(engine: Engine) -> str:
+    """A base image that is here, or could be pulled."""
+    for base in bases():
+        if engine.image_id(base) is not None:
+            return base
+    first = bases()[0]
+    try:
+        engine.command("pull", first, timeout_s=PULL_TIMEOUT_S)
+    except EngineError as error:
+        raise MissingError(
+            f"the base image {first} is not here and cannot be pulled ({error}). Without a "
+            "registry: make base-offline wheels   (Debian, as root), then again; or without "
+            "containers: RUNTIME=local"
+        ) from error
+    return first

@@ -1,0 +1,81 @@
+"""What goes in at the seam between runner and launchers, and what comes out."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from bench.options import Limits
+from bench.spec import CellFiles, RunSpec
+
+OnEvent = Callable[[dict[str, Any]], None]  # one of the worker's JSON lines
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at one cell: its folder holds spec.json and nothing else yet."""
+
+    spec: RunSpec
+    limits: Limits
+    files: CellFiles
+    corpus: Path
+    cpus: tuple[int, ...]  # the CPUs that the cell is bound to
+    gpu_uuid: str | None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a cell would run in; part of what makes a row comparable."""
+
+    env_id: str
+    image_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a cell's process ended, as seen from outside. Times are of CLOCK_MONOTONIC."""
+
+    ended_by: Literal["itself", "timeout", "interrupt"]
+    code: int  # as subprocess gives it: negative is a signal
+    launched: float
+    exited: float
+    oom_killed: bool = False
+    last_event: dict[str, Any] | None = None  # where it was when it ended
+
+
+class Stop:
+    """Asks every running cell to end. Can be set from a signal handler; waits can poll on it."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self.is_set = False
+
+    def set(self) -> None:
+        if not self.is_set:
+            self.is_set = True
+            os.write(self._write, b"x")  # never read: it stays readable for every waiter
+
+    def fileno(self) -> int:
+        return self._read
+
+
+class Launcher(Protocol):
+    """Runs one cell somewhere. A test's fake needs these four."""
+
+    @property
+    def runtime(self) -> str:
+        """docker, podman or local."""
+
+    def environment(self, device: str) -> Environment:
+        """What a cell on this device would run in.
+
+        Raises:
+            MissingError: with the command that provides what is missing.
+        """
+
+    def clean(self, folder: Path) -> int:
+        """End what an earlier, killed runner of this results folder left; how many there were."""
+
+    def run(self, job: Job, on_event: OnEvent, stop: Stop) -> Exit:
+        """Launch, wait, and leave nothing running."""

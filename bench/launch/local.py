@@ -1,0 +1,107 @@
+"""A cell as a local process: for machines without a container engine."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bench.errors import MissingError
+from bench.identity import PACKAGE
+from bench.launch.job import Environment, Exit, Job, OnEvent, Stop
+from bench.launch.process import Command, supervise
+
+# Versions without importing the packages: a torch import takes seconds.
+VERSIONS = """
+import importlib.metadata, json, platform
+def version(name):
+    try: return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError: return None
+print(json.dumps([platform.python_version(), version("torch"), version("numpy")]))
+"""
+PROBE_TIMEOUT_S = 60.0
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Variables that every worker gets, in a container or not."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Runs the worker under an interpreter that has torch and numpy."""
+
+    python: str
+    runtime: str = "local"
+
+    def environment(self, device: str) -> Environment:
+        return Environment(env_id=self._env_id)
+
+    @cached_property
+    def _env_id(self) -> str:
+        try:
+            answer = subprocess.run(
+                [self.python, "-c", VERSIONS],
+                capture_output=True,
+                text=True,
+                timeout=PROBE_TIMEOUT_S,
+                check=True,
+            )
+            versions = json.loads(answer.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            raise MissingError(
+                f"{self.python} does not answer as a Python interpreter ({error}). "
+                "Name one that has torch and numpy: --worker-python PATH."
+            ) from error
+        found = dict(zip(("torch", "numpy"), versions[1:], strict=True))
+        missing = [name for name, version in found.items() if version is None]
+        if missing:
+            raise MissingError(
+                f"{self.python} has no {' and no '.join(missing)}, which a cell needs in the local "
+                "runtime. Install with: make setup RUNTIME=local   (or name an interpreter that "
+                "has them: --worker-python PATH)"
+            )
+        text = "python {} torch {} numpy {}".format(*versions)
+        return "local:" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def clean(self, folder: Path) -> int:
+        return 0  # a local worker dies with its runner
+
+    def run(self, job: Job, on_event: OnEvent, stop: Stop) -> Exit:
+        files = job.files
+        command = Command(
+            argv=[
+                self.python,
+                "-m",
+                "bench.worker",
+                str(files.folder.absolute()),
+                str(job.corpus.absolute()),
+            ],
+            environment={
+                **os.environ,
+                **worker_environment(job.spec.train.threads),
+                "PYTHONPATH": str(PACKAGE.parent),
+                "CUDA_VISIBLE_DEVICES": job.gpu_uuid or "",
+            },
+            log=files.log,
+            timeout_s=job.limits.timeout_s,
+            kill=_kill_group,
+            cpus=job.cpus,
+        )
+        return supervise(command, on_event, stop)
+
+
+def _kill_group(pid: int, number: signal.Signals) -> None:
+    """The worker and all that it started: it leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError):  # it ended in this moment
+        os.killpg(pid, number)

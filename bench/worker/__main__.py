@@ -1,0 +1,24 @@
+"""python -m bench.worker CELL_FOLDER CORPUS: one run, from spec.json to result.json."""
+
+import time
+
+STARTED = time.monotonic()  # before anything heavy is imported
+
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from bench.worker.lifeline import hold_on_to_runner  # noqa: E402
+from bench.worker.protocol import Speaker  # noqa: E402
+
+
+def main() -> int:
+    hold_on_to_runner()
+    say = Speaker()
+    say(stage="import")
+    from bench.worker.cell import run_cell  # torch: seconds, and timed as the import phase
+
+    return run_cell(Path(sys.argv[1]), Path(sys.argv[2]), STARTED, say)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

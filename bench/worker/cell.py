@@ -1,0 +1,231 @@
+"""One cell: data, model, warm-up, training, inference, result."""
+
+import math
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.identity import SCHEMA_VERSION, code_sha256
+from bench.logical import assert_covers, initialise
+from bench.spec import CellFiles, RunSpec
+from bench.worker.clocks import PhaseClock, synchronise
+from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
+from bench.worker.environment import MIB, environment, gpu_peaks_mib, rss_peak_mib
+from bench.worker.evaluation import Evaluator, infer_times_ms
+from bench.worker.protocol import Speaker, log, write_csv, write_json
+from bench.worker.registry import MODELS, OPTIMIZERS
+from bench.worker.streams import torch_stream
+from bench.worker.training import DivergedError, Trainer
+
+# Steps before the clock: the first ones build operator caches and grow the allocator.
+WARMUP_STEPS = 5
+
+
+def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
+    """Run what spec.json asks, whatever comes of it; result.json says how it ended.
+
+    Returns the process's exit code: 0 for ok and diverged, 1 otherwise.
+    """
+    files = CellFiles(folder)
+    clock = PhaseClock(started)
+    with clock.during("import", since=started):
+        spec = RunSpec.from_json(files.spec.read_text(encoding="utf-8"))
+        cell = Cell(spec, clock, say)
+    status, reason = "ok", None
+    try:
+        cell.run(corpus)
+    except DivergedError as error:
+        status, reason = "diverged", str(error)
+    except BaseException as error:
+        log(traceback.format_exc())
+        status = "oom" if _is_out_of_memory(error) else "crashed"
+        reason = f"{type(error).__name__}: {error}"
+    finished = time.monotonic()
+    _leave_files(files, cell)
+    write_json(
+        files.result,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": spec.run_id,
+            "code_sha256": code_sha256(),
+            "status": status,
+            "reason": reason,
+            "stage": None if status == "ok" else clock.phase,
+            "started": started,
+            "finished": finished,
+            "row": cell.row(),
+        },
+    )
+    return 0 if status in ("ok", "diverged") else 1
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch's CPU allocator has no exception of its own, only this message.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def _leave_files(files: CellFiles, cell: "Cell") -> None:
+    write_json(files.env, environment())
+    if cell.trainer is None:
+        return
+    points = [tuple(vars(point).values()) for point in cell.trainer.curve]
+    columns = ("step", "tokens", "train_time_s", "train_loss", "val_loss")
+    write_csv(files.curve, columns, points)
+    times = cell.trainer.timer.times_ms
+    losses = cell.trainer.losses[: len(times)].tolist()
+    steps = [(step, 1, ms, loss) for step, (ms, loss) in enumerate(zip(times, losses, strict=True))]
+    write_csv(files.steps, ("step", "steps", "time_ms", "loss"), steps)
+
+
+class Cell:
+    """The state of a run. `row` tells what is known of it at any moment, also after a failure."""
+
+    def __init__(self, spec: RunSpec, clock: PhaseClock, say: Speaker) -> None:
+        self.spec = spec
+        self.clock = clock
+        self.say = say
+        self.known: dict[str, Any] = {}  # columns of runs.csv
+        self.trainer: Trainer | None = None
+        torch.set_num_threads(spec.train.threads)
+
+    def run(self, corpus: Path) -> None:
+        device = self._device()
+        self.clock.device = device
+        tokens, positions = self._read(corpus, device)
+        self.trainer = trainer = self._build(tokens, positions, device)
+        self._warm_up(trainer)
+        train, seed = self.spec.train, self.spec.seed
+        evaluator = Evaluator(tokens, self.spec.eval, train.batch_size, train.block_size, seed)
+        trainer.run(evaluator, self.spec.eval.every, self.say)
+        self._infer(trainer, tokens)
+
+    def _device(self) -> torch.device:
+        if self.spec.device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("the cell asks for cuda, and torch finds no usable GPU")
+        return torch.device(self.spec.device)
+
+    def _read(self, corpus: Path, device: torch.device) -> tuple[Tokens, torch.Tensor]:
+        self.say(stage="data")
+        train = self.spec.train
+        with self.clock.during("data"):
+            tokens = read_tokens(corpus, self.spec.corpus.sha256, device)
+            n_windows = len(tokens.windows("train", train.block_size))
+            positions = batch_positions(self.spec.seed, train.steps, train.batch_size, n_windows)
+        self.known["data_order_hash"] = hash_tensor(positions)
+        return tokens, positions.to(device)
+
+    def _build(self, tokens: Tokens, positions: torch.Tensor, device: torch.device) -> Trainer:
+        self.say(stage="build")
+        spec = self.spec
+        with self.clock.during("build"):
+            build = MODELS[spec.model.base]
+            model = build(spec.model.options, tokens.vocab_size, spec.train.block_size).to(device)
+            trainer = Trainer(
+                model, [], tokens.windows("train", spec.train.block_size), positions, self.clock
+            )
+            self._reset(trainer)
+        stacks = model.stacks()
+        assert_covers(stacks, model)
+        self.known |= {
+            "init_hash": hash_tensor(*model.parameters()),
+            "n_params": model.n_params(),
+            "n_params_active": model.n_params_active(),
+            "flops_per_token": model.flops_per_token(),
+            "optimizer_flops_per_step": OPTIMIZERS[spec.optimizer.base].flops_per_step(
+                stacks, spec.optimizer.options
+            ),
+        }
+        return trainer
+
+    def _reset(self, trainer: Trainer) -> None:
+        """Weights from their streams and optimizers without a past: the state before step 0."""
+        stacks = trainer.model.stacks()
+        initialise(stacks, lambda name: torch_stream(self.spec.seed, "weights", name))
+        optimizer = self.spec.optimizer
+        trainer.optimizers = OPTIMIZERS[optimizer.base].build(stacks, optimizer.options)
+
+    def _warm_up(self, trainer: Trainer) -> None:
+        """A few real steps, then back to the start: warm-up trains nothing."""
+        self.say(stage="warmup")
+        with self.clock.during("warmup"):
+            for step in range(min(WARMUP_STEPS, len(trainer.positions))):
+                trainer.step(trainer.positions[step])
+            self._reset(trainer)
+
+    def _infer(self, trainer: Trainer, tokens: Tokens) -> None:
+        self.say(stage="infer")
+        train = self.spec.train
+        with self.clock.during("infer"):
+            windows = tokens.windows("val", train.block_size)
+            rows = torch.arange(train.batch_size, device=windows.device) % len(windows)
+            times = infer_times_ms(trainer.model, windows[rows][:, :-1].contiguous())
+        self.known["infer_time_ms_p50"], self.known["infer_time_ms_p90"] = _percentiles(
+            times, 50, 90
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Columns of runs.csv that the worker knows."""
+        spec, device = self.spec, self.clock.device
+        synchronise(device)
+        found = environment()
+        row = {
+            **self.known,
+            **{f"{phase}_time_s": seconds for phase, seconds in self.clock.seconds.items()},
+            "threads": torch.get_num_threads(),
+            "eval_protocol": spec.eval.protocol,
+            "python_version": found["python_version"],
+            "torch_version": found["torch_version"],
+            "cuda_version": found.get("cuda_version"),
+            "host_rss_peak_mib": rss_peak_mib(),
+            **gpu_peaks_mib(device),
+        }
+        if self.trainer is not None:
+            row |= _training_columns(self.trainer)
+        if row.get("val_loss_final") is not None:
+            row["param_efficiency"] = row["perplexity"] / (row["n_params"] / 1e6)
+        return row
+
+
+def _training_columns(trainer: Trainer) -> dict[str, Any]:
+    times, seconds = trainer.timer.times_ms, trainer.clock.seconds["train"]
+    row: dict[str, Any] = {
+        "steps": trainer.done,
+        "tokens": trainer.tokens,
+        "optimizer_state_mib": _state_bytes(trainer.optimizers) / MIB,
+    }
+    if times:
+        row["tokens_per_s"] = len(times) * trainer.tokens_per_step / seconds
+        keys = ("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
+        row |= dict(zip(keys, _percentiles(times, 50, 90, 99), strict=True))
+    if trainer.curve:
+        row["val_loss_best"] = min(point.val_loss for point in trainer.curve)
+    if trainer.done == len(trainer.positions) and trainer.curve[-1].step == trainer.done:
+        last = trainer.curve[-1]
+        row |= {
+            "train_loss_final": last.train_loss,
+            "val_loss_final": last.val_loss,
+            "perplexity": math.exp(last.val_loss),
+            "bits_per_char": last.val_loss / math.log(2),
+        }
+    return row
+
+
+def _state_bytes(optimizers: list[torch.optim.Optimizer]) -> int:
+    """Bytes of the tensors that the optimizers carry from step to step."""
+    return sum(
+        value.numel() * value.element_size()
+        for optimizer in optimizers
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    )
+
+
+def _percentiles(values: list[float], *ranks: int) -> list[float]:
+    return [float(value) for value in np.percentile(values, ranks)]

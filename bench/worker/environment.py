@@ -1,0 +1,52 @@
+"""The software and hardware that the worker found itself on."""
+
+import os
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+
+MIB = 2**20
+
+
+def environment() -> dict[str, Any]:
+    """For env.json: enough to tell why two machines differ."""
+    content: dict[str, Any] = {
+        "python_version": platform.python_version(),
+        "torch_version": torch.__version__,
+        "numpy_version": np.__version__,
+        "platform": platform.platform(),
+        "torch_build": torch.__config__.show(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "affinity": sorted(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(("OMP_", "MKL_", "TORCH_", "CUDA_", "NVIDIA_"))
+        },
+    }
+    if torch.cuda.is_available():
+        content["cuda_version"] = torch.version.cuda
+        content["gpu_name"] = torch.cuda.get_device_name()
+    return content
+
+
+def rss_peak_mib() -> float | None:
+    """Peak resident memory of this process. Not ru_maxrss, which a parent's memory leaks into."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return None
+
+
+def gpu_peaks_mib(device: torch.device) -> dict[str, float]:
+    """torch's own peaks since the process began, warm-up included."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "gpu_mem_allocated_peak_mib": torch.cuda.max_memory_allocated(device) / MIB,
+        "gpu_mem_reserved_peak_mib": torch.cuda.max_memory_reserved(device) / MIB,
+    }

@@ -1,0 +1,81 @@
+"""Losses on the two splits, and the time of an inference."""
+
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.models.decoder import Decoder
+from bench.options import EvalOptions
+from bench.worker.clocks import synchronise
+from bench.worker.data import Tokens
+from bench.worker.streams import numpy_stream
+
+# Tokens of one evaluation batch: large enough to fill the device, small enough for its caches.
+# Fixed, because the order of a sum decides its last digits.
+EVAL_TOKENS = 8_192
+
+INFER_WARMUP = 20
+INFER_TRIALS = 200
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Nats a token. logits: (B, T, V), targets: (B, T)."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+
+
+class Evaluator:
+    """The loss of a model on windows that depend on (seed, step, split) and the protocol alone.
+
+    full: all non-overlapping windows of the validation split, and as many evenly spaced ones of
+    the training split as `train_windows` says. sampled: `batches` random batches of each split,
+    from a stream of their own; the mean over batches is the mean over their tokens.
+    """
+
+    def __init__(
+        self, tokens: Tokens, options: EvalOptions, batch_size: int, block_size: int, seed: int
+    ) -> None:
+        self.options = options
+        self.seed = seed
+        self.sampled = options.batches * batch_size
+        self.block_size = block_size
+        self.windows = {split: tokens.windows(split, block_size) for split in ("train", "val")}
+
+    def starts(self, split: str, step: int) -> Tensor:
+        """First characters of the windows to evaluate: (n,) int64."""
+        n_windows = len(self.windows[split])
+        if self.options.protocol == "sampled":
+            stream = numpy_stream(self.seed, "eval", split, step)
+            return torch.from_numpy(stream.integers(0, n_windows, size=self.sampled))
+        blocks = (n_windows - 1) // self.block_size + 1  # non-overlapping ones
+        if split == "val":
+            return torch.arange(blocks) * self.block_size
+        chosen = min(self.options.train_windows, blocks)
+        return torch.arange(chosen) * blocks // chosen * self.block_size
+
+    @torch.inference_mode()
+    def loss(self, model: Decoder, split: str, step: int) -> float:
+        """Mean nats a token over the split's windows at this step."""
+        windows = self.windows[split]
+        starts = self.starts(split, step).to(windows.device)
+        total = torch.zeros((), dtype=torch.float64, device=windows.device)
+        for chunk in starts.split(max(1, EVAL_TOKENS // self.block_size)):
+            batch = windows[chunk]
+            total += cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction="sum")
+        return total.item() / (len(starts) * self.block_size)
+
+
+@torch.inference_mode()
+def infer_times_ms(model: Decoder, batch: Tensor) -> list[float]:
+    """Times of a forward pass of one (B, T) batch, each with the device waited for."""
+    for _ in range(INFER_WARMUP):
+        model(batch)
+    times = []
+    for _ in range(INFER_TRIALS):
+        synchronise(batch.device)
+        begin = time.monotonic_ns()
+        model(batch)
+        synchronise(batch.device)
+        times.append((time.monotonic_ns() - begin) / 1e6)
+    return times

@@ -1,0 +1,32 @@
+"""A worker does not outlive its runner, however that one ends.
+
+The runner holds the other end of our standard input. When it dies, by SIGKILL too, the kernel
+closes that end, through a container engine as well, and we read its end. A local worker is also
+killed by the kernel with its parent, which works even while Python code cannot run.
+"""
+
+import ctypes
+import os
+import signal
+import threading
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+RUNNER_GONE = 143  # 128 + SIGTERM, as if somebody had asked us to end
+
+
+def hold_on_to_runner() -> None:
+    # Process 1 of a container ignores SIGTERM unless it has a handler.
+    signal.signal(signal.SIGTERM, _leave)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
+
+
+def _wait_for_end_of_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(RUNNER_GONE)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(RUNNER_GONE)

@@ -1,0 +1,60 @@
+"""What the worker says while it lives (JSON lines) and leaves behind (whole files)."""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Speaker:
+    """JSON lines on what was standard output; everything else that prints goes to the log.
+
+    A library that prints must not break the protocol: file descriptor 1 becomes the log, the
+    real standard output is kept for us alone.
+    """
+
+    def __init__(self) -> None:
+        self.stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def __call__(self, **event: Any) -> None:
+        """One event; numbers that JSON cannot hold (NaN, infinity) are left out."""
+        known = {
+            key: value
+            for key, value in event.items()
+            if not (isinstance(value, float) and not math.isfinite(value))
+        }
+        self.stream.write(json.dumps(known) + "\n")
+        self.stream.flush()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put a file in place by an atomic rename: the other side sees all of it or nothing."""
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Floats by repr, which reads back to the same number."""
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)
+    write_whole(path, buffer.getvalue())
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

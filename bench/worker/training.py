@@ -1,0 +1,134 @@
+"""The training loop: steps on one clock, evaluations on another."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.models.decoder import Decoder
+from bench.worker.clocks import PhaseClock, StepTimer
+from bench.worker.evaluation import Evaluator, cross_entropy
+
+# Seconds of training between two progress lines; also how late a NaN is noticed.
+HEARTBEAT_S = 0.5
+
+
+class DivergedError(Exception):
+    """The loss stopped being finite."""
+
+    def __init__(self, step: int, last_finite: float | None) -> None:
+        self.step = step
+        before = (
+            f"the last finite loss was {last_finite:.6g}"
+            if last_finite is not None
+            else "none was finite"
+        )
+        super().__init__(f"the loss is not finite at step {step}; {before}")
+
+
+@dataclass
+class Point:
+    """One evaluation."""
+
+    step: int
+    tokens: int
+    train_time_s: float
+    train_loss: float
+    val_loss: float
+
+
+class Trainer:
+    """A model, its optimizers and its batches, stepped in spans between evaluations."""
+
+    def __init__(
+        self,
+        model: Decoder,
+        optimizers: list[torch.optim.Optimizer],
+        windows: Tensor,
+        positions: Tensor,
+        clock: PhaseClock,
+    ) -> None:
+        self.model = model
+        self.optimizers = optimizers
+        self.windows = windows  # (positions in the training split, T + 1)
+        self.positions = positions  # (steps, B)
+        self.clock = clock
+        self.timer = StepTimer(windows.device)
+        self.losses = torch.full((len(positions),), math.nan, device=windows.device)
+        self.curve: list[Point] = []
+        self.done = 0
+
+    def step(self, positions: Tensor) -> Tensor:
+        """One update on the batch at these positions (B,); the loss before it."""
+        batch = self.windows[positions]
+        loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss.detach()
+
+    def run(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
+        """All steps, with an evaluation at step 0, every `every` steps and after the last.
+
+        Raises:
+            DivergedError: at the first loss that is NaN or infinite.
+        """
+        total = len(self.positions)
+        span = 1
+        while True:
+            if self.done % every == 0 or self.done == total:
+                self._evaluate(evaluator)
+                point = self.curve[-1]
+                say(stage="eval", step=self.done, loss=point.train_loss, val_loss=point.val_loss)
+            if self.done == total:
+                return
+            begin, before = self.done, self.clock.seconds["train"]
+            self._train(min(span, every - begin % every, total - begin))
+            seconds = self.clock.seconds["train"] - before
+            steps = self.done - begin
+            loss = self.losses[self.done - 1].item()
+            rate = steps * self.tokens_per_step / seconds
+            say(stage="train", step=self.done, loss=loss, tokens_per_s=rate)
+            span = max(1, int(HEARTBEAT_S * steps / seconds))
+
+    def _train(self, steps: int) -> None:
+        begin, end = self.done, self.done + steps
+        with self.clock.during("train"):
+            self.timer.mark()
+            for step in range(begin, end):
+                self.losses[step] = self.step(self.positions[step])
+                self.timer.mark()
+        self.timer.end_span()
+        self.done = end
+        finite = torch.isfinite(self.losses[begin:end])
+        if not finite.all():
+            first = begin + int(finite.logical_not().nonzero()[0])
+            self.done = first
+            raise DivergedError(first, self.losses[first - 1].item() if first else None)
+
+    def _evaluate(self, evaluator: Evaluator) -> None:
+        with self.clock.during("eval"):
+            train_loss = evaluator.loss(self.model, "train", self.done)
+            val_loss = evaluator.loss(self.model, "val", self.done)
+        point = Point(
+            step=self.done,
+            tokens=self.tokens,
+            train_time_s=self.clock.seconds["train"],
+            train_loss=train_loss,
+            val_loss=val_loss,
+        )
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            raise DivergedError(self.done, self.curve[-1].val_loss if self.curve else None)
+        self.curve.append(point)
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens seen."""
+        return self.done * self.tokens_per_step
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.positions.shape[1] * (self.windows.shape[1] - 1)
