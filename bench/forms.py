@@ -138,3 +138,9 @@ def allowed_keys(loc: tuple[str | int, ...]) -> list[str]:
         case _:
             return []
     return list(form.model_fields)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a matrix file, for editors."""
+    schema: dict[str, Any] = MatrixFile.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "matrix"}

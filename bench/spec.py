@@ -19,6 +19,9 @@ from bench.options import (
     asked,
 )
 
+# What a worker spends its time on, in order; a column `<phase>_time_s` each.
+PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infer")
+
 
 @dataclass(frozen=True)
 class Model:

@@ -3,7 +3,7 @@
 # It keeps to its own folder, so that removing that folder removes every trace of it.
 set -euo pipefail
 
-ROOT=${BENCH_ENGINE_ROOT:-/var/lib/bench-engine}
+ROOT=$(realpath -m "${BENCH_ENGINE_ROOT:-/var/lib/bench-engine}") # dockerd takes no relative paths
 PIDFILE=$ROOT/dockerd.pid
 LOG=$ROOT/dockerd.log
 START_TIMEOUT_S=60
@@ -76,7 +76,7 @@ start() {
     # dockerd will not start over a pid file whose number is in use again by something else.
     rm -f "$PIDFILE"
 
-    # A session and files of its own: it must outlive this shell, and hold none of the caller's pipes.
+    # Detached, with files of its own: it must outlive this shell, and hold none of the caller's pipes.
     setsid dockerd --data-root="$ROOT/data" --exec-root="$ROOT/exec" --pidfile="$PIDFILE" \
         </dev/null >>"$LOG" 2>&1 9>&- &
     pid=$!

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
-PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infer")
+from bench.spec import PHASES
 
 
 def synchronise(device: torch.device) -> None:

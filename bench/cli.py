@@ -1,0 +1,250 @@
+"""The commands. The only place that prints and exits; it never imports torch."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.corpora import Corpus, find_corpus
+from bench.errors import BenchError, EngineError, MissingError, RequestError
+from bench.estimate import estimate
+from bench.folder import ResultsFolder
+from bench.forms import json_schema
+from bench.launch.choose import RUNTIMES, choose_launcher
+from bench.launch.engine import Engine
+from bench.launch.image import build, find_image
+from bench.matrix import Cell, Matrix, load_matrix, select
+from bench.measure.machine import this_machine
+from bench.progress import LiveDisplay, PlainDisplay, duration
+from bench.records import RunsTable, read_table
+from bench.runner import Policy, Runner, skip_reason
+
+OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="bench",
+    help="A benchmark harness for models and optimizers whose conclusions hold.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+MatrixArgument = Annotated[Path, typer.Argument(help="the matrix, a YAML file")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="results folder [default: results/NAME]")
+]
+RuntimeOption = Annotated[
+    str, typer.Option(help="where cells run: " + ", ".join(RUNTIMES), metavar="RUNTIME")
+]
+PythonOption = Annotated[
+    str | None,
+    typer.Option(help="local runtime: an interpreter with torch and numpy", metavar="PATH"),
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="only cells with this value, such as seed=1", metavar="K=V"),
+]
+ShardOption = Annotated[
+    str | None, typer.Option(help="only the I-th of N parts of the matrix", metavar="I/N")
+]
+RetryOption = Annotated[bool, typer.Option(help="run cells again that ended, but not ok")]
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option(help="rows of this code_sha256 settle cells as well", metavar="HASH"),
+]
+
+
+def main() -> None:
+    try:
+        app()
+    except BenchError as error:
+        err.print(f"error: {error}", markup=False)
+        sys.exit(WRONG_REQUEST)
+
+
+@app.command()
+def plan(
+    matrix: MatrixArgument,
+    out_dir: OutOption = None,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    only: OnlyOption = None,
+    shard: ShardOption = None,
+) -> None:
+    """Print every cell, its limits, whether it is settled, and an estimate; run nothing."""
+    asked, corpus = _read(matrix)
+    selected = select(asked.cells, only or [], shard)
+    rows = read_table(_folder(asked, out_dir).runs)
+    settled = _settled(asked, out_dir, runtime, worker_python)
+    out.print(f"{len(asked.cells)} cells, {len(selected)} selected, {len(settled)} settled")
+    out.print(
+        f"corpus    {corpus.chosen}: {corpus.n_chars:,} characters, {corpus.vocab_size} distinct"
+    )
+    out.print(f"limits    {_limits(asked.cells[0])}, each cell")
+    out.print(
+        PLAN_LINE.format(
+            "run_id", "model", "optimizer", "device", "seed", "state", "time", "memory"
+        )
+    )
+    machine, total = this_machine(), 0.0
+    for cell in asked.cells:
+        spec, guess = cell.spec, estimate(cell.spec, corpus, rows)
+        if spec.run_id not in selected:
+            state = "not selected"
+        elif skip_reason(cell, machine):
+            state = "will be skipped"
+        else:
+            state = "settled" if spec.run_id in settled else "open"
+            total += (guess.wall_s or 0.0) * (state == "open")
+        memory = f"{guess.memory_mib:,.0f} MiB" if guess.memory_mib else "n/a"
+        about = "~" if guess.basis == "rough" else ""
+        names = (spec.run_id, spec.model.name, spec.optimizer.name, spec.device, spec.seed)
+        line = PLAN_LINE.format(*names, state, about + duration(guess.wall_s), about + memory)
+        out.print(line, markup=False)
+    out.print(f"open cells that can be estimated: {duration(total)} one after the other")
+    out.print("~ is arithmetic; other figures are medians of finished cells in the results folder")
+
+
+PLAN_LINE = "{:<14}{:<16}{:<16}{:<8}{:<8}{:<17}{:<15}{}"
+
+
+@app.command()
+def run(
+    matrix: MatrixArgument,
+    out_dir: OutOption = None,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    only: OnlyOption = None,
+    shard: ShardOption = None,
+    jobs: Annotated[int, typer.Option(min=1, help="cells at once, on CPUs of their own")] = 1,
+    retry_failed: RetryOption = False,
+    accept_code: AcceptOption = None,
+) -> None:
+    """Run what is open; a row is committed as each cell ends. Installs nothing."""
+    asked, corpus = _read(matrix)
+    selected = select(asked.cells, only or [], shard)
+    launcher, why = choose_launcher(runtime, worker_python)
+    folder = _folder(asked, out_dir)
+    out.print(f"corpus: {corpus.chosen}")
+    out.print(f"runtime: {why}")
+    with folder.locked():
+        runs = RunsTable(folder.runs)
+        if left := launcher.clean(folder.path):
+            out.print(f"removed {left} containers that an earlier, killed runner left")
+        runner = Runner(
+            folder=folder,
+            runs=runs,
+            launcher=launcher,
+            corpus=corpus,
+            corpus_file=corpus.store(),
+            machine=this_machine(),
+            display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
+            policy=Policy(retry_failed, frozenset(accept_code or [])),
+            name=asked.name,
+        )
+        folder.write_plan(asked, selected)
+        cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
+        try:
+            runner.run(cells, jobs)
+        except EngineError as error:
+            err.print(f"error: {error}\nCells that were not run stay open.", markup=False)
+    raise typer.Exit(_account(cells, runs, folder, interrupted=runner.stop.is_set))
+
+
+def _account(cells: list[Cell], runs: RunsTable, folder: ResultsFolder, interrupted: bool) -> int:
+    """Say how the selected cells stand; the exit code that follows."""
+    last = [rows[-1]["status"] if (rows := runs.of(cell.spec.run_id)) else "open" for cell in cells]
+    others = sorted({status for status in last if status != "ok"})
+    detail = "".join(f", {last.count(status)} {status}" for status in others)
+    out.print(f"{last.count('ok')} of {len(cells)} cells ok{detail}; rows in {folder.runs}")
+    if interrupted:
+        return INTERRUPTED
+    return OK if not others else NOT_ALL_OK
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="results folders", metavar="DIR...")],
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="for one folder: DIR/report by default")
+    ] = None,
+) -> None:
+    """Merge the CSVs of results folders into tables, plots and a page."""
+    try:
+        from bench.report.build import build_report
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"the report needs {error.name}. Install with: make setup   "
+            "(or: pip install 'bench-matrix[report]')"
+        ) from error
+    if out_dir is None and len(folders) > 1:
+        raise RequestError("several folders need --out DIR for their common report.")
+    target = out_dir or ResultsFolder(folders[0]).report
+    coverage = build_report(folders, target)
+    out.print(coverage)
+    out.print(f"report: {target / 'index.html'}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the matrix's JSON Schema, for editors."""
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def image(
+    device: Annotated[str, typer.Argument(help="cpu or cuda")],
+    engine: Annotated[str, typer.Option(help="docker or podman")] = "docker",
+) -> None:
+    """Build the image that a device's cells run in, unless it is there already."""
+    if device not in ("cpu", "cuda"):
+        raise RequestError(f"there is no image for {device!r}. Allowed: cpu, cuda.")
+    why_not = Engine(engine).why_not()
+    if why_not is not None:
+        raise EngineError(f"{engine} does not answer: {why_not}")
+    found = find_image(Engine(engine), device)
+    name = found[0] if found else build(Engine(engine), device)
+    out.print(f"image: {name}{' (was there)' if found else ''}")
+
+
+def _read(path: Path) -> tuple[Matrix, Corpus]:
+    """A matrix and its text, both checked."""
+    matrix = load_matrix(path)
+    corpus = find_corpus(matrix.corpus)
+    corpus.check(matrix.cells[0].spec.train.block_size)
+    return matrix.with_corpus(corpus.ref), corpus
+
+
+def _folder(matrix: Matrix, asked: Path | None) -> ResultsFolder:
+    return ResultsFolder(asked or Path("results") / matrix.name)
+
+
+def _settled(
+    matrix: Matrix, out_dir: Path | None, runtime: str, worker_python: str | None
+) -> set[str]:
+    """The run_ids that `run` would pass over; none, and why, where that cannot be told yet."""
+    rows = read_table(_folder(matrix, out_dir).runs)
+    launcher, why = choose_launcher(runtime, worker_python)
+    out.print(f"runtime   {why}")
+    machine, policy, settled = this_machine(), Policy(), set()
+    for device in sorted({cell.spec.device for cell in matrix.cells}):
+        if device == "cuda" and not machine.gpus.gpus:
+            continue
+        try:
+            environment = launcher.environment(device)
+        except MissingError as error:
+            out.print(f"note      {error}", markup=False)
+            continue
+        settled |= {row["run_id"] for row in rows if policy.settles(row, environment, machine)}
+    return settled & {cell.spec.run_id for cell in matrix.cells}
+
+
+def _limits(cell: Cell) -> str:
+    limits = cell.limits
+    cpus = "1 CPU" if limits.cpus == 1 else f"{limits.cpus} CPUs"
+    return f"{cpus}, {limits.memory_gib:g} GiB, {duration(limits.timeout_s)}"

@@ -1,0 +1,86 @@
+"""How long and how large a cell will be: as measured here before, else by its arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.corpora import Corpus
+from bench.options import TRAIN_SHARE, NanoGPTOptions, NanoKimiOptions
+from bench.records import Row
+from bench.spec import RunSpec
+
+# A cautious CPU core in float32 at the sizes of these models, and what surrounds training.
+# Measured cells replace these as soon as there is one.
+FLOPS_PER_SECOND_AND_THREAD = 30e9
+STARTUP_S = 5.0
+TORCH_MIB = 300.0
+BYTES_PER_PARAMETER = 16  # weight, gradient, two moments
+ACTIVATIONS_PER_WIDTH = 30  # numbers kept for the backward pass, by layer, token and width
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """None where nothing is known; `basis` says where the figures come from."""
+
+    wall_s: float | None
+    memory_mib: float | None
+    basis: str  # "measured", "rough" or "unknown"
+
+
+def estimate(spec: RunSpec, corpus: Corpus, rows: Sequence[Row]) -> Estimate:
+    """From finished rows of the same arm, else rough for the CPU, else unknown."""
+    done = [row for row in rows if row["arm_id"] == spec.arm_id and row["status"] == "ok"]
+    if done:
+        return Estimate(
+            _median(done, "wall_time_s"), _median(done, "host_rss_peak_mib"), "measured"
+        )
+    if spec.device != "cpu":
+        return Estimate(None, None, "unknown")
+    return Estimate(_rough_wall_s(spec, corpus), _rough_memory_mib(spec, corpus), "rough")
+
+
+def _median(rows: Sequence[Row], column: str) -> float | None:
+    values = [float(row[column]) for row in rows if row[column]]
+    return median(values) if values else None
+
+
+def n_params(options: NanoGPTOptions, vocab_size: int, block_size: int) -> int:
+    """Parameters of a model by its formula, without building it."""
+    d = options.n_embd
+    norms, attention = 4 * d, 3 * d * d + d * d + d
+    if isinstance(options, NanoKimiOptions):
+        expert = (2 * d * d + 2 * d) + (d * d + d)
+        feed_forward = options.n_experts * (d + 1 + expert)
+    else:
+        feed_forward = (4 * d * d + 4 * d) + (4 * d * d + d)
+    embeddings = (vocab_size + block_size) * d
+    return (
+        embeddings
+        + options.n_layer * (norms + attention + feed_forward)
+        + 2 * d
+        + (d + 1) * vocab_size
+    )
+
+
+def _rough_wall_s(spec: RunSpec, corpus: Corpus) -> float:
+    train, evaluation = spec.train, spec.eval
+    block, options = train.block_size, spec.model.options
+    per_token = 6 * n_params(options, corpus.vocab_size, block)
+    trained = train.steps * train.batch_size * block
+    if evaluation.protocol == "sampled":
+        evaluated = 2 * evaluation.batches * train.batch_size * block
+    else:
+        validation = int((1 - TRAIN_SHARE) * corpus.n_chars)
+        evaluated = validation + min(evaluation.train_windows * block, 9 * validation)
+    evaluations = 2 + (train.steps - 1) // evaluation.every
+    flops = per_token * (trained + evaluations * evaluated / 3)  # forward is a third of a step
+    return STARTUP_S + flops / (FLOPS_PER_SECOND_AND_THREAD * train.threads)
+
+
+def _rough_memory_mib(spec: RunSpec, corpus: Corpus) -> float:
+    train, options = spec.train, spec.model.options
+    parameters = BYTES_PER_PARAMETER * n_params(options, corpus.vocab_size, train.block_size)
+    tokens = train.batch_size * train.block_size
+    activations = 4 * tokens * options.n_embd * options.n_layer * ACTIVATIONS_PER_WIDTH
+    text = 32 * corpus.n_chars  # code points, sorting and token ids together
+    return TORCH_MIB + (parameters + activations + text) / 2**20

@@ -1,0 +1,105 @@
+"""A results folder: its files, its lock, its attempts."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from bench.errors import FolderError
+from bench.matrix import Cell, Matrix
+from bench.records import (
+    CURVE_COLUMNS,
+    PLAN_COLUMNS,
+    Row,
+    RunsTable,
+    read_table,
+    write_atomically,
+    write_table,
+)
+from bench.spec import CellFiles
+
+
+class ResultsFolder:
+    """`results/<name>/`. Only the holder of its lock writes here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.matrix = path / "matrix.yaml"
+        self.plan = path / "plan.csv"
+        self.runs = path / "runs.csv"
+        self.curves = path / "curves.csv"
+        self.cells = path / "cells"
+        self.report = path / "report"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for writing; it is made, and shown to be writable, first.
+
+        Raises:
+            FolderError: if it cannot be written, or another runner holds it (and which).
+        """
+        holder = self.path / ".runner"
+        try:
+            self.cells.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.path / ".lock", timeout=0)
+            with lock:
+                since = time.strftime("%Y-%m-%d %H:%M:%S")
+                write_atomically(holder, f"process {os.getpid()} on {os.uname().nodename}, {since}")
+                yield
+                holder.unlink()
+        except filelock.Timeout as error:
+            who = holder.read_text() if holder.exists() else "another process"
+            raise FolderError(
+                f"{self.path} is in use by {who}. Wait for it, stop it, or give another --out."
+            ) from error
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise FolderError(
+                f"{self.path} cannot be written: {error}. Give another --out."
+            ) from error
+
+    def write_plan(self, matrix: Matrix, selected: set[str]) -> None:
+        """What was asked, and which cells; a cell that an earlier run selected stays selected."""
+        earlier = {row["run_id"] for row in read_table(self.plan) if row["selected"] == "true"}
+        rows = [
+            {
+                "run_id": cell.spec.run_id,
+                "arm_id": cell.spec.arm_id,
+                "name": matrix.name,
+                "model": cell.spec.model.name,
+                "optimizer": cell.spec.optimizer.name,
+                "device": cell.spec.device,
+                "seed": cell.spec.seed,
+                "order_in_seed": cell.order_in_seed,
+                "selected": cell.spec.run_id in selected | earlier,
+            }
+            for cell in matrix.cells
+        ]
+        write_atomically(self.matrix, matrix.text)
+        write_table(self.plan, PLAN_COLUMNS, rows)
+
+    def next_attempt(self, cell: Cell, rows: Sequence[Row]) -> int:
+        """1, 2, ...; a folder without a row is an attempt as well: its runner was killed."""
+        folders = self.cells.glob(f"{cell.spec.run_id}-*")
+        taken = [int(folder.name.rpartition("-")[2]) for folder in folders]
+        return 1 + max([int(row["attempt"]) for row in rows] + taken, default=0)
+
+    def make_attempt(self, cell: Cell, attempt: int) -> CellFiles:
+        """The folder of an attempt, with its spec.json."""
+        files = CellFiles(self.cells / f"{cell.spec.run_id}-{attempt}")
+        files.folder.mkdir()
+        write_atomically(files.spec, cell.spec.to_json())
+        return files
+
+    def rebuild_curves(self, runs: RunsTable) -> None:
+        """curves.csv from the cells of all committed rows."""
+        write_table(self.curves, CURVE_COLUMNS, self._curve_rows(runs))
+
+    def _curve_rows(self, runs: RunsTable) -> Iterator[Mapping[str, str]]:
+        for row in runs.rows:
+            curve = CellFiles(self.cells / f"{row['run_id']}-{row['attempt']}").curve
+            which = {key: row[key] for key in ("run_id", "host_id", "attempt")}
+            for point in read_table(curve):
+                yield {**which, **point}

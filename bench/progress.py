@@ -1,0 +1,121 @@
+"""What a person sees while cells run: bars on a terminal, plain lines elsewhere."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from bench.matrix import Cell
+
+SIGN = {"ok": "✓", "skipped": "–", "interrupted": "…"}
+
+
+class Display(Protocol):
+    """What the runner tells. A test's fake needs these three and a context."""
+
+    def open(self, cells: Sequence[Cell]) -> AbstractContextManager[object]: ...
+
+    def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
+
+    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None: ...
+
+
+def name(cell: Cell) -> str:
+    spec = cell.spec
+    return f"{spec.model.name} + {spec.optimizer.name}, {spec.device}, seed {spec.seed}"
+
+
+def duration(seconds: float | None) -> str:
+    """'42 s', '3 min 05 s', '2 h 10 min', 'n/a'."""
+    if seconds is None:
+        return "n/a"
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def summary(row: dict[str, Any]) -> str:
+    """How a cell ended, in half a line."""
+    if row["status"] != "ok":
+        stage = f" ({row['stage']})" if row.get("stage") else ""
+        return f"{row['status']}{stage}: {row['reason']}"
+    return (
+        f"val loss {row['val_loss_final']:.4f}, train {duration(row['train_time_s'])}, "
+        f"step {row['step_time_ms_p50']:.2f} ms, wall {duration(row['wall_time_s'])}"
+    )
+
+
+class PlainDisplay:
+    """One line when a cell ends: for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.total = self.count = 0
+
+    def open(self, cells: Sequence[Cell]) -> AbstractContextManager[object]:
+        self.total = len(cells)
+        self.count = 0
+        return nullcontext()
+
+    def event(self, cell: Cell, event: dict[str, Any]) -> None:
+        pass
+
+    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+        self.count += 1
+        left = f"   [{duration(left_s)} left]" if left_s else ""
+        sign = SIGN.get(row["status"], "✗")
+        line = f"{sign} {self.count}/{self.total} {name(cell)}: {summary(row)}{left}"
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class LiveDisplay:
+    """An overall bar with time left, and a line for each running cell."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.plain = PlainDisplay(console)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            transient=True,
+        )
+        self.overall: TaskID | None = None
+        self.running: dict[str, TaskID] = {}
+
+    def open(self, cells: Sequence[Cell]) -> AbstractContextManager[object]:
+        self.plain.open(cells)
+        self.overall = self.bars.add_task("cells", total=len(cells), detail="")
+        return self.bars
+
+    def event(self, cell: Cell, event: dict[str, Any]) -> None:
+        task = self.running.get(cell.spec.run_id)
+        if task is None:
+            task = self.bars.add_task(
+                escape(name(cell)), total=cell.spec.train.steps, detail="starting"
+            )
+            self.running[cell.spec.run_id] = task
+        details = [str(event.get("stage", ""))]
+        if "loss" in event:
+            details.append(f"loss {event['loss']:.4f}")
+        if "tokens_per_s" in event:
+            details.append(f"{event['tokens_per_s']:,.0f} tokens/s")
+        if "val_loss" in event:
+            details.append(f"val {event['val_loss']:.4f}")
+        self.bars.update(task, completed=event.get("step"), detail=", ".join(details))
+
+    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+        task = self.running.pop(cell.spec.run_id, None)
+        if task is not None:
+            self.bars.remove_task(task)
+        self.plain.ended(cell, row, None)
+        if self.overall is not None:
+            left = f"{duration(left_s)} left" if left_s else ""
+            self.bars.update(self.overall, advance=1, detail=left)
