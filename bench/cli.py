@@ -14,7 +14,7 @@ from bench.estimate import estimate
 from bench.folder import ResultsFolder
 from bench.forms import json_schema
 from bench.launch.choose import RUNTIMES, choose_launcher
-from bench.launch.engine import Engine
+from bench.launch.container import ContainerLauncher
 from bench.launch.image import build, find_image
 from bench.matrix import Cell, Matrix, load_matrix, select
 from bench.measure.machine import this_machine
@@ -124,6 +124,7 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="cells at once, on CPUs of their own")] = 1,
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
+    with_report: Annotated[bool, typer.Option("--report", help="and report when done")] = False,
 ) -> None:
     """Run what is open; a row is committed as each cell ends. Installs nothing."""
     asked, corpus = _read(matrix)
@@ -153,7 +154,10 @@ def run(
             runner.run(cells, jobs)
         except EngineError as error:
             err.print(f"error: {error}\nCells that were not run stay open.", markup=False)
-    raise typer.Exit(_account(cells, runs, folder, interrupted=runner.stop.is_set))
+    code = _account(cells, runs, folder, interrupted=runner.stop.by_user)
+    if with_report:
+        _report([folder.path], folder.report)
+    raise typer.Exit(code)
 
 
 def _account(cells: list[Cell], runs: RunsTable, folder: ResultsFolder, interrupted: bool) -> int:
@@ -175,6 +179,12 @@ def report(
     ] = None,
 ) -> None:
     """Merge the CSVs of results folders into tables, plots and a page."""
+    if out_dir is None and len(folders) > 1:
+        raise RequestError("several folders need --out DIR for their common report.")
+    _report(folders, out_dir or ResultsFolder(folders[0]).report)
+
+
+def _report(folders: list[Path], target: Path) -> None:
     try:
         from bench.report.build import build_report
     except ModuleNotFoundError as error:
@@ -182,9 +192,6 @@ def report(
             f"the report needs {error.name}. Install with: make setup   "
             "(or: pip install 'bench-matrix[report]')"
         ) from error
-    if out_dir is None and len(folders) > 1:
-        raise RequestError("several folders need --out DIR for their common report.")
-    target = out_dir or ResultsFolder(folders[0]).report
     coverage = build_report(folders, target)
     out.print(coverage)
     out.print(f"report: {target / 'index.html'}")
@@ -199,16 +206,16 @@ def schema() -> None:
 @app.command()
 def image(
     device: Annotated[str, typer.Argument(help="cpu or cuda")],
-    engine: Annotated[str, typer.Option(help="docker or podman")] = "docker",
+    runtime: Annotated[str, typer.Option(help="auto, docker or podman")] = "auto",
 ) -> None:
     """Build the image that a device's cells run in, unless it is there already."""
     if device not in ("cpu", "cuda"):
         raise RequestError(f"there is no image for {device!r}. Allowed: cpu, cuda.")
-    why_not = Engine(engine).why_not()
-    if why_not is not None:
-        raise EngineError(f"{engine} does not answer: {why_not}")
-    found = find_image(Engine(engine), device)
-    name = found[0] if found else build(Engine(engine), device)
+    launcher, why = choose_launcher(runtime, None)
+    if not isinstance(launcher, ContainerLauncher):
+        raise EngineError(f"an image needs a container engine; here is none ({why}).")
+    found = find_image(launcher.engine, device)
+    name = found[0] if found else build(launcher.engine, device)
     out.print(f"image: {name}{' (was there)' if found else ''}")
 
 

@@ -30,7 +30,7 @@ def _verdict(
     stage = last.get("stage", "startup")
     where = f"{stage} at step {last['step']}" if "step" in last else stage
     if ended.ended_by == "interrupt":
-        return "interrupted", "stopped by the user", where
+        return "interrupted", ended.stopped_why, where
     if ended.ended_by == "timeout":
         limit = job.limits.timeout_s
         return "timeout", f"stopped after limits.timeout_s = {limit:g} seconds", where

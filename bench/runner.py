@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from bench import outcome
@@ -155,7 +156,8 @@ class Runner:
                     slots.append(slot)
                     failure = future.exception() or failure
                     if failure is not None:
-                        self.stop.set()  # no further cell starts, and those running end
+                        waiting.clear()
+                        self.stop.set("stopped because another cell's launch failed")
                     if future.exception() is None:
                         row = future.result()
                         self.runs.append(row)
@@ -229,8 +231,11 @@ class Runner:
 @contextmanager
 def _on_signal(stop: Stop) -> Iterator[None]:
     """Ctrl-C and SIGTERM set `stop` and nothing else: no row is torn by an exception."""
-    handled = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in handled}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop.set(f"stopped by {signal.Signals(number).name}", by_user=True)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

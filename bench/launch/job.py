@@ -41,6 +41,7 @@ class Exit:
     launched: float
     exited: float
     oom_killed: bool = False
+    stopped_why: str | None = None  # for "interrupt"
     last_event: dict[str, Any] | None = None  # where it was when it ended
 
 
@@ -49,12 +50,18 @@ class Stop:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
-        self.is_set = False
+        self.why: str | None = None
+        self.by_user = False
 
-    def set(self) -> None:
-        if not self.is_set:
-            self.is_set = True
+    def set(self, why: str, by_user: bool = False) -> None:
+        """Only the first reason counts."""
+        if self.why is None:
+            self.why, self.by_user = why, by_user
             os.write(self._write, b"x")  # never read: it stays readable for every waiter
+
+    @property
+    def is_set(self) -> bool:
+        return self.why is not None
 
     def fileno(self) -> int:
         return self._read

@@ -49,12 +49,19 @@ def supervise(command: Command, on_event: OnEvent, stop: Stop) -> Exit:
     lines = _Lines(command.log, on_event)
     ended_by = _pump(child, waiter, lines, stop, launched + command.timeout_s)
     if ended_by != "itself":
-        _end(child, waiter, lines, command)
+        _end(child.pid, waiter, command)
     lines.finish(child)
     waiter.thread.join()
     assert child.stdin is not None
     child.stdin.close()
-    return Exit(ended_by, child.returncode, launched, waiter.exited, last_event=lines.last)
+    return Exit(
+        ended_by=ended_by,
+        code=child.returncode,
+        launched=launched,
+        exited=waiter.exited,
+        stopped_why=stop.why if ended_by == "interrupt" else None,
+        last_event=lines.last,
+    )
 
 
 class _Waiter:
@@ -140,12 +147,10 @@ def _pump(
             return "itself"
 
 
-def _end(
-    child: "subprocess.Popen[bytes]", waiter: _Waiter, lines: _Lines, command: Command
-) -> None:
+def _end(pid: int, waiter: _Waiter, command: Command) -> None:
     """SIGTERM, grace, SIGKILL."""
-    command.kill(child.pid, signal.SIGTERM)
+    command.kill(pid, signal.SIGTERM)
     waiter.thread.join(GRACE_S)
     if waiter.thread.is_alive():
-        command.kill(child.pid, signal.SIGKILL)
+        command.kill(pid, signal.SIGKILL)
         waiter.thread.join()

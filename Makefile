@@ -1,0 +1,96 @@
+# The harness's commands. Each target first sets up what it needs; `make` alone lists them.
+#
+#   MATRIX=FILE   another matrix            OUT=DIR        another results folder
+#   RUNTIME=NAME  auto, docker, podman, local               JOBS=N         cells at once
+#   ARGS='...'    more options for `run`     TORCH_INDEX=URL where torch comes from
+#   PYTHON=PATH   the interpreter that .venv is made with
+
+PYTHON ?= python3
+RUNTIME ?= auto
+JOBS ?= 1
+DIR ?= results/cpu
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PINS := constraints.txt pyproject.toml
+
+# Whether a container engine answers, asked only where it matters.
+ENGINE = timeout 20 docker version >/dev/null 2>&1 || timeout 20 podman version >/dev/null 2>&1
+CONTAINERS = [ "$(RUNTIME)" != local ] && { $(ENGINE); }
+
+RUN = $(PY) -m bench run $(MATRIX) $(if $(OUT),--out $(OUT)) --runtime $(RUNTIME) --jobs $(JOBS) \
+    --report $(ARGS)
+
+export TORCH_INDEX PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup bench-cpu bench-gpu report test lint image-cpu image-cuda wheels base-offline clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@sed -n '3,6s/^#//p' Makefile
+
+# Stamps are written last: an interrupted set-up is done again, as is one with other pins.
+$(VENV)/.base: $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	    echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13. Name one that is: PYTHON=PATH"; exit 2; }
+	@echo "setting up $(VENV): plan, run, report"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) -e '.[report]'
+	@touch $@
+
+$(VENV)/.worker: $(VENV)/.base
+	@echo "setting up $(VENV): torch and numpy, for cells without a container"
+	@[ -z "$$TORCH_INDEX" ] || $(PIP) --no-deps --index-url "$$TORCH_INDEX" torch
+	@$(PIP) -e '.[worker]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "setting up $(VENV): tests and linters"
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.base ## .venv; with torch where no container engine answers
+	@$(CONTAINERS) || { \
+	    echo "no container engine in use: cells will run as local processes"; \
+	    $(MAKE) --no-print-directory $(VENV)/.worker; }
+
+bench-cpu: MATRIX ?= bench/matrices/cpu.yaml
+bench-cpu: setup ## run the matrix on the CPU and report
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
+	@$(RUN)
+
+bench-gpu: MATRIX ?= bench/matrices/gpu.yaml
+bench-gpu: setup ## run the matrix on the GPU and report
+	@if nvidia-smi --list-gpus >/dev/null 2>&1 && $(CONTAINERS); then \
+	    $(MAKE) --no-print-directory image-cuda; fi
+	@$(RUN)
+
+report: $(VENV)/.base ## merge results: DIR='results/a results/b' OUT=DIR
+	@$(PY) -m bench report $(DIR) $(if $(OUT),--out $(OUT))
+
+test: $(VENV)/.worker $(VENV)/.dev ## all tests; real containers where an engine answers
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+image-cpu image-cuda: image-%: $(VENV)/.base
+	@$(PY) -m bench image $*
+
+image-cpu: ## the image of CPU cells, built if missing
+image-cuda: ## the image of CUDA cells, built if missing
+
+wheels: ## the worker's packages into docker/wheels, for builds without an index
+	@docker/wheels.sh
+
+base-offline: ## a base image and wheels without a registry (Debian, as root)
+	@docker/base-offline.sh
+	@docker/wheels.sh
+
+clean: ## remove .venv, caches and wheels; results stay
+	rm -rf $(VENV) docker/wheels build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,82 @@
+"""What several tests share: a cache of their own, a tiny matrix, a container engine.
+
+Where no engine answers, the tests that need one skip and say so; REQUIRE_ENGINE=1 makes that a
+failure.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.launch.engine import Engine
+
+ROOT = Path(__file__).parent.parent
+
+TINY = """\
+name: tiny
+train: {steps: 4, batch_size: 2, block_size: 8}
+eval: {every: 2, train_windows: 4}
+matrix:
+  model: [nanogpt]
+  optimizer: [adamw, truemuon]
+  device: [cpu]
+  seed: [1, 2]
+models:
+  small: {base: nanogpt, n_embd: 8, n_layer: 1, n_head: 2}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def tiny_matrix(tmp_path: Path) -> Path:
+    """Four cells of a very small model on a text of 4,000 characters."""
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog\n" * 91)
+    text.chmod(0o644)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        TINY.replace("model: [nanogpt]", "model: [small]") + f"data: {{corpus: {text}}}\n"
+    )
+    return file
+
+
+def bench(*arguments: str | Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    """`python -m bench ...` as a person types it."""
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """An engine that answers and has the CPU image."""
+    for name in ("docker", "podman"):
+        if Engine(name).why_not() is None:
+            built = bench("image", "cpu", "--runtime", name, timeout_s=900)
+            if built.returncode == 0:
+                return Engine(name)
+            return _without(f"no CPU image: {built.stderr.strip()[-300:]}")
+    return _without("no container engine answers")
+
+
+def _without(why: str) -> Engine:
+    if os.environ.get("REQUIRE_ENGINE"):
+        pytest.fail(f"REQUIRE_ENGINE is set, and {why}")
+    pytest.skip(why)
+
+
+@pytest.fixture(params=["local", "container"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    """Every way in which a cell can run; the container one only where an engine answers."""
+    if request.param == "local":
+        return "local"
+    engine: Engine = request.getfixturevalue("engine")
+    return engine.name

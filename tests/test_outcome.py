@@ -1,0 +1,118 @@
+"""How a cell ended, told from its exit and its files."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import outcome
+from bench.corpora import find_corpus
+from bench.identity import SCHEMA_VERSION, code_sha256
+from bench.launch.job import Exit, Job
+from bench.matrix import load_matrix
+from bench.options import Limits
+from bench.spec import CellFiles
+
+
+@pytest.fixture
+def job(tiny_matrix: Path, tmp_path: Path) -> Job:
+    matrix = load_matrix(tiny_matrix)
+    spec = matrix.with_corpus(find_corpus(matrix.corpus).ref).cells[0].spec
+    limits = Limits(timeout_s=60.0, memory_gib=2.0, cpus=1)
+    return Job(spec, limits, CellFiles(tmp_path), tmp_path / "text.txt", (0,), None)
+
+
+def ended(**how: Any) -> Exit:
+    last = {"stage": "train", "step": 7}
+    return Exit(
+        **{"ended_by": "itself", "code": 0, "launched": 10.0, "exited": 20.0} | how, last_event=last
+    )
+
+
+def leave(job: Job, **changes: Any) -> None:
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": job.spec.run_id,
+        "code_sha256": code_sha256(),
+        "status": "ok",
+        "reason": None,
+        "stage": None,
+        "started": 11.0,
+        "finished": 18.5,
+        "row": {"import_time_s": 2.0, "train_time_s": 5.0, "val_loss_final": 1.5},
+    }
+    job.files.result.write_text(json.dumps(result | changes))
+
+
+def test_a_good_end_accounts_for_all_of_the_wall_time(job: Job) -> None:
+    leave(job)
+    row = outcome.columns(job, ended())
+    assert (row["status"], row["reason"], row["stage"]) == ("ok", None, None)
+    assert row["val_loss_final"] == 1.5
+    times = ("wall", "startup", "teardown", "unaccounted")
+    assert [row[f"{name}_time_s"] for name in times] == [10.0, 1.0, 1.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "words"),
+    [
+        ({"ended_by": "timeout", "code": -9}, "timeout", "limits.timeout_s = 60"),
+        ({"ended_by": "interrupt", "stopped_why": "stopped by SIGINT"}, "interrupted", "SIGINT"),
+        ({"oom_killed": True, "code": 137}, "oom_killed", "limits.memory_gib = 2"),
+        ({"code": -signal.SIGSEGV}, "crashed", "ended by SIGSEGV; it left no result"),
+        ({"code": 128 + signal.SIGSEGV}, "crashed", "ended by SIGSEGV"),
+        ({"code": 3}, "crashed", "exit code 3; it left no result"),
+        ({"code": 0}, "crashed", "exit code 0; it left no result"),
+    ],
+)
+def test_an_end_without_a_result(job: Job, how: dict[str, Any], status: str, words: str) -> None:
+    row = outcome.columns(job, ended(**how))
+    assert row["status"] == status
+    assert words in row["reason"]
+    assert row["stage"] == "train at step 7"
+    assert row["wall_time_s"] == 10.0
+    assert "unaccounted_time_s" not in row
+
+
+def test_a_crash_quotes_the_end_of_its_log(job: Job) -> None:
+    job.files.log.write_text("first\n" + "x" * 1000 + "\nValueError: the last line\n")
+    reason = outcome.columns(job, ended(code=1))["reason"]
+    assert reason.endswith("ValueError: the last line")
+    assert "first" not in reason
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda job: job.files.result.write_text('{"run_id": "tr'), "cannot be read"),
+        (lambda job: job.files.result.write_text("[]"), "another schema_version"),
+        (lambda job: leave(job, run_id="0" * 12), "another run_id"),
+        (lambda job: leave(job, code_sha256="0" * 64), "did the code change"),
+        (lambda job: leave(job, row={"surprise": 1}), "columns that runs.csv does not know"),
+    ],
+)
+def test_a_result_that_is_not_ours_is_a_crash(
+    job: Job, spoil: Callable[[Job], object], words: str
+) -> None:
+    spoil(job)
+    row = outcome.columns(job, ended())
+    assert row["status"] == "crashed"
+    assert words in row["reason"]
+
+
+def test_success_with_a_bad_exit_code_is_a_crash(job: Job) -> None:
+    leave(job)
+    row = outcome.columns(job, ended(code=-signal.SIGABRT))
+    assert (row["status"], row["reason"]) == (
+        "crashed",
+        "ended by SIGABRT after it had reported success",
+    )
+
+
+def test_a_diverged_cell_keeps_what_it_measured(job: Job) -> None:
+    leave(job, status="diverged", reason="not finite at step 3", stage="train")
+    row = outcome.columns(job, ended())
+    assert (row["status"], row["stage"], row["train_time_s"]) == ("diverged", "train", 5.0)

@@ -1,0 +1,263 @@
+"""The loop: what is settled, what runs, in which order, and what each end leaves behind."""
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.corpora import find_corpus
+from bench.errors import EngineError, RequestError
+from bench.folder import ResultsFolder
+from bench.identity import SCHEMA_VERSION, code_sha256
+from bench.launch.job import Environment, Exit, Job, OnEvent, Stop
+from bench.matrix import Cell, load_matrix
+from bench.measure.gpus import Gpu, Gpus
+from bench.measure.machine import Machine
+from bench.records import Row, RunsTable
+from bench.runner import Policy, Runner, make_slots
+
+NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver")
+
+
+class FakeLauncher:
+    """Ends every cell at once, by default well; remembers what it was given."""
+
+    runtime = "fake"
+
+    def __init__(self) -> None:
+        self.environment_id = "env-1"
+        self.jobs: list[Job] = []
+        self.status: Callable[[Job], str] = lambda job: "ok"
+        self.during: Callable[[Job, Stop], None] = lambda job, stop: None
+
+    def environment(self, device: str) -> Environment:
+        return Environment(self.environment_id)
+
+    def clean(self, folder: Path) -> int:
+        return 0
+
+    def run(self, job: Job, on_event: OnEvent, stop: Stop) -> Exit:
+        self.jobs.append(job)
+        launched = time.monotonic()
+        on_event({"stage": "train", "step": 3, "loss": 1.5})
+        self.during(job, stop)
+        ended_by = "interrupt" if stop.is_set else "itself"
+        status = self.status(job)
+        result = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": job.spec.run_id,
+            "code_sha256": code_sha256(),
+            "status": status,
+            "reason": None if status == "ok" else f"made {status}",
+            "stage": None if status == "ok" else "train",
+            "started": launched,
+            "finished": time.monotonic(),
+            "row": {"val_loss_final": 1.25, "train_time_s": 0.5, "step_time_ms_p50": 1.0},
+        }
+        job.files.result.write_text(json.dumps(result))
+        job.files.curve.write_text(
+            "step,tokens,train_time_s,train_loss,val_loss\n0,0,0.0,2.5,2.5\n"
+        )
+        return Exit(ended_by, 0, launched, time.monotonic(), stopped_why=stop.why)
+
+
+class Silent:
+    def open(self, cells: Sequence[Cell]) -> AbstractContextManager[object]:
+        self.opened = list(cells)
+        return nullcontext()
+
+    def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
+
+    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None: ...
+
+
+@dataclasses.dataclass
+class Bench:
+    """A matrix, a results folder and a fake launcher, to run as often as a test likes."""
+
+    matrix_file: Path
+    folder: ResultsFolder
+    launcher: FakeLauncher
+    gpus: Gpus = NO_GPU
+
+    def cells(self) -> list[Cell]:
+        matrix = load_matrix(self.matrix_file)
+        return list(matrix.with_corpus(find_corpus(matrix.corpus).ref).cells)
+
+    def run(self, jobs: int = 1, policy: Policy | None = None) -> Runner:
+        matrix = load_matrix(self.matrix_file)
+        corpus = find_corpus(matrix.corpus)
+        with self.folder.locked():
+            runner = Runner(
+                folder=self.folder,
+                runs=RunsTable(self.folder.runs),
+                launcher=self.launcher,
+                corpus=corpus,
+                corpus_file=corpus.store(),
+                machine=Machine("host-1", "a processor", (0, 1, 2, 3), self.gpus, None, None),
+                display=Silent(),
+                policy=policy or Policy(),
+                name=matrix.name,
+            )
+            runner.run(self.cells(), jobs)
+        return runner
+
+    def rows(self) -> list[Row]:
+        return RunsTable(self.folder.runs).rows
+
+    def ran(self) -> list[tuple[str, int]]:
+        jobs, self.launcher.jobs = self.launcher.jobs, []
+        return [(job.spec.optimizer.name, job.spec.seed) for job in jobs]
+
+
+@pytest.fixture
+def bench(tiny_matrix: Path, tmp_path: Path) -> Bench:
+    return Bench(tiny_matrix, ResultsFolder(tmp_path / "results"), FakeLauncher())
+
+
+def test_runs_seed_by_seed_with_rotated_arms_and_commits_a_row_each(bench: Bench) -> None:
+    bench.run()
+    assert bench.ran() == [("adamw", 1), ("truemuon", 1), ("truemuon", 2), ("adamw", 2)]
+    rows = bench.rows()
+    assert [row["order_in_seed"] for row in rows] == ["0", "1", "0", "1"]
+    assert all(row["status"] == "ok" and row["attempt"] == "1" for row in rows)
+    assert rows[0]["val_loss_final"] == "1.25"
+    assert rows[0]["unaccounted_time_s"] != ""
+
+
+def test_what_is_settled_does_not_run_again(bench: Bench) -> None:
+    bench.run()
+    bench.ran()
+    bench.run()
+    assert bench.ran() == []
+    assert len(bench.rows()) == 4
+
+
+@pytest.mark.parametrize("status", ["diverged", "oom", "crashed"])
+def test_failures_settle_a_cell_unless_retried(bench: Bench, status: str) -> None:
+    bench.launcher.status = lambda job: status if job.spec.seed == 1 else "ok"
+    bench.run()
+    bench.ran()
+    bench.run()
+    assert bench.ran() == []
+    bench.launcher.status = lambda job: "ok"
+    bench.run(policy=Policy(retry_failed=True))
+    assert bench.ran() == [("adamw", 1), ("truemuon", 1)]
+    attempts = [(row["attempt"], row["status"]) for row in bench.rows()]
+    assert attempts == [("1", status)] * 2 + [("1", "ok")] * 2 + [("2", "ok")] * 2
+
+
+@pytest.mark.parametrize("change", ["environment", "code", "host"])
+def test_another_environment_code_or_host_opens_a_cell(bench: Bench, change: str) -> None:
+    bench.run()
+    bench.ran()
+    text = bench.folder.runs.read_text()
+    if change == "environment":
+        bench.launcher.environment_id = "env-2"
+    elif change == "code":
+        bench.folder.runs.write_text(text.replace(code_sha256(), "0" * 64))
+    else:
+        bench.folder.runs.write_text(text.replace("host-1", "host-2"))
+    bench.run()
+    assert len(bench.ran()) == 4
+
+
+def test_older_code_can_be_accepted_deliberately(bench: Bench) -> None:
+    bench.run()
+    bench.ran()
+    older = "0" * 64
+    bench.folder.runs.write_text(bench.folder.runs.read_text().replace(code_sha256(), older))
+    bench.run(policy=Policy(accepted_code=frozenset({older})))
+    assert bench.ran() == []
+
+
+def test_an_interrupt_ends_the_running_cell_and_leaves_the_rest_open(bench: Bench) -> None:
+    def interrupt(job: Job, stop: Stop) -> None:
+        if job.spec.optimizer.name == "truemuon":
+            stop.set("stopped by SIGINT", by_user=True)
+
+    bench.launcher.during = interrupt
+    runner = bench.run()
+    assert runner.stop.by_user
+    ends = [(row["status"], row["reason"]) for row in bench.rows()]
+    assert ends == [("ok", ""), ("interrupted", "stopped by SIGINT")]
+    bench.ran()
+    bench.launcher.during = lambda job, stop: None
+    bench.run()
+    assert bench.ran() == [("truemuon", 1), ("truemuon", 2), ("adamw", 2)]
+    assert [row["attempt"] for row in bench.rows()] == ["1", "1", "2", "1", "1"]
+
+
+def test_an_engine_that_fails_half_way_keeps_earlier_rows_and_leaves_the_rest_open(
+    bench: Bench,
+) -> None:
+    def fail(job: Job, stop: Stop) -> None:
+        if job.spec.seed == 2:
+            raise EngineError("the engine has gone")
+
+    bench.launcher.during = fail
+    with pytest.raises(EngineError, match="has gone"):
+        bench.run()
+    assert [row["seed"] for row in bench.rows()] == ["1", "1"]
+    assert bench.folder.curves.exists()
+
+
+def test_a_killed_runners_attempt_keeps_its_folder_and_number(bench: Bench) -> None:
+    first = bench.cells()[0]
+    bench.folder.cells.mkdir(parents=True)
+    bench.folder.make_attempt(first, 1)
+    bench.run()
+    assert [row["attempt"] for row in bench.rows()] == ["2", "1", "1", "1"]
+
+
+def test_a_cuda_cell_without_a_gpu_is_skipped_once_with_its_remedy(bench: Bench) -> None:
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text.replace("device: [cpu]", "device: [cpu, cuda]"))
+    bench.run()
+    bench.run()
+    skipped = [row for row in bench.rows() if row["status"] == "skipped"]
+    assert len(skipped) == 4
+    assert "no GPU here" in skipped[0]["reason"]
+    assert "--only device=cpu" in skipped[0]["reason"]
+    assert all(job.spec.device == "cpu" for job in bench.launcher.jobs)
+
+
+def test_a_cuda_cell_gets_its_gpu_by_uuid(bench: Bench) -> None:
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text.replace("device: [cpu]", "device: [cuda]"))
+    bench.gpus = Gpus((Gpu("GPU-abc", "a GPU"),), "580.1", None)
+    bench.run()
+    assert {job.gpu_uuid for job in bench.launcher.jobs} == {"GPU-abc"}
+    assert bench.rows()[0]["driver_version"] == "580.1"
+
+
+def test_jobs_run_at_once_on_cpus_of_their_own(bench: Bench) -> None:
+    both = threading.Barrier(2, timeout=20)
+    bench.launcher.during = lambda job, stop: both.wait() and None
+    bench.run(jobs=2)
+    rows = bench.rows()
+    assert len(rows) == 4
+    assert {row["cpus"] for row in rows} == {"0", "1"}
+
+
+def test_slots_are_disjoint_and_never_more_than_the_machine_has() -> None:
+    machine = Machine("h", None, (2, 3, 5, 7), NO_GPU, None, None)
+    assert [slot.cpus for slot in make_slots(2, 2, False, machine)] == [(2, 3), (5, 7)]
+    with pytest.raises(RequestError, match="need 6 CPUs; this process may use 4"):
+        make_slots(3, 2, False, machine)
+    with pytest.raises(RequestError, match="as many GPUs; here are 0"):
+        make_slots(2, 1, True, machine)
+
+
+def test_curves_hold_every_committed_attempt(bench: Bench) -> None:
+    bench.run()
+    lines = bench.folder.curves.read_text().splitlines()
+    assert lines[0] == "run_id,host_id,attempt,step,tokens,train_time_s,train_loss,val_loss"
+    assert len(lines) == 1 + 4
+    assert lines[1].endswith(",host-1,1,0,0,0.0,2.5,2.5")
