@@ -10,16 +10,16 @@ from rich.console import Console
 
 from bench.corpora import Corpus, find_corpus
 from bench.errors import BenchError, EngineError, MissingError, RequestError
-from bench.estimate import estimate
 from bench.folder import ResultsFolder
 from bench.forms import json_schema
 from bench.launch.choose import RUNTIMES, choose_launcher
 from bench.launch.container import ContainerLauncher
 from bench.launch.image import build, find_image
 from bench.matrix import Cell, Matrix, load_matrix, select
-from bench.measure.machine import this_machine
-from bench.progress import LiveDisplay, PlainDisplay, duration
-from bench.records import RunsTable, read_table
+from bench.measure.machine import Machine, this_machine
+from bench.plan import describe
+from bench.progress import LiveDisplay, PlainDisplay
+from bench.records import Row, RunsTable, read_table
 from bench.runner import Policy, Runner, skip_reason
 
 OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
@@ -52,7 +52,9 @@ OnlyOption = Annotated[
 ShardOption = Annotated[
     str | None, typer.Option(help="only the I-th of N parts of the matrix", metavar="I/N")
 ]
-RetryOption = Annotated[bool, typer.Option(help="run cells again that ended, but not ok")]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed", help="run cells again that ended, but not ok")
+]
 AcceptOption = Annotated[
     list[str] | None,
     typer.Option(help="rows of this code_sha256 settle cells as well", metavar="HASH"),
@@ -80,37 +82,10 @@ def plan(
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
     rows = read_table(_folder(asked, out_dir).runs)
-    settled = _settled(asked, out_dir, runtime, worker_python)
-    out.print(f"{len(asked.cells)} cells, {len(selected)} selected, {len(settled)} settled")
-    out.print(
-        f"corpus    {corpus.chosen}: {corpus.n_chars:,} characters, {corpus.vocab_size} distinct"
-    )
-    out.print(f"limits    {_limits(asked.cells[0])}, each cell")
-    out.print(
-        PLAN_LINE.format(
-            "run_id", "model", "optimizer", "device", "seed", "state", "time", "memory"
-        )
-    )
-    machine, total = this_machine(), 0.0
-    for cell in asked.cells:
-        spec, guess = cell.spec, estimate(cell.spec, corpus, rows)
-        if spec.run_id not in selected:
-            state = "not selected"
-        elif skip_reason(cell, machine):
-            state = "will be skipped"
-        else:
-            state = "settled" if spec.run_id in settled else "open"
-            total += (guess.wall_s or 0.0) * (state == "open")
-        memory = f"{guess.memory_mib:,.0f} MiB" if guess.memory_mib else "n/a"
-        about = "~" if guess.basis == "rough" else ""
-        names = (spec.run_id, spec.model.name, spec.optimizer.name, spec.device, spec.seed)
-        line = PLAN_LINE.format(*names, state, about + duration(guess.wall_s), about + memory)
+    machine = this_machine()
+    settled = _settled(asked, rows, machine, runtime, worker_python)
+    for line in describe(asked, corpus, rows, selected, settled, machine):
         out.print(line, markup=False)
-    out.print(f"open cells that can be estimated: {duration(total)} one after the other")
-    out.print("~ is arithmetic; other figures are medians of finished cells in the results folder")
-
-
-PLAN_LINE = "{:<14}{:<16}{:<16}{:<8}{:<8}{:<17}{:<15}{}"
 
 
 @app.command()
@@ -232,26 +207,18 @@ def _folder(matrix: Matrix, asked: Path | None) -> ResultsFolder:
 
 
 def _settled(
-    matrix: Matrix, out_dir: Path | None, runtime: str, worker_python: str | None
+    matrix: Matrix, rows: list[Row], machine: Machine, runtime: str, worker_python: str | None
 ) -> set[str]:
     """The run_ids that `run` would pass over; none, and why, where that cannot be told yet."""
-    rows = read_table(_folder(matrix, out_dir).runs)
     launcher, why = choose_launcher(runtime, worker_python)
-    out.print(f"runtime   {why}")
-    machine, policy, settled = this_machine(), Policy(), set()
-    for device in sorted({cell.spec.device for cell in matrix.cells}):
-        if device == "cuda" and not machine.gpus.gpus:
-            continue
+    out.print(f"runtime  {why}")
+    policy, settled = Policy(), set()
+    runnable = [cell for cell in matrix.cells if not skip_reason(cell, machine)]
+    for device in sorted({cell.spec.device for cell in runnable}):
         try:
             environment = launcher.environment(device)
         except MissingError as error:
-            out.print(f"note      {error}", markup=False)
+            out.print(f"note     {error}", markup=False)
             continue
         settled |= {row["run_id"] for row in rows if policy.settles(row, environment, machine)}
-    return settled & {cell.spec.run_id for cell in matrix.cells}
-
-
-def _limits(cell: Cell) -> str:
-    limits = cell.limits
-    cpus = "1 CPU" if limits.cpus == 1 else f"{limits.cpus} CPUs"
-    return f"{cpus}, {limits.memory_gib:g} GiB, {duration(limits.timeout_s)}"
+    return settled & {cell.spec.run_id for cell in runnable}

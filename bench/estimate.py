@@ -1,6 +1,7 @@
 """How long and how large a cell will be: as measured here before, else by its arithmetic."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -27,13 +28,22 @@ class Estimate:
     basis: str  # "measured", "rough" or "unknown"
 
 
-def estimate(spec: RunSpec, corpus: Corpus, rows: Sequence[Row]) -> Estimate:
-    """From finished rows of the same arm, else rough for the CPU, else unknown."""
-    done = [row for row in rows if row["arm_id"] == spec.arm_id and row["status"] == "ok"]
+def estimate_arms(
+    specs: Iterable[RunSpec], corpus: Corpus, rows: Iterable[Row]
+) -> dict[str, Estimate]:
+    """By arm_id: from its finished rows, else rough for the CPU, else unknown."""
+    done: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["status"] == "ok":
+            done[row["arm_id"]].append(row)
+    first = {spec.arm_id: spec for spec in specs}
+    return {arm_id: _estimate(spec, corpus, done[arm_id]) for arm_id, spec in first.items()}
+
+
+def _estimate(spec: RunSpec, corpus: Corpus, done: Sequence[Row]) -> Estimate:
     if done:
-        return Estimate(
-            _median(done, "wall_time_s"), _median(done, "host_rss_peak_mib"), "measured"
-        )
+        wall_s, memory_mib = _median(done, "wall_time_s"), _median(done, "host_rss_peak_mib")
+        return Estimate(wall_s, memory_mib, "measured")
     if spec.device != "cpu":
         return Estimate(None, None, "unknown")
     return Estimate(_rough_wall_s(spec, corpus), _rough_memory_mib(spec, corpus), "rough")
@@ -53,13 +63,8 @@ def n_params(options: NanoGPTOptions, vocab_size: int, block_size: int) -> int:
         feed_forward = options.n_experts * (d + 1 + expert)
     else:
         feed_forward = (4 * d * d + 4 * d) + (4 * d * d + d)
-    embeddings = (vocab_size + block_size) * d
-    return (
-        embeddings
-        + options.n_layer * (norms + attention + feed_forward)
-        + 2 * d
-        + (d + 1) * vocab_size
-    )
+    embeddings, head = (vocab_size + block_size) * d, (d + 1) * vocab_size
+    return embeddings + options.n_layer * (norms + attention + feed_forward) + 2 * d + head
 
 
 def _rough_wall_s(spec: RunSpec, corpus: Corpus) -> float:

@@ -41,24 +41,27 @@ class ResultsFolder:
         Raises:
             FolderError: if it cannot be written, or another runner holds it (and which).
         """
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
         holder = self.path / ".runner"
         try:
             self.cells.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.path / ".lock", timeout=0)
-            with lock:
-                since = time.strftime("%Y-%m-%d %H:%M:%S")
-                write_atomically(holder, f"process {os.getpid()} on {os.uname().nodename}, {since}")
-                yield
-                holder.unlink()
+            lock.acquire()
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            write_atomically(holder, f"process {os.getpid()} on {os.uname().nodename}, {since}")
         except filelock.Timeout as error:
             who = holder.read_text() if holder.exists() else "another process"
             raise FolderError(
                 f"{self.path} is in use by {who}. Wait for it, stop it, or give another --out."
             ) from error
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        except OSError as error:
             raise FolderError(
-                f"{self.path} cannot be written: {error}. Give another --out."
+                f"{self.path} cannot be written: {error.strerror}. Give another --out."
             ) from error
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
 
     def write_plan(self, matrix: Matrix, selected: set[str]) -> None:
         """What was asked, and which cells; a cell that an earlier run selected stays selected."""

@@ -13,7 +13,7 @@ from typing import Any
 from bench import outcome
 from bench.corpora import Corpus
 from bench.errors import RequestError
-from bench.estimate import estimate
+from bench.estimate import estimate_arms
 from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, Launcher, Stop
@@ -223,7 +223,8 @@ class Runner:
 
     def _time_left_s(self, left: Sequence[Cell], lanes: int) -> float | None:
         """By the finished cells of each arm, or by arithmetic; None where neither tells."""
-        times = [estimate(cell.spec, self.corpus, self.runs.rows).wall_s for cell in left]
+        by_arm = estimate_arms((cell.spec for cell in left), self.corpus, self.runs.rows)
+        times = [by_arm[cell.spec.arm_id].wall_s for cell in left]
         known = [time for time in times if time is not None]
         return sum(known) / lanes if len(known) == len(times) else None
 

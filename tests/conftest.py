@@ -20,7 +20,7 @@ name: tiny
 train: {steps: 4, batch_size: 2, block_size: 8}
 eval: {every: 2, train_windows: 4}
 matrix:
-  model: [nanogpt]
+  model: [small]
   optimizer: [adamw, truemuon]
   device: [cpu]
   seed: [1, 2]
@@ -34,17 +34,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+def write_tiny_matrix(folder: Path) -> Path:
+    """Four cells of a very small model on a text of 4,000 characters."""
+    text = folder / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog\n" * 91)
+    file = folder / "tiny.yaml"
+    file.write_text(TINY + f"data: {{corpus: {text}}}\n")
+    return file
+
+
 @pytest.fixture
 def tiny_matrix(tmp_path: Path) -> Path:
-    """Four cells of a very small model on a text of 4,000 characters."""
-    text = tmp_path / "text.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog\n" * 91)
-    text.chmod(0o644)
-    file = tmp_path / "tiny.yaml"
-    file.write_text(
-        TINY.replace("model: [nanogpt]", "model: [small]") + f"data: {{corpus: {text}}}\n"
-    )
-    return file
+    return write_tiny_matrix(tmp_path)
 
 
 def bench(*arguments: str | Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:

@@ -220,7 +220,7 @@ def test_an_engine_that_refuses_says_so_in_its_own_words(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(container, "_image", lambda engine, device: "sha256:" + "0" * 64)
-    with pytest.raises(EngineError, match=r"(?i)started no container.*(no such|unable|not found)"):
+    with pytest.raises(EngineError, match=r"(?i)did not start .*(no such|unable|not found)"):
         ContainerLauncher(engine).run(cell, lambda event: None, Stop())
 
 

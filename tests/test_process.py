@@ -11,7 +11,7 @@ import pytest
 
 from bench.launch import process
 from bench.launch.job import Exit, Stop
-from bench.launch.local import _kill_group
+from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
 
 
@@ -29,7 +29,7 @@ class Child:
             environment=os.environ,
             log=self.log,
             timeout_s=timeout_s,
-            kill=_kill_group,
+            kill=kill_group,
             cpus=cpus,
         )
         return supervise(command, self.events.append, self.stop)

@@ -2,7 +2,8 @@
 
 import sys
 
-from bench.errors import EngineError
+from bench.errors import EngineError, RequestError
+from bench.explain import nearest
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.job import Launcher
@@ -15,8 +16,11 @@ def choose_launcher(runtime: str, worker_python: str | None) -> tuple[Launcher, 
     """The launcher, and one line that says why it is this one.
 
     Raises:
+        RequestError: for a runtime that does not exist.
         EngineError: if an engine was asked for by name and does not answer.
     """
+    if runtime not in RUNTIMES:
+        raise RequestError(f"there is no runtime {runtime!r}. {nearest(runtime, RUNTIMES)}")
     python = worker_python or sys.executable
     if runtime == "local":
         return LocalLauncher(python), "local processes, as asked"

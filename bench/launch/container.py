@@ -1,5 +1,6 @@
 """A cell in a container of its own, closed as far as it goes."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -14,7 +15,7 @@ from bench.identity import PACKAGE
 from bench.launch.engine import Engine
 from bench.launch.image import require_image
 from bench.launch.job import Environment, Exit, Job, OnEvent, Stop
-from bench.launch.local import worker_environment
+from bench.launch.local import kill_group, worker_environment
 from bench.launch.process import Command, supervise
 
 CELL, CORPUS, CODE = "/cell", "/corpus.txt", "/opt/bench"
@@ -48,12 +49,11 @@ class ContainerLauncher:
             uid = gid = NOBODY
             os.chown(job.files.folder, uid, gid)
 
-        def kill(_pid: int, number: signal.Signals) -> None:
-            try:
+        def kill(client: int, number: signal.Signals) -> None:
+            with contextlib.suppress(EngineError):  # not there yet, gone already, or no engine
                 self.engine.command("kill", "--signal", number.name, name)
-            except EngineError:
-                if number == signal.SIGKILL:
-                    self.engine.remove(name)
+            if number == signal.SIGKILL:
+                kill_group(client, number)
 
         command = Command(
             argv=run_argv(self.engine.name, _image(self.engine, job.spec.device), job, uid, gid),
@@ -76,7 +76,9 @@ class ContainerLauncher:
             if ended.ended_by != "itself":
                 return ended  # stopped before the container came to be
             said = job.files.log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
-            raise EngineError(f"{self.runtime} started no container: {said or error}") from error
+            raise EngineError(
+                f"{self.runtime} did not start the cell's container, or lost it: {said or error}"
+            ) from error
         if state.get("Status") == "created":
             raise EngineError(f"{self.runtime} could not start the cell: {state.get('Error')}")
         return replace(ended, code=state["ExitCode"], oom_killed=bool(state["OOMKilled"]))

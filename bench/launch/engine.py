@@ -64,5 +64,9 @@ class Engine:
 
     def remove(self, *containers: str) -> None:
         """Kill and remove; a container that is gone already is no error."""
-        if containers:
-            self.command("rm", "--force", "--volumes", *containers)
+        for container in containers:
+            try:
+                self.command("rm", "--force", "--volumes", container)
+            except EngineError as error:
+                if "no such container" not in str(error).lower():
+                    raise

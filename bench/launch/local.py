@@ -95,13 +95,13 @@ class LocalLauncher:
             },
             log=files.log,
             timeout_s=job.limits.timeout_s,
-            kill=_kill_group,
+            kill=kill_group,
             cpus=job.cpus,
         )
         return supervise(command, on_event, stop)
 
 
-def _kill_group(pid: int, number: signal.Signals) -> None:
+def kill_group(pid: int, number: signal.Signals) -> None:
     """The worker and all that it started: it leads a process group of its own."""
     with contextlib.suppress(ProcessLookupError):  # it ended in this moment
         os.killpg(pid, number)

@@ -49,11 +49,10 @@ def supervise(command: Command, on_event: OnEvent, stop: Stop) -> Exit:
     lines = _Lines(command.log, on_event)
     ended_by = _pump(child, waiter, lines, stop, launched + command.timeout_s)
     if ended_by != "itself":
-        _end(child.pid, waiter, command)
+        _end(child, waiter, command)
     lines.finish(child)
     waiter.thread.join()
-    assert child.stdin is not None
-    child.stdin.close()
+    _close_input(child)
     return Exit(
         ended_by=ended_by,
         code=child.returncode,
@@ -147,10 +146,16 @@ def _pump(
             return "itself"
 
 
-def _end(pid: int, waiter: _Waiter, command: Command) -> None:
-    """SIGTERM, grace, SIGKILL."""
-    command.kill(pid, signal.SIGTERM)
+def _end(child: "subprocess.Popen[bytes]", waiter: _Waiter, command: Command) -> None:
+    """Close its input, which ends a worker wherever it is; SIGTERM; grace; SIGKILL."""
+    _close_input(child)
+    command.kill(child.pid, signal.SIGTERM)
     waiter.thread.join(GRACE_S)
     if waiter.thread.is_alive():
-        command.kill(pid, signal.SIGKILL)
+        command.kill(child.pid, signal.SIGKILL)
         waiter.thread.join()
+
+
+def _close_input(child: "subprocess.Popen[bytes]") -> None:
+    assert child.stdin is not None
+    child.stdin.close()
