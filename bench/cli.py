@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -102,6 +103,8 @@ def run(
     with_report: Annotated[bool, typer.Option("--report", help="and report when done")] = False,
 ) -> None:
     """Run what is open; a row is committed as each cell ends. Installs nothing."""
+    if with_report:
+        _report_builder()  # what it lacks is to be known before a long run, not after
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
     launcher, why = choose_launcher(runtime, worker_python)
@@ -160,6 +163,13 @@ def report(
 
 
 def _report(folders: list[Path], target: Path) -> None:
+    coverage = _report_builder()(folders, target)
+    out.print(coverage)
+    out.print(f"report: {target / 'index.html'}")
+
+
+def _report_builder() -> Callable[[Sequence[Path], Path], str]:
+    """The report's entry, imported on use: plan and run work without matplotlib."""
     try:
         from bench.report.build import build_report
     except ModuleNotFoundError as error:
@@ -167,9 +177,7 @@ def _report(folders: list[Path], target: Path) -> None:
             f"the report needs {error.name}. Install with: make setup   "
             "(or: pip install 'bench-matrix[report]')"
         ) from error
-    coverage = build_report(folders, target)
-    out.print(coverage)
-    out.print(f"report: {target / 'index.html'}")
+    return build_report
 
 
 @app.command()

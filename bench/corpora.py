@@ -1,8 +1,8 @@
 """A corpus -> one file in the cache, named by its content, that every cell of a matrix reads."""
 
 import hashlib
+import http.client
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,9 +100,10 @@ def find_corpus(asked: str | None) -> Corpus:
 def _from_file(path: str, chosen: str) -> Corpus:
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        why = error.strerror if isinstance(error, OSError) else error
         raise CorpusError(
-            f"corpus {path}: {error.strerror} (looked for it from {Path.cwd()}). Give a path, or "
+            f"corpus {path}: {why} (looked for it from {Path.cwd()}). Give a path, or "
             f"a built-in: {', '.join(sorted(BUILT_IN))}."
         ) from error
     return _from_bytes(Path(path).name, content, chosen)
@@ -148,7 +149,7 @@ def _fetch_tinyshakespeare() -> bytes:
         with urllib.request.urlopen(TINYSHAKESPEARE_URL, timeout=FETCH_TIMEOUT_S) as answer:
             content: bytes = answer.read()
             return content
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise CorpusError(
             f"corpus tinyshakespeare: {TINYSHAKESPEARE_URL} cannot be fetched ({error}). "
             f"Bring the file by other means and put it at "

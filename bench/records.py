@@ -17,6 +17,9 @@ from bench.errors import RecordError
 
 Row = dict[str, str]
 
+# A reason may quote a log; csv's own limit of 128 KiB a field would make such a row unreadable.
+csv.field_size_limit(2**31 - 1)
+
 STATUSES = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed", "interrupted", "skipped")
 
 # column -> what it is; its unit is in its name. Empty means unknown or not applicable.
@@ -144,7 +147,9 @@ def as_field(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(value)
-    return " ".join(str(value).split())
+    # A file name that is not UTF-8 reaches us with half characters, which no file can hold.
+    printable = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return " ".join(printable.split())
 
 
 def as_line(fields: Iterable[Any]) -> str:
@@ -156,11 +161,14 @@ def as_line(fields: Iterable[Any]) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` as a whole: after a crash it holds the old text or the new, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     _fsync_folder(path.parent)
 
 
@@ -179,23 +187,34 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, 
     write_atomically(path, "".join(lines))
 
 
-def complete_lines(path: Path) -> list[str]:
+def _complete_lines(path: Path) -> list[bytes]:
     """The lines of a file that end with a line feed: what a crash cut off is no line."""
-    complete, _, _torn = path.read_bytes().rpartition(b"\n")
-    return complete.decode("utf-8").split("\n") if complete else []
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def _fields(path: Path, number: int, line: bytes) -> list[str]:
+    """One line's fields. Each line is parsed by itself: damage cannot swallow its neighbours."""
+    try:
+        return next(csv.reader([line.decode("utf-8")], strict=True), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _damaged(path, number, str(error)) from error
+
+
+def _damaged(path: Path, number: int, why: str) -> RecordError:
+    return RecordError(
+        f"{path}:{number}: {why}. Put the line right or remove it; the other rows are complete."
+    )
 
 
 def read_table(path: Path) -> list[Row]:
     """All complete rows of a CSV of ours, every field as text; none if there is no file."""
-    lines = complete_lines(path) if path.exists() else []
-    header, *rows = csv.reader(lines) if lines else [[]]
-    for number, fields in enumerate(rows, start=2):
+    lines = [_fields(path, number, line) for number, line in enumerate(_complete_lines(path), 1)]
+    header = lines[0] if lines else []
+    for number, fields in enumerate(lines[1:], start=2):
         if len(fields) != len(header):
-            raise RecordError(
-                f"{path}:{number}: {len(fields)} fields under a header of {len(header)}. "
-                "Put the line right or remove it; the other rows are complete."
-            )
-    return [dict(zip(header, fields, strict=True)) for fields in rows]
+            why = f"{len(fields)} fields under a header of {len(header)}"
+            raise _damaged(path, number, why)
+    return [dict(zip(header, fields, strict=True)) for fields in lines[1:]]
 
 
 class RunsTable:
@@ -205,27 +224,38 @@ class RunsTable:
         self.path = path
         self.rows: list[Row] = []
         self._of: dict[str, list[Row]] = defaultdict(list)
+        header = self._header()
         for row in read_table(path):
-            self._remember(row)
-        self._repair()
+            self._remember({name: row.get(name, "") for name in RUN_COLUMNS})
+        if header != list(RUN_COLUMNS) or self._is_torn():
+            self._rewrite()
+
+    def _header(self) -> list[str]:
+        """The file's columns; empty if there is no file yet.
+
+        Raises:
+            RecordError: if a newer version of this program, or another program, wrote it.
+        """
+        lines = _complete_lines(self.path)
+        header = _fields(self.path, 1, lines[0]) if lines else []
+        newer = [name for name in header if name not in RUN_COLUMNS]
+        if newer:
+            raise RecordError(
+                f"{self.path}: unknown columns {', '.join(newer)}: a newer version of this "
+                "program wrote it, or another program. Use that version, or another --out."
+            )
+        return header
 
     def _remember(self, row: Row) -> None:
         self.rows.append(row)
         self._of[row["run_id"]].append(row)
 
-    def _repair(self) -> None:
+    def _is_torn(self) -> bool:
+        return not self.path.read_bytes().endswith(b"\n")
+
+    def _rewrite(self) -> None:
         """Drop a torn last line, and give an older file the columns that have come since."""
-        lines = complete_lines(self.path) if self.path.exists() else []
-        header = next(csv.reader(lines[:1]), [])
-        newer = [name for name in header if name not in RUN_COLUMNS]
-        if newer:
-            raise RecordError(
-                f"{self.path}: unknown columns {', '.join(newer)}: a newer version of this "
-                "program wrote it. Use that version, or another --out."
-            )
-        torn = lines and not self.path.read_bytes().endswith(b"\n")
-        if header != list(RUN_COLUMNS) or torn:
-            write_table(self.path, RUN_COLUMNS, self.rows)
+        write_table(self.path, RUN_COLUMNS, self.rows)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Commit one row: when this returns, it is on the disk."""
@@ -233,6 +263,8 @@ class RunsTable:
         assert not unknown, f"no such columns in runs.csv: {sorted(unknown)}"
         fields = {name: as_field(row.get(name)) for name in RUN_COLUMNS}
         line = as_line(fields.values()).encode()
+        if self._is_torn():  # an earlier append met a full disk
+            self._rewrite()
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             if os.write(handle, line) != len(line):

@@ -1,6 +1,7 @@
 """One cell: data, model, warm-up, training, inference, result."""
 
 import math
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -187,7 +188,7 @@ class Cell:
         }
         if self.trainer is not None:
             row |= _training_columns(self.trainer)
-        if row.get("val_loss_final") is not None:
+        if row.get("perplexity") is not None:
             row["param_efficiency"] = row["perplexity"] / (row["n_params"] / 1e6)
         return row
 
@@ -210,7 +211,7 @@ def _training_columns(trainer: Trainer) -> dict[str, Any]:
         row |= {
             "train_loss_final": last.train_loss,
             "val_loss_final": last.val_loss,
-            "perplexity": math.exp(last.val_loss),
+            "perplexity": _exp(last.val_loss),
             "bits_per_char": last.val_loss / math.log(2),
         }
     return row
@@ -225,6 +226,11 @@ def _state_bytes(optimizers: list[torch.optim.Optimizer]) -> int:
         for value in state.values()
         if isinstance(value, torch.Tensor)
     )
+
+
+def _exp(loss: float) -> float | None:
+    """The perplexity of a loss; None where no float can hold it (from a loss of 709.8)."""
+    return math.exp(loss) if loss < math.log(sys.float_info.max) else None
 
 
 def _percentiles(values: list[float], *ranks: int) -> list[float]:

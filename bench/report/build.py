@@ -1,0 +1,76 @@
+"""Results folders -> the files of a report."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import FolderError
+from bench.records import write_atomically, write_table
+from bench.report.bars import comparison_graph
+from bench.report.lines import SECONDS, STEPS, loss_graph
+from bench.report.markdown import markdown
+from bench.report.merge import Merged, merge
+from bench.report.page import html
+from bench.report.sections import Key, Section, make_sections, titles
+from bench.report.style import styles
+from bench.report.summary import COLUMNS, summary_rows
+from bench.report.views import COMPARISON, PICTURES, make_page, picture_file
+
+# Pictures of further sections: one that a new report has no section for is taken away, lest it
+# be taken for a part of it.
+FURTHER = re.compile(rf"({'|'.join(PICTURES)})-\d+\.png")
+
+
+def build_report(folders: Sequence[Path], out: Path) -> str:
+    """Merge results folders into a report in `out`; say how many cells are ok.
+
+    Everything is computed before anything is written, and every file is replaced as a whole.
+    Results folders are read only, except that `out` may be inside of one.
+
+    Raises:
+        FolderError: for a folder that is not a results folder, or an `out` that cannot be written.
+        RecordError: for a damaged CSV.
+    """
+    merged = merge(folders)
+    sections = make_sections(merged)
+    page = make_page(merged, sections, out)
+    pictures = _pictures(merged, sections)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in pictures.items():
+            _replace(out / name, content)
+        for file in out.iterdir():
+            if FURTHER.fullmatch(file.name) and file.name not in pictures:
+                file.unlink()
+        write_table(out / "summary.csv", COLUMNS, summary_rows(sections))
+        write_atomically(out / "report.md", markdown(page))
+        write_atomically(out / "index.html", html(page))
+    except OSError as error:
+        raise FolderError(f"{out} cannot be written: {error}. Give another --out.") from error
+    return page.coverage
+
+
+def _pictures(merged: Merged, sections: Sequence[Section]) -> dict[str, bytes]:
+    """File name -> PNG; without a section the pictures are there as well, and say n/a."""
+    looks = styles(arm.label for section in sections for arm in section.arms)
+    drawn = list(zip(sections, titles(sections), strict=True)) or [(_nothing(merged), "no results")]
+    pictures = {}
+    for number, (section, title) in enumerate(drawn, start=1):
+        pictures[picture_file(COMPARISON, number)] = comparison_graph(section, title, looks)
+        for axis in (STEPS, SECONDS):
+            pictures[picture_file(axis.file, number)] = loss_graph(section, axis, title, looks)
+    return pictures
+
+
+def _nothing(merged: Merged) -> Section:
+    """A section without arms, of the device that was planned."""
+    device = merged.cells[0].device if merged.cells else "cpu"
+    return Section(Key("", "", "", "", device, "", None, None, "", None), arms=(), cells=())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put a file in place as a whole; without fsync, for it can be made again."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,47 @@
+"""Numbers as text for readers: enough digits to compare, none that noise has written."""
+
+import math
+from collections.abc import Callable
+
+NOT_AVAILABLE = "n/a"
+
+# Losses of two arms differ in the third decimal; the published original gives four.
+LOSS_DECIMALS = 4
+# Times and memory: three significant digits, but a whole number is never rounded to tens.
+SIGNIFICANT = 3
+MOST_DECIMALS = 6
+
+Decimals = Callable[[float], int]  # how many a value gets
+
+
+def of_loss(value: float) -> int:
+    return LOSS_DECIMALS
+
+
+def of_count(value: float) -> int:
+    return 0
+
+
+def of_measure(value: float) -> int:
+    """For a time, a rate or a size."""
+    if value == 0:
+        return 0
+    return min(MOST_DECIMALS, max(0, SIGNIFICANT - 1 - math.floor(math.log10(abs(value)))))
+
+
+def write(value: float | None, decimals: Decimals) -> str:
+    return NOT_AVAILABLE if value is None else f"{value:,.{decimals(value)}f}"
+
+
+def write_spread(mean: float | None, sd: float | None, decimals: Decimals) -> str:
+    """mean ± sd, both to the decimals of the mean."""
+    if mean is None:
+        return NOT_AVAILABLE
+    if sd is None:
+        return f"{write(mean, decimals)} ± {NOT_AVAILABLE}"
+    places = decimals(mean)
+    spread = f"{sd:,.{places}f}"
+    if sd > 0 and not spread.strip("0."):
+        # A spread too small for the mean's decimals is not the same as none.
+        spread = f"<{10.0**-places:.{places}f}"
+    return f"{write(mean, decimals)} ± {spread}"

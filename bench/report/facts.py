@@ -1,0 +1,92 @@
+"""What a section ran on, and whether its arms were given the same: terms and texts."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from bench.report.digits import NOT_AVAILABLE, of_count, write
+from bench.report.merge import Cell, Source
+from bench.report.sections import Section, short
+
+DIGITS = 12  # of a hash, where it is to be looked up
+
+
+def facts(section: Section, sources: Sequence[Source]) -> list[tuple[str, str]]:
+    """In the order of a methods section; unknown is n/a."""
+    key = section.key
+    found = [("Machine", f"{_told(section, 'host_cpu_model')} (host {short(key.host_id)})")]
+    if key.device == "cuda":
+        driver = f"driver {_told(section, 'driver_version')}"
+        found.append(("GPU", f"{_told(section, 'gpu_name')}, {driver}"))
+    found += [
+        ("Device", key.device),
+        ("Runtime", f"{_told(section, 'runtime')} (environment {short(key.env_id)})"),
+        ("Software", _software(section)),
+        ("Code", _code(section)),
+        ("Corpus", f"{_told(section, 'corpus')} (SHA-256 {key.corpus_sha256[:DIGITS]}…)"),
+        ("Training", _training(section)),
+        ("Evaluation", f"protocol {key.eval_protocol or NOT_AVAILABLE}"),
+        ("Pairing", pairing(section.ok)),
+        ("Rows", _rows(section, sources)),
+    ]
+    return found
+
+
+def _told(section: Section, column: str) -> str:
+    return ", ".join(section.values(column)) or NOT_AVAILABLE
+
+
+def _software(section: Section) -> str:
+    parts = [
+        f"Python {_told(section, 'python_version')}",
+        f"torch {_told(section, 'torch_version')}",
+    ]
+    if section.key.device == "cuda":
+        parts.append(f"CUDA {_told(section, 'cuda_version')}")
+    return ", ".join(parts)
+
+
+def _code(section: Section) -> str:
+    commits = ", ".join(commit[:DIGITS] for commit in section.values("git_commit"))
+    text = f"worker {section.key.code_sha256[:DIGITS]}, commit {commits or NOT_AVAILABLE}"
+    dirty = "true" in section.values("git_dirty")
+    return text + (", with changes that were not committed" if dirty else "")
+
+
+def _training(section: Section) -> str:
+    key = section.key
+    threads = "1 thread" if key.threads == 1 else f"{write(key.threads, of_count)} threads"
+    each = write(key.tokens_per_step, of_count)
+    return f"{write(key.steps, of_count)} steps of {each} tokens, {threads} per operator"
+
+
+def _rows(section: Section, sources: Sequence[Source]) -> str:
+    names = list(dict.fromkeys(sources[cell.source].name for cell in section.ok))
+    started = sorted(section.values("started_at"))
+    when = f", started {_minute(started[0])} to {_minute(started[-1])} UTC" if started else ""
+    return f"from {', '.join(names)}{when}"
+
+
+def _minute(stamp: str) -> str:
+    """2026-11-22T08:46:22.462+00:00 -> 2026-11-22 08:46"""
+    return stamp[:16].replace("T", " ")
+
+
+def pairing(cells: Sequence[Cell]) -> str:
+    """Whether arms of one seed saw the same batches, and optimizers of one model began alike."""
+    batches, weights = defaultdict(set), defaultdict(set)
+    for cell in cells:
+        batches[f"seed {cell.seed}"].add(cell.text("data_order_hash"))
+        weights[f"{cell.model}, seed {cell.seed}"].add(cell.text("init_hash"))
+    return "; ".join(
+        [
+            _agreement(batches, "all arms of a seed saw the same batches in the same order"),
+            _agreement(weights, "all optimizers of a model and seed began with the same weights"),
+        ]
+    )
+
+
+def _agreement(hashes: dict[str, set[str]], claim: str) -> str:
+    if any("" in found for found in hashes.values()):
+        return f"not known whether {claim} (n/a in some rows)"
+    apart = [what for what, found in hashes.items() if len(found) > 1]
+    return f"NOT so that {claim}: {', '.join(apart)} differ" if apart else claim

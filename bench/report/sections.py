@@ -1,0 +1,250 @@
+"""Which cells may stand in one table: only like with like."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from bench.report.merge import Cell, Merged
+from bench.report.stats import Spread, over_seeds
+
+# Digits of an arm_id that tell two arms of the same names apart; all of them if these are alike.
+ARM_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Key:
+    """What all rows of a section share. A difference in any of these may change a figure.
+
+    gpu_name is here because a machine may hold GPUs of several kinds. Of the training and
+    evaluation settings, runs.csv tells the last four.
+    """
+
+    host_id: str
+    env_id: str
+    code_sha256: str
+    corpus_sha256: str
+    device: str
+    gpu_name: str
+    steps: float | None
+    tokens_per_step: float | None
+    eval_protocol: str
+    threads: float | None
+
+
+# Known of every row, also of one that failed, and empty there if not known.
+IDENTITY = ("host_id", "env_id", "code_sha256", "corpus_sha256", "gpu_name", "eval_protocol")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model with an optimizer and all settings: cells that differ in their seed alone."""
+
+    arm_id: str
+    model: str
+    optimizer: str
+    label: str  # "model + optimizer", with digits of the arm_id where that is ambiguous
+    cells: tuple[Cell, ...]  # of this section: ok, or known not to be
+    seeds_planned: int  # distinct seeds that the section's folders selected for it
+    cells_planned: int
+
+    @cached_property
+    def ok(self) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.cells if cell.ok)
+
+    @property
+    def n_seeds(self) -> int:
+        """The n of its statistics."""
+        return len({cell.seed for cell in self.ok})
+
+    @property
+    def by_seed(self) -> Mapping[int, list[Cell]]:
+        """Its ok cells: several for a seed that ran more than once."""
+        found: dict[int, list[Cell]] = {}
+        for cell in sorted(self.ok, key=lambda cell: cell.seed):
+            found.setdefault(cell.seed, []).append(cell)
+        return found
+
+    def spread(self, column: str) -> Spread:
+        return over_seeds(
+            {seed: [cell.number(column) for cell in cells] for seed, cells in self.by_seed.items()}
+        )
+
+    def constant(self, column: str) -> float | None:
+        """A property that all its rows share; what was done, only the ok ones have done whole."""
+        cells = self.ok if column in ("steps", "tokens") else self.cells
+        known = (cell.number(column) for cell in cells)
+        return next((value for value in known if value is not None), None)
+
+    @property
+    def not_ok(self) -> Counter[str]:
+        return Counter(cell.status for cell in self.cells if not cell.ok)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Cells that may be compared, arm by arm."""
+
+    key: Key
+    arms: tuple[Arm, ...]  # in the order of the plans
+    cells: tuple[Cell, ...]  # of all arms, in the order of the plans
+
+    @property
+    def ok(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.ok]
+
+    def values(self, column: str) -> list[str]:
+        """The distinct known fields of a column over the ok rows."""
+        return list(dict.fromkeys(text for cell in self.ok if (text := cell.text(column))))
+
+
+def key_of(cell: Cell) -> Key:
+    """The key of an ok cell."""
+    steps, tokens = cell.number("steps"), cell.number("tokens")
+    return Key(
+        **{name: cell.text(name) for name in IDENTITY},
+        device=cell.device,
+        steps=steps,
+        tokens_per_step=tokens / steps if tokens is not None and steps else None,
+        threads=cell.number("threads"),
+    )
+
+
+def make_sections(merged: Merged) -> list[Section]:
+    """A section for every key that an ok row has, in the order of the plans.
+
+    Without a single ok row there is nothing to compare, and no section.
+    """
+    keys = list(dict.fromkeys(key_of(cell) for cell in merged.cells if cell.ok))
+    members = {key: _members(key, merged.cells) for key in keys}
+    labels = _labels(list(members.values()))
+    return [
+        Section(key, _arms(cells, merged.cells, labels), tuple(cells))
+        for key, cells in members.items()
+    ]
+
+
+def _members(key: Key, cells: Sequence[Cell]) -> list[Cell]:
+    """The ok cells of a key, and those that were asked for the same and did not end ok."""
+    ok = [cell for cell in cells if cell.ok and key_of(cell) == key]
+    folders = {cell.source for cell in ok}
+    arms = {cell.arm_id for cell in ok}
+    return [
+        cell
+        for cell in cells
+        if (key_of(cell) == key if cell.ok else _belongs(cell, key, folders, arms))
+    ]
+
+
+def _belongs(cell: Cell, key: Key, folders: set[int], arms: set[str]) -> bool:
+    """Whether a cell that is not ok belongs to the ok ones of `key`.
+
+    It must contradict the key in nothing that its row tells. It did not live to tell its settings,
+    but one matrix has one set of them: they are those of its folder, or of its arm elsewhere. By
+    its arm alone it belongs only if its row names machine and environment, else it could have been
+    meant for any.
+    """
+    if cell.device != key.device:
+        return False
+    told = {name: cell.text(name) for name in IDENTITY if cell.text(name)}
+    if any(text != getattr(key, name) for name, text in told.items()):
+        return False
+    return cell.source in folders or (
+        cell.arm_id in arms and "host_id" in told and "env_id" in told
+    )
+
+
+def _arms(
+    members: Sequence[Cell], cells: Sequence[Cell], labels: Mapping[str, str]
+) -> tuple[Arm, ...]:
+    folders = {cell.source for cell in members}
+    by_arm: dict[str, list[Cell]] = {}
+    for cell in members:
+        by_arm.setdefault(cell.arm_id, []).append(cell)
+    arms = []
+    for arm_id, mine in by_arm.items():
+        # Also those of its cells that ended elsewhere: this section lacks them.
+        planned = [cell for cell in cells if cell.arm_id == arm_id and cell.source in folders]
+        arms.append(
+            Arm(
+                arm_id=arm_id,
+                model=mine[0].model,
+                optimizer=mine[0].optimizer,
+                label=labels[arm_id],
+                cells=tuple(mine),
+                seeds_planned=len({cell.seed for cell in planned}),
+                cells_planned=len(planned),
+            )
+        )
+    return tuple(arms)
+
+
+def _labels(sections: Sequence[Sequence[Cell]]) -> dict[str, str]:
+    """arm_id -> its name in all sections alike.
+
+    A label is ambiguous if two arms of one section would share it; the same arm on another device
+    is in another section, has another arm_id, and may share it.
+    """
+    plain = {
+        cell.arm_id: f"{cell.model} + {cell.optimizer}" for cells in sections for cell in cells
+    }
+    ambiguous = set()
+    for cells in sections:
+        total = Counter(plain[arm_id] for arm_id in {cell.arm_id for cell in cells})
+        ambiguous |= {label for label, arms in total.items() if arms > 1}
+    digits = Counter((label, arm_id[:ARM_DIGITS]) for arm_id, label in plain.items())
+
+    def told_apart(arm_id: str, label: str) -> str:
+        few = arm_id[:ARM_DIGITS]
+        return f"{label} ({few if digits[label, few] == 1 else arm_id})"
+
+    return {
+        arm_id: told_apart(arm_id, label) if label in ambiguous else label
+        for arm_id, label in plain.items()
+    }
+
+
+def short(identity: str) -> str:
+    """The first digits of a hash, without the prefix that says what kind it is."""
+    return identity.rpartition(":")[2][:8]
+
+
+def titles(sections: Sequence[Section]) -> list[str]:
+    """What tells each section apart from the others, in words; hashes only where words fail."""
+    found = [
+        ", ".join(word for word in (_hardware(section), section.key.device, *_runtime(section)))
+        for section in sections
+    ]
+    for distinctions in zip(*(_distinctions(section) for section in sections), strict=True):
+        alike = Counter(found)
+        apart = len(set(zip(found, distinctions, strict=True))) > len(alike)
+        if apart:
+            found = [f"{title}, {word}" for title, word in zip(found, distinctions, strict=True)]
+    return found
+
+
+def _hardware(section: Section) -> str:
+    names = [section.key.gpu_name] if section.key.gpu_name else section.values("host_cpu_model")
+    return ", ".join(names) or f"machine {short(section.key.host_id)}"
+
+
+def _runtime(section: Section) -> list[str]:
+    return [f"{name} runtime" for name in section.values("runtime")]
+
+
+def _distinctions(section: Section) -> list[str]:
+    key = section.key
+    return [
+        "corpus " + (" ".join(section.values("corpus")) or "unknown"),
+        "torch " + (" ".join(section.values("torch_version")) or "unknown"),
+        "unknown steps" if key.steps is None else f"{key.steps:,.0f} steps",
+        "unknown tokens a step"
+        if key.tokens_per_step is None
+        else f"{key.tokens_per_step:,.0f} tokens a step",
+        f"{key.eval_protocol or 'unknown'} evaluation",
+        "unknown threads" if key.threads is None else f"{key.threads:.0f} threads",
+        f"machine {short(key.host_id)}",
+        f"environment {short(key.env_id)}",
+        f"code {short(key.code_sha256)}",
+        f"text {short(key.corpus_sha256)}",
+    ]

@@ -1,0 +1,74 @@
+"""summary.csv: one row an arm and section."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bench.report.columns import CONSTANTS, METRICS
+from bench.report.sections import Arm, Section
+
+IDENTITY = (
+    "host_id",
+    "env_id",
+    "code_sha256",
+    "corpus",
+    "corpus_sha256",
+    "device",
+    "gpu_name",
+    "host_cpu_model",
+    "runtime",
+    "torch_version",
+    "eval_protocol",
+    "arm_id",
+    "model",
+    "optimizer",
+)
+# n_seeds: distinct seeds with an ok row, the n of the statistics; n_ok and n_planned: cells.
+COUNTS = ("n_seeds", "n_seeds_planned", "n_ok", "n_planned")
+
+COLUMNS = (
+    "section",
+    *IDENTITY,
+    *COUNTS,
+    *CONSTANTS,
+    *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "sd", "n")),
+)
+
+
+def summary_rows(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:
+    """Rows with the COLUMNS; units are in the names, unknown is None.
+
+    `<metric>_n` is the number of seeds that have the figure: it may be below n_seeds.
+    """
+    for number, section in enumerate(sections, start=1):
+        for arm in section.arms:
+            yield {"section": number, **_identity(section, arm), **_figures(arm)}
+
+
+def _identity(section: Section, arm: Arm) -> dict[str, Any]:
+    told = {name: " ".join(section.values(name)) or None for name in IDENTITY}
+    return {
+        **told,
+        "device": section.key.device,
+        "arm_id": arm.arm_id,
+        "model": arm.model,
+        "optimizer": arm.optimizer,
+        "n_seeds": arm.n_seeds,
+        "n_seeds_planned": arm.seeds_planned,
+        "n_ok": len(arm.ok),
+        "n_planned": arm.cells_planned,
+    }
+
+
+def _figures(arm: Arm) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for name in CONSTANTS:
+        value = arm.constant(name)
+        figures[name] = int(value) if value is not None and value.is_integer() else value
+    for metric in METRICS:
+        spread = arm.spread(metric)
+        figures |= {
+            f"{metric}_mean": spread.mean,
+            f"{metric}_sd": spread.sd,
+            f"{metric}_n": spread.n,
+        }
+    return figures

@@ -1,0 +1,207 @@
+"""The tables of a section, and those of the whole report."""
+
+from collections.abc import Callable
+
+from bench.records import RUN_COLUMNS
+from bench.report import curves
+from bench.report.columns import SHOWN, arm_columns, cell_columns
+from bench.report.content import Field, Heading, Table, table
+from bench.report.coverage import sentence
+from bench.report.curves import Cost, at_equal_cost
+from bench.report.digits import NOT_AVAILABLE, of_count, of_loss, of_measure, write, write_spread
+from bench.report.merge import Cell, Merged
+from bench.report.sections import Arm, Section
+from bench.report.stats import Spread
+
+Link = Callable[[Cell], Field]  # a cell's log
+
+GIGA = 1e9  # FLOPs are shown in billions
+
+SPREAD_NOTE = (
+    "mean ± sample standard deviation over seeds; repeats of a seed are averaged first. "
+    "n/a: unknown, or a deviation of fewer than two seeds."
+)
+COST_NOTE = (
+    "Training FLOPs: tokens × FLOPs / token + steps × optimizer FLOPs / step. "
+    "param_efficiency is the original's own figure, perplexity / millions of parameters: it "
+    "rewards a worse perplexity. What to look at instead is the loss at equal time, tokens and "
+    "FLOPs, in the table above."
+)
+EQUAL_NOTE = (
+    "Validation loss (nats per token, mean ± standard deviation over seeds) where the cheapest "
+    "seed of all arms ends; linear between evaluations."
+)
+
+
+def summary_table(section: Section) -> Table:
+    """One row an arm."""
+    columns = arm_columns(section.key.device)
+    headings = [
+        Heading("arm"),
+        Heading("coverage"),
+        Heading("parameters", number=True),
+        *(Heading(column.heading, number=True) for column in columns),
+    ]
+    rows = [
+        [
+            arm.label,
+            coverage(arm),
+            write(arm.constant("n_params"), of_count),
+            *(_spread_of(arm, column.write_spread, column.name) for column in columns),
+        ]
+        for arm in section.arms
+    ]
+    return table("Summary by arm", headings, rows, SPREAD_NOTE)
+
+
+def coverage(arm: Arm) -> str:
+    """For example "2 of 3 seeds, 1 diverged"."""
+    ended = "".join(f", {count} {status}" for status, count in sorted(arm.not_ok.items()))
+    return f"{arm.n_seeds} of {arm.seeds_planned} seeds{ended}"
+
+
+def _spread_of(arm: Arm, write: Callable[[Spread], str], column: str) -> str:
+    spread = arm.spread(column)
+    # A figure that some seeds lack has an n of its own.
+    fewer = f" (n = {spread.n})" if 0 < spread.n < arm.n_seeds else ""
+    return write(spread) + fewer
+
+
+def cost_table(section: Section) -> Table:
+    """What an arm costs, with the original's efficiency beside it."""
+    constants = [
+        SHOWN[name]
+        for name in ("n_params", "n_params_active", "flops_per_token", "optimizer_flops_per_step")
+    ]
+    figures = [SHOWN[name] for name in ("perplexity", "param_efficiency")]
+    headings = [
+        Heading("arm"),
+        *(Heading(column.heading, number=True) for column in constants),
+        Heading("training FLOPs (10⁹)", number=True),
+        *(Heading(column.heading, number=True) for column in figures),
+    ]
+    rows = [
+        [
+            arm.label,
+            *(column.write(arm.constant(column.name)) for column in constants),
+            _training_flops(arm),
+            *(_spread_of(arm, column.write_spread, column.name) for column in figures),
+        ]
+        for arm in section.arms
+    ]
+    return table("Size, work and the original's efficiency", headings, rows, COST_NOTE)
+
+
+def _training_flops(arm: Arm) -> str:
+    names = ("tokens", "flops_per_token", "steps", "optimizer_flops_per_step")
+    tokens, per_token, steps, per_step = (arm.constant(name) for name in names)
+    if tokens is None or per_token is None or steps is None or per_step is None:
+        return NOT_AVAILABLE
+    return write((tokens * per_token + steps * per_step) / GIGA, of_measure)
+
+
+def equal_cost_table(section: Section) -> Table:
+    """The loss of every arm at the same tokens, seconds and operations."""
+    costs: list[tuple[str, Cost, float]] = [
+        ("at {} tokens", curves.tokens, 1),
+        ("after {} s of training", curves.seconds, 1),
+        ("after {} × 10⁹ FLOPs", curves.flops, GIGA),
+    ]
+    headings, losses = [Heading("arm")], []
+    for words, cost, unit in costs:
+        equal = at_equal_cost(section.arms, cost)
+        decimals = of_count if cost is curves.tokens else of_measure
+        amount = write(None if equal.cost is None else equal.cost / unit, decimals)
+        headings.append(Heading(words.format(amount), number=True))
+        losses.append([write_spread(loss.mean, loss.sd, of_loss) for loss in equal.losses])
+    rows = [[arm.label, *at_costs] for arm, *at_costs in zip(section.arms, *losses, strict=True)]
+    return table("Loss at equal cost", headings, rows, EQUAL_NOTE)
+
+
+def cells_table(section: Section, merged: Merged, log: Link) -> Table:
+    """One row a cell, arm by arm."""
+    columns = cell_columns(section.key.device)
+    several = len(merged.sources) > 1
+    headings = [
+        *_named_headings(several),
+        *(Heading(column.heading, number=True) for column in columns),
+        Heading("log"),
+    ]
+    rows: list[list[str | Field]] = []
+    for arm in section.arms:
+        for cell in sorted(arm.cells, key=lambda cell: cell.seed):
+            figures = [column.write(cell.number(column.name)) for column in columns]
+            rows.append([*_named(cell, merged, arm.label), *figures, log(cell)])
+    return table("Cells", headings, rows)
+
+
+def not_ok_table(merged: Merged, log: Link) -> Table | None:
+    """Every planned cell that did not end ok, and why; None if all did."""
+    cells = [cell for cell in merged.cells if not cell.ok]
+    if not cells:
+        return None
+    headings = [
+        *_named_headings(len(merged.sources) > 1),
+        Heading("stage"),
+        Heading("reason"),
+        Heading("log"),
+    ]
+    rows: list[list[str | Field]] = [
+        [
+            *_named(cell, merged),
+            cell.text("stage") or NOT_AVAILABLE,
+            cell.text("reason") or ("not run yet" if cell.row is None else NOT_AVAILABLE),
+            log(cell),
+        ]
+        for cell in cells
+    ]
+    return table("Cells that are not ok", headings, rows)
+
+
+def _named_headings(several_folders: bool) -> list[Heading]:
+    folder = [Heading("folder")] if several_folders else []
+    names = [Heading(name) for name in ("model", "optimizer", "device")]
+    return [*folder, *names, Heading("seed", number=True), Heading("status")]
+
+
+def _named(cell: Cell, merged: Merged, label: str = "") -> list[str]:
+    """A cell's names; with the digits of its arm where its label has them."""
+    folder = [merged.sources[cell.source].name] if len(merged.sources) > 1 else []
+    digits = label.removeprefix(f"{cell.model} + {cell.optimizer}")
+    names = [cell.model, cell.optimizer + digits, cell.device]
+    return [*folder, *names, str(cell.seed), cell.status]
+
+
+def sources_table(merged: Merged) -> Table:
+    """Where the rows come from, and how many attempts they took."""
+    headings = [
+        Heading("folder"),
+        Heading("matrix"),
+        Heading("coverage"),
+        Heading("attempts", number=True),
+        Heading("superseded", number=True),
+    ]
+    rows = []
+    for index, source in enumerate(merged.sources):
+        statuses = [cell.status for cell in merged.cells if cell.source == index]
+        rows.append(
+            [
+                source.name,
+                ", ".join(source.matrices) or NOT_AVAILABLE,
+                sentence(statuses),
+                str(source.attempts),
+                str(source.superseded),
+            ]
+        )
+    note = "Of a cell with several attempts the last counts; the superseded ones are not reported."
+    return table("Where the rows come from", headings, rows, note)
+
+
+def definitions_table() -> Table:
+    """Each column of runs.csv, with the heading under which the tables show it."""
+    headings = [Heading("column"), Heading("shown as"), Heading("meaning")]
+    rows = [
+        [name, SHOWN[name].heading if name in SHOWN else "", meaning]
+        for name, meaning in RUN_COLUMNS.items()
+    ]
+    return table("Definitions of the columns", headings, rows)

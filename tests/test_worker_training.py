@@ -1,0 +1,640 @@
+"""Clocks charge what is named, training stops where it diverges, a cell leaves whole files."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.identity import SCHEMA_VERSION, code_sha256
+from bench.logical import initialise
+from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, EvalOptions, TrainOptions
+from bench.records import CURVE_COLUMNS, RUN_COLUMNS
+from bench.spec import PHASES, CorpusRef, Model, Optimizer, RunSpec
+from bench.worker import cell, clocks, training
+from bench.worker.cell import run_cell
+from bench.worker.clocks import PhaseClock, StepTimer
+from bench.worker.data import batch_positions, read_tokens
+from bench.worker.registry import MODELS, OPTIMIZERS
+from bench.worker.streams import torch_stream
+from bench.worker.training import DivergedError, Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """A cell sets torch's threads for its process; here it shares one with other tests."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class FakeTime:
+    """CLOCK_MONOTONIC that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.ns = 1_000 * 10**9
+
+    def pass_s(self, seconds: float) -> None:
+        self.ns += round(seconds * 1e9)
+
+    def monotonic(self) -> float:
+        return self.ns / 1e9
+
+    def monotonic_ns(self) -> int:
+        return self.ns
+
+
+@pytest.fixture
+def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(time, "monotonic", fake.monotonic)
+    monkeypatch.setattr(time, "monotonic_ns", fake.monotonic_ns)
+    return fake
+
+
+# --- Clocks -------------------------------------------------------------------------------------
+
+
+def test_each_phase_is_charged_its_own_time_and_the_rest_to_none(fake_time):
+    clock = PhaseClock(started=fake_time.monotonic())
+    fake_time.pass_s(1)
+    with clock.during("data"):
+        fake_time.pass_s(2)
+    fake_time.pass_s(4)
+    with clock.during("train"):
+        fake_time.pass_s(8)
+    with clock.during("eval"):
+        fake_time.pass_s(16)
+    with clock.during("train"):
+        fake_time.pass_s(32)
+    assert clock.seconds == {"data": 2, "train": 40, "eval": 16}
+    assert clock.phase == "train"
+
+
+def test_a_phase_may_have_begun_earlier(fake_time):
+    started = fake_time.monotonic()
+    fake_time.pass_s(3)
+    clock = PhaseClock(started)
+    with clock.during("import", since=started):
+        fake_time.pass_s(1)
+    assert clock.seconds == {"import": 4}
+
+
+def test_a_phase_that_fails_is_charged_too_and_stays_the_last(fake_time):
+    clock = PhaseClock(0.0)
+
+    def build() -> None:
+        with clock.during("build"):
+            fake_time.pass_s(5)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        build()
+    assert clock.seconds == {"build": 5}
+    assert clock.phase == "build"
+
+
+def test_a_phase_that_no_column_knows_is_a_mistake():
+    with pytest.raises(AssertionError, match="lunch"), PhaseClock(0.0).during("lunch"):
+        pass
+    assert {f"{phase}_time_s" for phase in PHASES} <= set(RUN_COLUMNS)
+
+
+def test_a_phase_waits_for_the_device_at_both_edges(fake_time, monkeypatch):
+    """What the device still did before is not charged; what it does for the phase is."""
+    monkeypatch.setattr(clocks, "synchronise", lambda device: fake_time.pass_s(10))
+    clock = PhaseClock(0.0)
+    with clock.during("train"):
+        fake_time.pass_s(1)
+    assert clock.seconds == {"train": 11}
+
+
+def test_step_times_are_those_between_marks_of_one_span(fake_time):
+    timer = StepTimer(CPU)
+    for seconds in ((0.001, 0.002), (0.004,)):
+        timer.mark()
+        for step in seconds:
+            fake_time.pass_s(step)
+            timer.mark()
+        timer.end_span()
+        fake_time.pass_s(60)  # an evaluation
+    assert timer.times_ms == [1.0, 2.0, 4.0]
+
+
+# --- The loop -----------------------------------------------------------------------------------
+
+
+class Slow(nn.Module):
+    """Takes `step_s` a training step; its loss at step `poisoned` is not finite."""
+
+    def __init__(self, fake_time: FakeTime, step_s: float, poisoned: int = -1) -> None:
+        super().__init__()
+        self.fake_time, self.step_s, self.poisoned = fake_time, step_s, poisoned
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.poison = math.nan
+        self.calls = 0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits = self.bias.expand(*tokens.shape, 3)
+        if self.calls == self.poisoned:
+            logits = logits * self.poison
+        self.calls += 1
+        self.fake_time.pass_s(self.step_s)
+        return logits
+
+
+class FakeEvaluator:
+    """Takes 100 s; gives the step's number as loss."""
+
+    def __init__(self, fake_time: FakeTime, losses: dict[int, float] | None = None) -> None:
+        self.fake_time, self.losses = fake_time, losses or {}
+
+    def loss(self, model: nn.Module, split: str, step: int) -> float:
+        self.fake_time.pass_s(50)
+        return self.losses.get(step, step + (0.5 if split == "val" else 0.0))
+
+
+Events = list[dict[str, Any]]
+
+
+def recorder(events: Events) -> Callable[..., None]:
+    return lambda **event: events.append(event)
+
+
+def trainer_of(
+    fake_time: FakeTime, steps: int, step_s: float = 0.01, poisoned: int = -1, lr: float = 0.0
+) -> Trainer:
+    model = Slow(fake_time, step_s, poisoned)
+    windows = (torch.arange(50) % 3).unfold(0, 5, 1)  # T = 4
+    positions = torch.zeros(steps, 2, dtype=torch.int64)  # B = 2
+    optimizers = [torch.optim.SGD(model.parameters(), lr=lr)]
+    return Trainer(model, optimizers, windows, positions, PhaseClock(0.0))
+
+
+@pytest.mark.parametrize("step_s", [0.001, 0.01, 0.1, 1.0])
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [
+        (10, 5, [0, 5, 10]),
+        (10, 4, [0, 4, 8, 10]),
+        (10, 1, list(range(11))),
+        (10, 10, [0, 10]),
+        (10, 11, [0, 10]),
+        (1, 100, [0, 1]),
+        (200, 70, [0, 70, 140, 200]),
+    ],
+)
+def test_evaluations_are_at_0_every_and_after_the_last(fake_time, step_s, steps, every, expected):
+    """However long the spans between heartbeats are."""
+    trainer, events = trainer_of(fake_time, steps, step_s), []
+    trainer.run(FakeEvaluator(fake_time), every, recorder(events))
+    assert [point.step for point in trainer.curve] == expected
+    assert [e["step"] for e in events if e["stage"] == "eval"] == expected
+    assert (trainer.done, trainer.model.calls) == (steps, steps)
+
+
+def test_training_time_has_every_step_and_no_evaluation(fake_time):
+    trainer = trainer_of(fake_time, steps=25, step_s=0.2)
+    trainer.run(FakeEvaluator(fake_time), 10, recorder([]))
+    assert trainer.timer.times_ms == pytest.approx([200.0] * 25)
+    assert trainer.clock.seconds["train"] == pytest.approx(25 * 0.2)
+    assert trainer.clock.seconds["eval"] == pytest.approx(4 * 100)
+    assert [point.train_time_s for point in trainer.curve] == pytest.approx([0.0, 2.0, 4.0, 5.0])
+
+
+def test_a_point_of_the_curve_has_its_tokens_and_both_losses(fake_time):
+    trainer = trainer_of(fake_time, steps=6)
+    trainer.run(FakeEvaluator(fake_time), 4, recorder([]))
+    points = [(p.step, p.tokens, p.train_loss, p.val_loss) for p in trainer.curve]
+    assert points == [(0, 0, 0.0, 0.5), (4, 32, 4.0, 4.5), (6, 48, 6.0, 6.5)]
+
+
+def test_progress_is_told_about_twice_a_second(fake_time):
+    trainer, events = trainer_of(fake_time, steps=1_000, step_s=0.01), []
+    trainer.run(FakeEvaluator(fake_time), 1_000, recorder(events))
+    told = [event for event in events if event["stage"] == "train"]
+    assert told[0]["step"] == 1  # at once, so that its length is known
+    steps = [event["step"] for event in told]
+    assert {later - step for step, later in pairwise(steps[:-1])} == {50}
+    assert steps[-1] == 1_000
+    assert all(event["loss"] == pytest.approx(math.log(3)) for event in told)
+    assert all(event["tokens_per_s"] == pytest.approx(8 / 0.01) for event in told)
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+@pytest.mark.parametrize("step_s", [0.001, 1.0])  # spans of 500 steps and of one
+@pytest.mark.parametrize("step", [1, 2, 37, 99])
+def test_the_first_step_that_is_not_finite_is_named(fake_time, step, step_s, poison):
+    trainer = trainer_of(fake_time, 100, step_s, poisoned=step)
+    trainer.model.poison = poison
+    trainer.model.bias.data = torch.tensor([0.0, 1.0, 3.0])
+    with pytest.raises(DivergedError) as caught:
+        trainer.run(FakeEvaluator(fake_time), 1_000, recorder([]))
+    before = trainer.losses[step - 1].item()
+    says = f"the loss is not finite at step {step}; the last finite loss was {before:.6g}"
+    assert (caught.value.step, str(caught.value)) == (step, says)
+    assert math.isfinite(before)
+    assert (trainer.done, trainer.tokens) == (step, step * 8)
+    assert [point.step for point in trainer.curve] == [0]
+
+
+def test_a_loss_that_is_never_finite_says_so(fake_time):
+    trainer = trainer_of(fake_time, 10, poisoned=0)
+    with pytest.raises(DivergedError, match=r"not finite at step 0; none was finite"):
+        trainer.run(FakeEvaluator(fake_time), 5, recorder([]))
+    assert trainer.done == 0
+
+
+def test_a_poisoned_weight_diverges_at_the_step_that_meets_it(fake_time):
+    """The update of step 0 makes the weights infinite; step 1 is the first to see them."""
+    trainer = trainer_of(fake_time, 100, step_s=0.001, lr=math.inf)
+    with pytest.raises(DivergedError) as caught:
+        trainer.run(FakeEvaluator(fake_time), 50, recorder([]))
+    assert caught.value.step == 1
+    assert f"the last finite loss was {math.log(3):.6g}" in str(caught.value)
+
+
+@pytest.mark.parametrize("step", [0, 20, 30])
+def test_an_evaluation_that_is_not_finite_diverges_as_well(fake_time, step):
+    trainer = trainer_of(fake_time, 30)
+    with pytest.raises(DivergedError) as caught:
+        trainer.run(FakeEvaluator(fake_time, {step: math.nan}), 10, recorder([]))
+    last = f"the last finite loss was {step - 10 + 0.5:.6g}" if step else "none was finite"
+    assert str(caught.value) == f"the loss is not finite at step {step}; {last}"
+    assert [point.step for point in trainer.curve] == list(range(0, step, 10))
+
+
+def test_gradients_of_one_step_do_not_reach_the_next(fake_time):
+    trainer = trainer_of(fake_time, 2)
+    for _ in range(2):
+        trainer.step(trainer.positions[0])
+        assert trainer.model.bias.grad is None
+
+
+# --- A cell -------------------------------------------------------------------------------------
+
+TEXT = ("the quick brown fox jumps over the lazy dog\n" * 30).encode()
+FINITE_BUT_HUGE = 1e2  # AdamW at this rate: losses of thousands, none infinite
+
+
+def spec_of(
+    model: str = "nanogpt",
+    optimizer: str = "adamw",
+    seed: int = 1,
+    steps: int = 10,
+    every: int = 4,
+    device: str = "cpu",
+    protocol: str = "full",
+    batch_size: int = 2,
+    **settings: Any,
+) -> RunSpec:
+    options = MODEL_OPTIONS[model](n_embd=8, n_layer=1, n_head=2)
+    return RunSpec(
+        model=Model("tiny", model, options),
+        optimizer=Optimizer("as-asked", optimizer, OPTIMIZER_OPTIONS[optimizer](**settings)),
+        device=device,
+        seed=seed,
+        train=TrainOptions(steps=steps, batch_size=batch_size, block_size=8),
+        eval=EvalOptions(every=every, protocol=protocol, train_windows=6, batches=3),
+        corpus=CorpusRef("text", hashlib.sha256(TEXT).hexdigest()),
+    )
+
+
+@dataclass
+class Ran:
+    """What a cell left behind."""
+
+    folder: Path
+    code: int
+    events: Events
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return self.result["row"]
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        with (self.folder / name).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def column(self, name: str, column: str) -> list[str]:
+        return [line[column] for line in self.table(name)]
+
+
+def run(parent: Path, spec: RunSpec, corpus: Path | None = None) -> Ran:
+    folder = parent / f"cell-{len(list(parent.iterdir()))}"
+    folder.mkdir()
+    (folder / "spec.json").write_text(spec.to_json())
+    if corpus is None:
+        corpus = parent / "text"
+        corpus.write_bytes(TEXT)
+    events: Events = []
+    code = run_cell(folder, corpus, time.monotonic(), recorder(events))
+    return Ran(folder, code, events)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """One cell that ends well: 10 steps, evaluated at 0, 4, 8 and 10."""
+    return run(tmp_path_factory.mktemp("ran"), spec_of())
+
+
+def test_a_cell_that_ends_well_says_who_it_is(ran):
+    assert ran.code == 0
+    result = {key: value for key, value in ran.result.items() if key != "row"}
+    assert result.pop("started") <= result.pop("finished")
+    assert result == {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": spec_of().run_id,
+        "code_sha256": code_sha256(),
+        "status": "ok",
+        "reason": None,
+        "stage": None,
+    }
+
+
+def test_a_cell_leaves_its_files_whole(ran):
+    names = {file.name for file in ran.folder.iterdir()}
+    assert names == {"spec.json", "result.json", "curve.csv", "steps.csv", "env.json"}
+    for name in ("curve.csv", "steps.csv"):
+        content = (ran.folder / name).read_bytes()
+        assert content.endswith(b"\n")
+        assert b"\r" not in content
+    assert json.loads((ran.folder / "env.json").read_text())["torch_version"] == torch.__version__
+
+
+def test_every_figure_is_a_column_of_runs_csv(ran):
+    assert set(ran.row) <= set(RUN_COLUMNS)
+    assert list(ran.table("curve.csv")[0]) == [
+        name for name in CURVE_COLUMNS if name not in ("run_id", "host_id", "attempt")
+    ]
+    assert list(ran.table("steps.csv")[0]) == ["step", "steps", "time_ms", "loss"]
+
+
+def test_the_curve_has_every_evaluation(ran):
+    assert ran.column("curve.csv", "step") == ["0", "4", "8", "10"]
+    assert ran.column("curve.csv", "tokens") == ["0", "64", "128", "160"]
+    times = [float(seconds) for seconds in ran.column("curve.csv", "train_time_s")]
+    assert times == sorted(times)
+    assert (times[0], times[-1]) == (0.0, ran.row["train_time_s"])
+
+
+def test_the_final_figures_are_those_of_the_curve(ran):
+    row, losses = ran.row, [float(loss) for loss in ran.column("curve.csv", "val_loss")]
+    assert row["val_loss_final"] == losses[-1]
+    assert row["val_loss_best"] == min(losses)
+    assert row["train_loss_final"] == float(ran.column("curve.csv", "train_loss")[-1])
+    assert row["perplexity"] == pytest.approx(math.exp(losses[-1]))
+    assert row["bits_per_char"] == pytest.approx(math.log2(math.e) * losses[-1])
+    assert row["param_efficiency"] == pytest.approx(row["perplexity"] / row["n_params"] * 1e6)
+
+
+def test_the_best_loss_may_be_an_earlier_one(tmp_path, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5])
+    monkeypatch.setattr(cell.Evaluator, "loss", lambda *of: 9.0 if "train" in of else next(losses))
+    row = run(tmp_path, spec_of(steps=2, every=1)).row
+    assert (row["val_loss_best"], row["val_loss_final"]) == (2.0, 2.5)
+    assert row["train_loss_final"] == 9.0
+
+
+def test_the_work_done_is_counted(ran):
+    row = ran.row
+    assert (row["steps"], row["tokens"]) == (10, 10 * 2 * 8)
+    assert row["n_params"] == row["n_params_active"] > 0
+    assert row["flops_per_token"] > 0
+    assert row["optimizer_flops_per_step"] == 14 * row["n_params"]  # AdamW, elementwise
+    assert row["optimizer_state_mib"] >= 2 * 4 * row["n_params"] / 2**20  # two moments
+    assert row["threads"] == 1
+    assert row["eval_protocol"] == "full"
+    assert row["host_rss_peak_mib"] > 1
+
+
+def test_every_step_has_its_time_and_loss(ran):
+    assert ran.column("steps.csv", "step") == [str(step) for step in range(10)]
+    assert set(ran.column("steps.csv", "steps")) == {"1"}
+    times = [float(ms) for ms in ran.column("steps.csv", "time_ms")]
+    assert ran.row["step_time_ms_p50"] == pytest.approx(statistics.median(times))
+    assert min(times) <= ran.row["step_time_ms_p90"] <= ran.row["step_time_ms_p99"] <= max(times)
+    assert ran.row["tokens_per_s"] == pytest.approx(160 / ran.row["train_time_s"])
+
+
+def test_the_phases_lie_within_the_cells_time_and_hold_its_steps(ran):
+    result, row = ran.result, ran.row
+    phases = [row[f"{phase}_time_s"] for phase in PHASES if f"{phase}_time_s" in row]
+    assert len(phases) == len(PHASES) - 1  # nothing is compiled
+    assert min(phases) > 0
+    assert sum(phases) <= result["finished"] - result["started"]
+    steps_s = sum(float(ms) for ms in ran.column("steps.csv", "time_ms")) / 1e3
+    assert steps_s <= row["train_time_s"]
+
+
+def test_a_cell_tells_where_it_is(ran):
+    stages = [event["stage"] for event in ran.events]
+    order = list(dict.fromkeys(stages))
+    assert order == ["data", "build", "warmup", "eval", "train", "infer"]
+    told = [event for event in ran.events if event["stage"] == "eval"]
+    assert [event["step"] for event in told] == [0, 4, 8, 10]
+    assert [repr(event["val_loss"]) for event in told] == ran.column("curve.csv", "val_loss")
+
+
+ARMS = [(model, optimizer) for model in MODEL_OPTIONS for optimizer in OPTIMIZER_OPTIONS]
+
+
+@pytest.mark.parametrize("protocol", ["full", "sampled"])
+@pytest.mark.parametrize(("model", "optimizer"), ARMS)
+def test_a_cell_run_again_has_the_same_losses_to_the_last_digit(
+    tmp_path, model, optimizer, protocol
+):
+    spec = spec_of(model, optimizer, steps=6, protocol=protocol)
+    first, again = run(tmp_path, spec), run(tmp_path, spec)
+    for name, column in (
+        ("curve.csv", "train_loss"),
+        ("curve.csv", "val_loss"),
+        ("steps.csv", "loss"),
+    ):
+        assert first.column(name, column) == again.column(name, column)
+    for column in ("val_loss_final", "init_hash", "data_order_hash", "n_params"):
+        assert first.row[column] == again.row[column]
+
+
+def plain_losses(spec: RunSpec, corpus: Path) -> list[float]:
+    """The cell's training without warm-up, evaluation or clock."""
+    tokens = read_tokens(corpus, spec.corpus.sha256, CPU)
+    T, train = spec.train.block_size, spec.train
+    model = MODELS[spec.model.base](spec.model.options, tokens.vocab_size, T)
+    stacks = model.stacks()
+    initialise(stacks, lambda name: torch_stream(spec.seed, "weights", name))
+    optimizers = OPTIMIZERS[spec.optimizer.base].build(stacks, spec.optimizer.options)
+    losses = []
+    for row in batch_positions(spec.seed, train.steps, train.batch_size, len(tokens.train) - T):
+        batch = torch.stack([tokens.train[p : p + T + 1] for p in row.tolist()])
+        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize(("model", "optimizer"), ARMS)
+def test_warm_up_evaluation_and_clocks_change_no_loss(tmp_path, model, optimizer):
+    """Weights and optimizer after warm-up are as they were initialised."""
+    torch.set_num_threads(1)
+    spec = spec_of(model, optimizer, steps=12, lr=0.02)
+    ran = run(tmp_path, spec)
+    losses = [float(loss) for loss in ran.column("steps.csv", "loss")]
+    assert losses == plain_losses(spec, tmp_path / "text")
+
+
+def test_evaluating_more_often_changes_no_loss_of_training(tmp_path):
+    often, seldom = (run(tmp_path, spec_of(every=every)) for every in (1, 100))
+    assert often.column("steps.csv", "loss") == seldom.column("steps.csv", "loss")
+    assert often.row["val_loss_final"] == seldom.row["val_loss_final"]
+
+
+def test_a_longer_run_begins_as_a_shorter_one(tmp_path):
+    short, long = (run(tmp_path, spec_of(steps=steps)) for steps in (8, 12))
+    assert short.table("curve.csv")[0]["val_loss"] == long.table("curve.csv")[0]["val_loss"]
+    assert short.column("steps.csv", "loss") == long.column("steps.csv", "loss")[:8]
+
+
+def test_arms_of_a_seed_share_their_data_and_those_of_a_model_their_weights(tmp_path):
+    rows = {
+        (model, optimizer, seed): run(tmp_path, spec_of(model, optimizer, seed, steps=1)).row
+        for model, optimizer in ARMS
+        for seed in (1, 2)
+    }
+    for seed in (1, 2):
+        of_seed = [row for (_, _, its), row in rows.items() if its == seed]
+        assert len({row["data_order_hash"] for row in of_seed}) == 1
+    weights = {
+        model: [
+            rows[model, optimizer, seed]["init_hash"] for seed in (1, 2) for optimizer in OPTIMIZERS
+        ]
+        for model in MODELS
+    }
+    for first, same, other, as_other in weights.values():
+        assert first == same != other == as_other
+    assert not set(weights["nanogpt"]) & set(weights["nanokimi"])
+    assert len({row["data_order_hash"] for row in rows.values()}) == 2
+
+
+def test_a_run_shorter_than_its_warm_up_ends_well(tmp_path):
+    ran = run(tmp_path, spec_of(steps=1))
+    assert (ran.code, ran.result["status"], ran.row["steps"]) == (0, "ok", 1)
+
+
+def test_threads_are_those_asked_for(tmp_path):
+    spec = spec_of(steps=1)
+    spec = dataclasses.replace(spec, train=dataclasses.replace(spec.train, threads=2))
+    assert run(tmp_path, spec).row["threads"] == 2
+
+
+# --- A cell that does not end well --------------------------------------------------------------
+
+
+def test_a_cell_that_diverges_is_a_result(tmp_path):
+    ran = run(tmp_path, spec_of(steps=30, every=50, lr=1e6))
+    assert ran.code == 0
+    assert (ran.result["status"], ran.result["stage"]) == ("diverged", "train")
+    losses = [float(loss) for loss in ran.column("steps.csv", "loss")]
+    step = next(step for step, loss in enumerate(losses) if not math.isfinite(loss))
+    assert ran.result["reason"] == (
+        f"the loss is not finite at step {step}; the last finite loss was {losses[step - 1]:.6g}"
+    )
+    assert ran.row["steps"] == step
+    assert ran.column("curve.csv", "step") == ["0"]
+    assert ran.row["val_loss_best"] == float(ran.column("curve.csv", "val_loss")[0])
+    unknown = {"val_loss_final", "train_loss_final", "perplexity", "bits_per_char"}
+    assert not {name for name in unknown if ran.row.get(name) is not None}
+    assert "param_efficiency" not in ran.row
+
+
+def test_a_finite_loss_whose_perplexity_no_float_holds_is_a_result(tmp_path):
+    ran = run(tmp_path, spec_of(steps=14, every=14, lr=FINITE_BUT_HUGE))
+    assert (ran.code, ran.result["status"]) == (0, "ok")
+    assert ran.row["val_loss_final"] > 709.8  # exp of it overflows
+    assert ran.row["bits_per_char"] == pytest.approx(ran.row["val_loss_final"] / math.log(2))
+    assert ran.row.get("perplexity") is None
+    assert ran.row.get("param_efficiency") is None
+
+
+def test_a_text_that_is_missing_is_a_crash_with_a_reason(tmp_path, capsys):
+    ran = run(tmp_path, spec_of(), corpus=tmp_path / "absent.txt")
+    assert ran.code == 1
+    assert (ran.result["status"], ran.result["stage"]) == ("crashed", "data")
+    assert ran.result["reason"].startswith("FileNotFoundError: ")
+    assert "absent.txt" in ran.result["reason"]
+    assert "Traceback" in capsys.readouterr().err
+    assert not (ran.folder / "curve.csv").exists()
+    assert set(ran.row) <= set(RUN_COLUMNS)
+    assert not {"steps", "val_loss_final", "init_hash"} & set(ran.row)
+
+
+def test_a_text_that_is_another_is_a_crash_with_a_reason(tmp_path):
+    (tmp_path / "other").write_bytes(b"another text")
+    ran = run(tmp_path, spec_of(), corpus=tmp_path / "other")
+    assert (ran.code, ran.result["status"]) == (1, "crashed")
+    assert f"the cell was asked for {spec_of().corpus.sha256}" in ran.result["reason"]
+
+
+def test_cuda_without_a_gpu_is_a_crash_and_never_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    ran = run(tmp_path, spec_of(device="cuda"))
+    assert (ran.code, ran.result["status"]) == (1, "crashed")
+    assert "asks for cuda, and torch finds no usable GPU" in ran.result["reason"]
+    assert ran.events == []
+
+
+def test_more_batches_than_memory_holds_is_out_of_memory(tmp_path):
+    ran = run(tmp_path, spec_of(steps=100_000_000, batch_size=1_000_000))  # 800 TB
+    assert (ran.code, ran.result["status"], ran.result["stage"]) == (1, "oom", "data")
+    assert "Unable to allocate" in ran.result["reason"]
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, call: int, failure: Callable[[], Any]) -> None:
+    """Let the call-th training step, warm-up's included, fail."""
+    step, calls = Trainer.step, iter(range(1_000_000))
+
+    def failing(self: Trainer, positions: Tensor) -> Tensor:
+        return failure() if next(calls) == call else step(self, positions)
+
+    monkeypatch.setattr(Trainer, "step", failing)
+
+
+def test_torchs_own_allocator_failing_is_out_of_memory(tmp_path, monkeypatch):
+    fail_at(monkeypatch, 2, lambda: torch.empty(2**60, dtype=torch.uint8))
+    ran = run(tmp_path, spec_of())
+    assert (ran.code, ran.result["status"], ran.result["stage"]) == (1, "oom", "warmup")
+
+
+def test_a_crash_in_the_middle_keeps_what_was_known_by_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "HEARTBEAT_S", 0.0)  # a span is a step
+    fail_at(monkeypatch, cell.WARMUP_STEPS + 6, lambda: [][0])
+    ran = run(tmp_path, spec_of(steps=10, every=4))
+    assert (ran.code, ran.result["status"], ran.result["stage"]) == (1, "crashed", "train")
+    assert ran.result["reason"] == "IndexError: list index out of range"
+    assert ran.column("curve.csv", "step") == ["0", "4"]
+    assert ran.column("steps.csv", "step") == [str(step) for step in range(6)]
+    assert (ran.row["steps"], ran.row["tokens"]) == (6, 6 * 16)
+    assert ran.row["train_time_s"] > 0
+    assert "val_loss_final" not in ran.row
+    assert ran.row["val_loss_best"] == min(map(float, ran.column("curve.csv", "val_loss")))
