@@ -13,7 +13,7 @@ DIR ?= results/cpu
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PINS := constraints.txt pyproject.toml
+PINS := constraints.txt docker/constraints.txt pyproject.toml
 
 # Whether a container engine answers, asked only where it matters.
 ENGINE = timeout 20 docker version >/dev/null 2>&1 || timeout 20 podman version >/dev/null 2>&1

@@ -10,7 +10,7 @@ ARG TORCH_INDEX=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 # The wheels may be missing. A pattern may match nothing, but BuildKit wants the folder
 # before its first wildcard to exist, so the wildcard comes in the first name.
-COPY constraints.txt docke[r]/wheels/*.whl /wheels/
+COPY docker/constraints.txt docke[r]/wheels/*.whl /wheels/
 WORKDIR /wheels
 RUN python3 -m venv /opt/venv
 # With TORCH_INDEX torch comes from there alone: pip ranks all its sources as one,

@@ -27,14 +27,14 @@ TARGET+=(--platform "manylinux2014_$arch")
 # from another of them could win. The rest comes from the usual sources.
 fetch_torch() {
     env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null \
-        "$PYTHON" -m pip download -q -c constraints.txt "${TARGET[@]}" --no-deps \
+        "$PYTHON" -m pip download -q -c docker/constraints.txt "${TARGET[@]}" --no-deps \
         --index-url "$TORCH_INDEX" --dest "$NEW" torch
     TORCH=$(echo "$NEW"/torch-*.whl)
 }
 
 # Resolves without fetching first: torch's CUDA build brings gigabytes of libraries.
 refuse_cuda() {
-    "$PYTHON" -m pip install -q -c constraints.txt "${TARGET[@]}" --target "$NEW/none" \
+    "$PYTHON" -m pip install -q -c docker/constraints.txt "${TARGET[@]}" --target "$NEW/none" \
         --ignore-installed --dry-run --report "$NEW/report.json" "$TORCH" numpy
     local cuda
     cuda=$("$PYTHON" - "$NEW/report.json" <<'END'
@@ -59,7 +59,7 @@ echo '*' >"$NEW/.gitignore" # it ignores itself too: no wheel is ever committed
 TORCH=torch
 [[ -z $TORCH_INDEX ]] || fetch_torch
 refuse_cuda
-"$PYTHON" -m pip download -q -c constraints.txt "${TARGET[@]}" --dest "$NEW" "$TORCH" numpy
+"$PYTHON" -m pip download -q -c docker/constraints.txt "${TARGET[@]}" --dest "$NEW" "$TORCH" numpy
 
 # A whole new folder, so that no wheel of an older set stays behind.
 rm -rf "$WHEELS.old"

@@ -24,7 +24,7 @@ def tag(device: str, base: str) -> str:
     wheels = sorted((ROOT / "docker" / "wheels").glob("*.whl"))
     inputs = [
         dockerfile(device).read_text(encoding="utf-8"),
-        (ROOT / "constraints.txt").read_text(encoding="utf-8"),
+        (ROOT / "docker" / "constraints.txt").read_text(encoding="utf-8"),
         base,
         os.environ.get("TORCH_INDEX", ""),
         *(f"{wheel.name} {wheel.stat().st_size}" for wheel in wheels),
@@ -58,7 +58,7 @@ def require_image(engine: Engine, device: str) -> str:
     if found is None:
         raise MissingError(
             f"the image for {device} cells is not built for the present docker/{device}.Dockerfile "
-            f"and constraints.txt. Build it with: make image-{device}   "
+            f"and docker/constraints.txt. Build it with: make image-{device}   "
             "(or run without containers: RUNTIME=local)"
         )
     return found[1]
