@@ -1,6 +1,5 @@
 """Results folders -> the planned cells of all of them, each with its terminal row and curve."""
 
-import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -189,12 +188,7 @@ def _read(path: Path, needed: Iterable[str]) -> list[Row]:
 
 
 def _checked(path: Path, needed: Iterable[str]) -> list[Row]:
-    try:
-        rows = read_table(path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RecordError(
-            f"{path} is damaged: {error}. Restore it from a copy, or remove the damaged lines."
-        ) from error
+    rows = read_table(path)
     missing = [name for name in needed if rows and name not in rows[0]]
     if missing:
         raise RecordError(
