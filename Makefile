@@ -16,15 +16,17 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.t
 PINS := constraints.txt docker/constraints.txt pyproject.toml
 
 # Whether a container engine answers, asked only where it matters.
-ENGINE = timeout 20 docker version >/dev/null 2>&1 || timeout 20 podman version >/dev/null 2>&1
-CONTAINERS = [ "$(RUNTIME)" != local ] && { $(ENGINE); }
+ANSWERS = timeout 20 $(1) version >/dev/null 2>&1
+CONTAINERS = $(if $(filter auto,$(RUNTIME)),{ $(call ANSWERS,docker) || $(call ANSWERS,podman); },\
+    $(if $(filter local,$(RUNTIME)),false,$(call ANSWERS,$(RUNTIME))))
 
-RUN = $(PY) -m bench run $(MATRIX) $(if $(OUT),--out $(OUT)) --runtime $(RUNTIME) --jobs $(JOBS) \
+RUN = $(PY) -m bench run "$(MATRIX)" $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) --jobs $(JOBS) \
     --report $(ARGS)
 
 export TORCH_INDEX PYTHON
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help setup bench-cpu bench-gpu report test lint image-cpu image-cuda wheels base-offline clean
 
 help: ## this list
@@ -79,7 +81,7 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m mypy
 
 image-cpu image-cuda: image-%: $(VENV)/.base
-	@$(PY) -m bench image $*
+	@$(PY) -m bench image $* --runtime $(RUNTIME)
 
 image-cpu: ## the image of CPU cells, built if missing
 image-cuda: ## the image of CUDA cells, built if missing

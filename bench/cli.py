@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from bench.corpora import Corpus, find_corpus
-from bench.errors import BenchError, EngineError, MissingError, RequestError
+from bench.errors import BenchError, EngineError, MissingError, RecordError, RequestError
 from bench.folder import ResultsFolder
 from bench.forms import json_schema
 from bench.launch.choose import RUNTIMES, choose_launcher
@@ -20,7 +20,7 @@ from bench.matrix import Cell, Matrix, load_matrix, select
 from bench.measure.machine import Machine, this_machine
 from bench.plan import describe
 from bench.progress import LiveDisplay, PlainDisplay
-from bench.records import Row, RunsTable, read_table
+from bench.records import Row, RunsTable, read_table, terminal
 from bench.runner import Policy, Runner, skip_reason
 
 OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
@@ -32,8 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No markup: names and paths may hold brackets.
+out = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 MatrixArgument = Annotated[Path, typer.Argument(help="the matrix, a YAML file")]
 OutOption = Annotated[
@@ -66,7 +67,7 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        err.print(f"error: {error}", markup=False)
+        err.print(f"error: {error}")
         sys.exit(WRONG_REQUEST)
 
 
@@ -86,7 +87,7 @@ def plan(
     machine = this_machine()
     settled = _settled(asked, rows, machine, runtime, worker_python)
     for line in describe(asked, corpus, rows, selected, settled, machine):
-        out.print(line, markup=False)
+        out.print(line)
 
 
 @app.command()
@@ -123,24 +124,29 @@ def run(
             corpus_file=corpus.store(),
             machine=this_machine(),
             display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
-            policy=Policy(retry_failed, frozenset(accept_code or [])),
+            policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
             name=asked.name,
         )
         folder.write_plan(asked, selected)
         cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
         try:
             runner.run(cells, jobs)
-        except EngineError as error:
-            err.print(f"error: {error}\nCells that were not run stay open.", markup=False)
+        except (EngineError, RecordError) as error:
+            err.print(f"error: {error}\nCells that were not run stay open.")
     code = _account(cells, runs, folder, interrupted=runner.stop.by_user)
     if with_report:
-        _report([folder.path], folder.report)
+        try:
+            _report([folder.path], folder.report)
+        except BenchError as error:  # cells ran: this is no wrong request any more
+            err.print(f"error: no report: {error}")
+            code = code or NOT_ALL_OK
     raise typer.Exit(code)
 
 
 def _account(cells: list[Cell], runs: RunsTable, folder: ResultsFolder, interrupted: bool) -> int:
     """Say how the selected cells stand; the exit code that follows."""
-    last = [rows[-1]["status"] if (rows := runs.of(cell.spec.run_id)) else "open" for cell in cells]
+    rows = [terminal(runs.of(cell.spec.run_id)) for cell in cells]
+    last = [row["status"] if row else "open" for row in rows]
     others = sorted({status for status in last if status != "ok"})
     detail = "".join(f", {last.count(status)} {status}" for status in others)
     out.print(f"{last.count('ok')} of {len(cells)} cells ok{detail}; rows in {folder.runs}")
@@ -202,6 +208,21 @@ def image(
     out.print(f"image: {name}{' (was there)' if found else ''}")
 
 
+def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
+    """The code_sha256 that --accept-code means: whole, or a beginning that fits just one."""
+    known = {row["code_sha256"] for row in rows if row["code_sha256"]}
+    accepted = set()
+    for text in asked:
+        fitting = [code for code in known if text and code.startswith(text)]
+        if len(fitting) != 1:
+            raise RequestError(
+                f"--accept-code {text}: {len(fitting)} codes in runs.csv begin so. "
+                f"There: {', '.join(sorted(known)) or 'none'}."
+            )
+        accepted.add(fitting[0])
+    return frozenset(accepted)
+
+
 def _read(path: Path) -> tuple[Matrix, Corpus]:
     """A matrix and its text, both checked."""
     matrix = load_matrix(path)
@@ -226,7 +247,7 @@ def _settled(
         try:
             environment = launcher.environment(device)
         except MissingError as error:
-            out.print(f"note     {error}", markup=False)
+            out.print(f"note     {error}")
             continue
         settled |= {row["run_id"] for row in rows if policy.settles(row, environment, machine)}
     return settled & {cell.spec.run_id for cell in runnable}

@@ -1,5 +1,6 @@
 """A corpus -> one file in the cache, named by its content, that every cell of a matrix reads."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -53,6 +54,8 @@ class Corpus:
         """The text's file in the cache, written (or fetched) if it is not there yet."""
         path = cache_folder() / f"{self.sha256}.txt"
         if path.exists() and _sha256(path.read_bytes()) == self.sha256:
+            with contextlib.suppress(PermissionError):  # another user's, who made it readable
+                path.chmod(0o644)
             return path
         content = self.load()
         if _sha256(content) != self.sha256:

@@ -86,7 +86,8 @@ class ResultsFolder:
     def next_attempt(self, cell: Cell, rows: Sequence[Row]) -> int:
         """1, 2, ...; a folder without a row is an attempt as well: its runner was killed."""
         folders = self.cells.glob(f"{cell.spec.run_id}-*")
-        taken = [int(folder.name.rpartition("-")[2]) for folder in folders]
+        numbers = [folder.name.rpartition("-")[2] for folder in folders]
+        taken = [int(number) for number in numbers if number.isdecimal()]
         return 1 + max([int(row["attempt"]) for row in rows] + taken, default=0)
 
     def make_attempt(self, cell: Cell, attempt: int) -> CellFiles:
@@ -94,6 +95,7 @@ class ResultsFolder:
         files = CellFiles(self.cells / f"{cell.spec.run_id}-{attempt}")
         files.folder.mkdir()
         write_atomically(files.spec, cell.spec.to_json())
+        files.spec.chmod(0o644)  # a container reads it under another user
         return files
 
     def rebuild_curves(self, runs: RunsTable) -> None:
@@ -103,6 +105,8 @@ class ResultsFolder:
     def _curve_rows(self, runs: RunsTable) -> Iterator[Mapping[str, str]]:
         for row in runs.rows:
             curve = CellFiles(self.cells / f"{row['run_id']}-{row['attempt']}").curve
+            if curve.is_symlink():
+                continue  # a worker owns its folder; it must not make us read another file
             which = {key: row[key] for key in ("run_id", "host_id", "attempt")}
             for point in read_table(curve):
                 yield {**which, **point}

@@ -112,8 +112,9 @@ class _Expansion:
         self._check_names()
         by_seed: dict[int, list[tuple[str, str, str]]] = {}
         axes = self.form.matrix
-        arms = list(itertools.product(axes.model, axes.optimizer, axes.device))
-        for turn, seed in enumerate(axes.seed):
+        names = (dict.fromkeys(axis) for axis in (axes.model, axes.optimizer, axes.device))
+        arms = list(itertools.product(*names))
+        for turn, seed in enumerate(dict.fromkeys(axes.seed)):
             # Rotated from seed to seed, so that neither drift nor a cold start favours an arm.
             rotated = arms[turn % len(arms) :] + arms[: turn % len(arms)]
             by_seed.setdefault(seed, []).extend(rotated)

@@ -93,8 +93,10 @@ class EvalOptions:
 class Limits:
     """What one cell may use. Not part of its identity."""
 
-    timeout_s: float = option(3_600.0, "wall time after which the cell is stopped", gt=0)
-    memory_gib: float = option(4.0, "memory of the cell's container", gt=0)
+    timeout_s: float = option(
+        3_600.0, "wall time after which the cell is stopped", gt=0, le=2_000_000
+    )
+    memory_gib: float = option(4.0, "memory of the cell's container", ge=0.01, le=1e6)
     cpus: int | None = option(None, "CPUs of the cell; train.threads where not given", ge=1)
 
 

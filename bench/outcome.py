@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 from typing import Any
 
 from bench.identity import SCHEMA_VERSION, code_sha256
@@ -10,6 +11,7 @@ from bench.records import RUN_COLUMNS
 from bench.spec import PHASES
 
 LOG_TAIL = 300  # characters of the log that a reason may quote
+REPORTED = ("ok", "diverged", "oom", "crashed")  # the ends that a worker can tell itself
 
 
 def columns(job: Job, ended: Exit) -> dict[str, Any]:
@@ -55,20 +57,18 @@ def _how(ended: Exit) -> str:
 
 
 def _log_tail(job: Job) -> str:
-    try:
-        text = job.files.log.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
+    text = (_read_left(job.files.log) or "").strip()
     return f"; its log ends: {text[-LOG_TAIL:]}" if text else ""
 
 
 def _read_result(job: Job) -> tuple[dict[str, Any] | None, str]:
     """result.json if it is whole and about this cell, else why it is not."""
-    try:
-        result = json.loads(job.files.result.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    text = _read_left(job.files.result)
+    if text is None:
         return None, "it left no result"
-    except (OSError, ValueError) as error:
+    try:
+        result = json.loads(text)
+    except ValueError as error:
         return None, f"its result cannot be read ({error})"
     wanted = {
         "schema_version": SCHEMA_VERSION,
@@ -78,10 +78,22 @@ def _read_result(job: Job) -> tuple[dict[str, Any] | None, str]:
     for key, value in wanted.items():
         if not isinstance(result, dict) or result.get(key) != value:
             return None, f"its result has another {key}: did the code change while it ran?"
-    row = result.get("row")
+    row, stamps = result.get("row"), (result.get("started"), result.get("finished"))
     if not isinstance(row, dict) or not set(row) <= set(RUN_COLUMNS):
         return None, "its result has columns that runs.csv does not know"
+    if result.get("status") not in REPORTED or not all(isinstance(at, float) for at in stamps):
+        return None, "its result lacks its status or its times"
     return result, ""
+
+
+def _read_left(path: Path) -> str | None:
+    """A text that the worker left, None if there is none.
+
+    No link is followed: the worker owns its folder, and must not make us read another file.
+    """
+    if path.is_symlink() or not path.is_file():
+        return None
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _times(ended: Exit, result: dict[str, Any] | None) -> dict[str, float]:

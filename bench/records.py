@@ -9,7 +9,7 @@ import csv
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ Row = dict[str, str]
 # A reason may quote a log; csv's own limit of 128 KiB a field would make such a row unreadable.
 csv.field_size_limit(2**31 - 1)
 
-STATUSES = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed", "interrupted", "skipped")
+SETTLED = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed")
+STATUSES = (*SETTLED, "interrupted", "skipped")
 
 # column -> what it is; its unit is in its name. Empty means unknown or not applicable.
 RUN_COLUMNS: dict[str, str] = {
     # identity
     "run_id": "12 hex digits over everything that was asked of the cell",
     "host_id": "salted hash of the machine and its hardware",
-    "attempt": "1, 2, ... within this folder; the highest is the cell's terminal row",
+    "attempt": "1, 2, ... within this folder; the highest that is neither interrupted nor "
+    "skipped tells how the cell ended",
     "arm_id": "run_id without the seed",
     "schema_version": "version of these columns",
     "name": "the matrix's name",
@@ -217,6 +219,17 @@ def read_table(path: Path) -> list[Row]:
     return [dict(zip(header, fields, strict=True)) for fields in lines[1:]]
 
 
+def terminal(attempts: Sequence[Row]) -> Row | None:
+    """The attempt that tells how a cell ended, of its rows with the oldest first.
+
+    It is the last settled one: an interrupted or skipped attempt leaves a cell as it was. Without
+    a settled one it is the last; None if there is none.
+    """
+    settled = [row for row in attempts if row["status"] in SETTLED]
+    candidates = settled or attempts
+    return candidates[-1] if candidates else None
+
+
 class RunsTable:
     """`runs.csv` of one results folder, open for appending rows."""
 
@@ -258,13 +271,27 @@ class RunsTable:
         write_table(self.path, RUN_COLUMNS, self.rows)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Commit one row: when this returns, it is on the disk."""
+        """Commit one row: when this returns, it is on the disk.
+
+        Raises:
+            RecordError: if the disk does not take it; earlier rows are complete.
+        """
         unknown = set(row) - set(RUN_COLUMNS)
         assert not unknown, f"no such columns in runs.csv: {sorted(unknown)}"
         fields = {name: as_field(row.get(name)) for name in RUN_COLUMNS}
         line = as_line(fields.values()).encode()
-        if self._is_torn():  # an earlier append met a full disk
-            self._rewrite()
+        try:
+            if self._is_torn():  # an earlier append met a full disk
+                self._rewrite()
+            self._append_line(line)
+        except OSError as error:
+            raise RecordError(
+                f"{self.path}: the row of {fields['run_id']} could not be written: {error}. "
+                "Earlier rows are complete. Mend it and run again: the cell is still open."
+            ) from error
+        self._remember(fields)
+
+    def _append_line(self, line: bytes) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             if os.write(handle, line) != len(line):
@@ -272,7 +299,6 @@ class RunsTable:
             os.fsync(handle)
         finally:
             os.close(handle)
-        self._remember(fields)
 
     def of(self, run_id: str) -> list[Row]:
         """The rows of one cell, oldest attempt first."""

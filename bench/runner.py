@@ -1,5 +1,6 @@
 """The one loop: pass over what is settled, launch what is open, commit a row as each cell ends."""
 
+import contextlib
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,18 +13,16 @@ from typing import Any
 
 from bench import outcome
 from bench.corpora import Corpus
-from bench.errors import RequestError
+from bench.errors import BenchError, RequestError
 from bench.estimate import estimate_arms
 from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
-from bench.launch.job import Environment, Exit, Job, Launcher, Stop
+from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.matrix import Cell
 from bench.measure.gpus import Gpu
 from bench.measure.machine import Machine
 from bench.progress import Display
-from bench.records import Row, RunsTable
-
-SETTLED = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed")
+from bench.records import SETTLED, Row, RunsTable, terminal
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,10 @@ class Runner:
 
         Raises:
             MissingError, RequestError: before anything runs.
-            EngineError: when the engine fails; the cells not run stay open.
+            EngineError, RecordError: when a launch or a commit fails; cells not run stay open.
         """
-        skipped = {cell: why for cell in cells if (why := skip_reason(cell, self.machine))}
-        runnable = [cell for cell in cells if cell not in skipped]
+        skipped = {cell: why for cell in cells if (why := self._skip_reason(cell))}
+        runnable = [cell for cell in cells if not skip_reason(cell, self.machine)]
         devices = {cell.spec.device for cell in runnable}
         environments = {device: self.launcher.environment(device) for device in devices}
         still_open = [
@@ -112,7 +111,7 @@ class Runner:
         ]
         slots = make_slots(
             jobs,
-            max((cell.limits.cpus or 1 for cell in cells), default=1),
+            max((cell.limits.cpus or 1 for cell in still_open), default=1),
             any(cell.spec.device == "cuda" for cell in still_open),
             self.machine,
         )
@@ -121,12 +120,21 @@ class Runner:
                 for cell, why in skipped.items():
                     self._skip(cell, why)
                 self._run_open(still_open, slots, environments)
-        finally:
-            self.folder.rebuild_curves(self.runs)
+        except BaseException:
+            with contextlib.suppress(BenchError):  # the first error is the one to tell
+                self.folder.rebuild_curves(self.runs)
+            raise
+        self.folder.rebuild_curves(self.runs)
 
     def settled(self, cell: Cell, environment: Environment) -> bool:
         rows = self.runs.of(cell.spec.run_id)
         return any(self.policy.settles(row, environment, self.machine) for row in rows)
+
+    def _skip_reason(self, cell: Cell) -> str | None:
+        """Why a cell is to be skipped; a machine without its GPU does not unsettle it."""
+        last = terminal(self.runs.of(cell.spec.run_id))
+        settled = last is not None and last["status"] in SETTLED
+        return None if settled else skip_reason(cell, self.machine)
 
     def _skip(self, cell: Cell, why: str) -> None:
         """A row that says why; not a second one with the same reason."""
@@ -140,7 +148,8 @@ class Runner:
     def _run_open(
         self, cells: Sequence[Cell], slots: list[Slot], environments: Mapping[str, Environment]
     ) -> None:
-        waiting, failure = list(cells), None
+        waiting = list(cells)
+        failure: Exception | None = None
         running: dict[Future[dict[str, Any]], tuple[Cell, Slot]] = {}
         with ThreadPoolExecutor(len(slots)) as pool:
             while True:
@@ -154,18 +163,18 @@ class Runner:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     cell, slot = running.pop(future)
                     slots.append(slot)
-                    failure = future.exception() or failure
-                    if failure is not None:
-                        waiting.clear()
-                        self.stop.set("stopped because another cell's launch failed")
-                    if future.exception() is None:
-                        row = future.result()
-                        self.runs.append(row)
-                        left = [*waiting, *(other for other, _ in running.values())]
-                        lanes = len(slots) + len(running)
-                        self.display.ended(cell, row, self._time_left_s(left, lanes))
+                    left = [*waiting, *(other for other, _ in running.values())]
+                    try:
+                        self._commit(cell, future.result(), left, len(slots) + len(running))
+                    except Exception as error:
+                        failure = failure or error
+                        self.stop.set("stopped because another cell's launch or record failed")
         if failure is not None:
             raise failure
+
+    def _commit(self, cell: Cell, row: dict[str, Any], left: Sequence[Cell], lanes: int) -> None:
+        self.runs.append(row)
+        self.display.ended(cell, row, self._time_left_s(left, lanes))
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> dict[str, Any]:
         """One attempt, in a thread of its own; its row."""
@@ -180,13 +189,11 @@ class Runner:
             cpus=slot.cpus,
             gpu_uuid=gpu.uuid if gpu else None,
         )
-        row = self._identity(cell, attempt, environment)
-        ended: Exit = self.launcher.run(
-            job, lambda event: self.display.event(cell, event), self.stop
-        )
-        row |= outcome.columns(job, ended)
+        identity = self._identity(cell, attempt, environment)
+        ended = self.launcher.run(job, lambda event: self.display.event(cell, event), self.stop)
         return {
-            **row,
+            **outcome.columns(job, ended),
+            **identity,
             "log_path": str(files.log.relative_to(self.folder.path)),
             "cpus": " ".join(str(cpu) for cpu in slot.cpus),
             "gpu_name": gpu.name if gpu else None,

@@ -70,7 +70,7 @@ def read_yaml(path: Path) -> Document:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         what = f"this is not YAML: {error.problem or error.context}. Check indents and quotes."
         raise MatrixError(file, [Mistake(line, "", what)]) from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise MatrixError(file, [Mistake(0, "", f"this is not YAML: {reason}.")]) from error
     if root is None:
@@ -111,9 +111,8 @@ class _Builder:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             key = key_node.value
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != (
-                "tag:yaml.org,2002:str"
-            ):
+            is_text = key_node.tag == "tag:yaml.org,2002:str" and _is_utf8(str(key))
+            if not (is_text and isinstance(key_node, yaml.ScalarNode)):
                 what = f"the key at line {line} is not text. Put it in quotes."
                 self.document.mistake((*where, line), what)
                 continue
@@ -129,7 +128,25 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, where: Where) -> Any:
         try:
-            return self.constructor.construct_object(node)
-        except (ValueError, yaml.YAMLError):
-            self.document.mistake(where, f"{node.value[:40]!r} cannot be read as {node.tag[18:]}.")
-            return None
+            value = self.constructor.construct_object(node)
+            if _holds(value):
+                return value
+        except (ValueError, LookupError, OverflowError, yaml.YAMLError):
+            pass  # PyYAML's own constructors fail in all these ways
+        self.document.mistake(where, f"{node.value[:40]!a} cannot be read as {node.tag[18:]}.")
+        return None
+
+
+def _holds(value: Any) -> bool:
+    """Whether a scalar can be stored and shown: text in UTF-8, whole numbers of 64 bits."""
+    if isinstance(value, int):
+        return value.bit_length() <= 64
+    return not isinstance(value, str) or value.isascii() or _is_utf8(value)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half a character, by an escape
+        return False
+    return True

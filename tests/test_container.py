@@ -30,7 +30,7 @@ docker run --interactive --name bench-FOLDER-abc-1 --label bench.folder=FOLDER
 --mount type=bind,source=/results/x/cells/abc-1/spec.json,target=/cell/spec.json,readonly
 --mount type=bind,source=/cache/text.txt,target=/corpus.txt,readonly
 --mount type=bind,source=PACKAGE,target=/opt/bench/bench,readonly
-sha256:123 python3 -m bench.worker /cell /corpus.txt
+sha256:123 python3 -P -m bench.worker /cell /corpus.txt
 """
 
 

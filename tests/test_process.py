@@ -77,7 +77,7 @@ def test_a_child_that_closes_its_output_is_still_waited_for(child: Child) -> Non
 
 def test_time_up_ends_a_child_that_listens_to_sigterm(child: Child) -> None:
     text = "import signal, time; signal.signal(15, lambda *_: exit(9)); time.sleep(60)"
-    ended = child.run(text, timeout_s=1)
+    ended = child.run(text, timeout_s=3)
     assert (ended.ended_by, ended.code) == ("timeout", 9)
 
 
@@ -90,7 +90,7 @@ def test_time_up_ends_a_deaf_child_and_its_children(child: Child, tmp_path: Path
         f"    open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
         "time.sleep(60)\n"
     )
-    ended = child.run(text, timeout_s=1)
+    ended = child.run(text, timeout_s=3)
     assert (ended.ended_by, ended.code) == ("timeout", -signal.SIGKILL)
     status = Path(f"/proc/{pid_file.read_text()}/stat")
     assert not status.exists() or status.read_text().split()[2] == "Z"

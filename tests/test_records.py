@@ -237,7 +237,7 @@ def test_a_row_whose_fsync_fails_is_not_reported_as_committed(path, monkeypatch)
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(RecordError, match="Input/output"):
         runs.append(row("a"))
     assert runs.rows == []
 
@@ -289,7 +289,7 @@ def append_in_part(runs: RunsTable, row: dict[str, object], monkeypatch) -> None
     write = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda handle, content: write(handle, content[:9]))
-        with pytest.raises(OSError, match="only a part of a row"):
+        with pytest.raises(RecordError, match="only a part of a row"):
             runs.append(row)
 
 

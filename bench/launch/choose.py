@@ -1,5 +1,6 @@
 """Which launcher: what was asked for, or the first that answers, and why, in one line."""
 
+import shutil
 import sys
 
 from bench.errors import EngineError, RequestError
@@ -37,5 +38,6 @@ def choose_launcher(runtime: str, worker_python: str | None) -> tuple[Launcher, 
         why_not = Engine(name).why_not()
         if why_not is None:
             return ContainerLauncher(Engine(name)), f"{name} containers: the engine answers"
-        refused.append(f"no {name} engine answers")
+        installed = shutil.which(name) is not None
+        refused.append(f"{name} does not answer ({why_not})" if installed else f"no {name} here")
     return LocalLauncher(python), f"local processes: {' and '.join(refused)}"

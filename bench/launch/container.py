@@ -23,6 +23,7 @@ NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns 
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
 LABEL = "bench.folder"
+RUNNER_GONE = 143  # how a worker ends that has lost its runner, see worker/lifeline.py
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class ContainerLauncher:
             ended = supervise(command, on_event, stop)
             return self._with_engines_account(ended, name, job)
         finally:
-            self.engine.remove(name)
+            with contextlib.suppress(EngineError):  # the next run's clean() tries again
+                self.engine.remove(name)
 
     def _with_engines_account(self, ended: Exit, name: str, job: Job) -> Exit:
         """The exit as the engine saw it: its client's own exit code is ambiguous."""
@@ -79,8 +81,13 @@ class ContainerLauncher:
             raise EngineError(
                 f"{self.runtime} did not start the cell's container, or lost it: {said or error}"
             ) from error
-        if state.get("Status") == "created":
-            raise EngineError(f"{self.runtime} could not start the cell: {state.get('Error')}")
+        if state.get("Status") != "exited":
+            raise EngineError(
+                f"{self.runtime} lost the cell: its container is {state.get('Status')} "
+                f"({state.get('Error') or 'no error given'})"
+            )
+        if ended.ended_by == "itself" and state["ExitCode"] == RUNNER_GONE:
+            raise EngineError(f"{self.runtime} let go of the cell's container while it ran")
         return replace(ended, code=state["ExitCode"], oom_killed=bool(state["OOMKilled"]))
 
 
@@ -130,7 +137,7 @@ def run_argv(engine: str, image: str, job: Job, uid: int, gid: int) -> list[str]
     argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
     argv += ["--mount", mount(job.corpus, CORPUS, read_only=True)]
     argv += ["--mount", mount(PACKAGE, f"{CODE}/bench", read_only=True)]
-    return [*argv, image, "python3", "-m", "bench.worker", CELL, CORPUS]
+    return [*argv, image, "python3", "-P", "-m", "bench.worker", CELL, CORPUS]
 
 
 def _gpu(engine: str, uuid: str) -> list[str]:

@@ -28,6 +28,7 @@ class Engine:
                 text=True,
                 timeout=timeout_s,
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C must not cut off our bookkeeping
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise EngineError(f"{self.name} {arguments[0]}: {error}") from error

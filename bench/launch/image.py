@@ -20,7 +20,16 @@ def dockerfile(device: str) -> Path:
 
 
 def tag(device: str, base: str) -> str:
-    """bench-<device>:<hash>. Wheels enter by name and size: names carry version and build."""
+    """bench-<device>:<hash>. Wheels enter by name and size: names carry version and build.
+
+    Raises:
+        MissingError: where the program was installed without the files that images are made of.
+    """
+    if not dockerfile(device).exists():
+        raise MissingError(
+            f"{dockerfile(device)} is not there: images are made in a clone of the repository. "
+            "Run from one, or without containers: --runtime local"
+        )
     wheels = sorted((ROOT / "docker" / "wheels").glob("*.whl"))
     inputs = [
         dockerfile(device).read_text(encoding="utf-8"),
@@ -57,9 +66,11 @@ def require_image(engine: Engine, device: str) -> str:
     found = find_image(engine, device)
     if found is None:
         raise MissingError(
-            f"the image for {device} cells is not built for the present docker/{device}.Dockerfile "
-            f"and docker/constraints.txt. Build it with: make image-{device}   "
-            "(or run without containers: RUNTIME=local)"
+            f"the image for {device} cells is not built for its present inputs: "
+            f"docker/{device}.Dockerfile, docker/constraints.txt, docker/wheels, BASE_IMAGE "
+            f"({os.environ.get('BASE_IMAGE') or 'not set'}) and TORCH_INDEX "
+            f"({os.environ.get('TORCH_INDEX') or 'not set'}). Set them as they were, or build it "
+            f"with: make image-{device}   (or run without containers: RUNTIME=local)"
         )
     return found[1]
 

@@ -82,6 +82,7 @@ class LocalLauncher:
         command = Command(
             argv=[
                 self.python,
+                "-P",  # nothing of the current folder is imported
                 "-m",
                 "bench.worker",
                 str(files.folder.absolute()),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from bench.launch.job import Exit, OnEvent, Stop
 
@@ -33,8 +33,8 @@ def supervise(command: Command, on_event: OnEvent, stop: Stop) -> Exit:
 
     Its standard input stays open as long as this process lives: the worker ends when it closes.
     """
-    launched = time.monotonic()
     with command.log.open("ab") as log:
+        launched = time.monotonic()
         child = subprocess.Popen(
             command.argv,
             env=command.environment,
@@ -43,16 +43,21 @@ def supervise(command: Command, on_event: OnEvent, stop: Stop) -> Exit:
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches the runner alone, which then decides
         )
-    if command.cpus:
-        os.sched_setaffinity(child.pid, command.cpus)  # its threads inherit it
-    waiter = _Waiter(child)
-    lines = _Lines(command.log, on_event)
-    ended_by = _pump(child, waiter, lines, stop, launched + command.timeout_s)
-    if ended_by != "itself":
-        _end(child, waiter, command)
-    lines.finish(child)
-    waiter.thread.join()
-    _close_input(child)
+        waiter = _Waiter(child)
+        try:
+            if command.cpus:
+                os.sched_setaffinity(child.pid, command.cpus)  # its threads inherit it
+            lines = _Lines(log, on_event)
+            ended_by = _pump(child, waiter, lines, stop, launched + command.timeout_s)
+            if ended_by != "itself":
+                _end(child, waiter, command)
+            lines.finish(child)
+        except BaseException:
+            command.kill(child.pid, signal.SIGKILL)  # an error of ours leaves nothing running
+            raise
+        finally:
+            waiter.thread.join()
+            _close_input(child)
     return Exit(
         ended_by=ended_by,
         code=child.returncode,
@@ -86,7 +91,7 @@ class _Waiter:
 class _Lines:
     """Bytes of standard output -> events; what is not one of ours goes to the log."""
 
-    log: Path
+    log: BinaryIO  # open: the worker owns its folder, where the name may lead elsewhere by now
     on_event: OnEvent
     last: dict[str, Any] | None = None
     rest: bytes = field(default=b"")
@@ -105,6 +110,7 @@ class _Lines:
         os.set_blocking(child.stdout.fileno(), False)
         while data := child.stdout.read():
             self.feed(data)
+        self._line(self.rest)
         child.stdout.close()
 
     def _line(self, line: bytes) -> None:
@@ -116,8 +122,8 @@ class _Lines:
             self.last = event
             self.on_event(event)
         elif line:
-            with self.log.open("ab") as log:
-                log.write(b"[standard output] " + line[:MAX_LINE] + b"\n")
+            self.log.write(b"[standard output] " + line[:MAX_LINE] + b"\n")
+            self.log.flush()
 
 
 def _pump(
@@ -134,6 +140,8 @@ def _pump(
         if left <= 0:
             return "timeout"
         ready = {fileno for fileno, _ in poll.poll(left * 1000)}
+        if waiter.readable in ready:
+            return "itself"  # also if it ended in the moment of a stop
         if stop.fileno() in ready:
             return "interrupt"
         if output in ready:
@@ -142,16 +150,14 @@ def _pump(
                 lines.feed(data)
             else:
                 poll.unregister(output)
-        elif waiter.readable in ready:
-            return "itself"
 
 
 def _end(child: "subprocess.Popen[bytes]", waiter: _Waiter, command: Command) -> None:
-    """Close its input, which ends a worker wherever it is; SIGTERM; grace; SIGKILL."""
-    _close_input(child)
+    """SIGTERM, grace (the worker writes down what it knows), end of input, SIGKILL."""
     command.kill(child.pid, signal.SIGTERM)
     waiter.thread.join(GRACE_S)
     if waiter.thread.is_alive():
+        _close_input(child)  # ends a container that was not there yet to get the signal
         command.kill(child.pid, signal.SIGKILL)
         waiter.thread.join()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.errors import FolderError, RecordError
 from bench.folder import ResultsFolder
-from bench.records import STATUSES, Row, read_table
+from bench.records import STATUSES, Row, read_table, terminal
 from bench.report.columns import CONSTANTS, METRICS
 
 OPEN = "open"  # a selected cell without a row: not run yet
@@ -44,7 +44,7 @@ class Cell:
     optimizer: str
     device: str
     seed: int
-    row: Row | None  # the terminal row: its highest attempt; None: open
+    row: Row | None  # the terminal row; None: open
     curve: Curve
 
     @property
@@ -139,12 +139,12 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
     )
     cells = []
     for run_id, planned in selected.items():
-        last = attempts[run_id][-1] if run_id in attempts else None
+        last = terminal(attempts[run_id]) if run_id in attempts else None
         curve = curves.get((run_id, last["host_id"], last["attempt"]), ()) if last else ()
         seed = _whole(folder.plan, planned["seed"], "seed")
         names = {key: planned[key] for key in ("arm_id", "model", "optimizer", "device")}
         cells.append(Cell(index, run_id, **names, seed=seed, row=last, curve=curve))
-    superseded = {_identity(row) for rows in tried for row in rows[:-1]}
+    superseded = {_identity(row) for rows in tried for row in rows if row is not terminal(rows)}
     return _Folder(source, cells, superseded)
 
 

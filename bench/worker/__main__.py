@@ -7,12 +7,14 @@ STARTED = time.monotonic()  # before anything heavy is imported
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from bench.identity import code_sha256  # noqa: E402
 from bench.worker.lifeline import hold_on_to_runner  # noqa: E402
 from bench.worker.protocol import Speaker  # noqa: E402
 
 
 def main() -> int:
     hold_on_to_runner()
+    code_sha256()  # now, of the files that are about to be imported; it is remembered
     say = Speaker()
     say(stage="import")
     from bench.worker.cell import run_cell  # torch: seconds, and timed as the import phase

@@ -13,7 +13,7 @@ import torch
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.logical import assert_covers, initialise
 from bench.spec import CellFiles, RunSpec
-from bench.worker.clocks import PhaseClock, synchronise
+from bench.worker.clocks import PhaseClock
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.environment import MIB, environment, gpu_peaks_mib, rss_peak_mib
 from bench.worker.evaluation import Evaluator, infer_times_ms
@@ -45,8 +45,9 @@ def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
         log(traceback.format_exc())
         status = "oom" if _is_out_of_memory(error) else "crashed"
         reason = f"{type(error).__name__}: {error}"
-    finished = time.monotonic()
     _leave_files(files, cell)
+    row = cell.row()
+    finished = time.monotonic()
     write_json(
         files.result,
         {
@@ -58,16 +59,17 @@ def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
             "stage": None if status == "ok" else clock.phase,
             "started": started,
             "finished": finished,
-            "row": cell.row(),
+            "row": row,
         },
     )
     return 0 if status in ("ok", "diverged") else 1
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # torch's CPU allocator has no exception of its own, only this message.
+    # torch's CPU allocator, and CUDA's libraries, have no exception of their own, only a message.
+    messages = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
     )
 
 
@@ -96,8 +98,7 @@ class Cell:
         torch.set_num_threads(spec.train.threads)
 
     def run(self, corpus: Path) -> None:
-        device = self._device()
-        self.clock.device = device
+        device = self._open_device()
         tokens, positions = self._read(corpus, device)
         self.trainer = trainer = self._build(tokens, positions, device)
         self._warm_up(trainer)
@@ -106,10 +107,15 @@ class Cell:
         trainer.run(evaluator, self.spec.eval.every, self.say)
         self._infer(trainer, tokens)
 
-    def _device(self) -> torch.device:
+    def _open_device(self) -> torch.device:
+        """The device, with its context made, which on CUDA takes time and memory of its own."""
         if self.spec.device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("the cell asks for cuda, and torch finds no usable GPU")
-        return torch.device(self.spec.device)
+        device = torch.device(self.spec.device)
+        with self.clock.during("build"):
+            torch.empty(1, device=device)
+        self.clock.device = device
+        return device
 
     def _read(self, corpus: Path, device: torch.device) -> tuple[Tokens, torch.Tensor]:
         self.say(stage="data")
@@ -118,8 +124,9 @@ class Cell:
             tokens = read_tokens(corpus, self.spec.corpus.sha256, device)
             n_windows = len(tokens.windows("train", train.block_size))
             positions = batch_positions(self.spec.seed, train.steps, train.batch_size, n_windows)
+            on_device = positions.to(device)
         self.known["data_order_hash"] = hash_tensor(positions)
-        return tokens, positions.to(device)
+        return tokens, on_device
 
     def _build(self, tokens: Tokens, positions: torch.Tensor, device: torch.device) -> Trainer:
         self.say(stage="build")
@@ -173,7 +180,6 @@ class Cell:
     def row(self) -> dict[str, Any]:
         """Columns of runs.csv that the worker knows."""
         spec, device = self.spec, self.clock.device
-        synchronise(device)
         found = environment()
         row = {
             **self.known,
@@ -189,7 +195,8 @@ class Cell:
         if self.trainer is not None:
             row |= _training_columns(self.trainer)
         if row.get("perplexity") is not None:
-            row["param_efficiency"] = row["perplexity"] / (row["n_params"] / 1e6)
+            efficiency = row["perplexity"] / (row["n_params"] / 1e6)
+            row["param_efficiency"] = efficiency if math.isfinite(efficiency) else None
         return row
 
 

@@ -8,6 +8,7 @@ killed by the kernel with its parent, which works even while Python code cannot 
 import ctypes
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 
@@ -29,4 +30,5 @@ def _wait_for_end_of_input() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    os._exit(RUNNER_GONE)
+    """SIGTERM: the runner is there and wants us to end; what is known is still written down."""
+    sys.exit(RUNNER_GONE)

@@ -101,8 +101,8 @@ class Trainer:
             for step in range(begin, end):
                 self.losses[step] = self.step(self.positions[step])
                 self.timer.mark()
+                self.done = step + 1
         self.timer.end_span()
-        self.done = end
         finite = torch.isfinite(self.losses[begin:end])
         if not finite.all():
             first = begin + int(finite.logical_not().nonzero()[0])

@@ -1,0 +1,62 @@
+"""Published results: their reports follow from their CSVs, and their READMEs quote them rightly."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from bench.records import Row, read_table
+from bench.report.build import build_report
+
+PUBLISHED = [path.parent for path in sorted((ROOT / "results").glob("*/README.md"))]
+
+
+@pytest.fixture(params=PUBLISHED, ids=lambda path: path.name)
+def results(request: pytest.FixtureRequest) -> Path:
+    folder: Path = request.param
+    return folder
+
+
+def test_there_are_published_results() -> None:
+    assert PUBLISHED
+
+
+def test_the_report_follows_from_the_csvs(results: Path, tmp_path: Path) -> None:
+    copy = tmp_path / results.name
+    shutil.copytree(results, copy, ignore=shutil.ignore_patterns("report"))
+    build_report([copy], copy / "report")
+    for name in ("summary.csv", "report.md", "index.html"):
+        assert (copy / "report" / name).read_bytes() == (results / "report" / name).read_bytes()
+
+
+def test_the_readmes_figures_are_those_of_the_csvs(results: Path) -> None:
+    """A table line starts with an arm; each `column` of the heading is rounded as it is shown."""
+    rows = {f"{row['model']} + {row['optimizer']}": row for row in ok_rows(results)}
+    lines = (results / "README.md").read_text().splitlines()
+    heading: list[str] = []
+    checked = 0
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| arm "):
+            heading = [found[0] if (found := re.findall("`(.*?)`", cell)) else "" for cell in cells]
+        elif line.startswith("| nano"):
+            for column, shown in zip(heading, cells, strict=True):
+                if column:
+                    checked += 1
+                    decimals = len(shown.partition(".")[2])
+                    number = float(shown.replace(",", ""))
+                    assert number == round(float(rows[cells[0]][column]), decimals), (line, column)
+    assert checked >= 4 * len(rows)
+
+
+def ok_rows(results: Path) -> list[Row]:
+    return [row for row in read_table(results / "runs.csv") if row["status"] == "ok"]
+
+
+def test_nothing_of_the_machine_but_its_hash_is_published(results: Path) -> None:
+    for file in results.rglob("*"):
+        if file.suffix in (".csv", ".json", ".md", ".html", ".yaml", ".log"):
+            text = file.read_text(encoding="utf-8")
+            assert not re.search(r"(?<![\w/.])/(home|root|work|Users|tmp)/", text), file
