@@ -15,6 +15,7 @@ from bench.records import read_table
 
 ORIGINAL = "bench/matrices/original.yaml"
 LOCAL = ("--runtime", "local")
+ADAMW = "optimizer=adamw"
 
 
 def test_plan_shows_every_cell_of_the_original_and_runs_nothing(tmp_path: Path) -> None:
@@ -97,6 +98,35 @@ def test_cuda_cells_without_a_gpu_are_skipped_and_the_exit_code_says_so(
     skipped = [row for row in rows if row["status"] == "skipped"]
     assert [row["device"] for row in skipped] == ["cuda", "cuda"]
     assert all("no GPU here" in row["reason"] for row in skipped)
+
+
+def test_a_cell_out_of_time_keeps_what_it_measured(
+    tiny_matrix: Path, tmp_path: Path, runtime: str
+) -> None:
+    text = tiny_matrix.read_text().replace("steps: 4,", "steps: 2000000,")
+    tiny_matrix.write_text(text.replace("seed: [1, 2]", "seed: [1]") + "limits: {timeout_s: 12}\n")
+    results = tmp_path / "results"
+    answer = bench("run", tiny_matrix, "--runtime", runtime, "--out", results, "--only", ADAMW)
+    assert answer.returncode == 1
+    (row,) = read_table(results / "runs.csv")
+    assert (row["status"], row["val_loss_final"]) == ("timeout", "")
+    assert "limits.timeout_s = 12" in row["reason"]
+    assert int(row["steps"]) > 0
+    assert float(row["step_time_ms_p50"]) > 0
+
+
+def test_accepting_code_that_no_row_has_is_refused(tiny_matrix: Path, tmp_path: Path) -> None:
+    arguments = ["run", tiny_matrix, *LOCAL, "--out", tmp_path / "r", "--accept-code", "abcdef"]
+    answer = bench(*arguments)
+    assert answer.returncode == 2
+    assert "0 codes in runs.csv begin so" in answer.stderr
+
+
+def test_a_path_with_brackets_is_shown_as_it_is(tiny_matrix: Path, tmp_path: Path) -> None:
+    results = tmp_path / "E[gpu][/b]"
+    answer = bench("run", tiny_matrix, *LOCAL, "--out", results, "--shard", "1/4")
+    assert answer.returncode == 0, answer.stderr
+    assert f"rows in {results}/runs.csv" in answer.stdout
 
 
 def test_shards_together_are_the_whole_matrix(tiny_matrix: Path, tmp_path: Path) -> None:

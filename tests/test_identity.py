@@ -325,8 +325,10 @@ def code(package: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return identity.code_sha256.__wrapped__
 
 
-def test_the_code_is_known_by_content_and_not_by_place(code):
-    assert code() == identity.code_sha256()
+def test_the_code_is_known_by_content_and_not_by_place(package, monkeypatch):
+    here = identity.code_sha256.__wrapped__()
+    monkeypatch.setattr(identity, "PACKAGE", package)
+    assert identity.code_sha256.__wrapped__() == here
 
 
 @pytest.mark.parametrize("file", SHARED + RUN_BY_WORKER)

@@ -452,10 +452,15 @@ def test_all_mistakes_are_shown_in_the_order_of_their_lines(tmp_path):
     text = broken("[1, 2, 3]", "[1, two, 3]")
     text = broken("steps: 100", "step: 100", text)
     text = broken("3.0e-4", "3e-4", text)
+    text = "eval: {evry: 10}\n" + broken("eval: {every: 10}\n", "", text)
     error = refusal(tmp_path, text)
-    found = [(mistake.line, mistake.where) for mistake in error.mistakes]
-    assert found == [(3, "train.step"), (9, "matrix.seed[1]"), (17, "optimizers.slow.lr")]
-    assert str(error).startswith("3 mistakes in ")
+    assert [(mistake.line, mistake.where) for mistake in error.mistakes] == [
+        (1, "eval.evry"),
+        (4, "train.step"),
+        (9, "matrix.seed[1]"),
+        (17, "optimizers.slow.lr"),
+    ]
+    assert str(error).startswith("4 mistakes in ")
 
 
 def test_sections_are_checked_against_each_other_beside_a_broken_one(tmp_path):

@@ -92,6 +92,8 @@ def test_a_crash_quotes_the_end_of_its_log(job: Job) -> None:
         (lambda job: leave(job, run_id="0" * 12), "another run_id"),
         (lambda job: leave(job, code_sha256="0" * 64), "did the code change"),
         (lambda job: leave(job, row={"surprise": 1}), "columns that runs.csv does not know"),
+        (lambda job: leave(job, status="fine"), "lacks its status or its times"),
+        (lambda job: leave(job, started=None), "lacks its status or its times"),
     ],
 )
 def test_a_result_that_is_not_ours_is_a_crash(
@@ -101,6 +103,14 @@ def test_a_result_that_is_not_ours_is_a_crash(
     row = outcome.columns(job, ended())
     assert row["status"] == "crashed"
     assert words in row["reason"]
+
+
+def test_a_link_that_the_worker_left_is_not_followed(job: Job, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text('{"secret": 1}')
+    job.files.result.symlink_to(secret)
+    job.files.log.symlink_to(secret)
+    assert outcome.columns(job, ended(code=1))["reason"] == "exit code 1; it left no result"
 
 
 def test_success_with_a_bad_exit_code_is_a_crash(job: Job) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.corpora import find_corpus
-from bench.errors import EngineError, RequestError
+from bench.errors import EngineError, RecordError, RequestError
 from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, OnEvent, Stop
@@ -33,6 +33,7 @@ class FakeLauncher:
     def __init__(self) -> None:
         self.environment_id = "env-1"
         self.jobs: list[Job] = []
+        self.row: dict[str, Any] = {}
         self.status: Callable[[Job], str] = lambda job: "ok"
         self.during: Callable[[Job, Stop], None] = lambda job, stop: None
 
@@ -58,7 +59,8 @@ class FakeLauncher:
             "stage": None if status == "ok" else "train",
             "started": launched,
             "finished": time.monotonic(),
-            "row": {"val_loss_final": 1.25, "train_time_s": 0.5, "step_time_ms_p50": 1.0},
+            "row": {"val_loss_final": 1.25, "train_time_s": 0.5, "step_time_ms_p50": 1.0}
+            | self.row,
         }
         job.files.result.write_text(json.dumps(result))
         job.files.curve.write_text(
@@ -226,6 +228,47 @@ def test_a_cuda_cell_without_a_gpu_is_skipped_once_with_its_remedy(bench: Bench)
     assert "no GPU here" in skipped[0]["reason"]
     assert "--only device=cpu" in skipped[0]["reason"]
     assert all(job.spec.device == "cpu" for job in bench.launcher.jobs)
+
+
+def test_a_machine_without_its_gpu_does_not_unsettle_a_cell(bench: Bench) -> None:
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text.replace("device: [cpu]", "device: [cuda]"))
+    bench.gpus = Gpus((Gpu("GPU-abc", "a GPU"),), "580.1", None)
+    bench.run()
+    bench.gpus = NO_GPU
+    bench.run()
+    assert [row["status"] for row in bench.rows()] == ["ok"] * 4
+
+
+def test_a_row_that_cannot_be_committed_ends_the_run_and_keeps_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = RunsTable.append
+
+    def full(self: RunsTable, row: dict[str, Any]) -> None:
+        if row["optimizer"] == "adamw":
+            raise RecordError("the disk is full")
+        append(self, row)
+
+    started = threading.Barrier(2, timeout=20)
+    bench.launcher.during = lambda job, stop: started.wait() and None
+    monkeypatch.setattr(RunsTable, "append", full)
+    with pytest.raises(RecordError, match="disk is full"):
+        bench.run(jobs=2)
+    assert [(row["optimizer"], row["seed"]) for row in bench.rows()] == [("truemuon", "1")]
+
+
+def test_a_stray_folder_among_the_cells_is_passed_over(bench: Bench) -> None:
+    (bench.folder.cells / f"{bench.cells()[0].spec.run_id}-1-old").mkdir(parents=True)
+    bench.run()
+    assert [row["status"] for row in bench.rows()] == ["ok"] * 4
+
+
+def test_a_worker_cannot_say_who_it_is(bench: Bench) -> None:
+    bench.launcher.row = {"seed": 99, "host_id": "elsewhere"}
+    bench.run()
+    assert {row["host_id"] for row in bench.rows()} == {"host-1"}
+    assert {row["seed"] for row in bench.rows()} == {"1", "2"}
 
 
 def test_a_cuda_cell_gets_its_gpu_by_uuid(bench: Bench) -> None:
