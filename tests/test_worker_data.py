@@ -234,14 +234,14 @@ CALLS = [(split, step) for split in ("train", "val") for step in (0, 10, 20)]
 
 
 def test_sampled_windows_follow_from_seed_step_and_split_alone():
-    forwards = evaluator(protocol="sampled", batches=5)
-    backwards = evaluator(protocol="sampled", batches=5)
+    forwards = evaluator(n_train=100, n_val=100, protocol="sampled", batches=5)
+    backwards = evaluator(n_train=100, n_val=100, protocol="sampled", batches=5)
     first = {call: forwards.starts(*call).tolist() for call in CALLS}
     torch.manual_seed(0)
     second = {call: backwards.starts(*call).tolist() for call in reversed(CALLS)}
     assert first == second
     assert len({tuple(starts) for starts in first.values()}) == len(CALLS)
-    other = evaluator(protocol="sampled", batches=5, seed=2)
+    other = evaluator(n_train=100, n_val=100, protocol="sampled", batches=5, seed=2)
     assert all(other.starts(*call).tolist() != first[call] for call in CALLS)
 
 
