@@ -129,11 +129,15 @@ def run(
         )
         folder.write_plan(asked, selected)
         cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
+        failed = False
         try:
             runner.run(cells, jobs)
         except (EngineError, RecordError) as error:
             err.print(f"error: {error}\nCells that were not run stay open.")
+            failed = True
     code = _account(cells, runs, folder, interrupted=runner.stop.by_user)
+    if failed:
+        code = code or NOT_ALL_OK
     if with_report:
         try:
             _report([folder.path], folder.report)

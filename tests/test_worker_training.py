@@ -116,11 +116,19 @@ def test_a_phase_that_no_column_knows_is_a_mistake():
 
 def test_a_phase_waits_for_the_device_at_both_edges(fake_time, monkeypatch):
     """What the device still did before is not charged; what it does for the phase is."""
-    monkeypatch.setattr(clocks, "synchronise", lambda device: fake_time.pass_s(10))
+    left_s = 10.0  # of work that the device was given and has not done yet
+
+    def wait(device: torch.device) -> None:
+        nonlocal left_s
+        fake_time.pass_s(left_s)
+        left_s = 0.0
+
+    monkeypatch.setattr(clocks, "synchronise", wait)
     clock = PhaseClock(0.0)
     with clock.during("train"):
         fake_time.pass_s(1)
-    assert clock.seconds == {"train": 11}
+        left_s += 20
+    assert clock.seconds == {"train": 21}
 
 
 def test_step_times_are_those_between_marks_of_one_span(fake_time):
@@ -139,7 +147,7 @@ def test_step_times_are_those_between_marks_of_one_span(fake_time):
 
 
 class Slow(nn.Module):
-    """Takes `step_s` a training step; its loss at step `poisoned` is not finite."""
+    """Takes `step_s` a training step; its loss at step `poisoned` alone is not finite."""
 
     def __init__(self, fake_time: FakeTime, step_s: float, poisoned: int = -1) -> None:
         super().__init__()
@@ -151,7 +159,7 @@ class Slow(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         logits = self.bias.expand(*tokens.shape, 3)
         if self.calls == self.poisoned:
-            logits = logits * self.poison
+            logits = logits + torch.tensor([self.poison, 0.0, 0.0])
         self.calls += 1
         self.fake_time.pass_s(self.step_s)
         return logits
@@ -181,7 +189,7 @@ def trainer_of(
     model = Slow(fake_time, step_s, poisoned)
     windows = (torch.arange(50) % 3).unfold(0, 5, 1)  # T = 4
     positions = torch.zeros(steps, 2, dtype=torch.int64)  # B = 2
-    optimizers = [torch.optim.SGD(model.parameters(), lr=lr)]
+    optimizers = [torch.optim.SGD(model.parameters(), lr=lr)] if lr else []
     return Trainer(model, optimizers, windows, positions, PhaseClock(0.0))
 
 
@@ -235,7 +243,7 @@ def test_progress_is_told_about_twice_a_second(fake_time):
     assert all(event["tokens_per_s"] == pytest.approx(8 / 0.01) for event in told)
 
 
-@pytest.mark.parametrize("poison", [math.nan, math.inf])
+@pytest.mark.parametrize("poison", [math.nan, -math.inf])  # a loss that is NaN, or infinite
 @pytest.mark.parametrize("step_s", [0.001, 1.0])  # spans of 500 steps and of one
 @pytest.mark.parametrize("step", [1, 2, 37, 99])
 def test_the_first_step_that_is_not_finite_is_named(fake_time, step, step_s, poison):
@@ -279,7 +287,7 @@ def test_an_evaluation_that_is_not_finite_diverges_as_well(fake_time, step):
 
 
 def test_gradients_of_one_step_do_not_reach_the_next(fake_time):
-    trainer = trainer_of(fake_time, 2)
+    trainer = trainer_of(fake_time, 2, lr=0.1)
     for _ in range(2):
         trainer.step(trainer.positions[0])
         assert trainer.model.bias.grad is None
