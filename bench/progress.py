@@ -16,7 +16,9 @@ SIGN = {"ok": "✓", "skipped": "–", "interrupted": "…"}
 class Display(Protocol):
     """What the runner tells. A test's fake needs these three and a context."""
 
-    def open(self, cells: Sequence[Cell]) -> AbstractContextManager[object]: ...
+    def open(
+        self, cells: Sequence[Cell], left_s: float | None
+    ) -> AbstractContextManager[object]: ...
 
     def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
 
@@ -57,9 +59,12 @@ class PlainDisplay:
         self.console = console
         self.total = self.count = 0
 
-    def open(self, cells: Sequence[Cell]) -> AbstractContextManager[object]:
+    def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
         self.total = len(cells)
         self.count = 0
+        expected = f", about {duration(left_s)}" if left_s else ""
+        what = f"cells to run: {self.total}{expected}" if cells else "every cell is settled"
+        self.console.print(what)
         return nullcontext()
 
     def event(self, cell: Cell, event: dict[str, Any]) -> None:
@@ -90,9 +95,10 @@ class LiveDisplay:
         self.overall: TaskID | None = None
         self.running: dict[str, TaskID] = {}
 
-    def open(self, cells: Sequence[Cell]) -> AbstractContextManager[object]:
-        self.plain.open(cells)
-        self.overall = self.bars.add_task("cells", total=len(cells), detail="")
+    def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
+        self.plain.open(cells, left_s)
+        left = f"about {duration(left_s)} left" if left_s else ""
+        self.overall = self.bars.add_task("cells", total=len(cells), detail=left)
         return self.bars
 
     def event(self, cell: Cell, event: dict[str, Any]) -> None:

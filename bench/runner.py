@@ -116,7 +116,8 @@ class Runner:
             self.machine,
         )
         try:
-            with self.display.open([*skipped, *still_open]), _on_signal(self.stop):
+            left_s = self._time_left_s(still_open, len(slots))
+            with self.display.open([*skipped, *still_open], left_s), _on_signal(self.stop):
                 for cell, why in skipped.items():
                     self._skip(cell, why)
                 self._run_open(still_open, slots, environments)

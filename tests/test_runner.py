@@ -70,8 +70,7 @@ class FakeLauncher:
 
 
 class Silent:
-    def open(self, cells: Sequence[Cell]) -> AbstractContextManager[object]:
-        self.opened = list(cells)
+    def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
         return nullcontext()
 
     def event(self, cell: Cell, event: dict[str, Any]) -> None: ...

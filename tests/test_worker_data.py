@@ -267,8 +267,8 @@ def test_evaluation_windows_are_not_the_training_batches():
 @pytest.mark.parametrize("protocol", ["full", "sampled"])
 def test_evaluation_leaves_model_gradients_and_randomness_alone(model, protocol):
     before, randomness = hash_tensor(*model.parameters()), torch.get_rng_state()
-    model.register_forward_hook(lambda _, inputs, logits: keeps.append(logits.requires_grad))
     keeps: list[bool] = []
+    model.register_forward_hook(lambda _, inputs, logits: keeps.append(logits.requires_grad))
     evaluator(protocol=protocol, batches=3).loss(model, "val", 0)
     assert hash_tensor(*model.parameters()) == before
     assert all(parameter.grad is None for parameter in model.parameters())
