@@ -6,6 +6,7 @@ line, what is allowed and the nearest valid name.
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,7 +257,7 @@ def select(cells: Sequence[Cell], only: Sequence[str], shard: str | None) -> set
     Raises:
         RequestError: for a key, a value or a shard that does not exist.
     """
-    chosen = list(_shard(cells, shard)) if shard else list(cells)
+    chosen = list(cells) if shard is None else list(_shard(cells, shard))
     wanted: dict[str, set[str]] = {}
     for rule in only:
         key, _, value = rule.partition("=")
@@ -280,8 +281,8 @@ def axis_values(cell: Cell) -> dict[str, str]:
 
 
 def _shard(cells: Sequence[Cell], shard: str) -> Sequence[Cell]:
-    part, _, parts = shard.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise RequestError(f"--shard {shard}: write I/N with 1 <= I <= N, such as 2/5.")
-    index, count = int(part), int(parts)
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard, re.ASCII)
+    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= index <= count:
+        raise RequestError(f"--shard {shard!r}: write I/N with 1 <= I <= N, such as 2/5.")
     return cells[(index - 1) * len(cells) // count : index * len(cells) // count]

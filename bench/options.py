@@ -68,6 +68,8 @@ class TrueMuonOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
+    """How a model is trained."""
+
     steps: int = option(10_000, "training steps", ge=1, le=100_000_000)
     batch_size: int = option(16, "sequences a step", ge=1, le=1_000_000)
     block_size: int = option(32, "tokens a sequence, the longest context", ge=1, le=1_000_000)
@@ -77,6 +79,8 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class EvalOptions:
+    """When losses are measured, and on what."""
+
     every: int = option(100, "steps between evaluations; also at step 0 and after the last", ge=1)
     protocol: Literal["full", "sampled"] = option(
         "full",

@@ -64,7 +64,7 @@ def read_yaml(path: Path) -> Document:
         document = Document(file, raw.decode("utf-8"))
         root = yaml.compose(document.text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
-        what = f"is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}."
+        what = f"is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}. Convert it first."
         raise MatrixError(file, [Mistake(0, "", what)]) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0

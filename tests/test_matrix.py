@@ -374,6 +374,12 @@ ONE_MISTAKE = {
         "!!timestamp is not allowed. Use text, numbers, lists, mappings.",
     ),
     "key that is no text": (broken("corpus: input.txt", "1: x"), 2, "data[2]", "Put it in quotes."),
+    "key that calls a list text": (
+        broken("corpus: input.txt", "!!str [a]: x"),
+        2,
+        "data[2]",
+        "the key at line 2 is not text. Put it in quotes.",
+    ),
     "key that YAML reads as a truth value": (
         broken("input.txt", "input.txt, on: x"),
         2,
@@ -778,7 +784,23 @@ def test_an_only_that_means_no_cell_is_refused(cells, only, says):
 
 @pytest.mark.parametrize(
     "shard",
-    ["0/3", "4/3", "1/0", "-1/3", "1", "1/", "/3", "/", "a/b", "1/3/4", "1.0/3", "²/3", " "],
+    [
+        "0/3",
+        "4/3",
+        "1/0",
+        "-1/3",
+        "1",
+        "1/",
+        "/3",
+        "/",
+        "a/b",
+        "1/3/4",
+        "1.0/3",
+        "²/3",
+        " ",
+        "",
+        "1/" + "9" * 5_000,
+    ],
 )
 def test_a_shard_that_does_not_exist_is_refused(cells, shard):
     with pytest.raises(RequestError, match=r"write I/N with 1 <= I <= N, such as 2/5"):
