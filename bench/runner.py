@@ -59,8 +59,8 @@ def make_slots(jobs: int, cpus_per_cell: int, needs_gpu: bool, machine: Machine)
     wanted, gpus = jobs * cpus_per_cell, machine.gpus.gpus
     if wanted > len(machine.cpus):
         raise RequestError(
-            f"{jobs} at once on {cpus_per_cell} CPUs each need {wanted} CPUs; this process may "
-            f"use {len(machine.cpus)}. Lower --jobs, limits.cpus or train.threads."
+            f"--jobs {jobs} with limits.cpus {cpus_per_cell} needs {wanted} CPUs; this process "
+            f"may use {len(machine.cpus)}. Lower --jobs, limits.cpus or train.threads."
         )
     if needs_gpu and jobs > len(gpus):
         raise RequestError(

@@ -291,7 +291,7 @@ def test_jobs_run_at_once_on_cpus_of_their_own(bench: Bench) -> None:
 def test_slots_are_disjoint_and_never_more_than_the_machine_has() -> None:
     machine = Machine("h", None, (2, 3, 5, 7), NO_GPU, None, None)
     assert [slot.cpus for slot in make_slots(2, 2, False, machine)] == [(2, 3), (5, 7)]
-    with pytest.raises(RequestError, match="need 6 CPUs; this process may use 4"):
+    with pytest.raises(RequestError, match="needs 6 CPUs; this process may use 4"):
         make_slots(3, 2, False, machine)
     with pytest.raises(RequestError, match="as many GPUs; here are 0"):
         make_slots(2, 1, True, machine)
