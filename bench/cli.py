@@ -128,35 +128,38 @@ def run(
             name=asked.name,
         )
         folder.write_plan(asked, selected)
-        cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
-        failed = False
-        try:
-            runner.run(cells, jobs)
-        except (EngineError, RecordError) as error:
-            err.print(f"error: {error}\nCells that were not run stay open.")
-            failed = True
-    code = _account(cells, runs, folder, interrupted=runner.stop.by_user)
-    if failed:
-        code = code or NOT_ALL_OK
+        code = _run_cells(runner, [c for c in asked.cells if c.spec.run_id in selected], jobs)
     if with_report:
-        try:
-            _report([folder.path], folder.report)
-        except BenchError as error:  # cells ran: this is no wrong request any more
-            err.print(f"error: no report: {error}")
-            code = code or NOT_ALL_OK
+        code = _report_after_run(folder, code)
     raise typer.Exit(code)
 
 
-def _account(cells: list[Cell], runs: RunsTable, folder: ResultsFolder, interrupted: bool) -> int:
-    """Say how the selected cells stand; the exit code that follows."""
-    rows = [terminal(runs.of(cell.spec.run_id)) for cell in cells]
+def _run_cells(runner: Runner, cells: list[Cell], jobs: int) -> int:
+    """Run them, say how they stand, and give the exit code that follows."""
+    failed = False
+    try:
+        runner.run(cells, jobs)
+    except (EngineError, RecordError) as error:
+        err.print(f"error: {error}\nCells that were not run stay open.")
+        failed = True
+    rows = [terminal(runner.runs.of(cell.spec.run_id)) for cell in cells]
     last = [row["status"] if row else "open" for row in rows]
     others = sorted({status for status in last if status != "ok"})
     detail = "".join(f", {last.count(status)} {status}" for status in others)
-    out.print(f"{last.count('ok')} of {len(cells)} cells ok{detail}; rows in {folder.runs}")
-    if interrupted:
+    out.print(f"{last.count('ok')} of {len(cells)} cells ok{detail}; rows in {runner.folder.runs}")
+    if runner.stop.by_user:
         return INTERRUPTED
-    return OK if not others else NOT_ALL_OK
+    return NOT_ALL_OK if others or failed else OK
+
+
+def _report_after_run(folder: ResultsFolder, code: int) -> int:
+    """The run's exit code, unless the report fails: cells ran, so it is no wrong request."""
+    try:
+        _report([folder.path], folder.report)
+    except BenchError as error:
+        err.print(f"error: no report: {error}")
+        return code or NOT_ALL_OK
+    return code
 
 
 @app.command()

@@ -168,6 +168,20 @@ def test_a_wrong_request_names_its_remedy_and_runs_nothing(
     assert not list(tmp_path.glob("results/cells/*"))
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_wrong_matrix_shows_all_its_mistakes_and_nothing_runs(
+    command: str, tiny_matrix: Path, tmp_path: Path
+) -> None:
+    text = tiny_matrix.read_text().replace("steps: 4", "stepz: 4").replace("adamw", "adamv")
+    tiny_matrix.write_text(text)
+    answer = bench(command, tiny_matrix, *LOCAL, "--out", tmp_path / "results")
+    assert answer.returncode == 2
+    assert f"2 mistakes in {tiny_matrix}; nothing was run." in answer.stderr
+    assert f"{tiny_matrix}:2: train.stepz: unknown key. Did you mean 'steps'?" in answer.stderr
+    assert f"{tiny_matrix}:6: matrix.optimizer[0]: nothing defines 'adamv'." in answer.stderr
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_second_runner_is_told_who_holds_the_folder(tiny_matrix: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "run", str(tiny_matrix), "--runtime", "local"]
     results = tmp_path / "results"
