@@ -15,7 +15,7 @@ from bench.folder import ResultsFolder
 from bench.forms import json_schema
 from bench.launch.choose import RUNTIMES, choose_launcher
 from bench.launch.container import ContainerLauncher
-from bench.launch.image import build, find_image
+from bench.launch.image import build, find_base, find_image
 from bench.matrix import Cell, Matrix, load_matrix, select
 from bench.measure.machine import Machine, this_machine
 from bench.plan import describe
@@ -211,8 +211,12 @@ def image(
     if not isinstance(launcher, ContainerLauncher):
         raise EngineError(f"an image needs a container engine; here is none ({why}).")
     found = find_image(launcher.engine, device)
-    name = found[0] if found else build(launcher.engine, device)
-    out.print(f"image: {name}{' (was there)' if found else ''}")
+    if found is not None:
+        out.print(f"image: {found[0]} (was there)")
+        return
+    base = find_base(launcher.engine)
+    out.print(f"base: {base}")
+    out.print(f"image: {build(launcher.engine, device, base)}")
 
 
 def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:

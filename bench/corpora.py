@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.atomic import write_atomically
 from bench.errors import CorpusError
 from bench.options import TRAIN_SHARE
 from bench.spec import CorpusRef
@@ -65,10 +66,7 @@ class Corpus:
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            partial.write_bytes(content)
-            partial.chmod(0o644)  # a container reads it under another user
-            partial.replace(path)
+            write_atomically(path, content, mode=0o644)  # a container has another user
         except OSError as error:
             raise CorpusError(
                 f"the corpus cache {path.parent} cannot be written: {error.strerror}. "

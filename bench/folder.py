@@ -8,6 +8,7 @@ from pathlib import Path
 
 import filelock
 
+from bench.atomic import write_atomically
 from bench.errors import FolderError
 from bench.matrix import Cell, Matrix
 from bench.records import (
@@ -16,7 +17,6 @@ from bench.records import (
     Row,
     RunsTable,
     read_table,
-    write_atomically,
     write_table,
 )
 from bench.spec import CellFiles
@@ -94,8 +94,8 @@ class ResultsFolder:
         """The folder of an attempt, with its spec.json."""
         files = CellFiles(self.cells / f"{cell.spec.run_id}-{attempt}")
         files.folder.mkdir()
-        write_atomically(files.spec, cell.spec.to_json())
-        files.spec.chmod(0o644)  # a container reads it under another user
+        # Readable to all: a container reads it under another user.
+        write_atomically(files.spec, cell.spec.to_json(), mode=0o644)
         return files
 
     def rebuild_curves(self, runs: RunsTable) -> None:

@@ -87,7 +87,7 @@ def test_a_base_that_cannot_be_had_names_both_ways_out(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Engine, "command", refuse)
     with pytest.raises(MissingError, match=r"make base-offline .*RUNTIME=local"):
-        image.build(Engine("docker"), "cpu")
+        image.find_base(Engine("docker"))
 
 
 def test_the_tag_follows_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,13 @@ PACKAGE = Path(bench.__file__).parent
 ROOT = PACKAGE.parent
 
 WORKER_SIDE = {"worker", "models", "optim"}
-BORDER = {"identity", "options", "spec", "logical"}  # bench's modules that both sides may share
+BORDER = {
+    "atomic",
+    "identity",
+    "options",
+    "spec",
+    "logical",
+}  # bench's modules that both sides may share
 
 
 def name_of(file: Path) -> str:

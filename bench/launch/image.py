@@ -75,14 +75,12 @@ def require_image(engine: Engine, device: str) -> str:
     return found[1]
 
 
-def build(engine: Engine, device: str) -> str:
+def build(engine: Engine, device: str, base: str) -> str:
     """Build the image for a device; its tag. The build's own output goes to the terminal.
 
     Raises:
-        MissingError: if there is no base image and none can be pulled.
         EngineError: if the build fails.
     """
-    base = _base(engine)
     name = tag(device, base)
     arguments = [
         *("build", "--file", str(dockerfile(device)), "--tag", name),
@@ -101,8 +99,12 @@ def build(engine: Engine, device: str) -> str:
     return name
 
 
-def _base(engine: Engine) -> str:
-    """A base image that is here, or could be pulled."""
+def find_base(engine: Engine) -> str:
+    """A base image that is here, or could be pulled.
+
+    Raises:
+        MissingError: if there is none, with the ways to one.
+    """
     for base in bases():
         if engine.image_id(base) is not None:
             return base

@@ -1,12 +1,12 @@
 """Results folders -> the files of a report."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.atomic import write_atomically
 from bench.errors import FolderError
-from bench.records import write_atomically, write_table
+from bench.records import write_table
 from bench.report.bars import comparison_graph
 from bench.report.lines import SECONDS, STEPS, loss_graph
 from bench.report.markdown import markdown
@@ -39,7 +39,7 @@ def build_report(folders: Sequence[Path], out: Path) -> str:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in pictures.items():
-            _replace(out / name, content)
+            write_atomically(out / name, content)
         for file in out.iterdir():
             if FURTHER.fullmatch(file.name) and file.name not in pictures:
                 file.unlink()
@@ -67,10 +67,3 @@ def _nothing(merged: Merged) -> Section:
     """A section without arms, of the device that was planned."""
     device = merged.cells[0].device if merged.cells else "cpu"
     return Section(Key("", "", "", "", device, "", None, None, "", None), arms=(), cells=())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a file in place as a whole; without fsync, for it can be made again."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.atomic import write_atomically
+
 
 class Speaker:
     """JSON lines on what was standard output; everything else that prints goes to the log.
@@ -33,27 +35,17 @@ class Speaker:
         self.stream.flush()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Put a file in place by an atomic rename: the other side sees all of it or nothing."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     """Floats by repr, which reads back to the same number."""
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(columns)
     table.writerows(rows)
-    write_whole(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def log(text: str) -> None:

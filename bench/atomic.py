@@ -1,0 +1,33 @@
+"""Put a file in place whole: after a crash it holds the old content or the new, never a part."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: str | bytes, mode: int | None = None) -> None:
+    """Replace `path` by `content` (text as UTF-8, line feeds as they are), on the disk on return.
+
+    `mode`: its permissions, where others than the user's default are needed.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            partial.chmod(mode)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _fsync_folder(path.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut: a file's name lives in its folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
