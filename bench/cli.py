@@ -172,13 +172,14 @@ def report(
     """Merge the CSVs of results folders into tables, plots and a page."""
     if out_dir is None and len(folders) > 1:
         raise RequestError("several folders need --out DIR for their common report.")
-    _report(folders, out_dir or ResultsFolder(folders[0]).report)
+    out.print(_report(folders, out_dir or ResultsFolder(folders[0]).report))
 
 
-def _report(folders: list[Path], target: Path) -> None:
+def _report(folders: list[Path], target: Path) -> str:
+    """Write a report and say where it is; its coverage sentence, which a run has said already."""
     coverage = _report_builder()(folders, target)
-    out.print(coverage)
     out.print(f"report: {target / 'index.html'}")
+    return coverage
 
 
 def _report_builder() -> Callable[[Sequence[Path], Path], str]:
