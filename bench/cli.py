@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 
 from bench.corpora import Corpus, find_corpus
-from bench.errors import BenchError, EngineError, MissingError, RecordError, RequestError
+from bench.errors import (
+    BenchError,
+    CorpusError,
+    EngineError,
+    FolderError,
+    MissingError,
+    RecordError,
+    RequestError,
+)
 from bench.folder import ResultsFolder
 from bench.forms import json_schema
 from bench.launch.choose import RUNTIMES, choose_launcher
@@ -18,6 +26,7 @@ from bench.launch.container import ContainerLauncher
 from bench.launch.image import build, find_base, find_image
 from bench.matrix import Cell, Matrix, load_matrix, select
 from bench.measure.machine import Machine, this_machine
+from bench.measure.watch import SAMPLE_MS
 from bench.plan import describe
 from bench.progress import LiveDisplay, PlainDisplay
 from bench.records import Row, RunsTable, read_table, terminal
@@ -101,6 +110,9 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="cells at once, on CPUs of their own")] = 1,
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
+    sample_ms: Annotated[
+        float, typer.Option(min=0, help="between two readings of the GPU; 0 reads nothing")
+    ] = SAMPLE_MS,
     with_report: Annotated[bool, typer.Option("--report", help="and report when done")] = False,
 ) -> None:
     """Run what is open; a row is committed as each cell ends. Installs nothing."""
@@ -126,6 +138,7 @@ def run(
             display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
             policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
             name=asked.name,
+            sample_ms=sample_ms,
         )
         folder.write_plan(asked, selected)
         code = _run_cells(runner, [c for c in asked.cells if c.spec.run_id in selected], jobs)
@@ -139,7 +152,7 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int) -> int:
     failed = False
     try:
         runner.run(cells, jobs)
-    except (EngineError, RecordError) as error:
+    except (CorpusError, EngineError, FolderError, RecordError) as error:
         err.print(f"error: {error}\nCells that were not run stay open.")
         failed = True
     rows = [terminal(runner.runs.of(cell.spec.run_id)) for cell in cells]

@@ -75,6 +75,26 @@ class Corpus:
         return path
 
 
+def check_stored(path: Path, name: str, sha256: str) -> None:
+    """The cache's file is still the text that was asked for: before each cell, which reads it.
+
+    Raises:
+        CorpusError: if it is gone or another.
+    """
+    try:
+        found = _sha256(path.read_bytes())
+    except OSError as error:
+        raise CorpusError(
+            f"corpus {name}: {path} cannot be read any more: {error.strerror}. Run again: it is "
+            "stored anew from its source."
+        ) from error
+    if found != sha256:
+        raise CorpusError(
+            f"corpus {name}: {path} changed while cells ran: its SHA-256 is {found}, not {sha256}. "
+            "Run again: it is stored anew from its source."
+        )
+
+
 def cache_folder() -> Path:
     """$BENCH_CACHE, else the user's cache folder."""
     if own := os.environ.get("BENCH_CACHE"):

@@ -21,6 +21,9 @@ from bench.records import (
 )
 from bench.spec import CellFiles
 
+# A cell's own files: some 100 KiB, and a few MiB of samples and step times for an hour.
+ROOM_FOR_A_CELL = 8 * 2**20
+
 
 class ResultsFolder:
     """`results/<name>/`. Only the holder of its lock writes here."""
@@ -80,8 +83,9 @@ class ResultsFolder:
             }
             for cell in matrix.cells
         ]
-        write_atomically(self.matrix, matrix.text)
-        write_table(self.plan, PLAN_COLUMNS, rows)
+        with self.writing():
+            write_atomically(self.matrix, matrix.text)
+            write_table(self.plan, PLAN_COLUMNS, rows)
 
     def next_attempt(self, cell: Cell, rows: Sequence[Row]) -> int:
         """1, 2, ...; a folder without a row is an attempt as well: its runner was killed."""
@@ -91,16 +95,39 @@ class ResultsFolder:
         return 1 + max([int(row["attempt"]) for row in rows] + taken, default=0)
 
     def make_attempt(self, cell: Cell, attempt: int) -> CellFiles:
-        """The folder of an attempt, with its spec.json."""
+        """The folder of an attempt, with its spec.json.
+
+        Raises:
+            FolderError: if it cannot be made, or the disk has no room for what a cell leaves.
+        """
         files = CellFiles(self.cells / f"{cell.spec.run_id}-{attempt}")
-        files.folder.mkdir()
-        # Readable to all: a container reads it under another user.
-        write_atomically(files.spec, cell.spec.to_json(), mode=0o644)
+        with self.writing():
+            usage = os.statvfs(self.cells)
+            if usage.f_bavail * usage.f_frsize < ROOM_FOR_A_CELL:
+                raise FolderError(
+                    f"{self.path}: its disk has {usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB "
+                    f"left; a cell needs {ROOM_FOR_A_CELL // 2**20} MiB for its files. Make room."
+                )
+            files.folder.mkdir()
+            # Readable to all: a container reads it under another user.
+            write_atomically(files.spec, cell.spec.to_json(), mode=0o644)
         return files
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A disk that does not take what is written is an error for the person at the keyboard."""
+        try:
+            yield
+        except OSError as error:
+            raise FolderError(
+                f"{self.path} cannot be written any more: {error}. Rows that were committed are "
+                "complete."
+            ) from error
 
     def rebuild_curves(self, runs: RunsTable) -> None:
         """curves.csv from the cells of all committed rows."""
-        write_table(self.curves, CURVE_COLUMNS, self._curve_rows(runs))
+        with self.writing():
+            write_table(self.curves, CURVE_COLUMNS, self._curve_rows(runs))
 
     def _curve_rows(self, runs: RunsTable) -> Iterator[Mapping[str, str]]:
         for row in runs.rows:

@@ -75,6 +75,11 @@ class TrainOptions:
     block_size: int = option(32, "tokens a sequence, the longest context", ge=1, le=1_000_000)
     dtype: Literal["float32"] = option("float32", "number format of weights and activations")
     threads: int = option(1, "threads of one CPU operator", ge=1, le=4_096)
+    step_timing: Literal["sampled", "every", "off"] = option(
+        "sampled",
+        "sampled: step times without waiting for the device between steps; every: wait for it "
+        "after each step; off: only the whole training is timed",
+    )
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,16 @@ class Limits:
     timeout_s: float = option(
         3_600.0, "wall time after which the cell is stopped", gt=0, le=2_000_000
     )
-    memory_gib: float = option(4.0, "memory of the cell's container", ge=0.01, le=1e6)
+    memory_gib: float = option(
+        4.0, "memory of the cell's container; not enforced in the local runtime", ge=0.01, le=1e6
+    )
     cpus: int | None = option(None, "CPUs of the cell; train.threads where not given", ge=1)
+    heartbeat_s: float = option(
+        600.0, "a worker that says nothing for so long hangs, and is stopped", gt=0, le=2_000_000
+    )
+    retries: int = option(
+        0, "further attempts after a fault of the machine; never after any other", ge=0, le=10
+    )
 
 
 MODEL_OPTIONS: dict[str, type[NanoGPTOptions]] = {

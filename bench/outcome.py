@@ -1,50 +1,90 @@
 """How a cell ended, judged from its process's exit and from what it left behind."""
 
 import json
+import math
+import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Exit, Job
+from bench.measure.figures import Phases
 from bench.records import RUN_COLUMNS
 from bench.spec import PHASES
 
 LOG_TAIL = 300  # characters of the log that a reason may quote
-REPORTED = ("ok", "diverged", "oom", "crashed")  # the ends that a worker can tell itself
+MAX_RESULT = 2**28  # bytes: the worker owns its folder, and must not fill our memory
+FULL = 2**20  # bytes: a disk with less room left is what a crash is blamed on
+
+# The ends that a worker can tell itself.
+REPORTED = ("ok", "diverged", "oom", "crashed", "interrupted")
+# What a worker reports as text; everything else is a number.
+TEXTS = (
+    *("eval_protocol", "init_hash", "data_order_hash"),
+    *("python_version", "torch_version", "cuda_version"),
+)
+# In the words of CUDA's runtime and of the C library: another attempt may well succeed.
+MACHINE_FAULTS = (
+    "uncorrectable ECC error",
+    "fallen off the bus",
+    "GPU is lost",
+    "busy or unavailable",
+    "No space left on device",
+    "Input/output error",
+)
 
 
-def columns(job: Job, ended: Exit) -> dict[str, Any]:
-    """The columns of runs.csv that follow from the end of a cell."""
+@dataclass(frozen=True)
+class Outcome:
+    columns: dict[str, Any]  # of runs.csv
+    phases: Phases
+    fault_of_machine: bool  # worth another attempt
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    status: str
+    reason: str | None
+    stage: str | None
+    fault_of_machine: bool = False
+
+
+def judge(job: Job, ended: Exit) -> Outcome:
     result, why_invalid = _read_result(job)
-    status, reason, stage = _verdict(job, ended, result, why_invalid)
+    verdict = _verdict(job, ended, result, why_invalid)
+    shared_clock = result is not None and _is_within(result, ended)
     row: dict[str, Any] = {**result["row"]} if result else {}
-    row |= {"status": status, "reason": reason, "stage": stage}
-    row |= _times(ended, result)
-    return row
+    row |= {"status": verdict.status, "reason": verdict.reason, "stage": verdict.stage}
+    row |= _times(ended, result if shared_clock else None)
+    phases = _phases(result) if result and shared_clock else Phases()
+    return Outcome(row, phases, verdict.fault_of_machine)
 
 
-def _verdict(
-    job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: str
-) -> tuple[str, str | None, str | None]:
-    """(status, reason, stage)."""
+def _verdict(job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: str) -> _Verdict:
     last = ended.last_event or {}
-    stage = last.get("stage", "startup")
+    stage = str(last.get("stage", "startup"))
     where = f"{stage} at step {last['step']}" if "step" in last else stage
-    if ended.ended_by == "interrupt":
-        return "interrupted", ended.stopped_why, where
-    if ended.ended_by == "timeout":
-        limit = job.limits.timeout_s
-        return "timeout", f"stopped after limits.timeout_s = {limit:g} seconds", where
+    if ended.ended_by != "itself":
+        status = "interrupted" if ended.ended_by == "interrupt" else "timeout"
+        return _Verdict(status, ended.stopped_why, where)
     if ended.oom_killed:
         limit = job.limits.memory_gib
         reason = f"the kernel killed it for memory: limits.memory_gib = {limit:g}"
-        return "oom_killed", reason, where
+        return _Verdict("oom_killed", reason, where)
+    if result is None and _how(ended) == "ended by SIGTERM":
+        return _Verdict("interrupted", "ended by SIGTERM", where)
     if result is None:
-        return "crashed", f"{_how(ended)}; {why_invalid}{_log_tail(job)}", where
+        how = _how(ended)
+        reason = f"{how}; {why_invalid}{_full_disk(job)}{_log_tail(job)}"
+        fault = how.startswith("ended by") or any(text in reason for text in MACHINE_FAULTS)
+        return _Verdict("crashed", reason, where, fault)
     if result["status"] == "ok" and ended.code != 0:
-        return "crashed", f"{_how(ended)} after it had reported success", where
-    return result["status"], result["reason"], result["stage"]
+        return _Verdict("crashed", f"{_how(ended)} after it had reported success", where, True)
+    reason = result["reason"]
+    fault = result["status"] == "crashed" and any(text in reason for text in MACHINE_FAULTS)
+    return _Verdict(result["status"], reason, result["stage"], fault)
 
 
 def _how(ended: Exit) -> str:
@@ -56,19 +96,27 @@ def _how(ended: Exit) -> str:
         return f"exit code {ended.code}"
 
 
+def _full_disk(job: Job) -> str:
+    folder = job.files.folder
+    usage = os.statvfs(folder)
+    return (
+        f"; the disk of {folder.parent} is full" if usage.f_bavail * usage.f_frsize < FULL else ""
+    )
+
+
 def _log_tail(job: Job) -> str:
-    text = (_read_left(job.files.log) or "").strip()
+    text = read_left(job.files.log, last=4 * LOG_TAIL).strip()
     return f"; its log ends: {text[-LOG_TAIL:]}" if text else ""
 
 
 def _read_result(job: Job) -> tuple[dict[str, Any] | None, str]:
     """result.json if it is whole and about this cell, else why it is not."""
-    text = _read_left(job.files.result)
-    if text is None:
+    text = read_left(job.files.result, last=MAX_RESULT)
+    if not text:
         return None, "it left no result"
     try:
-        result = json.loads(text)
-    except ValueError as error:
+        result = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         return None, f"its result cannot be read ({error})"
     wanted = {
         "schema_version": SCHEMA_VERSION,
@@ -78,22 +126,72 @@ def _read_result(job: Job) -> tuple[dict[str, Any] | None, str]:
     for key, value in wanted.items():
         if not isinstance(result, dict) or result.get(key) != value:
             return None, f"its result has another {key}: did the code change while it ran?"
-    row, stamps = result.get("row"), (result.get("started"), result.get("finished"))
+    why = _why_malformed(result)
+    return (None, why) if why else (result, "")
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number that JSON knows")
+
+
+def _why_malformed(result: dict[str, Any]) -> str | None:
+    row, reason = result.get("row"), result.get("reason")
     if not isinstance(row, dict) or not set(row) <= set(RUN_COLUMNS):
-        return None, "its result has columns that runs.csv does not know"
-    if result.get("status") not in REPORTED or not all(isinstance(at, float) for at in stamps):
-        return None, "its result lacks its status or its times"
-    return result, ""
+        return "its result has columns that runs.csv does not know"
+    for name, value in row.items():
+        fits = isinstance(value, str) if name in TEXTS else _is_number(value)
+        if value is not None and not fits:
+            return f"its result's {name} is {str(value)[:80]!r}"
+    stamps = (result.get("started"), result.get("finished"))
+    if result.get("status") not in REPORTED or not all(map(_is_number, stamps)):
+        return "its result lacks its status or its times"
+    if not isinstance(reason, str) and result["status"] != "ok":
+        return "its result gives no reason"
+    spans = result.get("spans")
+    if not isinstance(spans, list) or not all(map(_is_span, spans)):
+        return "its result lacks the spans of its phases"
+    context = result.get("context_window")
+    if context is not None and not (isinstance(context, list) and _is_span(["data", *context])):
+        return "its result has no valid context_window"
+    return None
 
 
-def _read_left(path: Path) -> str | None:
-    """A text that the worker left, None if there is none.
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_span(value: Any) -> bool:
+    """[phase, begin, end]"""
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and value[0] in PHASES
+        and _is_number(value[1])
+        and _is_number(value[2])
+    )
+
+
+def read_left(path: Path, last: int) -> str:
+    """The last bytes of a text that the worker left, empty if there is none.
 
     No link is followed: the worker owns its folder, and must not make us read another file.
     """
     if path.is_symlink() or not path.is_file():
-        return None
-    return path.read_text(encoding="utf-8", errors="replace")
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - last))
+        return file.read(last).decode("utf-8", errors="replace")
+
+
+def _is_within(result: dict[str, Any], ended: Exit) -> bool:
+    """Whether the worker's stamps are of our clock: a virtual machine has one of its own."""
+    return bool(ended.launched <= result["started"] <= result["finished"] <= ended.exited)
+
+
+def _phases(result: dict[str, Any]) -> Phases:
+    train = tuple((begin, end) for phase, begin, end in result["spans"] if phase == "train")
+    context = result.get("context_window")
+    return Phases(train, tuple(context) if context else None)
 
 
 def _times(ended: Exit, result: dict[str, Any] | None) -> dict[str, float]:
@@ -103,7 +201,7 @@ def _times(ended: Exit, result: dict[str, Any] | None) -> dict[str, float]:
         return {"wall_time_s": wall}
     startup = result["started"] - ended.launched
     teardown = ended.exited - result["finished"]
-    inside = sum(result["row"].get(f"{phase}_time_s", 0.0) for phase in PHASES)
+    inside = sum(result["row"].get(f"{phase}_time_s") or 0.0 for phase in PHASES)
     return {
         "wall_time_s": wall,
         "startup_time_s": startup,

@@ -14,13 +14,15 @@ SIGN = {"ok": "✓", "skipped": "–", "interrupted": "…"}
 
 
 class Display(Protocol):
-    """What the runner tells. A test's fake needs these three and a context."""
+    """What the runner tells. A test's fake needs these and a context."""
 
     def open(
         self, cells: Sequence[Cell], left_s: float | None
     ) -> AbstractContextManager[object]: ...
 
     def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
+
+    def again(self, cell: Cell, row: dict[str, Any]) -> None: ...
 
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None: ...
 
@@ -70,6 +72,12 @@ class PlainDisplay:
     def event(self, cell: Cell, event: dict[str, Any]) -> None:
         pass
 
+    def again(self, cell: Cell, row: dict[str, Any]) -> None:
+        """A fault of the machine, and limits.retries allows for another attempt."""
+        self.console.print(
+            f"↻ {name(cell)}: {summary(row)}; once more", highlight=False, markup=False
+        )
+
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         self.count += 1
         left = f"   [{duration(left_s)} left]" if left_s else ""
@@ -116,6 +124,9 @@ class LiveDisplay:
         if "val_loss" in event:
             details.append(f"val {event['val_loss']:.4f}")
         self.bars.update(task, completed=event.get("step"), detail=", ".join(details))
+
+    def again(self, cell: Cell, row: dict[str, Any]) -> None:
+        self.plain.again(cell, row)
 
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         task = self.running.pop(cell.spec.run_id, None)

@@ -2,17 +2,18 @@
 
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench import outcome
-from bench.corpora import Corpus
+from bench.attempt import Attempt, run_attempt
+from bench.corpora import Corpus, check_stored
 from bench.errors import BenchError, RequestError
 from bench.estimate import estimate_arms
 from bench.folder import ResultsFolder
@@ -21,6 +22,7 @@ from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.matrix import Cell
 from bench.measure.gpus import Gpu
 from bench.measure.machine import Machine
+from bench.measure.watch import SAMPLE_MS
 from bench.progress import Display
 from bench.records import SETTLED, Row, RunsTable, terminal
 
@@ -93,6 +95,7 @@ class Runner:
     display: Display
     policy: Policy
     name: str  # the matrix's
+    sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
     stop: Stop = field(default_factory=Stop)
 
     def run(self, cells: Sequence[Cell], jobs: int) -> None:
@@ -100,7 +103,8 @@ class Runner:
 
         Raises:
             MissingError, RequestError: before anything runs.
-            EngineError, RecordError: when a launch or a commit fails; cells not run stay open.
+            CorpusError, EngineError, FolderError, RecordError: when a launch or a commit fails;
+                cells not run stay open.
         """
         skipped = {cell: why for cell in cells if (why := self._skip_reason(cell))}
         runnable = [cell for cell in cells if not skip_reason(cell, self.machine)]
@@ -151,7 +155,8 @@ class Runner:
     ) -> None:
         waiting = list(cells)
         failure: Exception | None = None
-        running: dict[Future[dict[str, Any]], tuple[Cell, Slot]] = {}
+        running: dict[Future[Attempt], tuple[Cell, Slot]] = {}
+        retried: Counter[Cell] = Counter()
         with ThreadPoolExecutor(len(slots)) as pool:
             while True:
                 while slots and waiting and not self.stop.is_set:
@@ -164,23 +169,29 @@ class Runner:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     cell, slot = running.pop(future)
                     slots.append(slot)
-                    left = [*waiting, *(other for other, _ in running.values())]
                     try:
-                        self._commit(cell, future.result(), left, len(slots) + len(running))
+                        attempt = future.result()
+                        self.runs.append(attempt.columns)
                     except Exception as error:
                         failure = failure or error
                         self.stop.set("stopped because another cell's launch or record failed")
+                        continue
+                    if attempt.fault_of_machine and retried[cell] < cell.limits.retries:
+                        retried[cell] += 1
+                        waiting.insert(0, cell)
+                        self.display.again(cell, attempt.columns)
+                        continue
+                    left = [*waiting, *(other for other, _ in running.values())]
+                    left_s = self._time_left_s(left, len(slots) + len(running))
+                    self.display.ended(cell, attempt.columns, left_s)
         if failure is not None:
             raise failure
 
-    def _commit(self, cell: Cell, row: dict[str, Any], left: Sequence[Cell], lanes: int) -> None:
-        self.runs.append(row)
-        self.display.ended(cell, row, self._time_left_s(left, lanes))
-
-    def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> dict[str, Any]:
-        """One attempt, in a thread of its own; its row."""
-        attempt = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
-        files = self.folder.make_attempt(cell, attempt)
+    def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> Attempt:
+        """One attempt, in a thread of its own."""
+        check_stored(self.corpus_file, self.corpus.name, self.corpus.sha256)
+        number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
+        files = self.folder.make_attempt(cell, number)
         gpu = slot.gpu if cell.spec.device == "cuda" else None
         job = Job(
             spec=cell.spec,
@@ -190,17 +201,22 @@ class Runner:
             cpus=slot.cpus,
             gpu_uuid=gpu.uuid if gpu else None,
         )
-        identity = self._identity(cell, attempt, environment)
-        ended = self.launcher.run(job, lambda event: self.display.event(cell, event), self.stop)
-        return {
-            **outcome.columns(job, ended),
-            **identity,
+        identity = self._identity(cell, number, environment) | {
             "log_path": str(files.log.relative_to(self.folder.path)),
             "cpus": " ".join(str(cpu) for cpu in slot.cpus),
             "gpu_name": gpu.name if gpu else None,
             "gpu_uuid": gpu.uuid if gpu else None,
             "driver_version": self.machine.gpus.driver_version if gpu else None,
         }
+        with self.folder.writing():
+            attempt = run_attempt(
+                job,
+                self.launcher,
+                lambda event: self.display.event(cell, event),
+                self.stop,
+                self.sample_ms,
+            )
+        return replace(attempt, columns=attempt.columns | identity)
 
     def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
         spec = cell.spec

@@ -135,6 +135,10 @@ class CellFiles:
         return self.folder / "steps.csv"
 
     @property
+    def samples(self) -> Path:
+        return self.folder / "samples.csv"
+
+    @property
     def env(self) -> Path:
         return self.folder / "env.json"
 

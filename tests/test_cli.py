@@ -66,7 +66,8 @@ def test_run_leaves_the_files_of_the_contract(
     assert {row["selected"] for row in read_table(results / "plan.csv")} == {"true"}
     for row in rows:
         cell = results / "cells" / f"{row['run_id']}-1"
-        files = {"spec.json", "result.json", "curve.csv", "steps.csv", "env.json", "worker.log"}
+        names = ("curve.csv", "steps.csv", "samples.csv", "spec.json", "result.json", "env.json")
+        files = {*names, "worker.log"}
         assert {file.name for file in cell.iterdir()} == files
         assert len(read_table(cell / "steps.csv")) == 4
     steps = [point["step"] for point in read_table(results / "curves.csv")]

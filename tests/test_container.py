@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from bench.launch.engine import Engine
 from bench.launch.image import find_image
 from bench.launch.job import Job, Stop
 from bench.matrix import load_matrix
+from bench.measure.host import FindProcesses
 from bench.options import Limits
 from bench.spec import CellFiles
 
@@ -143,6 +145,19 @@ def cell(tiny_matrix: Path, tmp_path: Path, engine: Engine) -> Job:
     return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.store(), (cpu,), None)
 
 
+class Heard:
+    """Watches a cell by noting what it says."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def started(self, find: FindProcesses) -> None:
+        self.find = find
+
+    def event(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+
 def run_inside(
     engine: Engine, job: Job, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> tuple[ContainerLauncher, container.Exit]:
@@ -154,7 +169,7 @@ def run_inside(
 
     monkeypatch.setattr(container, "run_argv", argv)
     launcher = ContainerLauncher(engine)
-    return launcher, launcher.run(job, lambda event: None, Stop())
+    return launcher, launcher.run(job, Heard(), Stop())
 
 
 def test_a_cell_is_closed_as_far_as_it_goes(
@@ -221,12 +236,18 @@ def test_an_engine_that_refuses_says_so_in_its_own_words(
 ) -> None:
     monkeypatch.setattr(container, "_image", lambda engine, device: "sha256:" + "0" * 64)
     with pytest.raises(EngineError, match=r"(?i)did not start .*(no such|unable|not found)"):
-        ContainerLauncher(engine).run(cell, lambda event: None, Stop())
+        ContainerLauncher(engine).run(cell, Heard(), Stop())
 
 
 def test_the_worker_runs_in_it(engine: Engine, cell: Job) -> None:
-    events: list[dict[str, object]] = []
-    ended = ContainerLauncher(engine).run(cell, events.append, Stop())
+    heard = Heard()
+    ended = ContainerLauncher(engine).run(cell, heard, Stop())
     assert ended.code == 0, cell.files.log.read_text()
     assert json.loads(cell.files.result.read_text())["status"] == "ok"
-    assert {event["stage"] for event in events} >= {"import", "data", "build", "train", "eval"}
+    assert {event["stage"] for event in heard.events} >= {
+        "import",
+        "data",
+        "build",
+        "train",
+        "eval",
+    }

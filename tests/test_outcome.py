@@ -42,6 +42,8 @@ def leave(job: Job, **changes: Any) -> None:
         "stage": None,
         "started": 11.0,
         "finished": 18.5,
+        "spans": [["train", 12.0, 17.0]],
+        "context_window": None,
         "row": {"import_time_s": 2.0, "train_time_s": 5.0, "val_loss_final": 1.5},
     }
     job.files.result.write_text(json.dumps(result | changes))
@@ -49,7 +51,7 @@ def leave(job: Job, **changes: Any) -> None:
 
 def test_a_good_end_accounts_for_all_of_the_wall_time(job: Job) -> None:
     leave(job)
-    row = outcome.columns(job, ended())
+    row = outcome.judge(job, ended()).columns
     assert (row["status"], row["reason"], row["stage"]) == ("ok", None, None)
     assert row["val_loss_final"] == 1.5
     times = ("wall", "startup", "teardown", "unaccounted")
@@ -59,7 +61,7 @@ def test_a_good_end_accounts_for_all_of_the_wall_time(job: Job) -> None:
 @pytest.mark.parametrize(
     ("how", "status", "words"),
     [
-        ({"ended_by": "timeout", "code": -9}, "timeout", "limits.timeout_s = 60"),
+        ({"ended_by": "timeout", "code": -9, "stopped_why": "time is up"}, "timeout", "time is up"),
         ({"ended_by": "interrupt", "stopped_why": "stopped by SIGINT"}, "interrupted", "SIGINT"),
         ({"oom_killed": True, "code": 137}, "oom_killed", "limits.memory_gib = 2"),
         ({"code": -signal.SIGSEGV}, "crashed", "ended by SIGSEGV; it left no result"),
@@ -69,7 +71,7 @@ def test_a_good_end_accounts_for_all_of_the_wall_time(job: Job) -> None:
     ],
 )
 def test_an_end_without_a_result(job: Job, how: dict[str, Any], status: str, words: str) -> None:
-    row = outcome.columns(job, ended(**how))
+    row = outcome.judge(job, ended(**how)).columns
     assert row["status"] == status
     assert words in row["reason"]
     assert row["stage"] == "train at step 7"
@@ -79,7 +81,7 @@ def test_an_end_without_a_result(job: Job, how: dict[str, Any], status: str, wor
 
 def test_a_crash_quotes_the_end_of_its_log(job: Job) -> None:
     job.files.log.write_text("first\n" + "x" * 1000 + "\nValueError: the last line\n")
-    reason = outcome.columns(job, ended(code=1))["reason"]
+    reason = outcome.judge(job, ended(code=1)).columns["reason"]
     assert reason.endswith("ValueError: the last line")
     assert "first" not in reason
 
@@ -100,7 +102,7 @@ def test_a_result_that_is_not_ours_is_a_crash(
     job: Job, spoil: Callable[[Job], object], words: str
 ) -> None:
     spoil(job)
-    row = outcome.columns(job, ended())
+    row = outcome.judge(job, ended()).columns
     assert row["status"] == "crashed"
     assert words in row["reason"]
 
@@ -110,12 +112,12 @@ def test_a_link_that_the_worker_left_is_not_followed(job: Job, tmp_path: Path) -
     secret.write_text('{"secret": 1}')
     job.files.result.symlink_to(secret)
     job.files.log.symlink_to(secret)
-    assert outcome.columns(job, ended(code=1))["reason"] == "exit code 1; it left no result"
+    assert outcome.judge(job, ended(code=1)).columns["reason"] == "exit code 1; it left no result"
 
 
 def test_success_with_a_bad_exit_code_is_a_crash(job: Job) -> None:
     leave(job)
-    row = outcome.columns(job, ended(code=-signal.SIGABRT))
+    row = outcome.judge(job, ended(code=-signal.SIGABRT)).columns
     assert (row["status"], row["reason"]) == (
         "crashed",
         "ended by SIGABRT after it had reported success",
@@ -124,5 +126,5 @@ def test_success_with_a_bad_exit_code_is_a_crash(job: Job) -> None:
 
 def test_a_diverged_cell_keeps_what_it_measured(job: Job) -> None:
     leave(job, status="diverged", reason="not finite at step 3", stage="train")
-    row = outcome.columns(job, ended())
+    row = outcome.judge(job, ended()).columns
     assert (row["status"], row["stage"], row["train_time_s"]) == ("diverged", "train", 5.0)

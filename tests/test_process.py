@@ -11,8 +11,10 @@ import pytest
 
 from bench.launch import process
 from bench.launch.job import Exit, Stop
-from bench.launch.local import kill_group
+from bench.launch.local import find_tree, kill_group
 from bench.launch.process import Command, supervise
+from bench.measure.host import FindProcesses
+from bench.options import Limits
 
 
 class Child:
@@ -23,16 +25,23 @@ class Child:
         self.events: list[dict[str, Any]] = []
         self.stop = Stop()
 
-    def run(self, text: str, timeout_s: float = 30, cpus: tuple[int, ...] = ()) -> Exit:
+    def started(self, find: FindProcesses) -> None:
+        self.find = find
+
+    def event(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def run(self, text: str, cpus: tuple[int, ...] = (), **limits: float) -> Exit:
         command = Command(
             argv=[sys.executable, "-u", "-c", text],
             environment=os.environ,
             log=self.log,
-            timeout_s=timeout_s,
+            limits=Limits(**{"timeout_s": 30.0} | limits),
+            find=find_tree,
             kill=kill_group,
             cpus=cpus,
         )
-        return supervise(command, self.events.append, self.stop)
+        return supervise(command, self, self.stop)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from bench.corpora import find_corpus
 from bench.errors import EngineError, RecordError, RequestError
 from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
-from bench.launch.job import Environment, Exit, Job, OnEvent, Stop
+from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.matrix import Cell, load_matrix
 from bench.measure.gpus import Gpu, Gpus
 from bench.measure.machine import Machine
@@ -29,11 +29,13 @@ class FakeLauncher:
     """Ends every cell at once, by default well; remembers what it was given."""
 
     runtime = "fake"
+    enforces_memory = True
 
     def __init__(self) -> None:
         self.environment_id = "env-1"
         self.jobs: list[Job] = []
         self.row: dict[str, Any] = {}
+        self.code = 0
         self.status: Callable[[Job], str] = lambda job: "ok"
         self.during: Callable[[Job, Stop], None] = lambda job, stop: None
 
@@ -43,10 +45,10 @@ class FakeLauncher:
     def clean(self, folder: Path) -> int:
         return 0
 
-    def run(self, job: Job, on_event: OnEvent, stop: Stop) -> Exit:
+    def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
         self.jobs.append(job)
         launched = time.monotonic()
-        on_event({"stage": "train", "step": 3, "loss": 1.5})
+        watcher.event({"stage": "train", "step": 3, "loss": 1.5})
         self.during(job, stop)
         ended_by = "interrupt" if stop.is_set else "itself"
         status = self.status(job)
@@ -59,6 +61,8 @@ class FakeLauncher:
             "stage": None if status == "ok" else "train",
             "started": launched,
             "finished": time.monotonic(),
+            "spans": [],
+            "context_window": None,
             "row": {"val_loss_final": 1.25, "train_time_s": 0.5, "step_time_ms_p50": 1.0}
             | self.row,
         }
@@ -66,7 +70,7 @@ class FakeLauncher:
         job.files.curve.write_text(
             "step,tokens,train_time_s,train_loss,val_loss\n0,0,0.0,2.5,2.5\n"
         )
-        return Exit(ended_by, 0, launched, time.monotonic(), stopped_why=stop.why)
+        return Exit(ended_by, self.code, launched, time.monotonic(), stopped_why=stop.why)
 
 
 class Silent:
@@ -74,6 +78,8 @@ class Silent:
         return nullcontext()
 
     def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
+
+    def again(self, cell: Cell, row: dict[str, Any]) -> None: ...
 
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None: ...
 

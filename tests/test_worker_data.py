@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 def read(path: Path, content: bytes) -> Tokens:
     path.write_bytes(content)
-    return read_tokens(path, hashlib.sha256(content).hexdigest(), CPU)
+    return read_tokens(path, hashlib.sha256(content).hexdigest())
 
 
 def all_of(tokens: Tokens) -> list[int]:
@@ -62,7 +62,7 @@ def test_a_text_that_is_not_the_one_asked_for_is_refused(tmp_path):
     (tmp_path / "text").write_bytes(b"another")
     found, asked = hashlib.sha256(b"another").hexdigest(), hashlib.sha256(b"one").hexdigest()
     with pytest.raises(ValueError, match=f"SHA-256 {found}, the cell was asked for {asked}"):
-        read_tokens(tmp_path / "text", asked, CPU)
+        read_tokens(tmp_path / "text", asked)
 
 
 def test_there_is_a_window_at_every_position_that_has_a_block_and_its_next_character():

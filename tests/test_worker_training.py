@@ -25,7 +25,7 @@ from bench.records import CURVE_COLUMNS, RUN_COLUMNS
 from bench.spec import PHASES, CorpusRef, Model, Optimizer, RunSpec
 from bench.worker import cell, clocks, training
 from bench.worker.cell import run_cell
-from bench.worker.clocks import PhaseClock, StepTimer
+from bench.worker.clocks import PhaseClock, StepSample, StepTimer
 from bench.worker.data import batch_positions, read_tokens
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
@@ -134,13 +134,13 @@ def test_a_phase_waits_for_the_device_at_both_edges(fake_time, monkeypatch):
 def test_step_times_are_those_between_marks_of_one_span(fake_time):
     timer = StepTimer(CPU)
     for seconds in ((0.001, 0.002), (0.004,)):
-        timer.mark()
+        timer.begin_span()
         for step in seconds:
             fake_time.pass_s(step)
-            timer.mark()
+            timer.step_done()
         timer.end_span()
         fake_time.pass_s(60)  # an evaluation
-    assert timer.times_ms == [1.0, 2.0, 4.0]
+    assert timer.samples == [StepSample(0, 1, 1.0), StepSample(1, 1, 2.0), StepSample(2, 1, 4.0)]
 
 
 # --- The loop -----------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class FakeEvaluator:
     def __init__(self, fake_time: FakeTime, losses: dict[int, float] | None = None) -> None:
         self.fake_time, self.losses = fake_time, losses or {}
 
-    def loss(self, model: nn.Module, split: str, step: int) -> float:
+    def loss(self, model: nn.Module, split: str, step: int, beat: Callable[[], None]) -> float:
         self.fake_time.pass_s(50)
         return self.losses.get(step, step + (0.5 if split == "val" else 0.0))
 
@@ -218,7 +218,7 @@ def test_evaluations_are_at_0_every_and_after_the_last(fake_time, step_s, steps,
 def test_training_time_has_every_step_and_no_evaluation(fake_time):
     trainer = trainer_of(fake_time, steps=25, step_s=0.2)
     trainer.run(FakeEvaluator(fake_time), 10, recorder([]))
-    assert trainer.timer.times_ms == pytest.approx([200.0] * 25)
+    assert [sample.time_ms for sample in trainer.timer.samples] == pytest.approx([200.0] * 25)
     assert trainer.clock.seconds["train"] == pytest.approx(25 * 0.2)
     assert trainer.clock.seconds["eval"] == pytest.approx(4 * 100)
     assert [point.train_time_s for point in trainer.curve] == pytest.approx([0.0, 2.0, 4.0, 5.0])
@@ -366,7 +366,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 def test_a_cell_that_ends_well_says_who_it_is(ran):
     assert ran.code == 0
-    result = {key: value for key, value in ran.result.items() if key != "row"}
+    result = {key: value for key, value in ran.result.items() if key not in ("row", "spans")}
     assert result.pop("started") <= result.pop("finished")
     assert result == {
         "schema_version": SCHEMA_VERSION,
@@ -375,6 +375,7 @@ def test_a_cell_that_ends_well_says_who_it_is(ran):
         "status": "ok",
         "reason": None,
         "stage": None,
+        "context_window": None,
     }
 
 
@@ -484,7 +485,7 @@ def test_a_cell_run_again_has_the_same_losses_to_the_last_digit(
 
 def plain_losses(spec: RunSpec, corpus: Path) -> list[float]:
     """The cell's training without warm-up, evaluation or clock."""
-    tokens = read_tokens(corpus, spec.corpus.sha256, CPU)
+    tokens = read_tokens(corpus, spec.corpus.sha256)
     T, train = spec.train.block_size, spec.train
     model = MODELS[spec.model.base](spec.model.options, tokens.vocab_size, T)
     stacks = model.stacks()

@@ -14,21 +14,25 @@ from bench.errors import EngineError
 from bench.identity import PACKAGE
 from bench.launch.engine import Engine
 from bench.launch.image import require_image
-from bench.launch.job import Environment, Exit, Job, OnEvent, Stop
+from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.launch.local import kill_group, worker_environment
 from bench.launch.process import Command, supervise
+from bench.measure.cgroup import Cgroup
+from bench.measure.host import CellProcesses
 
 CELL, CORPUS, CODE = "/cell", "/corpus.txt", "/opt/bench"
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
 LABEL = "bench.folder"
+CLIENT_FAILED = 125  # of `docker run`: the engine's fault, not the container's
 RUNNER_GONE = 143  # how a worker ends that has lost its runner, see worker/lifeline.py
 
 
 @dataclass(frozen=True)
 class ContainerLauncher:
     engine: Engine
+    enforces_memory: bool = True
 
     @property
     def runtime(self) -> str:
@@ -43,7 +47,7 @@ class ContainerLauncher:
         self.engine.remove(*left)
         return len(left)
 
-    def run(self, job: Job, on_event: OnEvent, stop: Stop) -> Exit:
+    def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
         name = container_name(job)
         uid, gid = os.getuid(), os.getgid()
         if uid == 0:
@@ -60,15 +64,31 @@ class ContainerLauncher:
             argv=run_argv(self.engine.name, _image(self.engine, job.spec.device), job, uid, gid),
             environment=os.environ,
             log=job.files.log,
-            timeout_s=job.limits.timeout_s,
+            limits=job.limits,
+            find=lambda client: self._processes(name),
             kill=kill,
         )
         try:
-            ended = supervise(command, on_event, stop)
+            ended = supervise(command, watcher, stop)
             return self._with_engines_account(ended, name, job)
         finally:
             with contextlib.suppress(EngineError):  # the next run's clean() tries again
                 self.engine.remove(name)
+
+    def _processes(self, name: str) -> CellProcesses | None:
+        """The container's processes; None where the engine's numbers are not those of our kernel.
+
+        So it is with a remote engine, one in a virtual machine, or when we are in a container
+        ourselves: the process of that number is another, or none.
+        """
+        try:
+            container_id, pid = self.engine.identity(name)
+        except EngineError:  # not there yet, or gone
+            return None
+        group = Cgroup.of(pid) if pid else None
+        if group is None or container_id not in str(group.memory):
+            return None
+        return CellProcesses(pid, own_cgroup=group)
 
     def _with_engines_account(self, ended: Exit, name: str, job: Job) -> Exit:
         """The exit as the engine saw it: its client's own exit code is ambiguous."""
@@ -86,9 +106,21 @@ class ContainerLauncher:
                 f"{self.runtime} lost the cell: its container is {state.get('Status')} "
                 f"({state.get('Error') or 'no error given'})"
             )
-        if ended.ended_by == "itself" and state["ExitCode"] == RUNNER_GONE:
-            raise EngineError(f"{self.runtime} let go of the cell's container while it ran")
+        if ended.ended_by == "itself" and _lost(ended.code, state["ExitCode"]):
+            raise EngineError(
+                f"{self.runtime} let go of the cell's container while it ran: its client ended "
+                f"with {ended.code}, the container with {state['ExitCode']}"
+            )
         return replace(ended, code=state["ExitCode"], oom_killed=bool(state["OOMKilled"]))
+
+
+def _lost(client: int, container: int) -> bool:
+    """Whether an engine lost its container half-way, so that its end says nothing of the cell.
+
+    A client that saw the container end gives the container's own code; one that lost its engine
+    gives 125. A worker ends with RUNNER_GONE when its input closes without anybody's will.
+    """
+    return container == RUNNER_GONE or (client == CLIENT_FAILED and container != CLIENT_FAILED)
 
 
 @cache

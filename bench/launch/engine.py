@@ -60,6 +60,14 @@ class Engine:
         state: dict[str, Any] = json.loads(answer)
         return state
 
+    def identity(self, container: str) -> tuple[str, int]:
+        """(id, pid of its first process as the engine's machine numbers it; 0 if none runs)."""
+        words = "{{.Id}} {{.State.Pid}}"
+        container_id, pid = self.command(
+            "container", "inspect", "--format", words, container
+        ).split()
+        return container_id, int(pid)
+
     def containers(self, label: str) -> list[str]:
         return self.command("ps", "--all", "--quiet", "--filter", f"label={label}").split()
 

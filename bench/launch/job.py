@@ -1,15 +1,23 @@
 """What goes in at the seam between runner and launchers, and what comes out."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from bench.measure.host import FindProcesses
 from bench.options import Limits
 from bench.spec import CellFiles, RunSpec
 
-OnEvent = Callable[[dict[str, Any]], None]  # one of the worker's JSON lines
+
+class Watcher(Protocol):
+    """Is told of a cell while it runs, in the thread that waits for it."""
+
+    def started(self, find: FindProcesses) -> None:
+        """It was launched; `find` may take a while, and works once the worker has spoken."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """One of the worker's JSON lines."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Exit:
     launched: float
     exited: float
     oom_killed: bool = False
-    stopped_why: str | None = None  # for "interrupt"
+    stopped_why: str | None = None  # unless it ended itself
     last_event: dict[str, Any] | None = None  # where it was when it ended
 
 
@@ -68,11 +76,15 @@ class Stop:
 
 
 class Launcher(Protocol):
-    """Runs one cell somewhere. A test's fake needs these four."""
+    """Runs one cell somewhere. A test's fake needs these."""
 
     @property
     def runtime(self) -> str:
         """docker, podman or local."""
+
+    @property
+    def enforces_memory(self) -> bool:
+        """Whether a cell beyond limits.memory_gib is stopped."""
 
     def environment(self, device: str) -> Environment:
         """What a cell on this device would run in.
@@ -84,5 +96,5 @@ class Launcher(Protocol):
     def clean(self, folder: Path) -> int:
         """End what an earlier, killed runner of this results folder left; how many there were."""
 
-    def run(self, job: Job, on_event: OnEvent, stop: Stop) -> Exit:
+    def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
         """Launch, wait, and leave nothing running."""

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from bench.errors import MissingError
 from bench.identity import PACKAGE
-from bench.launch.job import Environment, Exit, Job, OnEvent, Stop
+from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.launch.process import Command, supervise
+from bench.measure.cgroup import Cgroup
+from bench.measure.host import CellProcesses
 
 # Versions without importing the packages: a torch import takes seconds.
 VERSIONS = """
@@ -43,6 +45,7 @@ class LocalLauncher:
 
     python: str
     runtime: str = "local"
+    enforces_memory: bool = False
 
     def environment(self, device: str) -> Environment:
         return Environment(env_id=self._env_id)
@@ -77,7 +80,7 @@ class LocalLauncher:
     def clean(self, folder: Path) -> int:
         return 0  # a local worker dies with its runner
 
-    def run(self, job: Job, on_event: OnEvent, stop: Stop) -> Exit:
+    def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
         files = job.files
         command = Command(
             argv=[
@@ -95,11 +98,17 @@ class LocalLauncher:
                 "CUDA_VISIBLE_DEVICES": job.gpu_uuid or "",
             },
             log=files.log,
-            timeout_s=job.limits.timeout_s,
+            limits=job.limits,
+            find=find_tree,
             kill=kill_group,
             cpus=job.cpus,
         )
-        return supervise(command, on_event, stop)
+        return supervise(command, watcher, stop)
+
+
+def find_tree(pid: int) -> CellProcesses:
+    """The child is the worker, in the same control group as we are."""
+    return CellProcesses(pid, own_cgroup=None, shared_cgroup=Cgroup.of(pid))
 
 
 def kill_group(pid: int, number: signal.Signals) -> None:

@@ -1,5 +1,6 @@
 """One child process: its JSON lines, its time limit, its end. Blocking waits, no polling."""
 
+import contextlib
 import json
 import os
 import select
@@ -12,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from bench.launch.job import Exit, OnEvent, Stop
+from bench.launch.job import Exit, Stop, Watcher
+from bench.measure.host import CellProcesses
+from bench.options import Limits
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
 MAX_LINE = 1_000_000  # a longer line is not ours; it must not fill the memory
@@ -23,13 +26,14 @@ class Command:
     argv: Sequence[str]
     environment: Mapping[str, str]
     log: Path  # receives standard error
-    timeout_s: float
+    limits: Limits
+    find: Callable[[int], CellProcesses | None]  # (pid): the worker's own processes
     kill: Callable[[int, signal.Signals], None]  # (pid, signal): reaches the worker itself
     cpus: tuple[int, ...] = ()  # affinity, where no container sets it
 
 
-def supervise(command: Command, on_event: OnEvent, stop: Stop) -> Exit:
-    """Run a command until it ends, its time is up, or `stop` is set.
+def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
+    """Run a command until it ends, a limit of time is reached, or `stop` is set.
 
     Its standard input stays open as long as this process lives: the worker ends when it closes.
     """
@@ -47,8 +51,9 @@ def supervise(command: Command, on_event: OnEvent, stop: Stop) -> Exit:
         try:
             if command.cpus:
                 os.sched_setaffinity(child.pid, command.cpus)  # its threads inherit it
-            lines = _Lines(log, on_event)
-            ended_by = _pump(child, waiter, lines, stop, launched + command.timeout_s)
+            watcher.started(lambda: command.find(child.pid))
+            lines = _Lines(log, watcher.event)
+            ended_by, why = _pump(child, waiter, lines, stop, Deadlines(command.limits, launched))
             if ended_by != "itself":
                 _end(child, waiter, command)
             lines.finish(child)
@@ -63,7 +68,7 @@ def supervise(command: Command, on_event: OnEvent, stop: Stop) -> Exit:
         code=child.returncode,
         launched=launched,
         exited=waiter.exited,
-        stopped_why=stop.why if ended_by == "interrupt" else None,
+        stopped_why=why,
         last_event=lines.last,
     )
 
@@ -92,7 +97,7 @@ class _Lines:
     """Bytes of standard output -> events; what is not one of ours goes to the log."""
 
     log: BinaryIO  # open: the worker owns its folder, where the name may lead elsewhere by now
-    on_event: OnEvent
+    on_event: Callable[[dict[str, Any]], None]
     last: dict[str, Any] | None = None
     rest: bytes = field(default=b"")
 
@@ -122,31 +127,61 @@ class _Lines:
             self.last = event
             self.on_event(event)
         elif line:
-            self.log.write(b"[standard output] " + line[:MAX_LINE] + b"\n")
-            self.log.flush()
+            with contextlib.suppress(OSError):  # a full disk must not end what is measured
+                self.log.write(b"[standard output] " + line[:MAX_LINE] + b"\n")
+                self.log.flush()
+
+
+@dataclass
+class Deadlines:
+    """When a cell has had its time, or has been silent for too long."""
+
+    limits: Limits
+    launched: float
+    last_word: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last_word = self.launched
+
+    def left_s(self) -> float:
+        times_up = self.launched + self.limits.timeout_s
+        hangs = self.last_word + self.limits.heartbeat_s
+        return min(times_up, hangs) - time.monotonic()
+
+    def why(self) -> str:
+        """What was reached first."""
+        limits = self.limits
+        if self.launched + limits.timeout_s <= self.last_word + limits.heartbeat_s:
+            return f"stopped after limits.timeout_s = {limits.timeout_s:g} seconds"
+        return f"it hung: nothing heard for limits.heartbeat_s = {limits.heartbeat_s:g} seconds"
 
 
 def _pump(
-    child: "subprocess.Popen[bytes]", waiter: _Waiter, lines: _Lines, stop: Stop, deadline: float
-) -> Literal["itself", "timeout", "interrupt"]:
-    """Pass events on until something ends the wait."""
+    child: "subprocess.Popen[bytes]",
+    waiter: _Waiter,
+    lines: _Lines,
+    stop: Stop,
+    deadlines: Deadlines,
+) -> tuple[Literal["itself", "timeout", "interrupt"], str | None]:
+    """Pass events on until something ends the wait; what, and why."""
     assert child.stdout is not None
     output = child.stdout.fileno()
     poll = select.poll()
     for fileno in (output, waiter.readable, stop.fileno()):
         poll.register(fileno, select.POLLIN)
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return "timeout"
-        ready = {fileno for fileno, _ in poll.poll(left * 1000)}
+        left_s = deadlines.left_s()
+        if left_s <= 0:
+            return "timeout", deadlines.why()
+        ready = {fileno for fileno, _ in poll.poll(left_s * 1000)}
         if waiter.readable in ready:
-            return "itself"  # also if it ended in the moment of a stop
+            return "itself", None  # also if it ended in the moment of a stop
         if stop.fileno() in ready:
-            return "interrupt"
+            return "interrupt", stop.why
         if output in ready:
             data = os.read(output, 65_536)
             if data:
+                deadlines.last_word = time.monotonic()
                 lines.feed(data)
             else:
                 poll.unregister(output)

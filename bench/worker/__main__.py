@@ -8,12 +8,19 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from bench.identity import code_sha256  # noqa: E402
-from bench.worker.lifeline import hold_on_to_runner  # noqa: E402
+from bench.worker.lifeline import RUNNER_GONE, StoppedError, hold_on_to_runner  # noqa: E402
 from bench.worker.protocol import Speaker  # noqa: E402
 
 
 def main() -> int:
     hold_on_to_runner()
+    try:
+        return run()
+    except StoppedError:  # before there was anything to write down
+        return RUNNER_GONE
+
+
+def run() -> int:
     code_sha256()  # now, of the files that are about to be imported; it is remembered
     say = Speaker()
     say(stage="import")

@@ -4,6 +4,7 @@ import math
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ import torch
 
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.logical import assert_covers, initialise
+from bench.models.decoder import Decoder
 from bench.spec import CellFiles, RunSpec
-from bench.worker.clocks import PhaseClock
+from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
-from bench.worker.environment import MIB, environment, gpu_peaks_mib, rss_peak_mib
+from bench.worker.environment import (
+    MIB,
+    environment,
+    gpu_peaks_mib,
+    processor_use,
+    rss_peak_mib,
+)
 from bench.worker.evaluation import Evaluator, infer_times_ms
+from bench.worker.lifeline import StoppedError
 from bench.worker.protocol import Speaker, log, write_csv, write_json
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
@@ -24,6 +33,8 @@ from bench.worker.training import DivergedError, Trainer
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
 WARMUP_STEPS = 5
+# Fewer steps have no first and last third whose medians mean something.
+DRIFT_STEPS = 30
 
 
 def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
@@ -41,13 +52,14 @@ def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
         cell.run(corpus)
     except DivergedError as error:
         status, reason = "diverged", str(error)
+    except StoppedError as error:
+        status, reason = "interrupted", str(error)
     except BaseException as error:
         log(traceback.format_exc())
         status = "oom" if _is_out_of_memory(error) else "crashed"
         reason = f"{type(error).__name__}: {error}"
+    finished = time.monotonic()  # of the work: what follows is teardown
     _leave_files(files, cell)
-    row = cell.row()
-    finished = time.monotonic()
     write_json(
         files.result,
         {
@@ -59,7 +71,9 @@ def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
             "stage": None if status == "ok" else clock.phase,
             "started": started,
             "finished": finished,
-            "row": row,
+            "spans": clock.spans,
+            "context_window": cell.context_window,
+            "row": cell.row(),
         },
     )
     return 0 if status in ("ok", "diverged") else 1
@@ -80,9 +94,11 @@ def _leave_files(files: CellFiles, cell: "Cell") -> None:
     points = [tuple(vars(point).values()) for point in cell.trainer.curve]
     columns = ("step", "tokens", "train_time_s", "train_loss", "val_loss")
     write_csv(files.curve, columns, points)
-    times = cell.trainer.timer.times_ms
-    losses = cell.trainer.losses[: len(times)].tolist()
-    steps = [(step, 1, ms, loss) for step, (ms, loss) in enumerate(zip(times, losses, strict=True))]
+    losses = cell.trainer.losses[: cell.trainer.timer.steps].tolist()
+    steps = [
+        (sample.last_step, sample.steps, sample.time_ms, losses[sample.last_step])
+        for sample in cell.trainer.timer.samples
+    ]
     write_csv(files.steps, ("step", "steps", "time_ms", "loss"), steps)
 
 
@@ -95,6 +111,8 @@ class Cell:
         self.say = say
         self.known: dict[str, Any] = {}  # columns of runs.csv
         self.trainer: Trainer | None = None
+        # On CUDA: from when to when the device held its context and nothing else.
+        self.context_window: tuple[float, float] | None = None
         torch.set_num_threads(spec.train.threads)
 
     def run(self, corpus: Path) -> None:
@@ -114,19 +132,22 @@ class Cell:
         device = torch.device(self.spec.device)
         with self.clock.during("build"):
             torch.empty(1, device=device)
+            synchronise(device)
         self.clock.device = device
         return device
 
     def _read(self, corpus: Path, device: torch.device) -> tuple[Tokens, torch.Tensor]:
-        self.say(stage="data")
+        context_ready = time.monotonic()
+        self.say(stage="data")  # the launching side measures the context when it hears this
         train = self.spec.train
         with self.clock.during("data"):
-            tokens = read_tokens(corpus, self.spec.corpus.sha256, device)
+            tokens = read_tokens(corpus, self.spec.corpus.sha256)
             n_windows = len(tokens.windows("train", train.block_size))
             positions = batch_positions(self.spec.seed, train.steps, train.batch_size, n_windows)
-            on_device = positions.to(device)
-        self.known["data_order_hash"] = hash_tensor(positions)
-        return tokens, on_device
+            self.known["data_order_hash"] = hash_tensor(positions)
+            if device.type == "cuda":
+                self.context_window = (context_ready, time.monotonic())
+            return tokens.to(device), positions.to(device)
 
     def _build(self, tokens: Tokens, positions: torch.Tensor, device: torch.device) -> Trainer:
         self.say(stage="build")
@@ -135,21 +156,28 @@ class Cell:
             build = MODELS[spec.model.base]
             model = build(spec.model.options, tokens.vocab_size, spec.train.block_size).to(device)
             trainer = Trainer(
-                model, [], tokens.windows("train", spec.train.block_size), positions, self.clock
+                model,
+                [],
+                tokens.windows("train", spec.train.block_size),
+                positions,
+                self.clock,
+                spec.train.step_timing,
             )
             self._reset(trainer)
-        stacks = model.stacks()
+            self._describe(model)
+        return trainer
+
+    def _describe(self, model: Decoder) -> None:
+        optimizer, stacks = self.spec.optimizer, model.stacks()
         assert_covers(stacks, model)
+        flops_per_step = OPTIMIZERS[optimizer.base].flops_per_step(stacks, optimizer.options)
         self.known |= {
             "init_hash": hash_tensor(*model.parameters()),
             "n_params": model.n_params(),
             "n_params_active": model.n_params_active(),
             "flops_per_token": model.flops_per_token(),
-            "optimizer_flops_per_step": OPTIMIZERS[spec.optimizer.base].flops_per_step(
-                stacks, spec.optimizer.options
-            ),
+            "optimizer_flops_per_step": flops_per_step,
         }
-        return trainer
 
     def _reset(self, trainer: Trainer) -> None:
         """Weights from their streams and optimizers without a past: the state before step 0."""
@@ -159,11 +187,19 @@ class Cell:
         trainer.optimizers = OPTIMIZERS[optimizer.base].build(stacks, optimizer.options)
 
     def _warm_up(self, trainer: Trainer) -> None:
-        """A few real steps, then back to the start: warm-up trains nothing."""
+        """A few real steps, then back to the start: warm-up trains nothing.
+
+        Weights are drawn again rather than kept in a copy, which the memory's peak would show.
+        """
         self.say(stage="warmup")
+        devices = [self.clock.device] if self.clock.device.type == "cuda" else []
         with self.clock.during("warmup"):
-            for step in range(min(WARMUP_STEPS, len(trainer.positions))):
-                trainer.step(trainer.positions[step])
+            buffers = [buffer.clone() for buffer in trainer.model.buffers()]
+            with torch.random.fork_rng(devices=devices):  # torch's own streams, put back after
+                for step in range(min(WARMUP_STEPS, len(trainer.positions))):
+                    trainer.step(trainer.positions[step])
+            for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
             self._reset(trainer)
 
     def _infer(self, trainer: Trainer, tokens: Tokens) -> None:
@@ -190,6 +226,7 @@ class Cell:
             "torch_version": found["torch_version"],
             "cuda_version": found.get("cuda_version"),
             "host_rss_peak_mib": rss_peak_mib(),
+            **processor_use(),
             **gpu_peaks_mib(device),
         }
         if self.trainer is not None:
@@ -201,16 +238,16 @@ class Cell:
 
 
 def _training_columns(trainer: Trainer) -> dict[str, Any]:
-    times, seconds = trainer.timer.times_ms, trainer.clock.seconds["train"]
+    timer, seconds = trainer.timer, trainer.clock.seconds["train"]
     row: dict[str, Any] = {
         "steps": trainer.done,
         "tokens": trainer.tokens,
         "optimizer_state_mib": _state_bytes(trainer.optimizers) / MIB,
     }
-    if times:
-        row["tokens_per_s"] = len(times) * trainer.tokens_per_step / seconds
-        keys = ("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
-        row |= dict(zip(keys, _percentiles(times, 50, 90, 99), strict=True))
+    if timer.steps:
+        row["tokens_per_s"] = timer.steps * trainer.tokens_per_step / seconds
+    if timer.samples:
+        row |= _step_time_columns(timer.samples)
     if trainer.curve:
         row["val_loss_best"] = min(point.val_loss for point in trainer.curve)
     if trainer.done == len(trainer.positions) and trainer.curve[-1].step == trainer.done:
@@ -221,6 +258,20 @@ def _training_columns(trainer: Trainer) -> dict[str, Any]:
             "perplexity": _exp(last.val_loss),
             "bits_per_char": last.val_loss / math.log(2),
         }
+    return row
+
+
+def _step_time_columns(samples: list[StepSample]) -> dict[str, float]:
+    """Percentiles over steps: a sample of several steps counts for each of them."""
+    times_ms = np.repeat(
+        [sample.time_ms / sample.steps for sample in samples], [sample.steps for sample in samples]
+    )
+    keys = ("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
+    row = dict(zip(keys, _percentiles(times_ms, 50, 90, 99), strict=True))
+    third = len(times_ms) // 3
+    if len(times_ms) >= DRIFT_STEPS:
+        first, last = np.median(times_ms[:third]), np.median(times_ms[-third:])
+        row["step_time_drift_pct"] = float(100 * (last / first - 1))
     return row
 
 
@@ -240,5 +291,5 @@ def _exp(loss: float) -> float | None:
     return math.exp(loss) if loss < math.log(sys.float_info.max) else None
 
 
-def _percentiles(values: list[float], *ranks: int) -> list[float]:
+def _percentiles(values: Sequence[float] | np.ndarray, *ranks: int) -> list[float]:
     return [float(value) for value in np.percentile(values, ranks)]

@@ -3,14 +3,20 @@
 Both read CLOCK_MONOTONIC, which the launching side shares, and wait for the device first.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
 from bench.spec import PHASES
+
+# On CUDA a sample of step times spans at least so long: recording an event takes some 5 us of the
+# host, which a shorter sample would feel.
+SAMPLE_MS = 1.0
 
 
 def synchronise(device: torch.device) -> None:
@@ -25,6 +31,7 @@ class PhaseClock:
     def __init__(self, started: float) -> None:
         self.started = started  # seconds of CLOCK_MONOTONIC
         self.seconds: dict[str, float] = defaultdict(float)
+        self.spans: list[tuple[str, float, float]] = []  # (phase, begin, end), for the samplers
         self.phase = "import"  # what the worker was doing last, for the row's `stage`
         self.device = torch.device("cpu")
 
@@ -39,35 +46,87 @@ class PhaseClock:
             yield
             synchronise(self.device)
         finally:
-            self.seconds[phase] += time.monotonic() - begin
+            end = time.monotonic()
+            self.seconds[phase] += end - begin
+            self._extend(phase, begin, end)
+
+    def _extend(self, phase: str, begin: float, end: float) -> None:
+        """Spans of one phase in a row are one: between them the worker only spoke."""
+        if self.spans and self.spans[-1][0] == phase:
+            begin = self.spans.pop()[1]
+        self.spans.append((phase, begin, end))
+
+
+@dataclass(frozen=True)
+class StepSample:
+    """The time of one or more training steps in a row."""
+
+    last_step: int  # from 0
+    steps: int
+    time_ms: float  # of all of them
 
 
 class StepTimer:
-    """Raw times of training steps, without waiting for the device between them.
+    """Raw times of training steps.
 
-    On CUDA each step is bracketed by events on the stream, read once the span is over.
+    sampled: the host's clock on a CPU; on CUDA events on the stream, read once a span is over, so
+    that the loop never waits for the device. every: the device is waited for after each step. off:
+    no times.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.on_cuda = device.type == "cuda"
-        self.times_ms: list[float] = []
+    def __init__(self, device: torch.device, timing: str = "sampled") -> None:
+        self.device = device
+        self.timing = timing
+        self.by_events = device.type == "cuda" and timing == "sampled"
+        self.samples: list[StepSample] = []
+        self.steps = 0  # all that ended, timed or not
+        self._stride = 1  # steps a sample
+        self._stamps: list[int] = []  # nanoseconds
         self._events: list[torch.cuda.Event] = []
-        self._stamps: list[int] = []
+        self._marked: list[int] = []  # self.steps at each stamp or event
 
-    def mark(self) -> None:
-        """Call before the first step of a span and after each step."""
-        if self.on_cuda:
+    def begin_span(self) -> None:
+        """Call before the first step of a span."""
+        if self.timing != "off":
+            self._mark()
+
+    def step_done(self) -> None:
+        """Call after each step."""
+        self.steps += 1
+        if self.timing == "every":
+            synchronise(self.device)
+        if self.timing != "off" and self.steps - self._marked[-1] >= self._stride:
+            self._mark()
+
+    def end_span(self) -> None:
+        """Call after the last step of a span; waits for the device."""
+        if self.timing == "off":
+            return
+        if self._marked[-1] < self.steps:
+            self._mark()
+        synchronise(self.device)
+        times_ms = self._times_ms()
+        for begin, end, time_ms in zip(self._marked, self._marked[1:], times_ms, strict=False):
+            self.samples.append(StepSample(end - 1, end - begin, time_ms))
+        if self.by_events and times_ms:
+            one_ms = sum(times_ms) / (self._marked[-1] - self._marked[0])
+            self._stride = max(1, math.ceil(SAMPLE_MS / max(one_ms, 1e-6)))
+        for marks in (self._marked, self._stamps, self._events):
+            marks.clear()
+
+    def _mark(self) -> None:
+        self._marked.append(self.steps)
+        if self.by_events:
             event = torch.cuda.Event(enable_timing=True)
             event.record()
             self._events.append(event)
         else:
             self._stamps.append(time.monotonic_ns())
 
-    def end_span(self) -> None:
-        """Call after the span, once the device has been waited for."""
-        pairs = zip(self._events, self._events[1:], strict=False)
-        self.times_ms += [begin.elapsed_time(end) for begin, end in pairs]
+    def _times_ms(self) -> list[float]:
+        events = zip(self._events, self._events[1:], strict=False)
         stamps = zip(self._stamps, self._stamps[1:], strict=False)
-        self.times_ms += [(end - begin) / 1e6 for begin, end in stamps]
-        self._events.clear()
-        self._stamps.clear()
+        return [
+            *(begin.elapsed_time(end) for begin, end in events),
+            *((end - begin) / 1e6 for begin, end in stamps),
+        ]

@@ -14,18 +14,21 @@ from bench.worker.streams import numpy_stream
 
 @dataclass(frozen=True)
 class Tokens:
-    """A corpus as token ids, one a character, on the device: the first 90 % train."""
+    """A corpus as token ids, one a character: the first 90 % train."""
 
     train: Tensor  # (n_train,) int64
     val: Tensor  # (n_val,) int64
     vocab_size: int
+
+    def to(self, device: torch.device) -> "Tokens":
+        return Tokens(self.train.to(device), self.val.to(device), self.vocab_size)
 
     def windows(self, split: str, block_size: int) -> Tensor:
         """Every window of a split, as a view: (positions, T + 1); row p starts at character p."""
         return (self.train if split == "train" else self.val).unfold(0, block_size + 1, 1)
 
 
-def read_tokens(path: Path, sha256: str, device: torch.device) -> Tokens:
+def read_tokens(path: Path, sha256: str) -> Tokens:
     """Vocabulary = the sorted distinct characters; a token is a character's rank in it.
 
     Raises:
@@ -37,7 +40,7 @@ def read_tokens(path: Path, sha256: str, device: torch.device) -> Tokens:
         raise ValueError(f"the corpus has SHA-256 {found}, the cell was asked for {sha256}")
     characters = np.frombuffer(content.decode("utf-8").encode("utf-32-le"), dtype="<u4")
     vocabulary, ids = np.unique(characters, return_inverse=True)
-    tokens = torch.from_numpy(ids.astype(np.int64)).to(device)
+    tokens = torch.from_numpy(ids.astype(np.int64))
     n_train = int(TRAIN_SHARE * len(tokens))
     return Tokens(tokens[:n_train], tokens[n_train:], len(vocabulary))
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,17 @@ def rss_peak_mib() -> float | None:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return None
+
+
+def processor_use() -> dict[str, float | int]:
+    """What this process and its ended children had of the processors, in all."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "cpu_time_s": sum(use.ru_utime + use.ru_stime for use in (own, children)),
+        "context_switches_voluntary": own.ru_nvcsw + children.ru_nvcsw,
+        "context_switches_involuntary": own.ru_nivcsw + children.ru_nivcsw,
+    }
 
 
 def gpu_peaks_mib(device: torch.device) -> dict[str, float]:

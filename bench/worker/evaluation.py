@@ -1,6 +1,7 @@
 """Losses on the two splits, and the time of an inference."""
 
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -55,14 +56,17 @@ class Evaluator:
         return torch.arange(chosen) * blocks // chosen * self.block_size
 
     @torch.inference_mode()
-    def loss(self, model: Decoder, split: str, step: int) -> float:
-        """Mean nats a token over the split's windows at this step."""
+    def loss(
+        self, model: Decoder, split: str, step: int, beat: Callable[[], None] = lambda: None
+    ) -> float:
+        """Mean nats a token over the split's windows at this step; `beat` is called on the way."""
         windows = self.windows[split]
         starts = self.starts(split, step).to(windows.device)
         total = torch.zeros((), dtype=torch.float64, device=windows.device)
         for chunk in starts.split(max(1, EVAL_TOKENS // self.block_size)):
             batch = windows[chunk]
             total += cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction="sum")
+            beat()
         return total.item() / (len(starts) * self.block_size)
 
 

@@ -8,12 +8,15 @@ killed by the kernel with its parent, which works even while Python code cannot 
 import ctypes
 import os
 import signal
-import sys
 import threading
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 RUNNER_GONE = 143  # 128 + SIGTERM, as if somebody had asked us to end
+
+
+class StoppedError(BaseException):
+    """SIGTERM: somebody wants us to end. No Exception: nothing on the way may swallow it."""
 
 
 def hold_on_to_runner() -> None:
@@ -30,5 +33,5 @@ def _wait_for_end_of_input() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """SIGTERM: the runner is there and wants us to end; what is known is still written down."""
-    sys.exit(RUNNER_GONE)
+    """The runner is there, and what is known is still written down."""
+    raise StoppedError("stopped by SIGTERM")

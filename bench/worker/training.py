@@ -1,6 +1,8 @@
 """The training loop: steps on one clock, evaluations on another."""
 
+import contextlib
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,13 +51,14 @@ class Trainer:
         windows: Tensor,
         positions: Tensor,
         clock: PhaseClock,
+        step_timing: str = "sampled",
     ) -> None:
         self.model = model
         self.optimizers = optimizers
         self.windows = windows  # (positions in the training split, T + 1)
         self.positions = positions  # (steps, B)
         self.clock = clock
-        self.timer = StepTimer(windows.device)
+        self.timer = StepTimer(windows.device, step_timing)
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.done = 0
@@ -80,7 +83,7 @@ class Trainer:
         span = 1
         while True:
             if self.done % every == 0 or self.done == total:
-                self._evaluate(evaluator)
+                self._evaluate(evaluator, say)
                 point = self.curve[-1]
                 say(stage="eval", step=self.done, loss=point.train_loss, val_loss=point.val_loss)
             if self.done == total:
@@ -96,23 +99,34 @@ class Trainer:
 
     def _train(self, steps: int) -> None:
         begin, end = self.done, self.done + steps
-        with self.clock.during("train"):
-            self.timer.mark()
-            for step in range(begin, end):
-                self.losses[step] = self.step(self.positions[step])
-                self.timer.mark()
-                self.done = step + 1
-        self.timer.end_span()
+        try:
+            with self.clock.during("train"):
+                self.timer.begin_span()
+                for step in range(begin, end):
+                    self.losses[step] = self.step(self.positions[step])
+                    self.timer.step_done()
+                    self.done = step + 1
+        finally:
+            with contextlib.suppress(RuntimeError):  # a device that has failed tells no times
+                self.timer.end_span()
         finite = torch.isfinite(self.losses[begin:end])
         if not finite.all():
             first = begin + int(finite.logical_not().nonzero()[0])
             self.done = first
             raise DivergedError(first, self.losses[first - 1].item() if first else None)
 
-    def _evaluate(self, evaluator: Evaluator) -> None:
+    def _evaluate(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
+        last = time.monotonic()
+
+        def beat() -> None:
+            nonlocal last
+            if time.monotonic() - last >= HEARTBEAT_S:
+                last = time.monotonic()
+                say(stage="eval", step=self.done)
+
         with self.clock.during("eval"):
-            train_loss = evaluator.loss(self.model, "train", self.done)
-            val_loss = evaluator.loss(self.model, "val", self.done)
+            train_loss = evaluator.loss(self.model, "train", self.done, beat)
+            val_loss = evaluator.loss(self.model, "val", self.done, beat)
         point = Point(
             step=self.done,
             tokens=self.tokens,

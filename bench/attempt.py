@@ -1,0 +1,71 @@
+"""One attempt at one cell: launched, watched, judged; its row, and its evidence on the disk."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench import outcome
+from bench.atomic import write_atomically
+from bench.launch.job import Exit, Job, Launcher, Stop
+from bench.measure import figures, samples, taint
+from bench.measure.figures import Phases
+from bench.measure.watch import Readings, Watch
+from bench.records import write_table
+
+
+@dataclass(frozen=True)
+class Attempt:
+    columns: dict[str, Any]  # of runs.csv: all but what the cell is
+    fault_of_machine: bool  # worth another attempt
+
+
+def run_attempt(
+    job: Job,
+    launcher: Launcher,
+    on_event: Callable[[dict[str, Any]], None],
+    stop: Stop,
+    sample_ms: float,
+) -> Attempt:
+    """Run a cell to its end, whatever that is.
+
+    Raises:
+        EngineError: if the engine failed, so that nothing can be said of the cell.
+        OSError: if its evidence cannot be written.
+    """
+    with Watch(job.gpu_uuid, job.cpus, sample_ms / 1000, on_event) as watch:
+        ended = launcher.run(job, watch, stop)
+    judged = outcome.judge(job, ended)
+    row = judged.columns | figures.columns(watch.readings, judged.phases)
+    disturbed = taint.judge(watch.readings, judged.phases, row)
+    row |= {
+        "tainted": disturbed.tainted,
+        "taint_reasons": disturbed.reasons,
+        "taint_unchecked": disturbed.unchecked,
+        "memory_limit_gib": job.limits.memory_gib,
+        "memory_limit_enforced": launcher.enforces_memory,
+    }
+    _leave_evidence(job, ended, watch.readings, judged.phases)
+    return Attempt(row, judged.fault_of_machine)
+
+
+def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -> None:
+    """samples.csv, and what the readings rest on beside the worker's own account in env.json."""
+    rows = samples.rows(readings, ended.launched, phases.train)
+    write_table(job.files.samples, samples.COLUMNS, rows)
+    try:
+        worker = json.loads(outcome.read_left(job.files.env, last=outcome.MAX_RESULT) or "{}")
+    except ValueError:
+        worker = {}
+    content = {"worker": worker, "launcher": _account(readings)}
+    write_atomically(job.files.env, json.dumps(content, indent=2) + "\n")
+
+
+def _account(readings: Readings) -> dict[str, Any]:
+    return {
+        "sample_ms": readings.every_s * 1000,
+        "readings_of_gpu": len(readings.gpu),
+        "readings_of_host": len(readings.host),
+        "gpu_before_launch": asdict(readings.baseline) if readings.baseline else None,
+        "not_read": readings.reasons,
+    }

@@ -1,0 +1,105 @@
+"""What the kernel's accounts say of a cell's control group: version 1 and version 2."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+MOUNT = Path("/sys/fs/cgroup")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """Folders of one group. Every figure is None where the kernel does not give it."""
+
+    memory: Path
+    cpu: Path
+    cpuacct: Path
+
+    @classmethod
+    def of(cls, pid: int) -> "Cgroup | None":
+        """The group of a process; None if it has ended, or its folders are not in our view."""
+        try:
+            lines = (PROC / str(pid) / "cgroup").read_text().splitlines()
+        except OSError:
+            return None
+        paths: dict[str, str] = {}
+        for line in lines:
+            _, controllers, path = line.split(":", 2)
+            paths |= dict.fromkeys(controllers.split(","), path)
+        folders = [_folder(paths, name) for name in ("memory", "cpu", "cpuacct")]
+        memory, cpu, cpuacct = folders
+        if memory is None or cpu is None or cpuacct is None:
+            return None
+        return cls(memory, cpu, cpuacct)
+
+    def pids(self) -> set[int]:
+        """Processes in it, as this machine numbers them."""
+        return set(map(int, _read(self.memory / "cgroup.procs").split()))
+
+    def memory_peak_mib(self) -> float | None:
+        """Peak of memory that was charged to it, page cache included."""
+        # version 2 (Linux 5.19 and later), version 1
+        text = _read(self.memory / "memory.peak", self.memory / "memory.max_usage_in_bytes")
+        return int(text) / MIB if text else None
+
+    def cpu_s(self) -> float | None:
+        """Processor time of all that ever ran in it."""
+        if text := _read(self.cpuacct / "cpuacct.usage"):
+            return int(text) / 1e9
+        micro = _entry(self.cpu / "cpu.stat", "usage_usec")
+        return micro / 1e6 if micro is not None else None
+
+    def throttled_s(self) -> float | None:
+        """Time for which a quota kept it off its CPUs; quotas of the groups above it as well.
+
+        The sum over its CPUs. None if no group in our view is accounted for.
+        """
+        found = [value for folder in self._upwards() if (value := _throttled_s(folder)) is not None]
+        return sum(found) if found else None
+
+    def _upwards(self) -> Iterator[Path]:
+        folder = self.cpu
+        while folder.is_relative_to(MOUNT):
+            yield folder
+            folder = folder.parent
+
+
+def _folder(paths: dict[str, str], controller: str) -> Path | None:
+    """Version 1 mounts a tree a controller; version 2 has one tree, whose entry has no name."""
+    if controller in paths:
+        path, roots = paths[controller], [controller, "cpu,cpuacct", "cpuacct,cpu"]
+    else:
+        path, roots = paths.get("", ""), [""]
+    for root in roots:
+        folder = MOUNT / root / path.lstrip("/")
+        if path and ".." not in Path(path).parts and (folder / "cgroup.procs").exists():
+            return folder
+    return None
+
+
+def _throttled_s(folder: Path) -> float | None:
+    nano = _entry(folder / "cpu.stat", "throttled_time")  # version 1
+    micro = _entry(folder / "cpu.stat", "throttled_usec")  # version 2
+    if nano is not None:
+        return nano / 1e9
+    return micro / 1e6 if micro is not None else None
+
+
+def _entry(file: Path, name: str) -> int | None:
+    for line in _read(file).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return None
+
+
+def _read(*files: Path) -> str:
+    """The first of them that can be read; empty if there is none."""
+    for file in files:
+        try:
+            return file.read_text().strip()
+        except OSError:
+            continue
+    return ""

@@ -1,0 +1,187 @@
+"""What was read during a cell -> its columns of runs.csv. Pure; an unknown figure is None."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.measure.host import HostSample
+from bench.measure.nvml import GpuSample
+from bench.measure.series import Series, Span, increase, integral, length, mean, within
+from bench.measure.watch import GpuReading, Readings
+
+# NVML refreshes its energy counter every 20 to 100 ms, and we read it every 100 ms: over less than
+# this the edges weigh over 1 % of the energy.
+ENERGY_MIN_S = 10.0
+# A host's counters are read once a second.
+HOST_MIN_S = 1.0
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Where a cell's time went, by the worker's own stamps of CLOCK_MONOTONIC."""
+
+    train: tuple[Span, ...] = ()
+    # On CUDA: from when to when the device held the context and nothing else.
+    context: Span | None = None
+
+
+def columns(readings: Readings, phases: Phases) -> dict[str, Any]:
+    return {
+        **_gpu_memory(readings, phases),
+        **_gpu_energy(readings, phases),
+        **_gpu_state(readings, phases),
+        **_host(readings, phases),
+    }
+
+
+def _gpu_memory(readings: Readings, phases: Phases) -> dict[str, Any]:
+    """The cell's own processes where NVML tells their memory, else the device's above its idle."""
+    own = [(at, size) for at, reading in readings.gpu if (size := own_mib(reading)) is not None]
+    source = "process"
+    if not own:
+        own, source = _above_baseline_mib(readings), "device_delta"
+    if not own:
+        return {}
+    context = within(own, [phases.context]) if phases.context else []
+    return {
+        "gpu_mem_nvml_peak_mib": max(size for _, size in own),
+        "gpu_mem_source": source,
+        "gpu_mem_context_mib": context[-1] if context else None,
+    }
+
+
+def own_mib(reading: GpuReading) -> float | None:
+    """GPU memory of the cell's own processes; None if NVML does not list them, or their sizes."""
+    listed = reading.sample.processes or {}
+    sizes = [size for pid in reading.own_pids if (size := listed.get(pid)) is not None]
+    return sum(sizes) if sizes and len(sizes) == len(reading.own_pids) else None
+
+
+def _above_baseline_mib(readings: Readings) -> list[tuple[float, float]]:
+    if readings.baseline is None or readings.baseline.sample.used_mib is None:
+        return []
+    idle = readings.baseline.sample.used_mib
+    used = _series(readings, lambda sample: sample.used_mib)
+    return [(at, max(0.0, size - idle)) for at, size in used]
+
+
+def _gpu_energy(readings: Readings, phases: Phases) -> dict[str, Any]:
+    seconds = length(phases.train)
+    if seconds < ENERGY_MIN_S:
+        return {}
+    energy_j = increase(_series(readings, lambda sample: sample.energy_j), phases.train)
+    source = "energy_counter"
+    powers: tuple[tuple[str, Callable[[GpuSample], float | None]], ...] = (
+        ("power_instant", lambda sample: sample.power_instant_w),
+        ("power_average", lambda sample: sample.power_average_w),
+    )
+    for name, power in powers:
+        if energy_j is None:
+            energy_j, source = integral(_series(readings, power), phases.train), name
+    if energy_j is None:
+        return {}
+    return {
+        "gpu_energy_j": energy_j,
+        "gpu_energy_source": source,
+        "gpu_power_mean_w": energy_j / seconds,
+    }
+
+
+def _gpu_state(readings: Readings, phases: Phases) -> dict[str, Any]:
+    """Means over the training phase; the temperature's maximum over the cell's whole life."""
+    temperatures = [value for _, value in _series(readings, lambda s: s.temperature_c)]
+    training = [reading.sample for reading in within(readings.gpu, phases.train)]
+    utilisation = [s.utilisation_pct for s in training if s.utilisation_pct is not None]
+    clocks = [s.sm_clock_mhz for s in training if s.sm_clock_mhz is not None]
+    return {
+        "gpu_temp_max_c": max(temperatures, default=None),
+        "gpu_util_mean_pct": mean(utilisation),
+        "sm_clock_mean_mhz": mean(clocks),
+        "gpu_slowdowns": _slowdowns([s.slowdowns for s in training if s.slowdowns is not None]),
+    }
+
+
+def _slowdowns(seen: Sequence[tuple[str, ...]]) -> str | None:
+    """Each with its share of the readings; "none" if the GPU was never slowed down."""
+    if not seen:
+        return None
+    counts = Counter(name for names in seen for name in names)
+    parts = [f"{name} {percent(count / len(seen))}" for name, count in sorted(counts.items())]
+    return "; ".join(parts) or "none"
+
+
+def _host(readings: Readings, phases: Phases) -> dict[str, Any]:
+    rates = host_rates(readings, phases)
+    samples = [sample for _, sample in readings.host]
+    training = within(readings.host, phases.train)
+    return {
+        "host_tree_rss_peak_mib": _largest(samples, lambda sample: sample.rss_mib),
+        "cgroup_mem_peak_mib": _largest(samples, lambda sample: sample.cgroup_peak_mib),
+        "host_load_mean": _mean(training, lambda sample: sample.load),
+        "cpu_clock_mean_mhz": _mean(training, lambda sample: sample.cpu_mhz),
+        "cpu_steal_pct": _percentage(rates.get("cpu_steal")),
+        "cpu_others_pct": _percentage(rates.get("cpu_others")),
+        "cpu_throttled_pct": _percentage(rates.get("cgroup_throttled")),
+    }
+
+
+def host_rates(readings: Readings, phases: Phases) -> Mapping[str, float]:
+    """Shares of the CPU time of the training phase that the cell did not get, by who took it.
+
+    Only those that are known, and none for a training phase that was over before counters moved.
+    """
+    cpu_s = length(phases.train) * readings.n_cpus
+    if length(phases.train) < HOST_MIN_S:
+        return {}
+    grown = {
+        name: increase(_host_series(readings, of), phases.train) for name, of in _COUNTERS.items()
+    }
+    busy, cell = grown["busy"], grown["cell"]
+    shares: dict[str, float | None] = {
+        "cpu_steal": grown["steal"],
+        "cgroup_throttled": grown["throttled"],
+        "cpu_others": busy - cell if busy is not None and cell is not None else None,
+    }
+    return {
+        name: min(1.0, max(0.0, seconds / cpu_s))
+        for name, seconds in shares.items()
+        if seconds is not None
+    }
+
+
+_COUNTERS: dict[str, Callable[[HostSample], float | None]] = {
+    "busy": lambda sample: sample.busy_s,
+    "steal": lambda sample: sample.steal_s,
+    "cell": lambda sample: sample.cell_cpu_s,
+    "throttled": lambda sample: sample.throttled_s,
+}
+
+
+def _series(readings: Readings, of: Callable[[GpuSample], float | None]) -> Series:
+    return [
+        (at, value) for at, reading in readings.gpu if (value := of(reading.sample)) is not None
+    ]
+
+
+def _host_series(readings: Readings, of: Callable[[HostSample], float | None]) -> Series:
+    return [(at, value) for at, sample in readings.host if (value := of(sample)) is not None]
+
+
+def _largest(
+    samples: Sequence[HostSample], of: Callable[[HostSample], float | None]
+) -> float | None:
+    return max((value for sample in samples if (value := of(sample)) is not None), default=None)
+
+
+def _mean(samples: Sequence[HostSample], of: Callable[[HostSample], float | None]) -> float | None:
+    return mean([value for sample in samples if (value := of(sample)) is not None])
+
+
+def percent(share: float) -> str:
+    """42%, 3.1%, 0.4%"""
+    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.1f}%"
+
+
+def _percentage(share: float | None) -> float | None:
+    return 100 * share if share is not None else None

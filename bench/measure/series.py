@@ -1,0 +1,72 @@
+"""Readings over time -> figures of the spans that are asked about. Pure.
+
+A series is a list of (moment, value), moments ascending, in seconds of CLOCK_MONOTONIC, as are the
+two edges of a span.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+Series = Sequence[tuple[float, float]]
+Span = tuple[float, float]
+T = TypeVar("T")
+
+
+def length(spans: Iterable[Span]) -> float:
+    """Seconds in all."""
+    return sum(end - begin for begin, end in spans)
+
+
+def value_at(series: Series, moment: float) -> float | None:
+    """Between two readings by a straight line; None outside of all readings."""
+    place = bisect_left(series, moment, key=lambda reading: reading[0])
+    if place == len(series) or (place == 0 and series[0][0] > moment):
+        return None
+    after, later = series[place]
+    if after == moment:
+        return later
+    before, earlier = series[place - 1]
+    return earlier + (later - earlier) * (moment - before) / (after - before)
+
+
+def increase(series: Series, spans: Iterable[Span]) -> float | None:
+    """By how much a counter grew in the spans together; None if it was not read around them."""
+    total = 0.0
+    for begin, end in spans:
+        first, last = value_at(series, begin), value_at(series, end)
+        if first is None or last is None:
+            return None
+        total += last - first
+    return total
+
+
+def integral(series: Series, spans: Iterable[Span]) -> float | None:
+    """The area under a reading, by trapezia: of watts, joules."""
+    area, running = 0.0, []
+    for place, (moment, value) in enumerate(series):
+        if place:
+            before, earlier = series[place - 1]
+            area += (moment - before) * (earlier + value) / 2
+        running.append((moment, area))
+    return increase(running, spans)
+
+
+def inside(spans: Sequence[Span], moment: float) -> bool:
+    """Whether a moment lies in one of these spans, which ascend."""
+    place = bisect_right(spans, moment, key=lambda span: span[0])
+    return place > 0 and moment <= spans[place - 1][1]
+
+
+def within(readings: Iterable[tuple[float, T]], spans: Sequence[Span]) -> list[T]:
+    """The readings whose moment lies in a span."""
+    return [value for moment, value in readings if inside(spans, moment)]
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def share(values: Sequence[T], holds: Callable[[T], bool]) -> float | None:
+    """The part of the readings for which something holds, 0 to 1."""
+    return sum(map(holds, values)) / len(values) if values else None

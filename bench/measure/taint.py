@@ -1,0 +1,171 @@
+"""What disturbed a cell's timings from outside, as far as the readings tell. Pure.
+
+Heat and power that a cell needs itself are its own outcome and no taint, nor is the drift of its
+step times. Each cause comes with its share of the training phase where it has one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from bench.measure.figures import HOST_MIN_S, Phases, host_rates, percent
+from bench.measure.series import length, share, within
+from bench.measure.watch import GpuBaseline, GpuReading, Readings
+
+T = TypeVar("T")
+
+# What a hypervisor takes slows a cell down by that share; our own measuring may cost 1 %, and what
+# is below that cannot be told from it.
+STEAL_SHARE = 0.01
+# Other processes on the cell's CPUs: the harness itself and the kernel's housekeeping have been
+# seen to take up to 1 %; twice that is somebody else.
+OTHERS_SHARE = 0.02
+# A quota of the control group stops a cell for tens of milliseconds at a time: any is too much,
+# but a counter may have moved by one period just outside.
+THROTTLED_SHARE = 0.005
+# Heat outlasts its cause: a GPU that is held back for it before the cell starts was heated by
+# somebody else.
+HEAT = ("sw_thermal_slowdown", "hw_thermal_slowdown")
+# The board's power supply or the system around it pulled a brake, whatever the cell does.
+BRAKES = ("hw_power_brake_slowdown",)
+# NVML counts a process's pages in whole MiB, torch in bytes.
+ROUNDING_MIB = 2.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One possible cause."""
+
+    cause: str
+    held: bool | None  # None: it could not be checked
+    detail: str = ""  # the share of the training phase, or why it could not be checked
+
+
+@dataclass(frozen=True)
+class Taint:
+    checks: tuple[Check, ...]
+
+    @property
+    def tainted(self) -> bool | None:
+        """None if nothing at all could be checked."""
+        held = [check.held for check in self.checks if check.held is not None]
+        return any(held) if held else None
+
+    @property
+    def reasons(self) -> str | None:
+        """For example "cpu_steal 3.1%; gpu_foreign_process 42%"."""
+        found = [f"{check.cause} {check.detail}" for check in self.checks if check.held]
+        return "; ".join(found) or None
+
+    @property
+    def unchecked(self) -> str | None:
+        found = [f"{check.cause} ({check.detail})" for check in self.checks if check.held is None]
+        return "; ".join(found) or None
+
+
+def judge(readings: Readings, phases: Phases, row: Mapping[str, Any]) -> Taint:
+    """Every cause that is looked for. `row`: memory by NVML and by torch, as in runs.csv."""
+    checks = [*_cpu(readings, phases), _swap(readings, phases), *_gpu(readings, phases, row)]
+    return Taint(tuple(checks))
+
+
+def _cpu(readings: Readings, phases: Phases) -> Iterator[Check]:
+    limits = {
+        "cpu_steal": STEAL_SHARE,
+        "cpu_others": OTHERS_SHARE,
+        "cgroup_throttled": THROTTLED_SHARE,
+    }
+    rates = host_rates(readings, phases)
+    for cause, limit in limits.items():
+        if cause in rates:
+            yield Check(cause, rates[cause] > limit, percent(rates[cause]))
+        else:
+            yield Check(cause, None, _why_unknown(readings, phases))
+
+
+def _why_unknown(readings: Readings, phases: Phases) -> str:
+    if not readings.every_s:
+        return "nothing was sampled"
+    if length(phases.train) < HOST_MIN_S:
+        return f"the training phase is shorter than {HOST_MIN_S:g} s"
+    return "the host does not tell"
+
+
+def _swap(readings: Readings, phases: Phases) -> Check:
+    training = within(readings.host, phases.train)
+    known = [sample.swapped_mib for sample in training if sample.swapped_mib is not None]
+    return _of_readings("swap", known, lambda size: size > 0, _why_unknown(readings, phases))
+
+
+def _of_readings(
+    cause: str, readings: Sequence[T], holds: Callable[[T], bool], why_unknown: str
+) -> Check:
+    held = share(readings, holds)
+    if held is None:
+        return Check(cause, None, why_unknown)
+    return Check(cause, held > 0, percent(held))
+
+
+def _gpu(readings: Readings, phases: Phases, row: Mapping[str, Any]) -> Iterator[Check]:
+    if readings.baseline is None:
+        return  # a cell without a GPU, or without readings
+    training = within(readings.gpu, phases.train)
+    yield _foreign(readings, readings.baseline, training)
+    yield from _slowdown(readings.baseline, training)
+    yield from _inconsistent(row)
+
+
+def _foreign(readings: Readings, idle: GpuBaseline, training: Sequence[GpuReading]) -> Check:
+    """Another process on the cell's GPU.
+
+    Where NVML lists none of the cell's processes, a process that it lists may be the cell's under
+    another number: only one that was there before the cell is certainly foreign.
+    """
+    cause = "gpu_foreign_process"
+    told = [set(r.sample.processes) for r in training if r.sample.processes is not None]
+    own = set[int]().union(*(reading.own_pids for _, reading in readings.gpu))
+    before = set(idle.sample.processes or ())
+    check = _of_readings(
+        cause,
+        told,
+        lambda listed: bool(listed - own if own else listed & before),
+        "NVML listed no processes in training",
+    )
+    if check.held is False and not own:
+        return Check(cause, None, "NVML lists no process that is known to be the cell's")
+    return check
+
+
+def _slowdown(idle: GpuBaseline, training: Sequence[GpuReading]) -> Iterator[Check]:
+    told = [r.sample.slowdowns for r in training if r.sample.slowdowns is not None]
+    before = idle.sample.slowdowns or ()
+    causes = [*BRAKES, *(name for name in HEAT if name in before)]
+    # Older drivers tell only that the hardware slowed down, and none of its reasons.
+    if not any(name in names for names in told for name in (*HEAT, *BRAKES)):
+        causes.append("hw_slowdown")
+    if _limit_lowered(idle):
+        causes.append("sw_power_cap")
+    for cause in causes:
+        why_unknown = "NVML told no clocks event reasons in training"
+        yield _of_readings(f"gpu_{cause}", told, partial(_names, cause), why_unknown)
+
+
+def _names(cause: str, slowdowns: tuple[str, ...]) -> bool:
+    return cause in slowdowns
+
+
+def _limit_lowered(idle: GpuBaseline) -> bool:
+    """Below its default, a power cap is somebody's setting; at it, normal operation."""
+    limit, default = idle.power_limit_w, idle.power_default_w
+    return limit is not None and default is not None and limit < default
+
+
+def _inconsistent(row: Mapping[str, Any]) -> Iterator[Check]:
+    """NVML's peak holds all that torch reserved, and that all that it allocated."""
+    chain = ("gpu_mem_nvml_peak_mib", "gpu_mem_reserved_peak_mib", "gpu_mem_allocated_peak_mib")
+    known = [(name, row[name]) for name in chain if row.get(name) is not None]
+    for (outer, more), (inner, less) in pairwise(known):
+        detail = f"({outer} {more:.0f} < {inner} {less:.0f})"
+        yield Check("gpu_memory_inconsistent", more + ROUNDING_MIB < less, detail)

@@ -1,0 +1,140 @@
+"""Readings of one cell from outside, taken in a thread of their own while it runs."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.measure.host import CellProcesses, FindProcesses, HostSample, read_host
+from bench.measure.nvml import GpuReader, GpuSample
+
+SAMPLE_MS = 100  # between two readings of the GPU, unless asked otherwise
+# Between two readings of the host, whose list of processes takes milliseconds to walk.
+HOST_EVERY_S = 1.0
+
+# Asking an engine for a cell's processes takes tens of milliseconds; where it cannot tell, it never
+# will, but for the moment in which the container comes to be.
+FIND_TRIES = 3
+
+
+@dataclass(frozen=True)
+class GpuBaseline:
+    """The cell's GPU just before the cell was launched."""
+
+    sample: GpuSample
+    power_limit_w: float | None
+    power_default_w: float | None
+
+
+@dataclass(frozen=True)
+class GpuReading:
+    """A sample of the GPU, and which of its processes are the cell's."""
+
+    sample: GpuSample
+    own_pids: frozenset[int]
+
+
+@dataclass
+class Readings:
+    """All that was read from outside during one cell. Moments are of CLOCK_MONOTONIC."""
+
+    every_s: float  # 0: nothing was to be read
+    n_cpus: int
+    gpu: list[tuple[float, GpuReading]] = field(default_factory=list)
+    host: list[tuple[float, HostSample]] = field(default_factory=list)
+    baseline: GpuBaseline | None = None
+    found: CellProcesses | None = None  # the cell's processes, as our kernel numbers them
+    reasons: dict[str, str] = field(default_factory=dict)  # why something was not read
+
+
+class Watch:
+    """Reads while the `with` block runs: one baseline before, a last reading after.
+
+    Waits are blocking; a reading that comes late is not made up for.
+    """
+
+    def __init__(
+        self,
+        gpu_uuid: str | None,
+        cpus: Sequence[int],
+        every_s: float,
+        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> None:
+        self.readings = Readings(every_s, len(cpus))
+        self._on_event = on_event
+        self._gpu_uuid = gpu_uuid
+        self._cpus = cpus
+        self._find: FindProcesses | None = None
+        self._tries_left = FIND_TRIES
+        self._spoken = False
+        self._ended = False
+        self._wake = threading.Event()
+        self._gpu: GpuReader | None = None
+        self._thread = threading.Thread(target=self._read_on, name="samples", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        if not self.readings.every_s:
+            self.readings.reasons["samples"] = "not read: --sample-ms 0"
+            return self
+        if self._gpu_uuid is not None:
+            self._gpu = GpuReader(self._gpu_uuid)
+            self.readings.baseline = GpuBaseline(self._gpu.read(), *self._gpu.power_limits_w())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self.readings.every_s:
+            return
+        self._ended = True
+        self._wake.set()
+        self._thread.join()
+        if self._gpu is not None:
+            self._gpu.close()
+            self.readings.reasons |= {f"gpu {k}": why for k, why in self._gpu.reasons.items()}
+        if self.readings.found is None:
+            self.readings.reasons["processes"] = "the cell's processes were not found on this host"
+
+    def started(self, find: FindProcesses) -> None:
+        self._find = find
+
+    def event(self, event: dict[str, Any]) -> None:
+        """The worker spoke. When it reads its data, the device holds its context and no more."""
+        self._spoken = True
+        if event.get("stage") == "data":
+            self._wake.set()
+        self._on_event(event)
+
+    def _read_on(self) -> None:
+        every_s = self.readings.every_s
+        if self._gpu is None:
+            every_s = max(every_s, HOST_EVERY_S)
+        due = host_due = time.monotonic()
+        while True:
+            ended = self._ended  # before the reading, so that one is made after the end
+            self._look_for_processes()
+            if self._gpu is not None:
+                self._read_gpu(self._gpu)
+            if ended or time.monotonic() >= host_due:
+                self._read_host()
+                host_due = max(host_due + HOST_EVERY_S, time.monotonic())
+            if ended:
+                return
+            due = max(due + every_s, time.monotonic())
+            self._wake.wait(due - time.monotonic())
+            self._wake.clear()
+
+    def _look_for_processes(self) -> None:
+        if self.readings.found is None and self._spoken and self._find and self._tries_left:
+            self._tries_left -= 1
+            self.readings.found = self._find()
+
+    def _read_gpu(self, gpu: GpuReader) -> None:
+        sample, at = gpu.read(), time.monotonic()
+        listed, found = set(sample.processes or ()), self.readings.found
+        own = listed & found.pids() if listed and found is not None else set()
+        self.readings.gpu.append((at, GpuReading(sample, frozenset(own))))
+
+    def _read_host(self) -> None:
+        sample = read_host(self._cpus, self.readings.found)
+        self.readings.host.append((time.monotonic(), sample))
