@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 
 from bench.corpora import Corpus, find_corpus
+from bench.doctor.examine import examine
+from bench.doctor.finding import CPU, as_dict, as_lines, missing
 from bench.errors import (
     BenchError,
     CorpusError,
@@ -205,6 +207,26 @@ def _report_builder() -> Callable[[Sequence[Path], Path], str]:
             "(or: pip install 'bench-matrix[report]')"
         ) from error
     return build_report
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="the same for programs")] = False,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    out_dir: OutOption = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="a path or a built-in's name, as in a matrix")
+    ] = None,
+) -> None:
+    """Check what cells need here, each finding with its remedy; change nothing."""
+    findings = examine(runtime, worker_python, out_dir or Path("results"), corpus)
+    if as_json:
+        print(json.dumps(as_dict(findings), indent=2))
+    else:
+        for line in as_lines(findings):
+            out.print(line)
+    raise typer.Exit(NOT_ALL_OK if missing(findings, CPU) else OK)
 
 
 @app.command()

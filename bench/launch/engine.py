@@ -45,6 +45,25 @@ class Engine:
             return str(error)
         return None
 
+    def version(self) -> str | None:
+        """The version of the engine itself, not of its client; None where it does not tell."""
+        answer = self.command("version", "--format", "{{json .}}", timeout_s=ANSWER_TIMEOUT_S)
+        told = json.loads(answer)
+        part = told.get("Server") or told.get("Client") or {}  # podman may have no server
+        version: str | None = part.get("Version")
+        return version
+
+    def info(self) -> dict[str, Any]:
+        """What the engine tells of itself; docker and podman have little of it in common."""
+        info: dict[str, Any] = json.loads(self.command("info", "--format", "{{json .}}"))
+        return info
+
+    def tags(self, repository: str) -> list[str]:
+        """All images of a name, newest first."""
+        return self.command(
+            "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository
+        ).split()
+
     def image_id(self, image: str) -> str | None:
         """The id (digest of the configuration) of a local image, None if there is none."""
         try:

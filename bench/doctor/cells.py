@@ -1,0 +1,116 @@
+"""What cells run in: a container engine and its images, or the worker's own interpreter."""
+
+import os
+import shutil
+import subprocess
+
+from bench.doctor.finding import CPU, GPU, Answer, explained, ok, problem, unknown, warning
+from bench.errors import EngineError, MissingError
+from bench.launch.container import ContainerLauncher
+from bench.launch.engine import Engine
+from bench.launch.image import bases, find_image
+from bench.launch.job import Launcher
+from bench.launch.local import LocalLauncher
+
+BENCHMARKS = {"cpu": CPU, "cuda": GPU}  # by the device of their cells
+# Disk space that building an image takes. A CPU image is 0.9 GB, 1.3 GB with its build's layers;
+# for CUDA, with its libraries in wheels and unpacked, an estimate to the safe side.
+BUILD_GIB = {"cpu": 1.5, "cuda": 10.0}
+TORCH_PROBE = "import torch; print(torch.__version__, torch.cuda.is_available())"
+TORCH_PROBE_TIMEOUT_S = 120.0
+
+
+def engine(runtime: str, launcher: Launcher, why: str) -> Answer:
+    """`why` as choose_launcher gives it."""
+    if isinstance(launcher, ContainerLauncher):
+        return ok(f"{launcher.engine.version() or 'version not told'}; {why}")
+    if runtime == "local":
+        return ok(why)
+    return warning(
+        f"{why}; nothing limits the memory of such cells",
+        "install docker or podman and start it; permission denied: join its group",
+    )
+
+
+def no_engine(error: EngineError) -> Answer:
+    return problem(explained(error)[0], "start it, or run without containers: --runtime local")
+
+
+def image(engine: Engine, device: str) -> Answer:
+    """Whether the image is there, and built from what would go into it today."""
+    try:
+        found = find_image(engine, device)
+    except MissingError as error:
+        return problem(*explained(error))
+    if found is not None:
+        return ok(f"{found[0]}, built for its present inputs")
+    older = engine.tags(f"bench-{device}")
+    remedy = f"make image-{device}; make {BENCHMARKS[device]} builds it too"
+    if not any(engine.image_id(base) for base in bases()):
+        remedy += f"; without a registry for its base {bases()[0]} first: make base-offline wheels"
+    return problem(
+        f"not built for its present inputs; older: {', '.join(older)}" if older else "not built",
+        remedy,
+    )
+
+
+def image_room(engine: Engine, device: str) -> Answer:
+    """Whether the image is there already or could be built."""
+    root = _data_root(engine)
+    if root is None:
+        return unknown(f"{engine.name} keeps its images on another machine")
+    try:
+        free_gib = shutil.disk_usage(root).free / 2**30
+    except OSError as error:
+        return unknown(f"{root} cannot be looked at: {error.strerror}")
+    said = f"{free_gib:.1f} GiB free in {root}"
+    if find_image(engine, device) is not None:
+        return ok(f"{said}; the image is built")
+    if free_gib >= BUILD_GIB[device]:
+        return ok(f"{said}; building takes {BUILD_GIB[device]:g} GiB")
+    return problem(
+        f"{said}; building takes {BUILD_GIB[device]:g} GiB",
+        f"make room there   ({engine.name} image prune removes images that nothing names)",
+    )
+
+
+def _data_root(engine: Engine) -> str | None:
+    """Where the engine keeps its images; None if it runs on another machine than this."""
+    info = engine.info()
+    if engine.name == "podman":
+        host, root = info["host"]["hostname"], info["store"]["graphRoot"]
+    else:
+        host, root = info["Name"], info["DockerRootDir"]
+    return str(root) if host == os.uname().nodename else None
+
+
+def packages(launcher: LocalLauncher) -> Answer:
+    """What a cell imports as a local process."""
+    try:
+        launcher.environment("cpu")
+    except MissingError as error:
+        return problem(
+            explained(error)[0],
+            "make bench-cpu RUNTIME=local sets them up; "
+            "or name an interpreter that has them: --worker-python PATH",
+        )
+    return ok(f"{launcher.python} has them")
+
+
+def cuda(launcher: LocalLauncher) -> Answer:
+    """Whether the worker's torch reaches the GPU: asked in its own interpreter."""
+    remedy = "install one with CUDA that fits the driver: make setup RUNTIME=local TORCH_INDEX=URL"
+    try:
+        answer = subprocess.run(
+            [launcher.python, "-P", "-c", TORCH_PROBE],
+            capture_output=True,
+            text=True,
+            timeout=TORCH_PROBE_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return problem(f"{launcher.python} cannot import torch", remedy)
+    version, reached = answer.stdout.split()[-2:]
+    if reached == "True":
+        return ok(f"torch {version} reaches the GPU")
+    return problem(f"torch {version} reaches no GPU", remedy)

@@ -1,0 +1,101 @@
+"""What the doctor found, a line each, and what follows for the two benchmarks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+CPU, GPU = "bench-cpu", "bench-gpu"  # as in `make bench-cpu`
+BOTH = (CPU, GPU)
+
+State = Literal["ok", "warning", "problem", "unknown"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a check says. Only a problem keeps a benchmark from running."""
+
+    state: State
+    text: str
+    remedy: str | None = None
+
+
+def ok(text: str) -> Answer:
+    return Answer("ok", text)
+
+
+def warning(text: str, remedy: str) -> Answer:
+    return Answer("warning", text, remedy)
+
+
+def problem(text: str, remedy: str | None) -> Answer:
+    return Answer("problem", text, remedy)
+
+
+def unknown(text: str, remedy: str | None = None) -> Answer:
+    return Answer("unknown", text, remedy)
+
+
+def explained(error: Exception) -> tuple[str, str | None]:
+    """Text and remedy of our own errors, which say what is wrong first and what to do then."""
+    text, _, remedy = str(error).rstrip(".").partition(". ")
+    return text, remedy[:1].lower() + remedy[1:] or None
+
+
+@dataclass(frozen=True)
+class Finding:
+    check: str
+    state: State
+    text: str
+    remedy: str | None
+    concerns: tuple[str, ...]  # the benchmarks
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing to look at. Where it is a problem, `name` tells what the benchmarks need."""
+
+    name: str
+    look: Callable[[], Answer]
+    concerns: tuple[str, ...] = BOTH
+    needed: bool = False  # if the check itself fails, the benchmarks do not count as ready
+
+    def finding(self) -> Finding:
+        """What `look` says; an error that it did not foresee is a finding as well."""
+        try:
+            answer = self.look()
+        except Exception as error:
+            text = f"this check itself failed: {type(error).__name__}: {error}"
+            answer = problem(text, None) if self.needed else unknown(text)
+        text = " ".join(answer.text.split())  # an engine's words may span lines
+        return Finding(self.name, answer.state, text, answer.remedy, self.concerns)
+
+
+def missing(findings: Sequence[Finding], benchmark: str) -> list[str]:
+    """What a benchmark lacks, each with its remedy in brackets; nothing if it is ready."""
+    return [
+        f"{finding.check} ({finding.remedy})" if finding.remedy else finding.check
+        for finding in findings
+        if finding.state == "problem" and benchmark in finding.concerns
+    ]
+
+
+def as_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """A line each, its remedy below it, and a closing line for each benchmark."""
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        yield f"{finding.state:<8} {finding.check:<{width}}  {finding.text}"
+        if finding.remedy:
+            yield f"{'':<8} {'':<{width}}  -> {finding.remedy}"
+    for benchmark in BOTH:
+        lacks = missing(findings, benchmark)
+        yield f"{benchmark}: {'needs ' + ', '.join(lacks) if lacks else 'ready'}"
+
+
+def as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The same for programs."""
+    lacking = {benchmark: missing(findings, benchmark) for benchmark in BOTH}
+    return {
+        "findings": [asdict(finding) for finding in findings],
+        "ready": {benchmark: not lacks for benchmark, lacks in lacking.items()},
+        "missing": lacking,
+    }

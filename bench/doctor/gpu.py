@@ -1,0 +1,108 @@
+"""The GPUs: hardware, driver, the engine's way to them, and who uses them now."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pynvml
+
+from bench.doctor.finding import Answer, ok, problem, unknown, warning
+from bench.launch.engine import Engine
+from bench.measure.gpus import Gpus
+
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI's vendor id and base class (video and 3D controllers)
+CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))  # of the Container Device Interface
+CDI_KIND = "nvidia.com/gpu"
+
+
+def nvml(gpus: Gpus) -> Answer:
+    """The driver, through which GPUs are found and measured."""
+    if gpus.driver_version is not None:
+        return ok(f"answers, driver {gpus.driver_version}")
+    return problem(gpus.reason or "no driver", "install or repair the NVIDIA driver")
+
+
+def gpu(gpus: Gpus, pci_devices: Path = PCI_DEVICES) -> Answer:
+    if gpus.gpus:
+        return ok(", ".join(f"{gpu.name} ({gpu.uuid})" for gpu in gpus.gpus))
+    elsewhere = "run where nvidia-smi lists one"
+    if gpus.driver_version is not None:
+        return problem(gpus.reason or "none", elsewhere)
+    if count := sum(_is_nvidia_gpu(device) for device in pci_devices.glob("*")):
+        return unknown(f"{count} from NVIDIA on the PCI bus, without a driver that answers")
+    return problem("none from NVIDIA on the PCI bus", elsewhere)
+
+
+def _is_nvidia_gpu(device: Path) -> bool:
+    vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+    return vendor == NVIDIA and kind.startswith(DISPLAY)
+
+
+def toolkit(gpus: Gpus, engine: Engine, folders: tuple[Path, ...] = CDI_FOLDERS) -> Answer:
+    """NVIDIA's container toolkit, which brings a GPU into a container."""
+    way = _podmans_way(folders) if engine.name == "podman" else _dockers_way(engine)
+    if way is not None:
+        return ok(way)
+    if not gpus.gpus:
+        return ok("none, nor a GPU that would need it")
+    configure = (
+        "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+        if engine.name == "podman"
+        else "nvidia-ctk runtime configure --runtime=docker, then restart docker"
+    )
+    return problem(
+        f"{engine.name} has no way to a GPU", f"install nvidia-container-toolkit; {configure}"
+    )
+
+
+def _dockers_way(engine: Engine) -> str | None:
+    """`--gpus` is served by the toolkit's hook, as a runtime or on the path, or by CDI devices."""
+    info = engine.info()
+    if "nvidia" in (info.get("Runtimes") or {}):
+        return "docker has the runtime nvidia"
+    devices = info.get("DiscoveredDevices") or []  # told since docker 28.2
+    if any(device.get("ID", "").startswith(CDI_KIND) for device in devices):
+        return f"docker has CDI devices of {CDI_KIND}"
+    if hook := shutil.which("nvidia-container-runtime-hook"):
+        return f"the hook is there: {hook}"
+    return None
+
+
+def _podmans_way(folders: tuple[Path, ...]) -> str | None:
+    for folder in folders:
+        for file in (*folder.glob("*.json"), *folder.glob("*.yaml")):
+            if CDI_KIND in file.read_text(encoding="utf-8", errors="replace"):
+                return f"podman has CDI devices of {CDI_KIND}: {file}"
+    return None
+
+
+def processes(gpus: Gpus) -> Answer:
+    """Who computes on the GPUs now; the doctor itself never does."""
+    if not gpus.gpus:
+        return ok("none: no GPU")
+    found: list[str] = []
+    untold: list[str] = []
+    pynvml.nvmlInit()
+    try:
+        for gpu in gpus.gpus:
+            try:
+                found += _processes_of(gpu.uuid)
+            except pynvml.NVMLError as error:
+                untold.append(f"NVML does not list those on {gpu.uuid}: {error}")
+    finally:
+        pynvml.nvmlShutdown()
+    if found:
+        return warning(
+            "; ".join([f"{', '.join(found)} would share it with the cells", *untold]),
+            "end them, or wait; the rows of cells that share a GPU are marked as tainted",
+        )
+    return unknown("; ".join(untold)) if untold else ok("none computes on a GPU")
+
+
+def _processes_of(uuid: str) -> Iterator[str]:
+    handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
+        used = process.usedGpuMemory  # bytes; None where the driver does not tell
+        size = "memory not told" if used is None else f"{used / 2**20:.0f} MiB"
+        yield f"pid {process.pid} ({size}) on {uuid}"
