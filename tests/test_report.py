@@ -178,7 +178,7 @@ def test_a_tainted_row_is_told(new):
     folder.cell(tainted=True, taint_reasons="another process on its CPU")
     merged = merge([folder.write()])
     (note,) = notes(merged.sources, merged.cells)
-    assert "1 cell: another process on its CPU" in note
+    assert "1 cell (another process on its CPU)" in note
 
 
 # --- statistics

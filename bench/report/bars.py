@@ -57,6 +57,7 @@ class Bar:
     style: Style
     spread: Spread
     thickness: float  # as a share of the room an arm has
+    mark: str = ""  # after its figure
 
 
 def comparison_graph(section: Section, title: str, looks: Mapping[str, Style]) -> bytes:
@@ -71,7 +72,13 @@ def comparison_graph(section: Section, title: str, looks: Mapping[str, Style]) -
         grid = figure.subplots(2, 2, sharey=True)
         for axes, panel in zip(grid.flat, panels(section.key.device), strict=True):
             bars = [
-                Bar(label, looks[arm.label], arm.spread(panel.column), thickness)
+                Bar(
+                    label,
+                    looks[arm.label],
+                    arm.spread(panel.column),
+                    thickness,
+                    mark=section.timing.mark(panel.column),
+                )
                 for label, arm in zip(labels, section.arms, strict=True)
             ]
             _draw_panel(axes, panel, bars)
@@ -118,7 +125,7 @@ def _draw_bar(axes: Axes, place: int, bar: Bar, decimals: Decimals) -> None:
         axes.errorbar(
             spread.mean, place, xerr=spread.sd, color="black", capsize=3, linewidth=1.2, zorder=5
         )
-    _note(axes, _reach(spread), place, write(spread.mean, decimals))
+    _note(axes, _reach(spread), place, write(spread.mean, decimals) + bar.mark)
 
 
 def _draw_seeds(axes: Axes, place: int, bar: Bar) -> None:

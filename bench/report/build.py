@@ -15,6 +15,7 @@ from bench.report.page import html
 from bench.report.sections import Key, Section, make_sections, titles
 from bench.report.style import styles
 from bench.report.summary import COLUMNS, summary_rows
+from bench.report.taint import timing_of
 from bench.report.views import COMPARISON, PICTURES, make_page, picture_file
 
 # Pictures of further sections: one that a new report has no section for is taken away, lest it
@@ -66,4 +67,5 @@ def _pictures(merged: Merged, sections: Sequence[Section]) -> dict[str, bytes]:
 def _nothing(merged: Merged) -> Section:
     """A section without arms, of the device that was planned."""
     device = merged.cells[0].device if merged.cells else "cpu"
-    return Section(Key("", "", "", "", device, "", None, None, "", None), arms=(), cells=())
+    key = Key("", "", "", "", device, "", None, None, "", None)
+    return Section(key, arms=(), cells=(), timing=timing_of(()))

@@ -56,6 +56,17 @@ METRICS = (
     "sm_clock_mean_mhz",
 )
 
+# Of these, what somebody else's load on the machine changes: times, and what is taken over a time.
+# No loss depends on it, memory is measured as the cell's own, and a highest temperature is no mean.
+_OVER_TIME = (
+    "tokens_per_s",
+    "gpu_energy_j",
+    "gpu_power_mean_w",
+    "gpu_util_mean_pct",
+    "sm_clock_mean_mhz",
+)
+TIMINGS = tuple(name for name in METRICS if "_time_" in name or name in _OVER_TIME)
+
 
 @dataclass(frozen=True)
 class Shown:

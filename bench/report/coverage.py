@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.records import STATUSES
 from bench.report.merge import OPEN, Cell, Source
+from bench.report.taint import REASONS, UNCHECKED, is_tainted, names
 
 
 def sentence(statuses: Iterable[str]) -> str:
@@ -20,6 +21,7 @@ def notes(sources: Sequence[Source], cells: Sequence[Cell]) -> list[str]:
     return [
         *(note for source in sources for note in _left_out(source)),
         *_tainted(cells),
+        *_unchecked(cells),
     ]
 
 
@@ -39,12 +41,21 @@ def _left_out(source: Source) -> list[str]:
 
 
 def _tainted(cells: Sequence[Cell]) -> list[str]:
-    tainted = [cell for cell in cells if cell.text("tainted") == "true"]
+    tainted = [cell for cell in cells if is_tainted(cell)]
     if not tainted:
         return []
-    reasons = sorted({cell.text("taint_reasons") for cell in tainted} - {""})
-    why = f": {'; '.join(reasons)}" if reasons else ""
+    reasons = sorted({name for cell in tainted for name in names(cell.text(REASONS))})
+    why = f" ({', '.join(reasons)})" if reasons else ""
     return [f"Something from outside disturbed the timings of {_cells(len(tainted))}{why}."]
+
+
+def _unchecked(cells: Sequence[Cell]) -> list[str]:
+    """Of ok cells alone: the others' timings stand nowhere."""
+    count = Counter(name for cell in cells if cell.ok for name in set(names(cell.text(UNCHECKED))))
+    if not count:
+        return []
+    checks = ", ".join(f"{name} on {_cells(count[name])}" for name in sorted(count))
+    return [f"Some checks for disturbance from outside could not be made: {checks}."]
 
 
 def _cells(count: int) -> str:

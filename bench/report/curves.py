@@ -62,10 +62,14 @@ def flops(arm: Arm, point: Point) -> float | None:
 
 
 def seed_lines(arm: Arm, cost: Cost) -> dict[int, Line]:
-    """Seed -> its curve against `cost`, repeats averaged; seeds without a curve are absent."""
+    """Seed -> its curve against `cost`, repeats averaged; seeds without a curve are absent.
+
+    Against seconds, they are those of the timing statistics.
+    """
+    by_seed = arm.timed_by_seed if cost is seconds else arm.by_seed
     lines = {
         seed: _average([cell.curve for cell in cells if cell.curve], lambda p: cost(arm, p))
-        for seed, cells in arm.by_seed.items()
+        for seed, cells in by_seed.items()
     }
     return {seed: line for seed, line in lines.items() if len(line.x)}
 

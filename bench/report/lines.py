@@ -26,6 +26,7 @@ from bench.report.curves import (
 from bench.report.digits import NOT_AVAILABLE
 from bench.report.sections import Section
 from bench.report.style import TICK_FORM, TICK_STEPS, WIDTH_IN, Style
+from bench.report.taint import MARK
 
 PLOT_IN = 3.4  # height of the axes with their labels
 TICKS = 7  # on the x-axis at most: so many fit with 100,000,000 steps
@@ -77,12 +78,13 @@ def loss_graph(section: Section, axis: Axis, title: str, looks: Mapping[str, Sty
     longest = max((len(curve.label) for curve in curves), default=0)
     fitting = max(1, int(WIDTH_IN / (longest * CHARACTER_IN + SAMPLE_IN)))
     rows = math.ceil(len(curves) / fitting)
+    mark = "" if axis is STEPS or section.timing.clean else MARK
     legend = [textwrap.fill(curve.label, LEGEND_WIDTH) for curve in curves]
     lines_a_row = max((text.count("\n") + 1 for text in legend), default=0)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_xlabel(axis.label)
+        axes.set_xlabel(f"{axis.label} {mark}".rstrip())
         axes.set_ylabel("validation loss (nats per token)")
         if not curves:
             axes.text(0.5, 0.5, NOT_AVAILABLE, transform=axes.transAxes, ha="center")

@@ -10,7 +10,8 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]|~#$@])")
 
 
 def escape(text: str) -> str:
-    """Plain text that stays plain: no markup, no HTML, no further column of a table."""
+    """Plain text that stays plain: no markup, no HTML, no further column or line of a table."""
+    text = " ".join(text.split())  # a quoted field of a CSV may hold a carriage return
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return SPECIAL.sub(r"\\\1", text)
 

@@ -1,12 +1,14 @@
 """Which cells may stand in one table: only like with like."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench.report.columns import TIMINGS
 from bench.report.merge import Cell, Merged
 from bench.report.stats import Spread, over_seeds
+from bench.report.taint import Timing, timing_of
 
 # Digits of an arm_id that tell two arms of the same names apart; all of them if these are alike.
 ARM_DIGITS = 4
@@ -47,6 +49,7 @@ class Arm:
     cells: tuple[Cell, ...]  # of this section: ok, or known not to be
     seeds_planned: int  # distinct seeds that the section's folders selected for it
     cells_planned: int
+    timing: Timing  # its section's
 
     @cached_property
     def ok(self) -> tuple[Cell, ...]:
@@ -55,19 +58,27 @@ class Arm:
     @property
     def n_seeds(self) -> int:
         """The n of its statistics."""
-        return len({cell.seed for cell in self.ok})
+        return len(self.by_seed)
+
+    @property
+    def n_seeds_timing(self) -> int:
+        """The n of its timing statistics."""
+        return len(self.timed_by_seed)
 
     @property
     def by_seed(self) -> Mapping[int, list[Cell]]:
         """Its ok cells: several for a seed that ran more than once."""
-        found: dict[int, list[Cell]] = {}
-        for cell in sorted(self.ok, key=lambda cell: cell.seed):
-            found.setdefault(cell.seed, []).append(cell)
-        return found
+        return _by_seed(self.ok)
+
+    @property
+    def timed_by_seed(self) -> Mapping[int, list[Cell]]:
+        """Of these, the ones that timing statistics use."""
+        return _by_seed(cell for cell in self.ok if self.timing.uses(cell))
 
     def spread(self, column: str) -> Spread:
+        by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
         return over_seeds(
-            {seed: [cell.number(column) for cell in cells] for seed, cells in self.by_seed.items()}
+            {seed: [cell.number(column) for cell in cells] for seed, cells in by_seed.items()}
         )
 
     def constant(self, column: str) -> float | None:
@@ -81,6 +92,13 @@ class Arm:
         return Counter(cell.status for cell in self.cells if not cell.ok)
 
 
+def _by_seed(cells: Iterable[Cell]) -> dict[int, list[Cell]]:
+    found: dict[int, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.seed):
+        found.setdefault(cell.seed, []).append(cell)
+    return found
+
+
 @dataclass(frozen=True)
 class Section:
     """Cells that may be compared, arm by arm."""
@@ -88,6 +106,7 @@ class Section:
     key: Key
     arms: tuple[Arm, ...]  # in the order of the plans
     cells: tuple[Cell, ...]  # of all arms, in the order of the plans
+    timing: Timing
 
     @property
     def ok(self) -> list[Cell]:
@@ -118,10 +137,14 @@ def make_sections(merged: Merged) -> list[Section]:
     keys = list(dict.fromkeys(key_of(cell) for cell in merged.cells if cell.ok))
     members = {key: _members(key, merged.cells) for key in keys}
     labels = _labels(list(members.values()))
-    return [
-        Section(key, _arms(cells, merged.cells, labels), tuple(cells))
-        for key, cells in members.items()
-    ]
+    return [_section(key, cells, merged.cells, labels) for key, cells in members.items()]
+
+
+def _section(
+    key: Key, members: Sequence[Cell], cells: Sequence[Cell], labels: Mapping[str, str]
+) -> Section:
+    timing = timing_of(cell for cell in members if cell.ok)
+    return Section(key, _arms(members, cells, labels, timing), tuple(members), timing)
 
 
 def _members(key: Key, cells: Sequence[Cell]) -> list[Cell]:
@@ -155,7 +178,7 @@ def _belongs(cell: Cell, key: Key, folders: set[int], arms: set[str]) -> bool:
 
 
 def _arms(
-    members: Sequence[Cell], cells: Sequence[Cell], labels: Mapping[str, str]
+    members: Sequence[Cell], cells: Sequence[Cell], labels: Mapping[str, str], timing: Timing
 ) -> tuple[Arm, ...]:
     folders = {cell.source for cell in members}
     by_arm: dict[str, list[Cell]] = {}
@@ -174,6 +197,7 @@ def _arms(
                 cells=tuple(mine),
                 seeds_planned=len({cell.seed for cell in planned}),
                 cells_planned=len(planned),
+                timing=timing,
             )
         )
     return tuple(arms)

@@ -22,13 +22,15 @@ IDENTITY = (
     "model",
     "optimizer",
 )
-# n_seeds: distinct seeds with an ok row, the n of the statistics; n_ok and n_planned: cells.
-COUNTS = ("n_seeds", "n_seeds_planned", "n_ok", "n_planned")
+# n_seeds: distinct seeds with an ok row, the n of the statistics; n_seeds_timing: those that the
+# timing statistics use; n_ok and n_planned: cells.
+COUNTS = ("n_seeds", "n_seeds_timing", "n_seeds_planned", "n_ok", "n_planned")
 
 COLUMNS = (
     "section",
     *IDENTITY,
     *COUNTS,
+    "timing_clean",  # false: every seed was disturbed, and the timing statistics show them all
     *CONSTANTS,
     *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "sd", "n")),
 )
@@ -37,7 +39,8 @@ COLUMNS = (
 def summary_rows(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:
     """Rows with the COLUMNS; units are in the names, unknown is None.
 
-    `<metric>_n` is the number of seeds that have the figure: it may be below n_seeds.
+    `<metric>_n` is the number of seeds that have the figure: it may be below n_seeds, and for a
+    timing below n_seeds_timing.
     """
     for number, section in enumerate(sections, start=1):
         for arm in section.arms:
@@ -53,9 +56,11 @@ def _identity(section: Section, arm: Arm) -> dict[str, Any]:
         "model": arm.model,
         "optimizer": arm.optimizer,
         "n_seeds": arm.n_seeds,
+        "n_seeds_timing": arm.n_seeds_timing,
         "n_seeds_planned": arm.seeds_planned,
         "n_ok": len(arm.ok),
         "n_planned": arm.cells_planned,
+        "timing_clean": section.timing.clean,
     }
 
 

@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 from bench.records import RUN_COLUMNS
 from bench.report import curves
-from bench.report.columns import SHOWN, arm_columns, cell_columns
-from bench.report.content import Field, Heading, Table, table
+from bench.report.columns import SHOWN, TIMINGS, Shown, arm_columns, cell_columns
+from bench.report.content import Field, Heading, Table, sentences, table
 from bench.report.coverage import sentence
 from bench.report.curves import Cost, at_equal_cost
 from bench.report.digits import NOT_AVAILABLE, of_count, of_loss, of_measure, write, write_spread
 from bench.report.merge import Cell, Merged
 from bench.report.sections import Arm, Section
 from bench.report.stats import Spread
+from bench.report.taint import MARK, REASONS, full_note, is_tainted, short_note
 
 Link = Callable[[Cell], Field]  # a cell's log
 
@@ -30,6 +31,12 @@ COST_NOTE = (
 EQUAL_NOTE = (
     "Validation loss (nats per token, mean ± standard deviation over seeds) where the cheapest "
     "seed of all arms ends; linear between evaluations."
+)
+
+CELLS_NOTE = f"{MARK}: something from outside disturbed this timing; the next table says what."
+DISTURBED_NOTE = (
+    "A percentage is a share of the training phase. Losses and memory of these cells count as "
+    "those of any other."
 )
 
 
@@ -51,20 +58,24 @@ def summary_table(section: Section) -> Table:
         ]
         for arm in section.arms
     ]
-    return table("Summary by arm", headings, rows, SPREAD_NOTE)
+    note = sentences(SPREAD_NOTE, full_note(section.timing))
+    return table("Summary by arm", headings, rows, note)
 
 
 def coverage(arm: Arm) -> str:
-    """For example "2 of 3 seeds, 1 diverged"."""
+    """For example "2 of 3 seeds, 1 diverged, times of 1"."""
     ended = "".join(f", {count} {status}" for status, count in sorted(arm.not_ok.items()))
-    return f"{arm.n_seeds} of {arm.seeds_planned} seeds{ended}"
+    timed = f", times of {arm.n_seeds_timing}" if arm.n_seeds_timing < arm.n_seeds else ""
+    return f"{arm.n_seeds} of {arm.seeds_planned} seeds{ended}{timed}"
 
 
 def _spread_of(arm: Arm, write: Callable[[Spread], str], column: str) -> str:
     spread = arm.spread(column)
     # A figure that some seeds lack has an n of its own.
-    fewer = f" (n = {spread.n})" if 0 < spread.n < arm.n_seeds else ""
-    return write(spread) + fewer
+    seeds = arm.n_seeds_timing if column in TIMINGS else arm.n_seeds
+    fewer = f" (n = {spread.n})" if 0 < spread.n < seeds else ""
+    mark = arm.timing.mark(column) if spread.n else ""
+    return write(spread) + mark + fewer
 
 
 def cost_table(section: Section) -> Table:
@@ -112,10 +123,12 @@ def equal_cost_table(section: Section) -> Table:
         equal = at_equal_cost(section.arms, cost)
         decimals = of_count if cost is curves.tokens else of_measure
         amount = write(None if equal.cost is None else equal.cost / unit, decimals)
-        headings.append(Heading(words.format(amount), number=True))
+        mark = MARK if cost is curves.seconds and not section.timing.clean else ""
+        headings.append(Heading(words.format(amount + mark), number=True))
         losses.append([write_spread(loss.mean, loss.sd, of_loss) for loss in equal.losses])
     rows = [[arm.label, *at_costs] for arm, *at_costs in zip(section.arms, *losses, strict=True)]
-    return table("Loss at equal cost", headings, rows, EQUAL_NOTE)
+    note = sentences(EQUAL_NOTE, short_note(section.timing))
+    return table("Loss at equal cost", headings, rows, note)
 
 
 def cells_table(section: Section, merged: Merged, log: Link) -> Table:
@@ -130,9 +143,38 @@ def cells_table(section: Section, merged: Merged, log: Link) -> Table:
     rows: list[list[str | Field]] = []
     for arm in section.arms:
         for cell in sorted(arm.cells, key=lambda cell: cell.seed):
-            figures = [column.write(cell.number(column.name)) for column in columns]
+            figures = [_figure_of(cell, column) for column in columns]
             rows.append([*_named(cell, merged, arm.label), *figures, log(cell)])
-    return table("Cells", headings, rows)
+    marked = any(is_tainted(cell) for cell in section.cells)
+    return table("Cells", headings, rows, CELLS_NOTE if marked else "")
+
+
+def _figure_of(cell: Cell, column: Shown) -> str:
+    value = cell.number(column.name)
+    disturbed = value is not None and column.name in TIMINGS and is_tainted(cell)
+    return column.write(value) + (MARK if disturbed else "")
+
+
+def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
+    """What disturbed which cells, and whether their timings count all the same; none: no table."""
+    rows = [
+        [
+            *_named(cell, merged, arm.label),
+            f"used, marked {MARK}" if cell.ok and section.timing.uses(cell) else "left out",
+            cell.text(REASONS) or NOT_AVAILABLE,
+        ]
+        for arm in section.arms
+        for cell in sorted(arm.cells, key=lambda cell: cell.seed)
+        if is_tainted(cell)
+    ]
+    if not rows:
+        return []
+    headings = [
+        *_named_headings(len(merged.sources) > 1),
+        Heading("in timing statistics"),
+        Heading("reason"),
+    ]
+    return [table("Disturbed from outside", headings, rows, DISTURBED_NOTE)]
 
 
 def not_ok_table(merged: Merged, log: Link) -> Table | None:

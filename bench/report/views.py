@@ -1,19 +1,20 @@
 """Merged results -> the page's content."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from bench.report import coverage, tables
 from bench.report.columns import memory_columns
-from bench.report.content import Field, Page, Picture, SectionView
+from bench.report.content import Field, Page, Picture, SectionView, sentences
 from bench.report.digits import NOT_AVAILABLE, of_loss, write_spread
 from bench.report.facts import facts
 from bench.report.lines import SECONDS, STEPS
 from bench.report.merge import Cell, Merged
 from bench.report.sections import Section, titles
 from bench.report.tables import Link
+from bench.report.taint import short_note
 
 COMPARISON = "comparison_graph"
 PICTURES = (COMPARISON, STEPS.file, SECONDS.file)
@@ -85,13 +86,14 @@ def _section(number: int, section: Section, title: str, merged: Merged, log: Lin
         summary=tables.summary_table(section),
         pictures=(
             _comparison(number, section),
-            _curves(number, section, STEPS.file, STEPS_CAPTION),
-            _curves(number, section, SECONDS.file, SECONDS_CAPTION),
+            _over_steps(number, section),
+            _over_seconds(number, section),
         ),
         more=(
             tables.equal_cost_table(section),
             tables.cost_table(section),
             tables.cells_table(section, merged, log),
+            *tables.disturbed_tables(section, merged),
         ),
         not_ok=tuple(
             f"{cell.model} + {cell.optimizer}, seed {cell.seed}: {cell.status}"
@@ -127,16 +129,30 @@ def _comparison(number: int, section: Section) -> Picture:
     memory = MEMORY_WORDS[memory_columns(section.key.device)[0]]
     return Picture(
         file=picture_file(COMPARISON, number),
-        caption=BARS_CAPTION.format(n=_n(section), memory=memory),
+        caption=sentences(
+            BARS_CAPTION.format(n=_n(arm.n_seeds for arm in section.arms), memory=memory),
+            short_note(section.timing),
+        ),
         alt="Bar charts of final validation loss, training time, peak memory and inference time "
         f"by arm. Final validation loss: {_losses(section)}.",
     )
 
 
-def _curves(number: int, section: Section, name: str, what: str) -> Picture:
+def _over_steps(number: int, section: Section) -> Picture:
+    n = _n(arm.n_seeds for arm in section.arms)
+    return _curves(number, section, STEPS.file, STEPS_CAPTION, CURVE_CAPTION.format(n=n))
+
+
+def _over_seconds(number: int, section: Section) -> Picture:
+    n = _n(arm.n_seeds_timing for arm in section.arms)
+    how = sentences(CURVE_CAPTION.format(n=n), short_note(section.timing))
+    return _curves(number, section, SECONDS.file, SECONDS_CAPTION, how)
+
+
+def _curves(number: int, section: Section, name: str, what: str, how: str) -> Picture:
     return Picture(
         file=picture_file(name, number),
-        caption=f"{what} {CURVE_CAPTION.format(n=_n(section))}",
+        caption=f"{what} {how}",
         alt=f"Line chart. {what} Final validation loss: {_losses(section)}.",
     )
 
@@ -146,7 +162,7 @@ def _losses(section: Section) -> str:
     return ", ".join(f"{label} {write_spread(s.mean, s.sd, of_loss)}" for label, s in spreads)
 
 
-def _n(section: Section) -> str:
-    """For example "n = 3" or "n = 2 to 3"; arms without an ok seed have no mean."""
-    counts = sorted({arm.n_seeds for arm in section.arms} - {0})
+def _n(seeds: Iterable[int]) -> str:
+    """For example "n = 3" or "n = 2 to 3" of each arm's seeds; an arm without any has no mean."""
+    counts = sorted(set(seeds) - {0})
     return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
