@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import statistics
@@ -27,6 +28,7 @@ from bench.worker import cell, clocks, training
 from bench.worker.cell import run_cell
 from bench.worker.clocks import PhaseClock, StepSample, StepTimer
 from bench.worker.data import batch_positions, read_tokens
+from bench.worker.lifeline import StoppedError
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
 from bench.worker.training import DivergedError, Trainer
@@ -655,3 +657,182 @@ def test_a_crash_in_the_middle_keeps_what_was_known_by_then(tmp_path, monkeypatc
     assert ran.row["train_time_s"] > 0
     assert "val_loss_final" not in ran.row
     assert ran.row["val_loss_best"] == min(map(float, ran.column("curve.csv", "val_loss")))
+
+
+def test_being_stopped_is_told_with_what_was_measured(tmp_path, monkeypatch):
+    def stop() -> None:
+        raise StoppedError("stopped by SIGTERM")
+
+    monkeypatch.setattr(training, "HEARTBEAT_S", 0.0)
+    fail_at(monkeypatch, cell.WARMUP_STEPS + 6, stop)
+    ran = run(tmp_path, spec_of(steps=10, every=4))
+    assert (ran.code, ran.result["status"]) == (1, "interrupted")
+    assert ran.result["reason"] == "stopped by SIGTERM"
+    assert ran.row["steps"] == 6
+
+
+def test_a_crash_within_a_span_keeps_the_times_of_its_whole_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "HEARTBEAT_S", 1e9)  # after the first, a span is all steps
+    fail_at(monkeypatch, cell.WARMUP_STEPS + 6, lambda: [][0])
+    ran = run(tmp_path, spec_of(steps=10, every=10))
+    assert ran.column("steps.csv", "step") == [str(step) for step in range(6)]
+
+
+# --- Step timing, spans, drift ------------------------------------------------------------------
+
+
+class FakeEvent:
+    """An event on a stream whose work takes as long as the fake clock passes."""
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = time.monotonic()
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        return (end.at - self.at) * 1000
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """On a pretended CUDA device: one entry each time that it is waited for."""
+    found: list[None] = []
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(clocks, "synchronise", lambda device: found.append(None))
+    return found
+
+
+def timed(timer: StepTimer, fake_time: FakeTime, spans: list[int], step_s: float) -> None:
+    for steps in spans:
+        timer.begin_span()
+        for _ in range(steps):
+            fake_time.pass_s(step_s)
+            timer.step_done()
+        timer.end_span()
+
+
+def test_sampled_on_cuda_waits_once_a_span_and_never_between_steps(fake_time, waits):
+    timer = StepTimer(torch.device("cuda"), "sampled")
+    timed(timer, fake_time, [1, 50], step_s=0.002)
+    assert len(waits) == 2
+    assert [sample.steps for sample in timer.samples] == [1] * 51  # a step is long enough by itself
+    assert [sample.time_ms for sample in timer.samples] == pytest.approx([2.0] * 51)
+
+
+def test_samples_of_short_steps_span_several(fake_time, waits):
+    """A first span of one step tells how long a step is: 0.3 ms, so that 4 make a millisecond."""
+    timer = StepTimer(torch.device("cuda"), "sampled")
+    timed(timer, fake_time, [1, 10], step_s=0.0003)
+    assert [(s.last_step, s.steps) for s in timer.samples] == [(0, 1), (4, 4), (8, 4), (10, 2)]
+    assert [s.time_ms for s in timer.samples] == pytest.approx([0.3, 1.2, 1.2, 0.6])
+
+
+def test_every_waits_for_the_device_after_each_step(fake_time, waits):
+    timer = StepTimer(torch.device("cuda"), "every")
+    timed(timer, fake_time, [5], step_s=0.0003)
+    assert len(waits) == 5 + 1
+    assert [s.steps for s in timer.samples] == [1] * 5
+
+
+def test_off_counts_steps_and_times_none(fake_time, waits):
+    timer = StepTimer(torch.device("cuda"), "off")
+    timed(timer, fake_time, [5, 3], step_s=0.01)
+    assert (timer.steps, timer.samples, waits) == (8, [], [])
+
+
+@pytest.mark.parametrize("timing", ["every", "off"])
+def test_how_steps_are_timed_changes_no_loss_and_is_part_of_the_identity(tmp_path, timing):
+    spec = spec_of()
+    other = dataclasses.replace(spec, train=dataclasses.replace(spec.train, step_timing=timing))
+    assert other.run_id != spec.run_id
+    first, second = run(tmp_path, spec), run(tmp_path, other)
+    assert first.column("curve.csv", "val_loss") == second.column("curve.csv", "val_loss")
+    assert len(second.table("steps.csv")) == (0 if timing == "off" else 10)
+    assert ("step_time_ms_p50" in second.row) == (timing != "off")
+    assert second.row["tokens_per_s"] == pytest.approx(160 / second.row["train_time_s"])
+
+
+def test_a_sample_of_several_steps_weighs_as_many():
+    row = cell._step_time_columns([StepSample(8, 9, 9.0), StepSample(9, 1, 101.0)])
+    assert row["step_time_ms_p50"] == 1.0
+    assert row["step_time_ms_p99"] > 90
+
+
+@pytest.mark.parametrize(("factor", "drift"), [(1.0, 0.0), (1.5, 50.0), (0.8, -20.0)])
+def test_drift_is_the_last_third_against_the_first(factor, drift):
+    samples = [StepSample(n, 1, 10.0 if n < 20 else 10.0 * factor) for n in range(30)]
+    assert cell._step_time_columns(samples)["step_time_drift_pct"] == pytest.approx(drift)
+    assert "step_time_drift_pct" not in cell._step_time_columns(samples[:29])
+
+
+def test_spans_say_when_each_phase_was_and_add_up_to_its_time(ran):
+    spans = ran.result["spans"]
+    assert [begin for _, begin, _ in spans] == sorted(begin for _, begin, _ in spans)
+    assert all(end <= begin for (_, _, end), (_, begin, _) in pairwise(spans))
+    phases = [phase for phase, _, _ in spans]
+    assert phases == [
+        *("import", "build", "data", "build", "warmup"),
+        *("eval", "train", "eval", "train", "eval", "train", "eval", "infer"),
+    ]
+    for phase in set(phases) - {"train"}:  # between two heartbeats of training it only speaks
+        inside = sum(end - begin for name, begin, end in spans if name == phase)
+        assert inside == pytest.approx(ran.row[f"{phase}_time_s"], abs=1e-6)
+
+
+def test_processor_use_is_told(ran):
+    assert ran.row["cpu_time_s"] > 0
+    assert ran.row["context_switches_voluntary"] >= 0
+
+
+def test_a_long_evaluation_says_that_it_lives(fake_time):
+    class Chunked(FakeEvaluator):
+        def loss(self, model, split, step, beat):
+            for _ in range(10):
+                self.fake_time.pass_s(0.3)
+                beat()
+            return 1.0
+
+    events: Events = []
+    trainer = trainer_of(fake_time, steps=2)
+    trainer.run(Chunked(fake_time), 2, recorder(events))
+    before_training = list(itertools.takewhile(lambda event: event["stage"] == "eval", events))
+    assert len(before_training) == 10 + 1  # every other chunk, and the result
+    assert [event for event in before_training if "val_loss" in event] == before_training[-1:]
+
+
+def test_warm_up_leaves_torchs_own_streams_as_they_were(tmp_path, monkeypatch):
+    """A model with dropout draws from them; the first step must find them untouched."""
+    states: list[Tensor] = []
+    step = Trainer.step
+
+    def drawing(self: Trainer, positions: Tensor) -> Tensor:
+        states.append(torch.get_rng_state())
+        torch.rand(3)
+        return step(self, positions)
+
+    monkeypatch.setattr(Trainer, "step", drawing)
+    run(tmp_path, spec_of(steps=2))
+    assert torch.equal(states[0], states[2])  # warm-up is as long as the run, 2 steps
+
+
+def test_warm_up_leaves_buffers_as_they_were(tmp_path, monkeypatch):
+    seen: list[float] = []
+    build = cell.MODELS["nanogpt"]
+
+    def with_counter(*arguments: Any) -> nn.Module:
+        model = build(*arguments)
+        model.register_buffer("calls", torch.zeros(()))
+        return model
+
+    step = Trainer.step
+
+    def counting(self: Trainer, positions: Tensor) -> Tensor:
+        seen.append(self.model.calls.item())
+        self.model.calls += 1
+        return step(self, positions)
+
+    monkeypatch.setitem(cell.MODELS, "nanogpt", with_counter)
+    monkeypatch.setattr(Trainer, "step", counting)
+    run(tmp_path, spec_of(steps=2))
+    assert seen == [0, 1, 0, 1]
