@@ -27,7 +27,7 @@ export TORCH_INDEX PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup bench-cpu bench-gpu report test lint image-cpu image-cuda wheels base-offline clean
+.PHONY: help setup bench-cpu bench-gpu report test lint perf doctor image-cpu image-cuda wheels base-offline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,13 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+
+perf: $(VENV)/.worker ## what measuring costs, as ratios from interleaved runs
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
+	@$(PY) tests/perf.py --runtime $(RUNTIME) $(ARGS)
+
+doctor: $(VENV)/.base ## what this machine lacks, and the remedy
+	@$(PY) -m bench doctor --runtime $(RUNTIME) $(ARGS)
 
 image-cpu image-cuda: image-%: $(VENV)/.base
 	@$(PY) -m bench image $* --runtime $(RUNTIME)
