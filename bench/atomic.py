@@ -11,13 +11,16 @@ def write_atomically(path: Path, content: str | bytes, mode: int | None = None) 
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # A worker owns its cell's folder: a link that it planted under this name is removed, and one
+    # that comes in between is refused ("x" is O_CREAT | O_EXCL, which follows no link).
+    partial.unlink(missing_ok=True)
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if mode is not None:
-            partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

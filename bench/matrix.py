@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 
 from bench.errors import RequestError
-from bench.explain import explain, nearest
+from bench.explain import explain, nearest, shown
 from bench.forms import AXES, Claim, MatrixFile, allowed_keys
 from bench.options import (
     MODEL_OPTIONS,
@@ -110,6 +110,7 @@ class _Expansion:
         self.optimizers = self._named("optimizers", Optimizer, OPTIMIZER_OPTIONS)
 
     def cells(self) -> list[Cell]:
+        self._check_corpus()
         self._check_names()
         by_seed: dict[int, list[tuple[str, str, str]]] = {}
         axes = self.form.matrix
@@ -159,6 +160,13 @@ class _Expansion:
             except ValueError as error:  # settings that do not go together
                 self.document.mistake((key, name), f"{error}.")
         return named
+
+    def _check_corpus(self) -> None:
+        """A path goes into messages as it is: there, it must not command a terminal."""
+        corpus = self.form.data.corpus
+        if corpus is not None and re.search("[\x00-\x1f\x7f-\x9f]", corpus):
+            what = f"{shown(corpus)} holds a control character. Rename the file."
+            self.document.mistake(("data", "corpus"), what)
 
     def _check_names(self) -> None:
         for axis in AXES:

@@ -8,6 +8,7 @@ removes it first.
 import csv
 import io
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -162,8 +163,17 @@ CURVE_COLUMNS: dict[str, str] = {
 }
 
 
+# What a spreadsheet takes for a formula, full-width signs included. Control characters before it
+# are passed over: some programs drop them.
+FORMULA = re.compile(r"[\x00-\x1f]*[=+\-@＝＋－＠]")
+
+
 def as_field(value: Any) -> str:
-    """A CSV field: floats by repr, true / false, empty for None, always one physical line."""
+    """A CSV field: floats by repr, true / false, empty for None, always one physical line.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe before it, which makes it
+    plain text there; a number never does, nor when it is written again as the text it was read as.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -172,7 +182,16 @@ def as_field(value: Any) -> str:
         return repr(value)
     # A file name that is not UTF-8 reaches us with half characters, which no file can hold.
     printable = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-    return " ".join(printable.split())
+    text = " ".join(printable.split())
+    return f"'{text}" if FORMULA.match(text) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def as_line(fields: Iterable[Any]) -> str:

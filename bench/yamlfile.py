@@ -44,11 +44,11 @@ class Document:
 
 
 def dotted(where: Where) -> str:
-    """('exclude', 0, 'model') -> 'exclude[0].model'."""
+    """('exclude', 0, 'model') -> 'exclude[0].model', in one line whatever the keys hold."""
     text = ""
     for step in where:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def read_yaml(path: Path) -> Document:
