@@ -1,5 +1,6 @@
 """One attempt at one cell: launched, watched, judged; its row, and its evidence on the disk."""
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ from bench.measure import figures, samples, taint
 from bench.measure.figures import Phases
 from bench.measure.watch import Readings, Watch
 from bench.records import write_table
+
+DISK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def run_attempt(
 
     Raises:
         EngineError: if the engine failed, so that nothing can be said of the cell.
-        OSError: if its evidence cannot be written.
+        OSError: if the disk does not take its evidence.
     """
     with Watch(job.gpu_uuid, job.cpus, sample_ms / 1000, on_event) as watch:
         ended = launcher.run(job, watch, stop)
@@ -45,7 +48,13 @@ def run_attempt(
         "memory_limit_gib": job.limits.memory_gib,
         "memory_limit_enforced": launcher.enforces_memory,
     }
-    _leave_evidence(job, ended, watch.readings, judged.phases)
+    try:
+        _leave_evidence(job, ended, watch.readings, judged.phases)
+    except OSError as error:
+        if error.errno in DISK_FAILED:
+            raise
+        # The worker owns its folder, and left something in the way.
+        row |= {"status": "crashed", "reason": f"its folder cannot be written: {error}"}
     return Attempt(row, judged.fault_of_machine)
 
 

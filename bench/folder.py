@@ -136,4 +136,4 @@ class ResultsFolder:
                 continue  # a worker owns its folder; it must not make us read another file
             which = {key: row[key] for key in ("run_id", "host_id", "attempt")}
             for point in read_table(curve):
-                yield {**which, **point}
+                yield {**point, **which}  # a curve cannot say whose it is

@@ -208,7 +208,12 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, 
 
 def _complete_lines(path: Path) -> list[bytes]:
     """The lines of a file that end with a line feed: what a crash cut off is no line."""
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _fields(path: Path, number: int, line: bytes) -> list[str]:

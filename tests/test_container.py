@@ -14,9 +14,9 @@ from bench.launch import container, image
 from bench.launch.container import ContainerLauncher, mount, run_argv
 from bench.launch.engine import Engine
 from bench.launch.image import find_image
-from bench.launch.job import Job, Stop
+from bench.launch.job import Job, Stop, Watcher
 from bench.matrix import load_matrix
-from bench.measure.host import FindProcesses
+from bench.measure.host import FindProcesses, HostSample, read_host
 from bench.options import Limits
 from bench.spec import CellFiles
 
@@ -159,7 +159,12 @@ class Heard:
 
 
 def run_inside(
-    engine: Engine, job: Job, monkeypatch: pytest.MonkeyPatch, text: str
+    engine: Engine,
+    job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
 ) -> tuple[ContainerLauncher, container.Exit]:
     """Run a Python text in the cell's own container instead of the worker."""
 
@@ -169,7 +174,7 @@ def run_inside(
 
     monkeypatch.setattr(container, "run_argv", argv)
     launcher = ContainerLauncher(engine)
-    return launcher, launcher.run(job, Heard(), Stop())
+    return launcher, launcher.run(job, watcher or Heard(), stop or Stop())
 
 
 def test_a_cell_is_closed_as_far_as_it_goes(
@@ -237,6 +242,45 @@ def test_an_engine_that_refuses_says_so_in_its_own_words(
     monkeypatch.setattr(container, "_image", lambda engine, device: "sha256:" + "0" * 64)
     with pytest.raises(EngineError, match=r"(?i)did not start .*(no such|unable|not found)"):
         ContainerLauncher(engine).run(cell, Heard(), Stop())
+
+
+def test_its_processes_and_their_memory_are_seen_from_outside(
+    engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen(['sleep', '20'])\n"
+        "held = bytearray(200 * 2**20)\n"
+        "print('{}', flush=True); time.sleep(20)\n"
+    )
+    stop, seen = Stop(), list[tuple[set[int], HostSample]]()
+
+    class Looking(Heard):
+        def event(self, event: dict[str, Any]) -> None:
+            found = self.find()
+            assert found is not None
+            assert found.own_cgroup is not None
+            seen.append((found.pids(), read_host(cell.cpus, found)))
+            stop.set("seen")
+
+    run_inside(engine, cell, monkeypatch, text, Looking(), stop)
+    ((pids, sample),) = seen
+    assert len(pids) == 2
+    assert sample.rss_mib is not None
+    assert sample.rss_mib > 200
+    assert sample.cell_cpu_s is not None
+    assert sample.cell_cpu_s > 0
+    assert sample.cgroup_peak_mib is None or sample.cgroup_peak_mib > 200
+    assert sample.throttled_s is not None
+
+
+def test_processes_of_another_machines_engine_are_not_taken_for_ours(
+    engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers with a number that here belongs to a process of somebody else."""
+    identity = ("a" * 64, os.getpid())
+    monkeypatch.setattr(Engine, "identity", lambda self, name: identity)
+    assert ContainerLauncher(engine)._processes("any") is None
 
 
 def test_the_worker_runs_in_it(engine: Engine, cell: Job) -> None:

@@ -1,6 +1,7 @@
 """How a cell ended, told from its exit and its files."""
 
 import json
+import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,15 @@ def test_a_crash_quotes_the_end_of_its_log(job: Job) -> None:
         (lambda job: job.files.result.write_text("[]"), "another schema_version"),
         (lambda job: leave(job, run_id="0" * 12), "another run_id"),
         (lambda job: leave(job, code_sha256="0" * 64), "did the code change"),
+        (lambda job: leave(job, row={"val_loss_final": [1.5]}), "val_loss_final is '[1.5]'"),
+        (lambda job: leave(job, row={"val_loss_final": True}), "val_loss_final is 'True'"),
+        (lambda job: leave(job, row={"val_loss_final": math.nan}), "NaN is no number"),
+        (lambda job: leave(job, row={"init_hash": 7}), "init_hash is '7'"),
+        (lambda job: leave(job, spans=None), "spans of its phases"),
+        (lambda job: leave(job, spans=[["lunch", 1.0, 2.0]]), "spans of its phases"),
+        (lambda job: leave(job, context_window=[1.0]), "context_window"),
+        (lambda job: leave(job, status="crashed"), "gives no reason"),
+        (lambda job: job.files.result.write_text("[" * 100_000), "cannot be read"),
         (lambda job: leave(job, row={"surprise": 1}), "columns that runs.csv does not know"),
         (lambda job: leave(job, status="fine"), "lacks its status or its times"),
         (lambda job: leave(job, started=None), "lacks its status or its times"),
@@ -128,3 +138,48 @@ def test_a_diverged_cell_keeps_what_it_measured(job: Job) -> None:
     leave(job, status="diverged", reason="not finite at step 3", stage="train")
     row = outcome.judge(job, ended()).columns
     assert (row["status"], row["stage"], row["train_time_s"]) == ("diverged", "train", 5.0)
+
+
+def test_the_spans_of_training_are_handed_on(job: Job) -> None:
+    leave(job, context_window=[11.5, 11.75])
+    phases = outcome.judge(job, ended()).phases
+    assert (phases.train, phases.context) == (((12.0, 17.0),), (11.5, 11.75))
+
+
+@pytest.mark.parametrize("stamps", [{"started": 9.0}, {"finished": 20.5}])
+def test_stamps_of_another_clock_place_nothing(job: Job, stamps: dict[str, float]) -> None:
+    """An engine in a virtual machine: its stamps do not lie between launch and exit."""
+    leave(job, **stamps)
+    judged = outcome.judge(job, ended())
+    assert judged.columns["wall_time_s"] == 10.0
+    assert judged.columns["train_time_s"] == 5.0
+    assert not {"startup_time_s", "teardown_time_s", "unaccounted_time_s"} & set(judged.columns)
+    assert judged.phases.train == ()
+
+
+@pytest.mark.parametrize(
+    ("how", "left", "fault"),
+    [
+        ({"code": -signal.SIGKILL}, {}, True),
+        ({"code": 128 + signal.SIGBUS}, {}, True),
+        ({"code": 1}, {"status": "crashed", "reason": "RuntimeError: GPU is lost"}, True),
+        ({"code": 1}, {"status": "crashed", "reason": "ValueError: no"}, False),
+        ({"code": 1}, {"status": "oom", "reason": "CUDA out of memory"}, False),
+        ({"code": 0}, {"status": "diverged", "reason": "not finite"}, False),
+        ({"code": 3}, {}, False),
+        ({"code": 137, "oom_killed": True}, {}, False),
+        ({"code": -9, "ended_by": "timeout"}, {}, False),
+        ({"code": -9, "ended_by": "interrupt"}, {}, False),
+    ],
+)
+def test_a_fault_of_the_machine_is_told_from_one_of_the_cell(
+    job: Job, how: dict[str, Any], left: dict[str, Any], fault: bool
+) -> None:
+    if left:
+        leave(job, **left)
+    assert outcome.judge(job, ended(**how)).fault_of_machine == fault
+
+
+def test_sigterm_from_outside_is_an_interruption(job: Job) -> None:
+    row = outcome.judge(job, ended(code=128 + signal.SIGTERM)).columns
+    assert (row["status"], row["reason"]) == ("interrupted", "ended by SIGTERM")

@@ -135,3 +135,37 @@ def test_standard_input_stays_open_while_the_runner_lives(child: Child) -> None:
         "print('{\"closed\": %s}' % str(bool(ready)).lower())\n"
     )
     assert child.run(text).last_event == {"closed": False}
+
+
+def test_a_child_that_says_nothing_hangs_and_is_ended(child: Child) -> None:
+    text = "import time; print('{\"step\": 1}'); time.sleep(60)"
+    ended = child.run(text, heartbeat_s=2.0)
+    assert ended.ended_by == "timeout"
+    assert ended.stopped_why == "it hung: nothing heard for limits.heartbeat_s = 2 seconds"
+    assert ended.last_event == {"step": 1}
+
+
+def test_words_keep_a_child_alive_until_its_time_is_up(child: Child) -> None:
+    text = "import time\nwhile True: print('{}'); time.sleep(0.2)"
+    ended = child.run(text, heartbeat_s=2.0, timeout_s=4.0)
+    assert ended.ended_by == "timeout"
+    assert ended.stopped_why == "stopped after limits.timeout_s = 4 seconds"
+
+
+def test_the_childs_processes_are_found_while_it_runs(child: Child) -> None:
+    text = (
+        "import subprocess, time\n"
+        "subprocess.Popen(['sleep', '30'])\n"
+        "time.sleep(0.5); print('{}'); time.sleep(30)\n"
+    )
+    pids: list[set[int]] = []
+
+    def look(event: dict[str, Any]) -> None:
+        found = child.find()
+        assert found is not None
+        pids.append(found.pids())
+        child.stop.set("seen")
+
+    child.event = look  # type: ignore[method-assign]
+    child.run(text)
+    assert len(pids[0]) == 2

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.corpora import find_corpus
-from bench.errors import EngineError, RecordError, RequestError
+from bench.errors import CorpusError, EngineError, FolderError, RecordError, RequestError
 from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
@@ -29,13 +29,14 @@ class FakeLauncher:
     """Ends every cell at once, by default well; remembers what it was given."""
 
     runtime = "fake"
-    enforces_memory = True
 
     def __init__(self) -> None:
         self.environment_id = "env-1"
+        self.enforces_memory = True
         self.jobs: list[Job] = []
         self.row: dict[str, Any] = {}
         self.code = 0
+        self.reason = ""
         self.status: Callable[[Job], str] = lambda job: "ok"
         self.during: Callable[[Job, Stop], None] = lambda job, stop: None
 
@@ -57,7 +58,7 @@ class FakeLauncher:
             "run_id": job.spec.run_id,
             "code_sha256": code_sha256(),
             "status": status,
-            "reason": None if status == "ok" else f"made {status}",
+            "reason": None if status == "ok" else self.reason or f"made {status}",
             "stage": None if status == "ok" else "train",
             "started": launched,
             "finished": time.monotonic(),
@@ -309,3 +310,74 @@ def test_curves_hold_every_committed_attempt(bench: Bench) -> None:
     assert lines[0] == "run_id,host_id,attempt,step,tokens,train_time_s,train_loss,val_loss"
     assert len(lines) == 1 + 4
     assert lines[1].endswith(",host-1,1,0,0,0.0,2.5,2.5")
+
+
+def test_a_fault_of_the_machine_is_tried_again_as_often_as_allowed(bench: Bench) -> None:
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text + "limits: {retries: 2}\n")
+    bench.launcher.status = lambda job: "crashed" if job.spec.seed == 1 else "ok"
+    bench.launcher.reason = "RuntimeError: GPU is lost"
+    bench.run()
+    ends = [(row["seed"], row["attempt"], row["status"]) for row in bench.rows()]
+    assert ends == [
+        *(("1", str(attempt), "crashed") for attempt in (1, 2, 3)),
+        *(("1", str(attempt), "crashed") for attempt in (1, 2, 3)),
+        *(("2", "1", "ok") for _ in range(2)),
+    ]
+
+
+@pytest.mark.parametrize("status", ["diverged", "oom", "crashed"])
+def test_no_other_end_is_tried_again(bench: Bench, status: str) -> None:
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text + "limits: {retries: 2}\n")
+    bench.launcher.status = lambda job: status
+    bench.run()
+    assert [(row["attempt"], row["status"]) for row in bench.rows()] == [("1", status)] * 4
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_a_corpus_that_changes_between_cells_ends_the_run(bench: Bench, change: str) -> None:
+    def spoil(job: Job, stop: Stop) -> None:
+        if change == "gone":
+            job.corpus.unlink()
+        else:
+            job.corpus.write_bytes(b"another text")
+
+    bench.launcher.during = spoil
+    with pytest.raises(CorpusError, match=r"cannot be read any more|its SHA-256 is"):
+        bench.run()
+    assert [row["status"] for row in bench.rows()] == ["ok"]
+    bench.launcher.during = lambda job, stop: None
+    bench.run()
+    assert [row["status"] for row in bench.rows()] == ["ok"] * 4
+
+
+def test_a_disk_without_room_for_a_cell_ends_the_run_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.folder.ROOM_FOR_A_CELL", 2**80)
+    with pytest.raises(FolderError, match=r"MiB left; a cell needs .* Make room"):
+        bench.run()
+    assert bench.launcher.jobs == []
+
+
+def test_a_worker_that_blocks_its_own_folder_has_crashed(bench: Bench) -> None:
+    bench.launcher.during = lambda job, stop: job.files.samples.mkdir()
+    bench.run()
+    assert {row["status"] for row in bench.rows()} == {"crashed"}
+    assert "its folder cannot be written" in bench.rows()[0]["reason"]
+
+
+def test_a_row_tells_whether_memory_was_limited(bench: Bench) -> None:
+    bench.launcher.enforces_memory = False
+    bench.run()
+    row = bench.rows()[0]
+    assert (row["memory_limit_gib"], row["memory_limit_enforced"]) == ("4.0", "false")
+
+
+def test_a_curve_cannot_say_whose_it_is(bench: Bench) -> None:
+    bench.run()
+    for cell in bench.folder.cells.iterdir():
+        (cell / "curve.csv").write_text("step,val_loss,run_id,attempt\n0,2.5,forged,9\n")
+    bench.run()
+    assert "forged" not in bench.folder.curves.read_text()
