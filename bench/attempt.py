@@ -62,12 +62,16 @@ def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -
     """samples.csv, and what the readings rest on beside the worker's own account in env.json."""
     rows = samples.rows(readings, ended.launched, phases.train)
     write_table(job.files.samples, samples.COLUMNS, rows)
+    worker = outcome.read_left(job.files.env, last=outcome.MAX_RESULT)
+    write_atomically(job.files.env, _both_accounts(worker, _account(readings)))
+
+
+def _both_accounts(worker: str, launcher: dict[str, Any]) -> str:
+    """The text of env.json. What the worker left may be cut off, or too deep to read or write."""
     try:
-        worker = json.loads(outcome.read_left(job.files.env, last=outcome.MAX_RESULT) or "{}")
-    except ValueError:
-        worker = {}
-    content = {"worker": worker, "launcher": _account(readings)}
-    write_atomically(job.files.env, json.dumps(content, indent=2) + "\n")
+        return json.dumps({"worker": json.loads(worker), "launcher": launcher}, indent=2) + "\n"
+    except (ValueError, RecursionError):
+        return json.dumps({"worker": {}, "launcher": launcher}, indent=2) + "\n"
 
 
 def _account(readings: Readings) -> dict[str, Any]:

@@ -54,6 +54,9 @@ class GpuSample:
     slowdowns: tuple[str, ...] | None  # names as in SLOWDOWNS
 
 
+NOTHING = GpuSample(None, None, None, None, None, None, None, None, None)
+
+
 class GpuReader:
     """NVML's readings of one GPU, found by its UUID. `reasons` says why some are missing."""
 
@@ -63,8 +66,8 @@ class GpuReader:
         self._gone = False
         self._open = False
         self._handle: Any = None
-        if self._try("gpu", self._start):
-            self._handle = self._try("gpu", lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        if self._try("device", self._start):
+            self._handle = self._try("device", lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
         self._gone = self._handle is None
 
     def _start(self) -> bool:
@@ -111,14 +114,24 @@ class GpuReader:
         try:
             return call()
         except pynvml.NVMLError as error:
-            at = f"{error} (at {time.monotonic():.3f} s of CLOCK_MONOTONIC)"
-            self.reasons.setdefault(name, at)
+            at = self._note(name, str(error))
             if error.value in FOR_GOOD:
                 self._off.add(name)
             elif error.value in GONE:
-                self.reasons.setdefault("gpu", at)
+                self.reasons.setdefault("device", at)
                 self._gone = True
-            return None
+        except Exception as error:
+            # Where an older driver lacks a version of a call, pynvml raises an error that is no
+            # NVMLError; neither that nor a mistake of pynvml's may end a run.
+            self._note(name, f"{type(error).__name__}: {error}")
+            self._off.add(name)
+        return None
+
+    def _note(self, name: str, why: str) -> str:
+        """Keep the first reason for each name, with its moment."""
+        at = f"{why} (at {time.monotonic():.3f} s of CLOCK_MONOTONIC)"
+        self.reasons.setdefault(name, at)
+        return at
 
 
 def _processes(handle: Any) -> dict[int, float | None]:

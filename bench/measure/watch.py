@@ -4,10 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from bench.measure.host import CellProcesses, FindProcesses, HostSample, read_host
-from bench.measure.nvml import GpuReader, GpuSample
+from bench.measure.nvml import NOTHING, GpuReader, GpuSample
 
 SAMPLE_MS = 100  # between two readings of the GPU, unless asked otherwise
 # Between two readings of the host, whose list of processes takes milliseconds to walk.
@@ -16,6 +17,10 @@ HOST_EVERY_S = 1.0
 # Asking an engine for a cell's processes takes tens of milliseconds; where it cannot tell, it never
 # will, but for the moment in which the container comes to be.
 FIND_TRIES = 3
+
+# A driver without a user starts anew, GPU by GPU, which takes seconds; a reading that has not come
+# back after this long hangs, as calls on a GPU that fell off its bus do.
+PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Readings:
 class Watch:
     """Reads while the `with` block runs: one baseline before, a last reading after.
 
-    Waits are blocking; a reading that comes late is not made up for.
+    Waits are blocking; a reading that comes late is not made up for. All of it happens in one
+    thread, so that what fails or hangs there is a reason in `readings`, and the cell goes on.
     """
 
     def __init__(
@@ -70,17 +76,24 @@ class Watch:
         self._spoken = False
         self._ended = False
         self._wake = threading.Event()
+        self._ready = threading.Event()  # the baseline has been read
         self._gpu: GpuReader | None = None
-        self._thread = threading.Thread(target=self._read_on, name="samples", daemon=True)
+        self._baseline = GpuBaseline(NOTHING, None, None)
+        self._listed_before: set[int] = set()
+        self._own_pids: set[int] = set()
+        self._thread = threading.Thread(
+            target=partial(self._guard, "samples", self._read_on), name="samples", daemon=True
+        )
 
     def __enter__(self) -> "Watch":
         if not self.readings.every_s:
             self.readings.reasons["samples"] = "not read: --sample-ms 0"
             return self
-        if self._gpu_uuid is not None:
-            self._gpu = GpuReader(self._gpu_uuid)
-            self.readings.baseline = GpuBaseline(self._gpu.read(), *self._gpu.power_limits_w())
         self._thread.start()
+        if not self._ready.wait(PATIENCE_S):
+            self.readings.reasons["baseline"] = f"NVML did not answer for {PATIENCE_S:g} s"
+        if self._gpu_uuid is not None:
+            self.readings.baseline = self._baseline  # what comes later is none: the cell is there
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -88,12 +101,14 @@ class Watch:
             return
         self._ended = True
         self._wake.set()
-        self._thread.join()
+        self._thread.join(PATIENCE_S)
+        reasons = self.readings.reasons
+        if self._thread.is_alive():
+            reasons["samples"] = f"the last reading has not come back for {PATIENCE_S:g} s"
         if self._gpu is not None:
-            self._gpu.close()
-            self.readings.reasons |= {f"gpu {k}": why for k, why in self._gpu.reasons.items()}
+            reasons |= {f"gpu {k}": why for k, why in self._gpu.reasons.items()}
         if self.readings.found is None:
-            self.readings.reasons["processes"] = "the cell's processes were not found on this host"
+            reasons.setdefault("processes", "the cell's processes were not found on this host")
 
     def started(self, find: FindProcesses) -> None:
         self._find = find
@@ -105,18 +120,40 @@ class Watch:
             self._wake.set()
         self._on_event(event)
 
+    def _guard(self, name: str, read: Callable[[], None]) -> None:
+        """An error of a reading is a reason why it is missing; it ends nothing else."""
+        try:
+            read()
+        except Exception as error:
+            self.readings.reasons.setdefault(name, f"{type(error).__name__}: {error}")
+
     def _read_on(self) -> None:
+        try:
+            self._read_baseline()
+            self._ready.set()
+            self._read_until_ended()
+        finally:
+            self._ready.set()
+            if self._gpu is not None:
+                self._gpu.close()
+
+    def _read_baseline(self) -> None:
+        if self._gpu_uuid is not None:
+            self._gpu = GpuReader(self._gpu_uuid)
+            self._baseline = GpuBaseline(self._gpu.read(), *self._gpu.power_limits_w())
+
+    def _read_until_ended(self) -> None:
         every_s = self.readings.every_s
         if self._gpu is None:
             every_s = max(every_s, HOST_EVERY_S)
         due = host_due = time.monotonic()
         while True:
             ended = self._ended  # before the reading, so that one is made after the end
-            self._look_for_processes()
+            self._guard("processes", self._look_for_processes)
             if self._gpu is not None:
-                self._read_gpu(self._gpu)
+                self._guard("gpu samples", partial(self._read_gpu, self._gpu))
             if ended or time.monotonic() >= host_due:
-                self._read_host()
+                self._guard("host samples", self._read_host)
                 host_due = max(host_due + HOST_EVERY_S, time.monotonic())
             if ended:
                 return
@@ -131,9 +168,21 @@ class Watch:
 
     def _read_gpu(self, gpu: GpuReader) -> None:
         sample, at = gpu.read(), time.monotonic()
-        listed, found = set(sample.processes or ()), self.readings.found
-        own = listed & found.pids() if listed and found is not None else set()
+        own = self._own(set(sample.processes or ()))
         self.readings.gpu.append((at, GpuReading(sample, frozenset(own))))
+
+    def _own(self, listed: set[int]) -> set[int]:
+        """Which of these processes are the cell's.
+
+        A walk through the machine's processes takes milliseconds: only for those not seen before.
+        """
+        found = self.readings.found
+        if found is not None and not listed <= self._listed_before:
+            cell = found.pids()
+            self._own_pids |= listed & cell
+            if cell:  # else it has ended, or could not be read just now
+                self._listed_before |= listed
+        return listed & self._own_pids
 
     def _read_host(self) -> None:
         sample = read_host(self._cpus, self.readings.found)
