@@ -113,7 +113,7 @@ def run(
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
     sample_ms: Annotated[
-        float, typer.Option(min=0, help="between two readings of the GPU; 0 reads nothing")
+        float, typer.Option(help="between two readings of the GPU; 0 reads nothing")
     ] = SAMPLE_MS,
     with_report: Annotated[bool, typer.Option("--report", help="and report when done")] = False,
 ) -> None:
@@ -124,6 +124,7 @@ def run(
     selected = select(asked.cells, only or [], shard)
     launcher, why = choose_launcher(runtime, worker_python)
     folder = _folder(asked, out_dir)
+    _check_sample_ms(sample_ms)
     out.print(f"corpus: {corpus.chosen}")
     out.print(f"runtime: {why}")
     with folder.locked():
@@ -253,6 +254,14 @@ def image(
     base = find_base(launcher.engine)
     out.print(f"base: {base}")
     out.print(f"image: {build(launcher.engine, device, base)}")
+
+
+def _check_sample_ms(sample_ms: float) -> None:
+    # NVML's own figures are some 20 to 100 ms old; over a minute, most cells would have none.
+    if sample_ms != 0 and not 10 <= sample_ms <= 60_000:
+        raise RequestError(
+            f"--sample-ms {sample_ms:g}: write 10 to 60000 milliseconds, or 0 to read nothing."
+        )
 
 
 def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:

@@ -152,6 +152,8 @@ def test_shards_together_are_the_whole_matrix(tiny_matrix: Path, tmp_path: Path)
             "--worker-python",
         ),
         (["run", ORIGINAL, *LOCAL, "--jobs", "5000"], "Lower --jobs"),
+        (["run", ORIGINAL, *LOCAL, "--sample-ms", "nan"], "write 10 to 60000 milliseconds"),
+        (["run", ORIGINAL, *LOCAL, "--sample-ms", "1"], "or 0 to read nothing"),
         (["run", ORIGINAL, "--out", "/proc/results"], "Give another --out"),
         (["report", "tests", "docker"], "need --out"),
         (["image", "tpu"], "Allowed: cpu, cuda"),

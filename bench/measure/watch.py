@@ -167,7 +167,8 @@ class Watch:
             self.readings.found = self._find()
 
     def _read_gpu(self, gpu: GpuReader) -> None:
-        sample, at = gpu.read(), time.monotonic()
+        at = time.monotonic()  # before, so that nothing from before a phase counts as within it
+        sample = gpu.read()
         own = self._own(set(sample.processes or ()))
         self.readings.gpu.append((at, GpuReading(sample, frozenset(own))))
 
@@ -185,5 +186,5 @@ class Watch:
         return listed & self._own_pids
 
     def _read_host(self) -> None:
-        sample = read_host(self._cpus, self.readings.found)
-        self.readings.host.append((time.monotonic(), sample))
+        at = time.monotonic()
+        self.readings.host.append((at, read_host(self._cpus, self.readings.found)))
