@@ -8,6 +8,7 @@
 PYTHON ?= python3
 RUNTIME ?= auto
 JOBS ?= 1
+ROUNDS ?= 50
 DIR ?= results/cpu
 
 VENV := .venv
@@ -27,7 +28,8 @@ export TORCH_INDEX PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup bench-cpu bench-gpu report test lint perf doctor image-cpu image-cuda wheels base-offline clean
+.PHONY: help setup bench-cpu bench-gpu report test chaos perf lint doctor image-cpu image-cuda wheels \
+    base-offline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -74,6 +76,10 @@ report: $(VENV)/.base ## merge results: DIR='results/a results/b' OUT=DIR
 
 test: $(VENV)/.worker $(VENV)/.dev ## all tests; real containers where an engine answers
 	@$(PY) -m pytest $(ARGS)
+
+chaos: $(VENV)/.worker ## kill runs at random moments, resume, compare: ROUNDS=50
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
+	@$(PY) tests/chaos.py --rounds $(ROUNDS) --runtime $(RUNTIME) $(ARGS)
 
 lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m ruff check .

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pynvml
 import pytest
+from conftest import without
 
 from bench.atomic import write_atomically
 from bench.measure.gpus import find_gpus
@@ -109,7 +110,7 @@ def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     libnvidia-ml.so.1 by name.
     """
     if shutil.which("gcc") is None:
-        pytest.skip("no gcc to compile the NVML stub with")
+        without("there is no gcc to compile the NVML stub with")
     library = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
     source = Path(__file__).with_suffix(".c")
     flags = ["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC"]

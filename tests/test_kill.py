@@ -1,84 +1,34 @@
-"""SIGKILL at random moments: no committed row is lost or doubled, nothing is left running.
+"""SIGKILL at random moments loses, doubles and leaves nothing; Ctrl-C is a row. See chaos.py.
 
-KILLS says how many; 20 is the full proof, a few keep `make test` short.
+KILLS says how many rounds in each runtime; a few keep `make test` short.
 """
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
+import pytest
+from chaos import Arena, Chaos, Reference, Round, damage, left_running, reference_of
 from conftest import ROOT, bench
 
-from bench.launch import container
-from bench.launch.engine import Engine
-from bench.records import RUN_COLUMNS, as_line, read_table
+from bench.folder import ResultsFolder
+from bench.records import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS, read_table, write_table
 
-KILLS = int(os.environ.get("KILLS", "4"))
-LONGEST_S = 7.0  # a tiny cell takes three to five seconds: some are committed, some torn
-GONE_WITHIN_S = 20.0
+KILLS = int(os.environ.get("KILLS", "2"))
 
 
-def ok_cells(results: Path) -> list[str]:
-    return sorted(
-        row["run_id"] for row in read_table(results / "runs.csv") if row["status"] == "ok"
-    )
-
-
-def left_running(results: Path, runtime: str) -> list[str]:
-    """Workers and containers of this results folder that are still there."""
-    if runtime != "local":
-        return Engine(runtime).containers(container.folder_label(results))
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = process.info["cmdline"] or []
-        if "bench.worker" in words and any(str(results) in word for word in words):
-            found.append(" ".join(words))
-    return found
-
-
-def wait_until_gone(results: Path, runtime: str) -> None:
-    deadline = time.monotonic() + GONE_WITHIN_S
-    while left := left_running(results, runtime):
-        if runtime != "local":
-            states = [Engine(runtime).state(name)["Running"] for name in left]
-            if not any(states):
-                return  # a stopped container is removed at the next start
-        assert time.monotonic() < deadline, f"still running: {left}"
-        time.sleep(0.2)
-
-
-def test_sigkill_at_any_moment_loses_nothing(
-    tiny_matrix: Path, tmp_path: Path, runtime: str
-) -> None:
-    def command(results: Path) -> list[str]:
-        arguments = ["run", str(tiny_matrix), "--out", str(results), "--runtime", runtime]
-        return [sys.executable, "-m", "bench", *arguments]
-
-    undisturbed = tmp_path / "undisturbed"
-    subprocess.run(command(undisturbed), cwd=ROOT, check=True)
-    moments, folders, committed = random.Random(20), [tmp_path / "killed-0"], list[str]()
-    for kill in range(KILLS):
-        runner = subprocess.Popen(command(folders[-1]), cwd=ROOT)
-        time.sleep(moments.uniform(0, LONGEST_S))
-        runner.send_signal(signal.SIGKILL)
-        runner.wait()
-        wait_until_gone(folders[-1], runtime)
-        before, committed = committed, ok_cells(folders[-1])
-        assert set(before) <= set(committed), "a committed row was lost"
-        if len(committed) == len(ok_cells(undisturbed)):
-            folders.append(tmp_path / f"killed-{kill + 1}")  # nothing left to hit in this one
-            committed = []
-    for results in folders:
-        subprocess.run(command(results), cwd=ROOT, check=True)
-        assert ok_cells(results) == ok_cells(undisturbed), "a cell was lost or counted twice"
-        assert left_running(results, runtime) == []
-        header = (results / "runs.csv").read_text().partition("\n")[0] + "\n"
-        assert header == as_line(RUN_COLUMNS)
+def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path, runtime: str) -> None:
+    said = list[str]()
+    chaos = Chaos(Arena.open(tmp_path, runtime), say=said.append)
+    chaos.play(KILLS, seed=random.randrange(1_000_000))
+    assert chaos.counts.total() == 0, "\n".join(said)
+    assert chaos.killed.total() >= KILLS
 
 
 def test_ctrl_c_writes_interrupted_and_a_second_run_goes_on(
@@ -97,4 +47,116 @@ def test_ctrl_c_writes_interrupted_and_a_second_run_goes_on(
     (row,) = read_table(results / "runs.csv")
     assert (row["status"], row["reason"]) == ("interrupted", "stopped by SIGINT")
     assert bench(*arguments).returncode == 0
-    assert len(ok_cells(results)) == 4
+    assert [row["status"] for row in read_table(results / "runs.csv")] == ["interrupted"] + [
+        "ok"
+    ] * 4
+
+
+# --- What chaos would find -----------------------------------------------------------------------
+
+CELLS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb")
+
+
+def finish(results: Path) -> Path:
+    """A folder of two ok cells, as a run leaves it."""
+    folder = ResultsFolder(results)
+    rows = [{"run_id": cell, "attempt": 1, "status": "ok", "val_loss_final": 3.5} for cell in CELLS]
+    points = [{"run_id": cell, "attempt": 1, "step": 4, "val_loss": 3.5} for cell in CELLS]
+    for cell in CELLS:
+        (folder.cells / f"{cell}-1").mkdir(parents=True)
+        (folder.cells / f"{cell}-1" / "result.json").write_text("{}")
+    write_table(folder.runs, RUN_COLUMNS, rows)
+    write_table(folder.curves, CURVE_COLUMNS, points)
+    write_table(folder.plan, PLAN_COLUMNS, rows)
+    return results
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[Path, Reference]:
+    results = finish(tmp_path / "finished")
+    return results, reference_of(results)
+
+
+def test_a_folder_like_the_undisturbed_one_is_whole(finished: tuple[Path, Reference]) -> None:
+    assert damage(*finished) == []
+
+
+def change(name: str, edit: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda results: (results / name).write_bytes(edit((results / name).read_bytes()))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "a row is gone": (
+        change("runs.csv", lambda text: text[: text.index(b"bbbb")]),
+        {"lost"},
+    ),
+    "a cell never became ok": (
+        change("runs.csv", lambda text: text.replace(b",ok,", b",crashed,", 1)),
+        {"lost"},
+    ),
+    "another final loss": (
+        change("runs.csv", lambda text: text.replace(b"3.5", b"3.6", 1)),
+        {"lost"},
+    ),
+    "another curve": (
+        change("curves.csv", lambda text: text.replace(b"3.5", b"3.6", 1)),
+        {"lost"},
+    ),
+    "a row twice": (
+        change("runs.csv", lambda text: text + text[text.index(b"bbbb") :]),
+        {"double"},
+    ),
+    "two ok attempts": (
+        change("runs.csv", lambda text: text + text[text.index(b"bbbb") :].replace(b",1,", b",2,")),
+        {"double", "lost"},  # the second has no curve either
+    ),
+    "a torn row at the end": (change("runs.csv", lambda text: text + b"aaaa,"), {"half"}),
+    "a row glued to a torn one": (
+        change("runs.csv", lambda text: text.replace(b"bbbb", b"aaaa,,1bbbb", 1)),
+        {"half", "lost"},
+    ),
+    "a row glued to a name": (
+        change("runs.csv", lambda text: text.replace(b"bbbb", b"aabbbb", 1)),
+        {"half", "lost"},
+    ),
+    "no header": (
+        change("runs.csv", lambda text: text.partition(b"\n")[2]),
+        {"half", "lost"},
+    ),
+    "no rows at all": (lambda results: (results / "runs.csv").unlink(), {"half", "lost"}),
+    "a torn plan": (change("plan.csv", lambda text: text[:-1]), {"half"}),
+    "a plan of one cell": (change("plan.csv", lambda text: text[: text.index(b"bbbb")]), {"half"}),
+    "torn curves": (change("curves.csv", lambda text: text[:-1]), {"half", "lost"}),
+    "a torn result": (change(f"cells/{CELLS[0]}-1/result.json", lambda text: text[:1]), {"half"}),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damage_is_found(what: str, finished: tuple[Path, Reference]) -> None:
+    results, reference = finished
+    inflict, kinds = DAMAGE[what]
+    inflict(results)
+    assert {kind for kind, _ in damage(results, reference)} == kinds
+
+
+def test_a_row_that_vanishes_is_lost_even_if_it_comes_again(
+    finished: tuple[Path, Reference],
+) -> None:
+    results, reference = finished
+    one = Round(Arena(results.parent, "local", reference, 1.0), results, random.Random(0))
+    one.look()
+    rows = (results / "runs.csv").read_bytes()
+    (results / "runs.csv").write_bytes(rows[: rows.index(b"bbbb")])
+    one.look()
+    (results / "runs.csv").write_bytes(rows)
+    one.look()
+    assert [kind for kind, _ in one.found] == ["lost"]
+
+
+def test_a_process_that_names_the_folder_is_found(tmp_path: Path) -> None:
+    sleeper = shutil.which("sleep")
+    assert sleeper is not None
+    with subprocess.Popen([str(tmp_path / "worker"), "60"], executable=sleeper) as process:
+        assert [str(process.pid) in what for what in left_running(tmp_path, "local")] == [True]
+        process.kill()
+    assert left_running(tmp_path, "local") == []
