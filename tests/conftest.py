@@ -65,8 +65,8 @@ def engine() -> Engine:
             built = bench("image", "cpu", "--runtime", name, timeout_s=900)
             if built.returncode == 0:
                 return Engine(name)
-            without(f"no CPU image: {built.stderr.strip()[-300:]}")
-    without("no container engine answers")
+            return without(f"no CPU image: {built.stderr.strip()[-300:]}")
+    return without("no container engine answers")
 
 
 def without(why: str) -> NoReturn:

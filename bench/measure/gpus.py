@@ -37,7 +37,7 @@ def find_gpus() -> Gpus:
         )
         driver = pynvml.nvmlSystemGetDriverVersion()
         return Gpus(gpus, driver, None if gpus else "the NVIDIA driver lists no GPU")
-    except pynvml.NVMLError as error:
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError) as error:
         return Gpus((), None, f"NVML fails: {error}")
     finally:
         pynvml.nvmlShutdown()
