@@ -67,11 +67,14 @@ class Cgroup:
 
 
 def _folder(paths: dict[str, str], controller: str) -> Path | None:
-    """Version 1 mounts a tree a controller; version 2 has one tree, whose entry has no name."""
+    """Version 1 mounts a tree a controller; version 2 has one tree, whose entry has no name.
+
+    Where both are mounted, that one tree lies in a folder beside those of version 1.
+    """
     if controller in paths:
         path, roots = paths[controller], [controller, "cpu,cpuacct", "cpuacct,cpu"]
     else:
-        path, roots = paths.get("", ""), [""]
+        path, roots = paths.get("", ""), ["", "unified"]
     for root in roots:
         folder = MOUNT / root / path.lstrip("/")
         if path and ".." not in Path(path).parts and (folder / "cgroup.procs").exists():

@@ -179,8 +179,9 @@ def _mean(samples: Sequence[HostSample], of: Callable[[HostSample], float | None
 
 
 def percent(share: float) -> str:
-    """42%, 3.1%, 0.4%"""
-    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.1f}%"
+    """42%, 3.1%, 0.4%, 0.0028%: one reading of an hour's 36,000 is not "0.0%"."""
+    digits = 0 if share >= 0.1 else 1 if share >= 0.001 or share == 0 else 4
+    return f"{100 * share:.{digits}f}%"
 
 
 def _percentage(share: float | None) -> float | None:

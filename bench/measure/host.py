@@ -108,22 +108,19 @@ def _cpu_seconds(cpus: Sequence[int]) -> tuple[float | None, float | None]:
 
 def _memory_mib(pids: set[int]) -> tuple[float | None, float | None]:
     """(resident, swapped) of all these processes; None if none of them can be read."""
-    resident, swapped, read = 0.0, 0.0, False
+    sizes: dict[str, list[float]] = {"VmRSS": [], "VmSwap": []}
     for pid in pids:
         try:
-            lines = (PROC / str(pid) / "status").read_text().splitlines()
+            # A process may call itself anything, also what is no text.
+            status = (PROC / str(pid) / "status").read_text(errors="replace")
         except OSError:  # it has ended
             continue
-        sizes = dict(line.split(":", 1) for line in lines if line.startswith(("VmRSS", "VmSwap")))
-        if "VmRSS" in sizes:
-            read = True
-            resident += _kib(sizes["VmRSS"]) / 1024
-            swapped += _kib(sizes.get("VmSwap", "0 kB")) / 1024
-    return (resident, swapped) if read else (None, None)
-
-
-def _kib(text: str) -> int:
-    return int(text.split()[0])
+        for line in status.split("\n"):  # the one separator that the kernel escapes in a name
+            name, _, size = line.partition(":")
+            if name in sizes:
+                sizes[name].append(int(size.split()[0]) / 1024)
+    resident, swapped = (sum(found) if found else None for found in sizes.values())
+    return resident, swapped
 
 
 def _mhz(cpus: Sequence[int]) -> float | None:

@@ -6,6 +6,7 @@ two edges of a span.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 Series = Sequence[tuple[float, float]]
@@ -31,25 +32,38 @@ def value_at(series: Series, moment: float) -> float | None:
 
 
 def increase(series: Series, spans: Iterable[Span]) -> float | None:
-    """By how much a counter grew in the spans together; None if it was not read around them."""
+    """By how much a counter grew in the spans together.
+
+    None if it was not read around them, or fell there, as one does that begins anew.
+    """
     total = 0.0
     for begin, end in spans:
         first, last = value_at(series, begin), value_at(series, end)
-        if first is None or last is None:
+        readings = pairwise(_around(series, begin, end))
+        if first is None or last is None or any(now[1] < before[1] for before, now in readings):
             return None
         total += last - first
     return total
 
 
 def integral(series: Series, spans: Iterable[Span]) -> float | None:
-    """The area under a reading, by trapezia: of watts, joules."""
-    area, running = 0.0, []
-    for place, (moment, value) in enumerate(series):
-        if place:
-            before, earlier = series[place - 1]
-            area += (moment - before) * (earlier + value) / 2
-        running.append((moment, area))
-    return increase(running, spans)
+    """The area under a reading, by trapezia: of watts, joules. None if not read around them."""
+    area = 0.0
+    for begin, end in spans:
+        first, last = value_at(series, begin), value_at(series, end)
+        if first is None or last is None:
+            return None
+        points = [(begin, first), *_around(series, begin, end)[1:-1], (end, last)]
+        for (before, earlier), (after, later) in pairwise(points):
+            area += (after - before) * (earlier + later) / 2
+    return area
+
+
+def _around(series: Series, begin: float, end: float) -> Series:
+    """From the last reading up to `begin` to the first from `end` on."""
+    first = bisect_right(series, begin, key=lambda reading: reading[0]) - 1
+    last = bisect_left(series, end, key=lambda reading: reading[0])
+    return series[max(0, first) : last + 1]
 
 
 def inside(spans: Sequence[Span], moment: float) -> bool:
