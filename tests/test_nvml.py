@@ -536,7 +536,7 @@ def test_a_gpu_that_disappears_half_way(nvml: NvmlStub, worker: int) -> None:
     assert samples[-1] == NOTHING
     row = columns(watch.readings, Phases(train=(span_of(watch.readings),)))
     assert row["gpu_mem_nvml_peak_mib"] == 300.0
-    assert row["gpu_util_mean_pct"] == 87.0  # of what was read, with no zeros after it
+    assert row["gpu_util_mean_pct"] is None  # of a part of the training it would be no mean
     reason = watch.readings.reasons["gpu device"]
     assert "GPU is lost" in reason
     assert moment(reason) >= before - 0.001

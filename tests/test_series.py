@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bench.measure.series import (
     Series,
     Span,
+    covers,
     increase,
     inside,
     integral,
@@ -215,3 +216,27 @@ def test_a_thousand_short_spans_add_up_without_drift() -> None:
     spans = [(begin, begin + 0.02) for begin in edges]
     assert all(first[1] < second[0] for first, second in pairwise(spans))
     assert increase(counter, spans) == pytest.approx(300.0 * length(spans), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("moments", "covered"),
+    [
+        ([0, 1, 2, 3, 4], True),
+        ([1, 2, 3], True),  # exactly at the edges
+        ([0, 2, 4], True),
+        ([0, 1, 2], False),  # none after
+        ([2, 3, 4], False),  # none before
+        ([0, 1, 3.5, 4], False),  # too far apart
+        ([0, 0.5, 3.5], False),
+        ([], False),
+    ],
+)
+def test_readings_cover_a_span_from_before_to_after(moments: list[float], covered: bool) -> None:
+    series = [(moment, "any") for moment in moments]
+    assert covers(series, [(1.0, 3.0)], gap_s=2.0) is covered
+
+
+def test_every_span_must_be_covered() -> None:
+    series = [(float(moment), 0) for moment in (0, 1, 2, 8, 9, 10)]
+    assert covers(series, [(0.5, 1.5), (8.5, 9.5)], gap_s=1.0)
+    assert not covers(series, [(0.5, 1.5), (2.5, 9.5)], gap_s=1.0)

@@ -46,7 +46,7 @@ def gpu(
     limits_w: tuple[float | None, float | None] = (None, None),
 ) -> Readings:
     """A cell on a GPU of which nothing but this is told. `own`: pids that are the cell's."""
-    readings = Readings(0.1, 1, baseline=GpuBaseline(idle, *limits_w))
+    readings = Readings(0.1, 1, on_gpu=True, baseline=GpuBaseline(idle, *limits_w))
     for tick in range(301):
         at = tick / 10
         listed = processes(at)
@@ -152,7 +152,7 @@ class TestSwap:
 
 class TestForeignProcess:
     def test_a_known_worker_alone_is_clean(self) -> None:
-        assert foreign(lambda t: {OWN: 300.0}, own=[OWN]) == (False, "0.0%")
+        assert foreign(lambda t: {OWN: 300.0}, own=[OWN]) == (False, "")
 
     def test_another_beside_it_taints_for_its_share(self) -> None:
         def listed(t: float) -> dict[int, float | None]:
@@ -187,7 +187,7 @@ class TestForeignProcess:
             (at, replace(reading, own_pids=frozenset()) if at > 19.5 else reading)
             for at, reading in readings.gpu
         ]
-        assert checks(readings)["gpu_foreign_process"] == (False, "0.0%")
+        assert checks(readings)["gpu_foreign_process"] == (False, "")
 
     def test_a_worker_that_was_matched_late_is_not_foreign_before(self) -> None:
         readings = gpu(lambda t: {OWN: 1.0}, own=[OWN])
@@ -195,7 +195,7 @@ class TestForeignProcess:
             (at, replace(reading, own_pids=frozenset()) if at < 15 else reading)
             for at, reading in readings.gpu
         ]
-        assert checks(readings)["gpu_foreign_process"] == (False, "0.0%")
+        assert checks(readings)["gpu_foreign_process"] == (False, "")
 
     @pytest.mark.parametrize("before", [None, {}, {FOREIGN: 50.0}])
     def test_an_unlisted_worker_is_unknown_never_foreign(self, before) -> None:
@@ -223,7 +223,7 @@ class TestForeignProcess:
 
     def test_no_list_is_unchecked(self) -> None:
         found = foreign(lambda t: None, own=[OWN])
-        assert found == (None, "NVML listed no processes in training")
+        assert found == (None, "NVML did not list processes all through training")
         assert foreign(lambda t: {OWN: 1.0} if t < 9 else None, own=[OWN])[0] is None
 
     def test_readings_without_a_list_do_not_thin_the_share(self) -> None:
@@ -387,3 +387,47 @@ class TestTheWhole:
             (Check("a", True, "3.1%"), Check("b", None, "why"), Check("c", False, "0.0%"))
         )
         assert (taint.reasons, taint.unchecked, taint.tainted) == ("a 3.1%", "b (why)", True)
+
+
+class TestReadingsThatStop:
+    """A GPU that is lost, or a host so busy that nobody read: what was not read is not clean."""
+
+    def test_what_held_before_is_told(self) -> None:
+        readings = gpu(lambda t: {OWN: 1.0, FOREIGN: 1.0} if t < 15 else None, own=[OWN])
+        assert checks(readings)["gpu_foreign_process"][0] is True
+
+    def test_what_did_not_hold_before_is_unchecked(self) -> None:
+        readings = gpu(lambda t: {OWN: 1.0} if t < 15 else None, lambda t: (), own=[OWN])
+        found = checks(readings)
+        assert found["gpu_foreign_process"][0] is None
+        assert found["gpu_hw_power_brake_slowdown"][0] is False
+
+    def test_a_gap_within_is_the_same_as_an_end(self) -> None:
+        readings = gpu(lambda t: {OWN: 1.0} if not 14 < t < 16 else None, own=[OWN])
+        assert checks(readings)["gpu_foreign_process"][0] is None
+
+    def test_a_short_gap_is_none(self) -> None:
+        readings = gpu(lambda t: {OWN: 1.0} if not 14 < t < 14.5 else None, own=[OWN])
+        assert checks(readings)["gpu_foreign_process"][0] is False
+
+    def test_counters_of_the_host(self) -> None:
+        readings = host(steal_s=lambda t: 0.0)
+        readings.host = [(at, sample) for at, sample in readings.host if not 12 <= at <= 18]
+        assert checks(readings)["cpu_steal"][0] is None
+
+
+def test_a_gpu_cell_of_which_nothing_is_read_names_its_own_causes() -> None:
+    found = checks(Readings(0.0, 1, on_gpu=True))
+    assert found["gpu_foreign_process"] == (None, "nothing was sampled")
+    assert found["gpu_slowdown"] == (None, "nothing was sampled")
+
+
+def test_a_cap_at_a_limit_that_is_not_told_is_unchecked() -> None:
+    readings = gpu(slowdowns=lambda t: ("sw_power_cap",), limits_w=(500.0, None))
+    assert checks(readings)["gpu_sw_power_cap"][0] is None
+
+
+def test_heat_before_counts_also_under_its_other_name() -> None:
+    idle = replace(GPU, slowdowns=("sw_thermal_slowdown",))
+    readings = gpu(slowdowns=lambda t: ("hw_thermal_slowdown",), idle=idle)
+    assert checks(readings)["gpu_hw_thermal_slowdown"][0] is True

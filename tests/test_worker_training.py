@@ -459,7 +459,7 @@ def test_the_phases_lie_within_the_cells_time_and_hold_its_steps(ran):
 def test_a_cell_tells_where_it_is(ran):
     stages = [event["stage"] for event in ran.events]
     order = list(dict.fromkeys(stages))
-    assert order == ["data", "build", "warmup", "eval", "train", "infer"]
+    assert order == ["data", "build", "warmup", "eval", "train", "infer", "teardown"]
     told = [event for event in ran.events if event["stage"] == "eval"]
     assert [event["step"] for event in told] == [0, 4, 8, 10]
     assert [repr(event["val_loss"]) for event in told] == ran.column("curve.csv", "val_loss")
@@ -620,7 +620,7 @@ def test_cuda_without_a_gpu_is_a_crash_and_never_the_cpu(tmp_path, monkeypatch):
     ran = run(tmp_path, spec_of(device="cuda"))
     assert (ran.code, ran.result["status"]) == (1, "crashed")
     assert "asks for cuda, and torch finds no usable GPU" in ran.result["reason"]
-    assert ran.events == []
+    assert ran.events == [{"stage": "teardown"}]
 
 
 def test_more_batches_than_memory_holds_is_out_of_memory(tmp_path):

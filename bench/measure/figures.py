@@ -3,18 +3,28 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.measure.host import HostSample
 from bench.measure.nvml import GpuSample
-from bench.measure.series import Series, Span, increase, integral, length, mean, within
+from bench.measure.series import Series, Span, covers, increase, integral, length, mean, within
 from bench.measure.watch import GpuReading, Readings
+
+T = TypeVar("T")
 
 # NVML refreshes its energy counter every 20 to 100 ms, and we read it every 100 ms: over less than
 # this the edges weigh over 1 % of the energy.
 ENERGY_MIN_S = 10.0
 # A host's counters are read once a second.
 HOST_MIN_S = 1.0
+HOST_GAP_S = 5.0  # on a machine so busy that we come late, a reading may
+# NVML's figures come and go within a call: a reading below the idle one by less is none.
+IDLE_MIB = 2.0
+
+
+def gap_s(every_s: float) -> float:
+    """Readings further apart than this tell nothing of what was between them."""
+    return max(1.0, 5 * every_s)
 
 
 @dataclass(frozen=True)
@@ -37,18 +47,21 @@ def columns(readings: Readings, phases: Phases) -> dict[str, Any]:
 
 def _gpu_memory(readings: Readings, phases: Phases) -> dict[str, Any]:
     """The cell's own processes where NVML tells their memory, else the device's above its idle."""
-    own = [(at, size) for at, reading in readings.gpu if (size := own_mib(reading)) is not None]
-    source = "process"
-    if not own:
-        own, source = _above_baseline_mib(readings), "device_delta"
-    if not own:
+    taken, source = _of_own_processes_mib(readings), "process"
+    if not taken:
+        taken, source = _above_baseline_mib(readings), "device_delta"
+    if not taken:
         return {}
-    context = within(own, [phases.context]) if phases.context else []
+    context = within(taken, [phases.context]) if phases.context else []
     return {
-        "gpu_mem_nvml_peak_mib": max(size for _, size in own),
+        "gpu_mem_nvml_peak_mib": max(size for _, size in taken),
         "gpu_mem_source": source,
         "gpu_mem_context_mib": context[-1] if context else None,
     }
+
+
+def _of_own_processes_mib(readings: Readings) -> Series[float]:
+    return [(at, size) for at, reading in readings.gpu if (size := own_mib(reading)) is not None]
 
 
 def own_mib(reading: GpuReading) -> float | None:
@@ -58,11 +71,14 @@ def own_mib(reading: GpuReading) -> float | None:
     return sum(sizes) if sizes and len(sizes) == len(reading.own_pids) else None
 
 
-def _above_baseline_mib(readings: Readings) -> list[tuple[float, float]]:
+def _above_baseline_mib(readings: Readings) -> Series[float]:
+    """None of it where the device held less than before the cell: somebody else freed memory."""
     if readings.baseline is None or readings.baseline.sample.used_mib is None:
         return []
     idle = readings.baseline.sample.used_mib
-    used = _series(readings, lambda sample: sample.used_mib)
+    used = gpu_series(readings, lambda sample: sample.used_mib)
+    if any(size < idle - IDLE_MIB for _, size in used):
+        return []
     return [(at, max(0.0, size - idle)) for at, size in used]
 
 
@@ -70,35 +86,48 @@ def _gpu_energy(readings: Readings, phases: Phases) -> dict[str, Any]:
     seconds = length(phases.train)
     if seconds < ENERGY_MIN_S:
         return {}
-    energy_j = increase(_series(readings, lambda sample: sample.energy_j), phases.train)
-    source = "energy_counter"
-    powers: tuple[tuple[str, Callable[[GpuSample], float | None]], ...] = (
-        ("power_instant", lambda sample: sample.power_instant_w),
-        ("power_average", lambda sample: sample.power_average_w),
-    )
-    for name, power in powers:
-        if energy_j is None:
-            energy_j, source = integral(_series(readings, power), phases.train), name
-    if energy_j is None:
-        return {}
-    return {
-        "gpu_energy_j": energy_j,
-        "gpu_energy_source": source,
-        "gpu_power_mean_w": energy_j / seconds,
-    }
+    for source, total, of in _ENERGIES:
+        series = gpu_series(readings, of)
+        if covers(series, phases.train, gap_s(readings.every_s)):
+            energy_j = total(series, phases.train)
+            if energy_j is not None:
+                return {
+                    "gpu_energy_j": energy_j,
+                    "gpu_energy_source": source,
+                    "gpu_power_mean_w": energy_j / seconds,
+                }
+    return {}
+
+
+# Best first.
+_ENERGIES: tuple[
+    tuple[
+        str,
+        Callable[[Series[float], Sequence[Span]], float | None],
+        Callable[[GpuSample], float | None],
+    ],
+    ...,
+] = (
+    ("energy_counter", increase, lambda sample: sample.energy_j),
+    ("power_instant", integral, lambda sample: sample.power_instant_w),
+    ("power_average", integral, lambda sample: sample.power_average_w),
+)
 
 
 def _gpu_state(readings: Readings, phases: Phases) -> dict[str, Any]:
     """Means over the training phase; the temperature's maximum over the cell's whole life."""
-    temperatures = [value for _, value in _series(readings, lambda s: s.temperature_c)]
-    training = [reading.sample for reading in within(readings.gpu, phases.train)]
-    utilisation = [s.utilisation_pct for s in training if s.utilisation_pct is not None]
-    clocks = [s.sm_clock_mhz for s in training if s.sm_clock_mhz is not None]
+
+    def training(of: Callable[[GpuSample], T | None]) -> list[T]:
+        series = gpu_series(readings, of)
+        whole = covers(series, phases.train, gap_s(readings.every_s))
+        return within(series, phases.train) if whole else []
+
+    temperatures = [value for _, value in gpu_series(readings, lambda s: s.temperature_c)]
     return {
         "gpu_temp_max_c": max(temperatures, default=None),
-        "gpu_util_mean_pct": mean(utilisation),
-        "sm_clock_mean_mhz": mean(clocks),
-        "gpu_slowdowns": _slowdowns([s.slowdowns for s in training if s.slowdowns is not None]),
+        "gpu_util_mean_pct": mean(training(lambda s: s.utilisation_pct)),
+        "sm_clock_mean_mhz": mean(training(lambda s: s.sm_clock_mhz)),
+        "gpu_slowdowns": _slowdowns(training(lambda s: s.slowdowns)),
     }
 
 
@@ -134,9 +163,7 @@ def host_rates(readings: Readings, phases: Phases) -> Mapping[str, float]:
     cpu_s = length(phases.train) * readings.n_cpus
     if length(phases.train) < HOST_MIN_S:
         return {}
-    grown = {
-        name: increase(_host_series(readings, of), phases.train) for name, of in _COUNTERS.items()
-    }
+    grown = {name: _grown(host_series(readings, of), phases) for name, of in _COUNTERS.items()}
     busy, cell = grown["busy"], grown["cell"]
     shares: dict[str, float | None] = {
         "cpu_steal": grown["steal"],
@@ -150,6 +177,10 @@ def host_rates(readings: Readings, phases: Phases) -> Mapping[str, float]:
     }
 
 
+def _grown(series: Series[float], phases: Phases) -> float | None:
+    return increase(series, phases.train) if covers(series, phases.train, HOST_GAP_S) else None
+
+
 _COUNTERS: dict[str, Callable[[HostSample], float | None]] = {
     "busy": lambda sample: sample.busy_s,
     "steal": lambda sample: sample.steal_s,
@@ -158,14 +189,16 @@ _COUNTERS: dict[str, Callable[[HostSample], float | None]] = {
 }
 
 
-def _series(readings: Readings, of: Callable[[GpuSample], float | None]) -> Series:
-    return [
-        (at, value) for at, reading in readings.gpu if (value := of(reading.sample)) is not None
-    ]
+def gpu_series(readings: Readings, of: Callable[[GpuSample], T | None]) -> list[tuple[float, T]]:
+    """One of the GPU's figures, where it was told."""
+    found = ((at, of(reading.sample)) for at, reading in readings.gpu)
+    return [(at, value) for at, value in found if value is not None]
 
 
-def _host_series(readings: Readings, of: Callable[[HostSample], float | None]) -> Series:
-    return [(at, value) for at, sample in readings.host if (value := of(sample)) is not None]
+def host_series(readings: Readings, of: Callable[[HostSample], T | None]) -> list[tuple[float, T]]:
+    """One of the host's figures, where it was told."""
+    found = ((at, of(sample)) for at, sample in readings.host)
+    return [(at, value) for at, value in found if value is not None]
 
 
 def _largest(

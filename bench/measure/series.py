@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-Series = Sequence[tuple[float, float]]
-Span = tuple[float, float]
 T = TypeVar("T")
+Series = Sequence[tuple[float, T]]
+Span = tuple[float, float]
 
 
 def length(spans: Iterable[Span]) -> float:
@@ -19,7 +19,18 @@ def length(spans: Iterable[Span]) -> float:
     return sum(end - begin for begin, end in spans)
 
 
-def value_at(series: Series, moment: float) -> float | None:
+def covers(series: Series[T], spans: Iterable[Span], gap_s: float) -> bool:
+    """Whether there are readings before, after and all through each span, at most so far apart."""
+    for begin, end in spans:
+        moments = [moment for moment, _ in _around(series, begin, end)]
+        if not moments or moments[0] > begin or moments[-1] < end:
+            return False
+        if any(later - earlier > gap_s for earlier, later in pairwise(moments)):
+            return False
+    return True
+
+
+def value_at(series: Series[float], moment: float) -> float | None:
     """Between two readings by a straight line; None outside of all readings."""
     place = bisect_left(series, moment, key=lambda reading: reading[0])
     if place == len(series) or (place == 0 and series[0][0] > moment):
@@ -31,7 +42,7 @@ def value_at(series: Series, moment: float) -> float | None:
     return earlier + (later - earlier) * (moment - before) / (after - before)
 
 
-def increase(series: Series, spans: Iterable[Span]) -> float | None:
+def increase(series: Series[float], spans: Iterable[Span]) -> float | None:
     """By how much a counter grew in the spans together.
 
     None if it was not read around them, or fell there, as one does that begins anew.
@@ -46,7 +57,7 @@ def increase(series: Series, spans: Iterable[Span]) -> float | None:
     return total
 
 
-def integral(series: Series, spans: Iterable[Span]) -> float | None:
+def integral(series: Series[float], spans: Iterable[Span]) -> float | None:
     """The area under a reading, by trapezia: of watts, joules. None if not read around them."""
     area = 0.0
     for begin, end in spans:
@@ -59,7 +70,7 @@ def integral(series: Series, spans: Iterable[Span]) -> float | None:
     return area
 
 
-def _around(series: Series, begin: float, end: float) -> Series:
+def _around(series: Series[T], begin: float, end: float) -> Series[T]:
     """From the last reading up to `begin` to the first from `end` on."""
     first = bisect_right(series, begin, key=lambda reading: reading[0]) - 1
     last = bisect_left(series, end, key=lambda reading: reading[0])
@@ -72,9 +83,9 @@ def inside(spans: Sequence[Span], moment: float) -> bool:
     return place > 0 and moment <= spans[place - 1][1]
 
 
-def within(readings: Iterable[tuple[float, T]], spans: Sequence[Span]) -> list[T]:
+def within(series: Series[T], spans: Sequence[Span]) -> list[T]:
     """The readings whose moment lies in a span."""
-    return [value for moment, value in readings if inside(spans, moment)]
+    return [value for moment, value in series if inside(spans, moment)]
 
 
 def mean(values: Sequence[float]) -> float | None:

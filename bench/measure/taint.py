@@ -4,15 +4,24 @@ Heat and power that a cell needs itself are its own outcome and no taint, nor is
 step times. Each cause comes with its share of the training phase where it has one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from bench.measure.figures import HOST_MIN_S, Phases, host_rates, percent
-from bench.measure.series import length, share, within
-from bench.measure.watch import GpuBaseline, GpuReading, Readings
+from bench.measure.figures import (
+    HOST_GAP_S,
+    HOST_MIN_S,
+    Phases,
+    gap_s,
+    gpu_series,
+    host_rates,
+    host_series,
+    percent,
+)
+from bench.measure.series import Series, covers, length, share, within
+from bench.measure.watch import GpuBaseline, Readings
 
 T = TypeVar("T")
 
@@ -94,62 +103,85 @@ def _why_unknown(readings: Readings, phases: Phases) -> str:
 
 
 def _swap(readings: Readings, phases: Phases) -> Check:
-    training = within(readings.host, phases.train)
-    known = [sample.swapped_mib for sample in training if sample.swapped_mib is not None]
-    return _of_readings("swap", known, lambda size: size > 0, _why_unknown(readings, phases))
+    swapped = host_series(readings, lambda sample: sample.swapped_mib)
+    why_unknown = _why_unknown(readings, phases)
+    return _of_readings("swap", swapped, phases, HOST_GAP_S, lambda size: size > 0, why_unknown)
 
 
 def _of_readings(
-    cause: str, readings: Sequence[T], holds: Callable[[T], bool], why_unknown: str
+    cause: str,
+    series: Series[T],
+    phases: Phases,
+    gap_s: float,
+    holds: Callable[[T], bool],
+    why_unknown: str,
 ) -> Check:
-    held = share(readings, holds)
-    if held is None:
+    """A cause that held or not at each reading; one that held is told even by a few of them."""
+    held = share(within(series, phases.train), holds)
+    if held:
+        return Check(cause, True, percent(held))
+    if held is None or not covers(series, phases.train, gap_s):
         return Check(cause, None, why_unknown)
-    return Check(cause, held > 0, percent(held))
+    return Check(cause, False)
 
 
 def _gpu(readings: Readings, phases: Phases, row: Mapping[str, Any]) -> Iterator[Check]:
+    if not readings.on_gpu:
+        return
     if readings.baseline is None:
-        return  # a cell without a GPU, or without readings
-    training = within(readings.gpu, phases.train)
-    yield _foreign(readings, readings.baseline, training)
-    yield from _slowdown(readings.baseline, training)
+        yield Check("gpu_foreign_process", None, "nothing was sampled")
+        yield Check("gpu_slowdown", None, "nothing was sampled")
+        return
+    yield _foreign(readings, readings.baseline, phases)
+    yield from _slowdown(readings, readings.baseline, phases)
     yield from _inconsistent(row)
 
 
-def _foreign(readings: Readings, idle: GpuBaseline, training: Sequence[GpuReading]) -> Check:
+def _foreign(readings: Readings, idle: GpuBaseline, phases: Phases) -> Check:
     """Another process on the cell's GPU.
 
     Where NVML lists none of the cell's processes, a process that it lists may be the cell's under
     another number: only one that was there before the cell is certainly foreign.
     """
     cause = "gpu_foreign_process"
-    told = [set(r.sample.processes) for r in training if r.sample.processes is not None]
     own = set[int]().union(*(reading.own_pids for _, reading in readings.gpu))
     before = set(idle.sample.processes or ())
     check = _of_readings(
         cause,
-        told,
-        lambda listed: bool(listed - own if own else listed & before),
-        "NVML listed no processes in training",
+        gpu_series(readings, lambda sample: sample.processes),
+        phases,
+        gap_s(readings.every_s),
+        lambda listed: bool(set(listed) - own if own else set(listed) & before),
+        "NVML did not list processes all through training",
     )
     if check.held is False and not own:
         return Check(cause, None, "NVML lists no process that is known to be the cell's")
     return check
 
 
-def _slowdown(idle: GpuBaseline, training: Sequence[GpuReading]) -> Iterator[Check]:
-    told = [r.sample.slowdowns for r in training if r.sample.slowdowns is not None]
-    before = idle.sample.slowdowns or ()
-    causes = [*BRAKES, *(name for name in HEAT if name in before)]
+def _slowdown(readings: Readings, idle: GpuBaseline, phases: Phases) -> Iterator[Check]:
+    told = gpu_series(readings, lambda sample: sample.slowdowns)
+    seen = {name for names in within(told, phases.train) for name in names}
+    causes = [*BRAKES]
+    if set(HEAT) & set(idle.sample.slowdowns or ()):
+        causes += HEAT
     # Older drivers tell only that the hardware slowed down, and none of its reasons.
-    if not any(name in names for names in told for name in (*HEAT, *BRAKES)):
+    if not seen & {*HEAT, *BRAKES}:
         causes.append("hw_slowdown")
     if _limit_lowered(idle):
         causes.append("sw_power_cap")
+    why_unknown = "NVML did not tell clocks event reasons all through training"
     for cause in causes:
-        why_unknown = "NVML told no clocks event reasons in training"
-        yield _of_readings(f"gpu_{cause}", told, partial(_names, cause), why_unknown)
+        yield _of_readings(
+            f"gpu_{cause}",
+            told,
+            phases,
+            gap_s(readings.every_s),
+            partial(_names, cause),
+            why_unknown,
+        )
+    if "sw_power_cap" in seen and None in (idle.power_limit_w, idle.power_default_w):
+        yield Check("gpu_sw_power_cap", None, "NVML does not tell whether the limit was lowered")
 
 
 def _names(cause: str, slowdowns: tuple[str, ...]) -> bool:

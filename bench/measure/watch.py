@@ -14,6 +14,10 @@ SAMPLE_MS = 100  # between two readings of the GPU, unless asked otherwise
 # Between two readings of the host, whose list of processes takes milliseconds to walk.
 HOST_EVERY_S = 1.0
 
+# Stages whose first word calls for a reading at once: the device holds its context and nothing
+# else; training is over; all that was held is still held.
+AT_ONCE = ("data", "infer", "teardown")
+
 # Asking an engine for a cell's processes takes tens of milliseconds; where it cannot tell, it never
 # will, but for the moment in which the container comes to be.
 FIND_TRIES = 3
@@ -46,6 +50,7 @@ class Readings:
 
     every_s: float  # 0: nothing was to be read
     n_cpus: int
+    on_gpu: bool = False  # whether the cell has a GPU
     gpu: list[tuple[float, GpuReading]] = field(default_factory=list)
     host: list[tuple[float, HostSample]] = field(default_factory=list)
     baseline: GpuBaseline | None = None
@@ -67,7 +72,7 @@ class Watch:
         every_s: float,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
-        self.readings = Readings(every_s, len(cpus))
+        self.readings = Readings(every_s, len(cpus), on_gpu=gpu_uuid is not None)
         self._on_event = on_event
         self._gpu_uuid = gpu_uuid
         self._cpus = cpus
@@ -75,6 +80,7 @@ class Watch:
         self._tries_left = FIND_TRIES
         self._spoken = False
         self._ended = False
+        self._host_due = 0.0  # moment of the next reading of the host
         self._wake = threading.Event()
         self._ready = threading.Event()  # the baseline has been read
         self._gpu: GpuReader | None = None
@@ -114,9 +120,10 @@ class Watch:
         self._find = find
 
     def event(self, event: dict[str, Any]) -> None:
-        """The worker spoke. When it reads its data, the device holds its context and no more."""
+        """The worker spoke."""
         self._spoken = True
-        if event.get("stage") == "data":
+        if event.get("stage") in AT_ONCE:
+            self._host_due = 0.0
             self._wake.set()
         self._on_event(event)
 
@@ -146,15 +153,15 @@ class Watch:
         every_s = self.readings.every_s
         if self._gpu is None:
             every_s = max(every_s, HOST_EVERY_S)
-        due = host_due = time.monotonic()
+        due = time.monotonic()
         while True:
             ended = self._ended  # before the reading, so that one is made after the end
             self._guard("processes", self._look_for_processes)
             if self._gpu is not None:
                 self._guard("gpu samples", partial(self._read_gpu, self._gpu))
-            if ended or time.monotonic() >= host_due:
+            if ended or time.monotonic() >= self._host_due:
+                self._host_due = time.monotonic() + HOST_EVERY_S - every_s / 2
                 self._guard("host samples", self._read_host)
-                host_due = max(host_due + HOST_EVERY_S, time.monotonic())
             if ended:
                 return
             due = max(due + every_s, time.monotonic())

@@ -59,6 +59,7 @@ def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
         status = "oom" if _is_out_of_memory(error) else "crashed"
         reason = f"{type(error).__name__}: {error}"
     finished = time.monotonic()  # of the work: what follows is teardown
+    say(stage="teardown")
     _leave_files(files, cell)
     write_json(
         files.result,
