@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import outcome
 from bench.atomic import write_atomically
+from bench.errors import EngineError
 from bench.launch.job import Exit, Job, Launcher, Stop
 from bench.measure import figures, samples, taint
 from bench.measure.figures import Phases
@@ -34,7 +35,10 @@ def run_attempt(
         OSError: if its evidence cannot be written.
     """
     with Watch(job.gpu_uuid, job.cpus, sample_ms / 1000, on_event) as watch:
-        ended = launcher.run(job, watch, stop)
+        try:
+            ended = launcher.run(job, watch, stop)
+        except EngineError as error:  # it may be no fault of the engine
+            raise EngineError(f"{error}{outcome.full_disk(job)}") from error
     judged = outcome.judge(job, ended)
     row = judged.columns | figures.columns(watch.readings, judged.phases)
     disturbed = taint.judge(watch.readings, judged.phases, row)
@@ -55,7 +59,7 @@ def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -
     write_table(job.files.samples, samples.COLUMNS, rows)
     try:
         worker = json.loads(outcome.read_left(job.files.env, last=outcome.MAX_RESULT) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         worker = {}
     content = {"worker": worker, "launcher": _account(readings)}
     write_atomically(job.files.env, json.dumps(content, indent=2) + "\n")

@@ -77,7 +77,7 @@ def _verdict(job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: 
         return _Verdict("interrupted", "ended by SIGTERM", where)
     if result is None:
         how = _how(ended)
-        reason = f"{how}; {why_invalid}{_full_disk(job)}{_log_tail(job)}"
+        reason = f"{how}; {why_invalid}{full_disk(job)}{_log_tail(job)}"
         fault = how.startswith("ended by") or any(text in reason for text in MACHINE_FAULTS)
         return _Verdict("crashed", reason, where, fault)
     if result["status"] == "ok" and ended.code != 0:
@@ -96,7 +96,8 @@ def _how(ended: Exit) -> str:
         return f"exit code {ended.code}"
 
 
-def _full_disk(job: Job) -> str:
+def full_disk(job: Job) -> str:
+    """The end of a reason, where a full disk may be the cause; else empty."""
     folder = job.files.folder
     usage = os.statvfs(folder)
     return (
