@@ -185,29 +185,33 @@ def test_an_exception_in_training(broken: Broken, runtime: str) -> None:
 
 def test_a_result_that_is_cut_or_of_wrong_types(broken: Broken) -> None:
     """Locally alone: what comes after the exit is the same for every runtime."""
-    broken.ask(seeds=3, retries=1)
+    broken.ask(seeds=4, retries=1)
     broken.insert(
         AT_END,
         'text = files.result.read_text(); loss = str(cell.known["n_params"])\n'
-        'spoilt = [text[:200], text.replace(loss, "[1]"), text.replace(loss, "NaN")]\n'
+        'spoilt = [text[:200], *(text.replace(loss, bad) for bad in ("[1]", "NaN", "9" * 400))]\n'
         "files.result.write_text(spoilt[spec.seed - 1])\n"
         'files.env.write_text("[" * 100_000)\n',
     )
     code, _, err = broken.run("local")
     assert (code, err) == (1, "")
-    cut, wrong, nan = broken.rows()
-    assert {row["status"] for row in (cut, wrong, nan)} == {"crashed"}
+    assert {row["status"] for row in broken.rows()} == {"crashed"}
+    cut, wrong, nan, huge = broken.rows()
     assert "its result cannot be read" in cut["reason"]
     assert "its result's n_params is '[1]'" in wrong["reason"]
     assert "NaN is no number that JSON knows" in nan["reason"]
+    assert "its result's n_params is '999" in huge["reason"]
 
 
 def test_output_that_is_not_the_protocol_goes_to_the_log(broken: Broken, runtime: str) -> None:
-    broken.insert(
-        AT_START,
-        r"""say.stream.write('hello\n[1]\n{"stage": \n' + "[" * 100_000 + "\n\0\ufffd\n")""" + "\n"
-        r"""say.stream.write("x" * 50_000_000 + "\n" + "after\n")""",
-    )
+    """As on a terminal, whose progress bars show what a worker says."""
+    broken.environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm"}
+    fault = r"""
+        say.stream.write('hello\n[1]\n{"stage": \n' + "[" * 100_000 + "\n\0\ufffd\n")
+        say.stream.write('{"stage": [], "step": "x", "loss": {}}\n{"step": 1' + "0" * 400 + "}\n")
+        say.stream.write("x" * 50_000_000 + "\n" + "after\n")
+    """
+    broken.insert(AT_START, textwrap.dedent(fault))
     row = only_row(broken, runtime, exit_code=0)
     assert row["status"] == "ok"
     log = broken.log(row).read_text()
@@ -220,9 +224,10 @@ def test_a_line_without_end_is_stopped_by_time_and_fills_no_disk(
     broken: Broken, runtime: str
 ) -> None:
     broken.ask(timeout_s=3)
-    broken.insert(AT_START, 'while True: say.stream.write("x" * 65_536)')
+    fault = 'say(stage="s" * 1000)\nwhile True: say.stream.write("x" * 65_536)'
+    broken.insert(AT_START, fault)
     row = only_row(broken, runtime)
-    assert (row["status"], row["stage"]) == ("timeout", "import")
+    assert (row["status"], row["stage"]) == ("timeout", "s" * 80)
     assert broken.log(row).stat().st_size < 2_000_000
 
 
