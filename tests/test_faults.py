@@ -279,11 +279,12 @@ def fill(folder: Path, left_mib: int) -> None:
 
 def test_a_disk_without_room_for_a_cell(broken: Broken, small_disk: Path) -> None:
     broken.ask(seeds=2)
-    broken.insert(AT_START, PAUSE + CRASH)
+    broken.insert(AT_START, CRASH)
+    broken.insert(BEFORE_A_CELL, PAUSE_BETWEEN)
     runner = broken.start("local")
-    folder = broken.paused()
+    pausing = broken.paused()
     fill(small_disk, left_mib=6)
-    (folder / "go").touch()
+    (pausing / "go").touch()
     code, out, err = ended(runner)
     assert (code, "1 crashed, 1 open" in out) == (1, True)
     assert "a cell needs 8 MiB for its files. Make room." in err
