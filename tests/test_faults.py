@@ -7,6 +7,7 @@ is a copy of the program with one place broken.
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -166,12 +167,7 @@ def test_an_end_without_a_result(broken: Broken, runtime: str, fault: str, words
     broken.insert(AT_START, fault)
     row = only_row(broken, runtime)
     assert (row["status"], row["stage"]) == ("crashed", "import")
-    assert_matches(words, row["reason"])
-
-
-def assert_matches(words: str, text: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        raise ValueError(text)
+    assert re.search(words, row["reason"])
 
 
 def test_an_exception_in_training(broken: Broken, runtime: str) -> None:
@@ -186,13 +182,15 @@ def test_an_exception_in_training(broken: Broken, runtime: str) -> None:
 def test_a_result_that_is_cut_or_of_wrong_types(broken: Broken) -> None:
     """Locally alone: what comes after the exit is the same for every runtime."""
     broken.ask(seeds=4, retries=1)
-    broken.insert(
-        AT_END,
-        'text = files.result.read_text(); loss = str(cell.known["n_params"])\n'
-        'spoilt = [text[:200], *(text.replace(loss, bad) for bad in ("[1]", "NaN", "9" * 400))]\n'
-        "files.result.write_text(spoilt[spec.seed - 1])\n"
-        'files.env.write_text("[" * 100_000)\n',
-    )
+    fault = """\
+        text, n_params = files.result.read_text(), f'"n_params": {cell.known["n_params"]}'
+        assert n_params in text
+        bad = [f'"n_params": {value}' for value in ("[1]", "NaN", "9" * 400)]
+        spoilt = [text[:200], *(text.replace(n_params, other) for other in bad)]
+        files.result.write_text(spoilt[spec.seed - 1])
+        files.env.write_text("[" * 100_000)
+    """
+    broken.insert(AT_END, textwrap.dedent(fault))
     code, _, err = broken.run("local")
     assert (code, err) == (1, "")
     assert {row["status"] for row in broken.rows()} == {"crashed"}
