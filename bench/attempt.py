@@ -8,6 +8,7 @@ from typing import Any
 
 from bench import outcome
 from bench.atomic import write_atomically
+from bench.errors import EngineError
 from bench.launch.job import Exit, Job, Launcher, Stop
 from bench.measure import figures, samples, taint
 from bench.measure.figures import Phases
@@ -37,7 +38,10 @@ def run_attempt(
         OSError: if the disk does not take its evidence.
     """
     with Watch(job.gpu_uuid, job.cpus, sample_ms / 1000, on_event) as watch:
-        ended = launcher.run(job, watch, stop)
+        try:
+            ended = launcher.run(job, watch, stop)
+        except EngineError as error:  # it may be no fault of the engine
+            raise EngineError(f"{error}{outcome.full_disk(job)}") from error
     judged = outcome.judge(job, ended)
     row = judged.columns | figures.columns(watch.readings, judged.phases)
     disturbed = taint.judge(watch.readings, judged.phases, row)

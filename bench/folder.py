@@ -1,5 +1,6 @@
 """A results folder: its files, its lock, its attempts."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +64,8 @@ class ResultsFolder:
         try:
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the disk may be read-only by now
+                holder.unlink(missing_ok=True)
             lock.release()
 
     def write_plan(self, matrix: Matrix, selected: set[str]) -> None:

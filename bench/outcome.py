@@ -1,9 +1,9 @@
 """How a cell ended, judged from its process's exit and from what it left behind."""
 
 import json
-import math
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from bench.records import RUN_COLUMNS
 from bench.spec import PHASES
 
 LOG_TAIL = 300  # characters of the log that a reason may quote
+MAX_STAGE = 80  # characters of what a worker says that it does
 MAX_RESULT = 2**28  # bytes: the worker owns its folder, and must not fill our memory
 FULL = 2**20  # bytes: a disk with less room left is what a crash is blamed on
 
@@ -65,7 +66,7 @@ def judge(job: Job, ended: Exit) -> Outcome:
 def _verdict(job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: str) -> _Verdict:
     last = ended.last_event or {}
     stage = str(last.get("stage", "startup"))
-    where = f"{stage} at step {last['step']}" if "step" in last else stage
+    where = (f"{stage} at step {last['step']}" if "step" in last else stage)[:MAX_STAGE]
     if ended.ended_by != "itself":
         status = "interrupted" if ended.ended_by == "interrupt" else "timeout"
         return _Verdict(status, ended.stopped_why, where)
@@ -77,7 +78,7 @@ def _verdict(job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: 
         return _Verdict("interrupted", "ended by SIGTERM", where)
     if result is None:
         how = _how(ended)
-        reason = f"{how}; {why_invalid}{_full_disk(job)}{_log_tail(job)}"
+        reason = f"{how}; {why_invalid}{full_disk(job)}{_log_tail(job)}"
         fault = how.startswith("ended by") or any(text in reason for text in MACHINE_FAULTS)
         return _Verdict("crashed", reason, where, fault)
     if result["status"] == "ok" and ended.code != 0:
@@ -96,7 +97,8 @@ def _how(ended: Exit) -> str:
         return f"exit code {ended.code}"
 
 
-def _full_disk(job: Job) -> str:
+def full_disk(job: Job) -> str:
+    """The end of a reason, where a full disk may be the cause; else empty."""
     folder = job.files.folder
     usage = os.statvfs(folder)
     return (
@@ -139,11 +141,11 @@ def _why_malformed(result: dict[str, Any]) -> str | None:
     if not isinstance(row, dict) or not set(row) <= set(RUN_COLUMNS):
         return "its result has columns that runs.csv does not know"
     for name, value in row.items():
-        fits = isinstance(value, str) if name in TEXTS else _is_number(value)
+        fits = isinstance(value, str) if name in TEXTS else is_number(value)
         if value is not None and not fits:
             return f"its result's {name} is {str(value)[:80]!r}"
     stamps = (result.get("started"), result.get("finished"))
-    if result.get("status") not in REPORTED or not all(map(_is_number, stamps)):
+    if result.get("status") not in REPORTED or not all(map(is_number, stamps)):
         return "its result lacks its status or its times"
     if not isinstance(reason, str) and result["status"] != "ok":
         return "its result gives no reason"
@@ -156,8 +158,10 @@ def _why_malformed(result: dict[str, Any]) -> str | None:
     return None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """A finite float, or an integer that a float can hold."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
 
 
 def _is_span(value: Any) -> bool:
@@ -166,8 +170,8 @@ def _is_span(value: Any) -> bool:
         isinstance(value, list)
         and len(value) == 3
         and value[0] in PHASES
-        and _is_number(value[1])
-        and _is_number(value[2])
+        and is_number(value[1])
+        and is_number(value[2])
     )
 
 

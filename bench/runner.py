@@ -23,6 +23,7 @@ from bench.matrix import Cell
 from bench.measure.gpus import Gpu
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
+from bench.outcome import is_number
 from bench.progress import Display
 from bench.records import SETTLED, Row, RunsTable, terminal
 
@@ -212,11 +213,17 @@ class Runner:
             attempt = run_attempt(
                 job,
                 self.launcher,
-                lambda event: self.display.event(cell, event),
+                lambda event: self._show(cell, event),
                 self.stop,
                 self.sample_ms,
             )
         return replace(attempt, columns=attempt.columns | identity)
+
+    def _show(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        """Progress, if it is that: a worker may say anything."""
+        figures = ("step", "loss", "tokens_per_s", "val_loss")
+        if all(is_number(event.get(name, 0)) for name in figures):
+            self.display.event(cell, dict(event))
 
     def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
         spec = cell.spec

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -55,7 +56,7 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
             lines = _Lines(log, watcher.event)
             ended_by, why = _pump(child, waiter, lines, stop, Deadlines(command.limits, launched))
             if ended_by != "itself":
-                _end(child, waiter, command)
+                _end(child, waiter, lines, command)
             lines.finish(child)
         except BaseException:
             command.kill(child.pid, signal.SIGKILL)  # an error of ours leaves nothing running
@@ -102,12 +103,30 @@ class _Lines:
     rest: bytes = field(default=b"")
 
     def feed(self, data: bytes) -> None:
-        *lines, self.rest = (self.rest + data).split(b"\n")
-        for line in lines:
-            self._line(line)
-        if len(self.rest) > MAX_LINE:
+        *ends, beginning = data.split(b"\n")
+        for end in ends:
+            self._continue(end)
             self._line(self.rest)
             self.rest = b""
+        self._continue(beginning)
+
+    def _continue(self, part: bytes) -> None:
+        """The line so far; what goes beyond MAX_LINE is dropped, also of a line without end."""
+        if len(self.rest) < MAX_LINE:
+            self.rest = (self.rest + part)[:MAX_LINE]
+
+    def take(self, child: "subprocess.Popen[bytes]", waiter: _Waiter) -> None:
+        """What it says until it ends."""
+        assert child.stdout is not None
+        output, poll = child.stdout.fileno(), select.poll()
+        for fileno in (output, waiter.readable):
+            poll.register(fileno, select.POLLIN)
+        while waiter.readable not in {fileno for fileno, _ in poll.poll()}:
+            data = os.read(output, 65_536)
+            if data:
+                self.feed(data)
+            else:
+                poll.unregister(output)
 
     def finish(self, child: "subprocess.Popen[bytes]") -> None:
         """Take what is still in the pipe."""
@@ -121,14 +140,14 @@ class _Lines:
     def _line(self, line: bytes) -> None:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or nested without measure
             event = None
         if isinstance(event, dict):
             self.last = event
             self.on_event(event)
         elif line:
             with contextlib.suppress(OSError):  # a full disk must not end what is measured
-                self.log.write(b"[standard output] " + line[:MAX_LINE] + b"\n")
+                self.log.write(b"[standard output] " + line + b"\n")
                 self.log.flush()
 
 
@@ -187,14 +206,23 @@ def _pump(
                 poll.unregister(output)
 
 
-def _end(child: "subprocess.Popen[bytes]", waiter: _Waiter, command: Command) -> None:
-    """SIGTERM, grace (the worker writes down what it knows), end of input, SIGKILL."""
-    command.kill(child.pid, signal.SIGTERM)
-    waiter.thread.join(GRACE_S)
-    if waiter.thread.is_alive():
-        _close_input(child)  # ends a container that was not there yet to get the signal
-        command.kill(child.pid, signal.SIGKILL)
-        waiter.thread.join()
+def _end(
+    child: "subprocess.Popen[bytes]", waiter: _Waiter, lines: _Lines, command: Command
+) -> None:
+    """SIGTERM, grace (the worker writes down what it knows), end of input, SIGKILL.
+
+    What it says meanwhile is taken: a full pipe would hold it, and an engine's client, back.
+    """
+
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(lines.take, child, waiter)
+        command.kill(child.pid, signal.SIGTERM)
+        waiter.thread.join(GRACE_S)
+        if waiter.thread.is_alive():
+            _close_input(child)  # ends a container that was not there yet to get the signal
+            command.kill(child.pid, signal.SIGKILL)
+            waiter.thread.join()
+        taken.result()
 
 
 def _close_input(child: "subprocess.Popen[bytes]") -> None:
