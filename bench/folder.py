@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 
 from bench.atomic import write_atomically
-from bench.errors import FolderError
+from bench.errors import FolderError, RecordError
 from bench.matrix import Cell, Matrix
 from bench.records import (
     CURVE_COLUMNS,
@@ -137,5 +137,9 @@ class ResultsFolder:
             if curve.is_symlink():
                 continue  # a worker owns its folder; it must not make us read another file
             which = {key: row[key] for key in ("run_id", "host_id", "attempt")}
-            for point in read_table(curve):
+            try:
+                points = read_table(curve)
+            except RecordError:  # of a worker that leaves anything; its row has been judged
+                continue
+            for point in points:
                 yield {**point, **which}  # a curve cannot say whose it is

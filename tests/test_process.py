@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,26 @@ def test_time_up_ends_a_child_that_listens_to_sigterm(child: Child) -> None:
     assert (ended.ended_by, ended.code) == ("timeout", 9)
 
 
+def has_ended(pid: int, within_s: float = 10.0) -> bool:
+    """A zombie has: nobody waits for an orphan at once."""
+    status, deadline = Path(f"/proc/{pid}/stat"), time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if not status.exists() or status.read_text().split()[2] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_what_a_child_leaves_behind_is_ended_as_well(child: Child) -> None:
+    text = (
+        "import json, subprocess\n"
+        "print(json.dumps({'pid': subprocess.Popen(['sleep', '60']).pid}))\n"
+    )
+    ended = child.run(text)
+    assert ended.last_event is not None
+    assert has_ended(ended.last_event["pid"])
+
+
 def test_time_up_ends_a_deaf_child_and_its_children(child: Child, tmp_path: Path) -> None:
     pid_file = tmp_path / "grandchild"
     text = (
@@ -101,8 +122,7 @@ def test_time_up_ends_a_deaf_child_and_its_children(child: Child, tmp_path: Path
     )
     ended = child.run(text, timeout_s=3)
     assert (ended.ended_by, ended.code) == ("timeout", -signal.SIGKILL)
-    status = Path(f"/proc/{pid_file.read_text()}/stat")
-    assert not status.exists() or status.read_text().split()[2] == "Z"
+    assert has_ended(int(pid_file.read_text()))
 
 
 def test_stop_ends_the_wait(child: Child) -> None:

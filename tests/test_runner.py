@@ -375,6 +375,14 @@ def test_a_row_tells_whether_memory_was_limited(bench: Bench) -> None:
     assert (row["memory_limit_gib"], row["memory_limit_enforced"]) == ("4.0", "false")
 
 
+def test_a_curve_that_is_not_one_spoils_no_other(bench: Bench) -> None:
+    bench.run()
+    first = sorted(bench.folder.cells.iterdir())[0]
+    (first / "curve.csv").write_text("step,val_loss\n0,2.5,7\n")
+    bench.run()
+    assert len(bench.folder.curves.read_text().splitlines()) == 1 + 3
+
+
 def test_a_curve_cannot_say_whose_it_is(bench: Bench) -> None:
     bench.run()
     for cell in bench.folder.cells.iterdir():

@@ -64,6 +64,8 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
         finally:
             waiter.thread.join()
             _close_input(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # what it started and left behind
     return Exit(
         ended_by=ended_by,
         code=child.returncode,
