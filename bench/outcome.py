@@ -21,6 +21,8 @@ FULL = 2**20  # bytes: a disk with less room left is what a crash is blamed on
 
 # The ends that a worker can tell itself.
 REPORTED = ("ok", "diverged", "oom", "crashed", "interrupted")
+# Without these a cell is not ok, whatever it says.
+OF_OK = ("val_loss_final", "train_time_s", "steps")
 # What a worker reports as text; everything else is a number.
 TEXTS = (
     *("eval_protocol", "init_hash", "data_order_hash"),
@@ -149,6 +151,8 @@ def _why_malformed(result: dict[str, Any]) -> str | None:
         return "its result lacks its status or its times"
     if not isinstance(reason, str) and result["status"] != "ok":
         return "its result gives no reason"
+    if result["status"] == "ok" and any(row.get(name) is None for name in OF_OK):
+        return f"its result says ok and lacks one of {', '.join(OF_OK)}"
     spans = result.get("spans")
     if not isinstance(spans, list) or not all(map(_is_span, spans)):
         return "its result lacks the spans of its phases"

@@ -48,9 +48,11 @@ def summary(row: dict[str, Any]) -> str:
     if row["status"] != "ok":
         stage = f" ({row['stage']})" if row.get("stage") else ""
         return f"{row['status']}{stage}: {row['reason']}"
+    median_ms = row.get("step_time_ms_p50")  # none with train.step_timing: off
+    step = f"step {median_ms:.2f} ms, " if median_ms is not None else ""
     return (
         f"val loss {row['val_loss_final']:.4f}, train {duration(row['train_time_s'])}, "
-        f"step {row['step_time_ms_p50']:.2f} ms, wall {duration(row['wall_time_s'])}"
+        f"{step}wall {duration(row['wall_time_s'])}"
     )
 
 

@@ -16,6 +16,7 @@ MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
 
+BOOLEAN = "tag:yaml.org,2002:bool"
 SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
 
 
@@ -62,7 +63,7 @@ def read_yaml(path: Path) -> Document:
         raise MatrixError(file, [Mistake(0, "", f"has more than {MAX_BYTES:,} bytes.")])
     try:
         document = Document(file, raw.decode("utf-8"))
-        root = yaml.compose(document.text, Loader=yaml.SafeLoader)
+        root = yaml.compose(document.text, Loader=_Loader)
     except UnicodeDecodeError as error:
         what = f"is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}. Convert it first."
         raise MatrixError(file, [Mistake(0, "", what)]) from error
@@ -77,6 +78,15 @@ def read_yaml(path: Path) -> Document:
         raise MatrixError(file, [Mistake(0, "", "is empty. `name` and `matrix` are required.")])
     document.data = _Builder(document).build(root, ())
     return document
+
+
+class _Loader(yaml.SafeLoader):
+    """With the booleans of YAML 1.2: `off`, `no` and `y` are text, as whoever writes them means."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, overrides what SafeLoader has
+        first: [entry for entry in entries if first in "tTfF" or entry[0] != BOOLEAN]
+        for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class _Builder:

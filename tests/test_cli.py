@@ -116,6 +116,19 @@ def test_a_cell_out_of_time_keeps_what_it_measured(
     assert float(row["step_time_ms_p50"]) > 0
 
 
+def test_a_cell_whose_steps_are_not_timed_is_shown_without_them(
+    tiny_matrix: Path, tmp_path: Path
+) -> None:
+    text = tiny_matrix.read_text().replace("steps: 4,", "steps: 4, step_timing: off,")
+    tiny_matrix.write_text(text)
+    answer = bench("run", tiny_matrix, *LOCAL, "--out", tmp_path / "r", "--shard", "1/4")
+    assert answer.returncode == 0, answer.stderr
+    assert "val loss" in answer.stdout
+    assert " ms" not in answer.stdout
+    (row,) = read_table(tmp_path / "r" / "runs.csv")
+    assert (row["step_time_ms_p50"], row["tokens_per_s"] != "") == ("", True)
+
+
 def test_accepting_code_that_no_row_has_is_refused(tiny_matrix: Path, tmp_path: Path) -> None:
     arguments = ["run", tiny_matrix, *LOCAL, "--out", tmp_path / "r", "--accept-code", "abcdef"]
     answer = bench(*arguments)

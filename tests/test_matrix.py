@@ -191,10 +191,16 @@ ONE_MISTAKE = {
         "'two' is not a whole number.",
     ),
     "seed that is true": (
-        broken("[1, 2, 3]", "[1, 2, yes]"),
+        broken("[1, 2, 3]", "[1, 2, true]"),
         9,
         "matrix.seed[2]",
         "True is not a whole number.",
+    ),
+    "seed that is yes": (  # text, as in YAML 1.2
+        broken("[1, 2, 3]", "[1, 2, yes]"),
+        9,
+        "matrix.seed[2]",
+        "'yes' is not a whole number.",
     ),
     "steps with a fraction": (
         broken("steps: 100", "steps: 100.5"),
@@ -499,6 +505,13 @@ def test_every_cell_of_two_equal_variants_is_named(tmp_path):
 
 
 # --- Hostile files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["off", "'off'"])
+def test_off_is_text_as_whoever_writes_it_means(tmp_path, word):
+    file = tmp_path / "matrix.yaml"
+    file.write_text(SOUND.replace("steps: 100", f"steps: 100, step_timing: {word}"))
+    assert {cell.spec.train.step_timing for cell in load_matrix(file).cells} == {"off"}
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/name:os.system"])

@@ -45,7 +45,7 @@ def leave(job: Job, **changes: Any) -> None:
         "finished": 18.5,
         "spans": [["train", 12.0, 17.0]],
         "context_window": None,
-        "row": {"import_time_s": 2.0, "train_time_s": 5.0, "val_loss_final": 1.5},
+        "row": {"import_time_s": 2.0, "train_time_s": 5.0, "val_loss_final": 1.5, "steps": 9},
     }
     job.files.result.write_text(json.dumps(result | changes))
 
@@ -98,6 +98,7 @@ def test_a_crash_quotes_the_end_of_its_log(job: Job) -> None:
         (lambda job: leave(job, row={"val_loss_final": True}), "val_loss_final is 'True'"),
         (lambda job: leave(job, row={"val_loss_final": math.nan}), "NaN is no number"),
         (lambda job: leave(job, row={"init_hash": 7}), "init_hash is '7'"),
+        (lambda job: leave(job, row={"val_loss_final": 1.5}), "says ok and lacks one of"),
         (lambda job: leave(job, spans=None), "spans of its phases"),
         (lambda job: leave(job, spans=[["lunch", 1.0, 2.0]]), "spans of its phases"),
         (lambda job: leave(job, context_window=[1.0]), "context_window"),

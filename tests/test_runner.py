@@ -64,8 +64,7 @@ class FakeLauncher:
             "finished": time.monotonic(),
             "spans": [],
             "context_window": None,
-            "row": {"val_loss_final": 1.25, "train_time_s": 0.5, "step_time_ms_p50": 1.0}
-            | self.row,
+            "row": {"val_loss_final": 1.25, "train_time_s": 0.5, "steps": 4} | self.row,
         }
         job.files.result.write_text(json.dumps(result))
         job.files.curve.write_text(
