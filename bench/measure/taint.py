@@ -28,8 +28,8 @@ T = TypeVar("T")
 # What a hypervisor takes slows a cell down by that share; our own measuring may cost 1 %, and what
 # is below that cannot be told from it.
 STEAL_SHARE = 0.01
-# Other processes on the cell's CPUs: the harness itself and the kernel's housekeeping have been
-# seen to take up to 1 %; twice that is somebody else.
+# Other processes on the cell's CPUs: on a quiet machine the harness and the kernel's housekeeping
+# were seen to take 0.0 to 0.2 %; ten times that is somebody else.
 OTHERS_SHARE = 0.02
 # A quota of the control group stops a cell for tens of milliseconds at a time: any is too much,
 # but a counter may have moved by one period just outside.
