@@ -10,16 +10,10 @@ from pathlib import Path
 import filelock
 
 from bench.atomic import write_atomically
+from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS
 from bench.errors import FolderError, RecordError
 from bench.matrix import Cell, Matrix
-from bench.records import (
-    CURVE_COLUMNS,
-    PLAN_COLUMNS,
-    Row,
-    RunsTable,
-    read_table,
-    write_table,
-)
+from bench.records import Row, RunsTable, read_table, write_table
 from bench.spec import CellFiles
 
 # A cell's own files: some 100 KiB, and a few MiB of samples and step times for an hour.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.columns import RUN_COLUMNS
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Exit, Job
 from bench.measure.figures import Phases
-from bench.records import RUN_COLUMNS
 from bench.spec import PHASES
 
 LOG_TAIL = 300  # characters of the log that a reason may quote

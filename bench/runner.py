@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from bench.attempt import Attempt, run_attempt
+from bench.columns import SETTLED
 from bench.corpora import Corpus, check_stored
 from bench.errors import BenchError, RequestError
 from bench.estimate import estimate_arms
@@ -25,7 +26,7 @@ from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.outcome import is_number
 from bench.progress import Display
-from bench.records import SETTLED, Row, RunsTable, terminal
+from bench.records import Row, RunsTable, terminal
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,13 @@ from pathlib import Path
 
 import psutil
 
+from bench.columns import RUN_COLUMNS
 from bench.errors import BenchError, EngineError, RecordError
 from bench.folder import ResultsFolder
 from bench.launch import container
 from bench.launch.choose import RUNTIMES, choose_launcher
 from bench.launch.engine import Engine
-from bench.records import RUN_COLUMNS, Row, as_line, read_table
+from bench.records import Row, as_line, read_table
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("lost", "double", "half", "untrue", "left")

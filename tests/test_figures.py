@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from bench.columns import RUN_COLUMNS
 from bench.measure import samples
 from bench.measure.figures import ENERGY_MIN_S, Phases, columns, host_rates, percent
 from bench.measure.host import HostSample
 from bench.measure.nvml import GpuSample
 from bench.measure.series import Span, increase
 from bench.measure.watch import GpuBaseline, GpuReading, Readings
-from bench.records import RUN_COLUMNS, write_table
+from bench.records import write_table
 
 START = 500_000.0  # a clock that has run for days
 GPU = GpuSample(**dict.fromkeys(GpuSample.__annotations__))  # nothing told

@@ -17,8 +17,9 @@ import pytest
 from chaos import Arena, Chaos, Reference, Round, damage, left_running, reference_of
 from conftest import ROOT, bench
 
+from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
 from bench.folder import ResultsFolder
-from bench.records import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS, read_table, write_table
+from bench.records import read_table, write_table
 
 KILLS = int(os.environ.get("KILLS", "2"))
 

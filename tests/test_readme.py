@@ -14,9 +14,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from bench.columns import RUN_COLUMNS
 from bench.matrix import load_matrix
 from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, EvalOptions, Limits, TrainOptions
-from bench.records import RUN_COLUMNS
 
 README = (ROOT / "README.md").read_text()
 

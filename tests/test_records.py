@@ -9,11 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
 from bench.errors import RecordError
 from bench.records import (
-    CURVE_COLUMNS,
-    PLAN_COLUMNS,
-    RUN_COLUMNS,
     RunsTable,
     as_field,
     as_line,

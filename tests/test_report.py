@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
 from bench.errors import FolderError, RecordError
-from bench.records import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS, write_table
+from bench.records import write_table
 from bench.report import bars, canvas, lines
 from bench.report.build import build_report
 from bench.report.coverage import notes, sentence

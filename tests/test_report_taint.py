@@ -10,7 +10,8 @@ import pytest
 from matplotlib.text import Text
 from test_report import Results, Tags, drawn, sections_of
 
-from bench.records import RUN_COLUMNS, write_table
+from bench.columns import RUN_COLUMNS
+from bench.records import write_table
 from bench.report import bars, lines
 from bench.report.build import build_report
 from bench.report.columns import METRICS, TIMINGS

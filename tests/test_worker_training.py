@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.columns import CURVE_COLUMNS, RUN_COLUMNS
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.logical import initialise
 from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, EvalOptions, TrainOptions
-from bench.records import CURVE_COLUMNS, RUN_COLUMNS
 from bench.spec import PHASES, CorpusRef, Model, Optimizer, RunSpec
 from bench.worker import cell, clocks, training
 from bench.worker.cell import run_cell

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bench.records import STATUSES
+from bench.columns import STATUSES
 from bench.report.merge import OPEN, Cell, Source
 from bench.report.taint import REASONS, UNCHECKED, is_tainted, names
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.columns import STATUSES
 from bench.errors import FolderError, RecordError
 from bench.folder import ResultsFolder
-from bench.records import STATUSES, Row, read_table, terminal
+from bench.records import Row, read_table, terminal
 from bench.report.columns import CONSTANTS, METRICS
 
 OPEN = "open"  # a selected cell without a row: not run yet

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bench.records import RUN_COLUMNS
+from bench.columns import RUN_COLUMNS
 from bench.report import curves
 from bench.report.columns import SHOWN, TIMINGS, Shown, arm_columns, cell_columns
 from bench.report.content import Field, Heading, Table, sentences, table
