@@ -9,7 +9,7 @@ from typing import Any
 from bench import outcome
 from bench.atomic import write_atomically
 from bench.errors import EngineError
-from bench.launch.job import Exit, Job, Launcher, Stop
+from bench.launch.job import Exit, Job, Launcher, Stop, read_left
 from bench.measure import figures, samples, taint
 from bench.measure.figures import Phases
 from bench.measure.watch import Readings, Watch
@@ -66,7 +66,7 @@ def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -
     """samples.csv, and what the readings rest on beside the worker's own account in env.json."""
     rows = samples.rows(readings, ended.launched, phases.train)
     write_table(job.files.samples, samples.COLUMNS, rows)
-    worker = outcome.read_left(job.files.env, last=outcome.MAX_RESULT)
+    worker = read_left(job.files.env, last=outcome.MAX_RESULT)
     write_atomically(job.files.env, _both_accounts(worker, _account(readings)))
 
 

@@ -70,7 +70,7 @@ RUN_COLUMNS: dict[str, str] = {
     "a worse perplexity",
     "eval_protocol": "full or sampled",
     # memory
-    "gpu_mem_nvml_peak_mib": "peak of GPU memory by NVML, the CUDA context included",
+    "gpu_mem_nvml_peak_mib": "highest reading of GPU memory by NVML, the CUDA context included",
     "gpu_mem_source": "process: memory of the cell's own processes; device_delta: of the whole "
     "device, less what was in use just before the cell",
     "gpu_mem_context_mib": "by NVML once the CUDA context was made, before data and model",
@@ -80,7 +80,8 @@ RUN_COLUMNS: dict[str, str] = {
     "host_rss_peak_mib": "the worker's peak resident memory (VmHWM)",
     "host_tree_rss_peak_mib": "peak sum of resident memory of all its processes, seen once a "
     "second; shared pages count for each",
-    "cgroup_mem_peak_mib": "peak memory charged to its container, page cache included",
+    "cgroup_mem_peak_mib": "peak memory charged to its container, page cache "
+    "included, as last read: up to a second before a sudden end",
     # machine
     "cpu_time_s": "CPU time of the worker, start-up to result",
     "context_switches_voluntary": "it waited",

@@ -128,7 +128,7 @@ class ResultsFolder:
     def _curve_rows(self, runs: RunsTable) -> Iterator[Mapping[str, str]]:
         for row in runs.rows:
             curve = CellFiles(self.cells / f"{row['run_id']}-{row['attempt']}").curve
-            if curve.is_symlink():
+            if curve.is_symlink() or not curve.is_file():
                 continue  # a worker owns its folder; it must not make us read another file
             which = {key: row[key] for key in ("run_id", "host_id", "attempt")}
             try:

@@ -5,12 +5,11 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench.columns import RUN_COLUMNS
 from bench.identity import SCHEMA_VERSION, code_sha256
-from bench.launch.job import Exit, Job
+from bench.launch.job import Exit, Job, read_left
 from bench.measure.figures import Phases
 from bench.spec import PHASES
 
@@ -72,7 +71,8 @@ def _verdict(job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: 
     if ended.ended_by != "itself":
         status = "interrupted" if ended.ended_by == "interrupt" else "timeout"
         return _Verdict(status, ended.stopped_why, where)
-    if ended.oom_killed:
+    done = result is not None and result["status"] == "ok" and ended.code == 0
+    if ended.oom_killed and not done:  # else the kernel took a helper of it, and it went on
         limit = job.limits.memory_gib
         reason = f"the kernel killed it for memory: limits.memory_gib = {limit:g}"
         return _Verdict("oom_killed", reason, where)
@@ -177,18 +177,6 @@ def _is_span(value: Any) -> bool:
         and is_number(value[1])
         and is_number(value[2])
     )
-
-
-def read_left(path: Path, last: int) -> str:
-    """The last bytes of a text that the worker left, empty if there is none.
-
-    No link is followed: the worker owns its folder, and must not make us read another file.
-    """
-    if path.is_symlink() or not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - last))
-        return file.read(last).decode("utf-8", errors="replace")
 
 
 def _is_within(result: dict[str, Any], ended: Exit) -> bool:

@@ -77,7 +77,10 @@ class PlainDisplay:
     def again(self, cell: Cell, row: dict[str, Any]) -> None:
         """A fault of the machine, and limits.retries allows for another attempt."""
         self.console.print(
-            f"↻ {name(cell)}: {summary(row)}; once more", highlight=False, markup=False
+            f"↻ {name(cell)}: {summary(row)}; once more",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
@@ -98,7 +101,7 @@ class LiveDisplay:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),  # a worker may say anything
             console=console,
             transient=True,
         )

@@ -43,6 +43,7 @@ class Policy:
             and row["code_sha256"] in {code_sha256(), *self.accepted_code}
             and row["env_id"] == environment.env_id
             and row["host_id"] == machine.host_id
+            and (row["device"] != "cuda" or row["gpu_name"] in machine.gpus.names)
         )
 
 

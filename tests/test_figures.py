@@ -69,7 +69,7 @@ def test_without_readings_every_column_is_empty(phases: Phases) -> None:
 class TestEnergy:
     """A worker that trains in many short spans with evaluations between."""
 
-    SPANS = tuple((1.0 + 0.5 * i, 1.3 + 0.5 * i) for i in range(50))  # 15 s, 0.2 s between
+    SPANS = tuple((1.0 + 1.5 * i, 2.25 + 1.5 * i) for i in range(12))  # 15 s, 0.25 s between
     UNTIL = 30.0
 
     def of(self, phases: Phases, **told: Callable[[float], float | None]) -> dict[str, Any]:
@@ -141,6 +141,10 @@ class TestEnergy:
             assert found["gpu_energy_j"] == pytest.approx(200.0 * 26.0)
         alone = self.of(phases, energy_j=lambda t: 250.0 * (t % 15))
         assert "gpu_energy_j" not in alone
+
+    def test_nothing_for_spans_of_which_the_edges_are_a_large_part(self) -> None:
+        short = tuple((1.0 + 0.5 * i, 1.25 + 0.5 * i) for i in range(50))  # 12.5 s
+        assert "gpu_energy_j" not in self.of(train(*short), energy_j=lambda t: 250.0 * t)
 
     def test_nothing_for_less_than_ten_seconds_of_training(self) -> None:
         told = {"energy_j": lambda t: 250.0 * t, "power_average_w": lambda t: 250.0}

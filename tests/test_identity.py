@@ -43,7 +43,10 @@ def with_optimizer(base: str, **options: Any) -> RunSpec:
 
 def other(option: dataclasses.Field) -> Any:
     """A valid value that is not the default."""
-    choices = {"attention_scale": "head_size", "protocol": "sampled", "dtype": "bfloat16"}
+    choices = {
+        **{"attention_scale": "head_size", "protocol": "sampled"},
+        **{"dtype": "bfloat16", "step_timing": "every"},
+    }
     return choices[option.name] if option.name in choices else option.default / 2
 
 
@@ -252,6 +255,7 @@ DEFAULTS = {
     "TrainOptions.block_size": 32,
     "TrainOptions.dtype": "float32",
     "TrainOptions.threads": 1,
+    "TrainOptions.step_timing": "sampled",
     "EvalOptions.every": 100,
     "EvalOptions.protocol": "full",
     "EvalOptions.train_windows": 500,

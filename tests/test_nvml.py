@@ -1,7 +1,6 @@
 """GPU readings: the real pynvml over a stub of NVIDIA's library, around real processes."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from bench.measure import watch as watching
 from bench.measure.figures import Phases, columns, own_mib
 from bench.measure.gpus import find_gpus
 from bench.measure.host import CellProcesses
+from bench.measure.machine import this_machine
 from bench.measure.nvml import NOTHING, GpuReader, GpuSample
 from bench.measure.watch import Readings, Watch
 from bench.spec import CellFiles
@@ -583,11 +583,14 @@ def test_a_reading_of_the_host_that_fails_leaves_those_of_the_gpu(
     assert watch.readings.host == []
 
 
-def test_a_thread_of_readings_that_breaks_is_a_reason(nvml: NvmlStub) -> None:
+def test_a_thread_of_readings_that_breaks_is_a_reason(
+    nvml: NvmlStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS)
-    with Watch("GPU-bbbb", [0], math.inf) as watch:
+    monkeypatch.setattr("bench.measure.watch.HOST_EVERY_S", None)  # which no moment can be added to
+    with Watch("GPU-bbbb", [0], 0.1) as watch:
         until(lambda: "samples" in watch.readings.reasons)
-    assert "OverflowError" in watch.readings.reasons["samples"]
+    assert "TypeError" in watch.readings.reasons["samples"]
     with pytest.raises(pynvml.NVMLError_Uninitialized):
         pynvml.nvmlDeviceGetCount()  # closed all the same
 
@@ -705,3 +708,15 @@ def test_reasons_are_written_whatever_the_worker_left(
     assert set(env["launcher"]["not_read"]) == {"gpu energy", "gpu temperature", "processes"}
     assert env["launcher"]["gpu_before_launch"]["sample"]["temperature_c"] is None
     assert files.samples.read_text().count("1000.5") >= 1
+
+
+def test_a_machine_that_loses_its_gpus_is_the_same_machine(nvml: NvmlStub) -> None:
+    """Else every settled CPU cell would run again, and its rows would count for two hosts."""
+    nvml.write(TWO_GPUS)
+    with_gpus = this_machine()
+    assert len(with_gpus.gpus.gpus) == 2
+    nvml.write({"init": error(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)})
+    find_gpus.cache_clear()
+    without = this_machine()
+    assert without.gpus.gpus == ()
+    assert without.host_id == with_gpus.host_id

@@ -184,3 +184,9 @@ def test_a_fault_of_the_machine_is_told_from_one_of_the_cell(
 def test_sigterm_from_outside_is_an_interruption(job: Job) -> None:
     row = outcome.judge(job, ended(code=128 + signal.SIGTERM)).columns
     assert (row["status"], row["reason"]) == ("interrupted", "ended by SIGTERM")
+
+
+def test_a_whole_result_counts_also_where_the_kernel_took_a_helper(job: Job) -> None:
+    leave(job)
+    assert outcome.judge(job, ended(oom_killed=True)).columns["status"] == "ok"
+    assert outcome.judge(job, ended(oom_killed=True, code=137)).columns["status"] == "oom_killed"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -388,3 +389,26 @@ def test_a_curve_cannot_say_whose_it_is(bench: Bench) -> None:
         (cell / "curve.csv").write_text("step,val_loss,run_id,attempt\n0,2.5,forged,9\n")
     bench.run()
     assert "forged" not in bench.folder.curves.read_text()
+
+
+def test_a_cuda_row_of_another_kind_of_gpu_settles_nothing(bench: Bench) -> None:
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text.replace("device: [cpu]", "device: [cuda]"))
+    bench.gpus = Gpus((Gpu("GPU-abc", "a GPU"),), "580.1", None)
+    bench.run()
+    bench.ran()
+    bench.gpus = Gpus((Gpu("GPU-def", "a GPU"),), "580.1", None)
+    bench.run()
+    assert bench.ran() == []
+    bench.gpus = Gpus((Gpu("GPU-ghi", "another GPU"),), "580.1", None)
+    bench.run()
+    assert len(bench.ran()) == 4
+
+
+def test_a_curve_that_is_a_pipe_hangs_nothing(bench: Bench) -> None:
+    bench.launcher.during = lambda job, stop: os.mkfifo(job.files.folder / "pipe")
+    bench.run()
+    for cell in bench.folder.cells.iterdir():
+        (cell / "pipe").replace(cell / "curve.csv")
+    bench.run()
+    assert len(bench.folder.curves.read_text().splitlines()) == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.measure.figures import Phases
-from bench.measure.host import HostSample
+from bench.measure.host import CellProcesses, HostSample
 from bench.measure.nvml import SLOWDOWNS, GpuSample
 from bench.measure.taint import (
     OTHERS_SHARE,
@@ -134,8 +134,11 @@ class TestCpu:
     def test_what_the_host_does_not_tell_is_unchecked(self) -> None:
         found = checks(host(busy_s=lambda t: t, steal_s=lambda t: 0.0))
         assert found["cpu_steal"][0] is False
-        assert found["cpu_others"] == (None, "the host does not tell")
-        assert found["cgroup_throttled"] == (None, "the host does not tell")
+        assert found["cpu_others"] == (None, "the cell's processes were not found on this host")
+        assert found["cgroup_throttled"] == (
+            None,
+            "the cell's processes were not found on this host",
+        )
 
 
 class TestSwap:
@@ -147,7 +150,7 @@ class TestSwap:
         assert checks(host(swapped_mib=lambda t: 9.0 if t > 20 else 0.0))["swap"][0] is False
 
     def test_untold_is_unchecked(self) -> None:
-        assert checks(host())["swap"] == (None, "the host does not tell")
+        assert checks(host())["swap"] == (None, "the cell's processes were not found on this host")
 
 
 class TestForeignProcess:
@@ -431,3 +434,10 @@ def test_heat_before_counts_also_under_its_other_name() -> None:
     idle = replace(GPU, slowdowns=("sw_thermal_slowdown",))
     readings = gpu(slowdowns=lambda t: ("hw_thermal_slowdown",), idle=idle)
     assert checks(readings)["gpu_hw_thermal_slowdown"][0] is True
+
+
+def test_what_is_told_in_part_is_unchecked_for_that_reason() -> None:
+    readings = host(steal_s=lambda t: 0.0 if t < 15 else None)
+    readings.found = CellProcesses(OWN, own_cgroup=None)
+    why = "the host does not tell it all through training"
+    assert checks(readings)["cpu_steal"] == (None, why)

@@ -132,7 +132,7 @@ def test_a_training_batch_is_cut_where_the_table_says_and_its_targets_are_one_fu
     windows = Tokens(train, train, 26).windows("train", 8)
     positions = batch_positions(1, 5, 3, len(windows))
     model = Recorder(26)
-    trainer = Trainer(model, [], windows, positions, PhaseClock(0.0))
+    trainer = Trainer(model, [], windows, positions, PhaseClock())
     losses = [trainer.step(row).item() for row in positions]
     for row, seen in zip(positions.tolist(), model.seen, strict=True):
         assert seen.tolist() == [train[p : p + 8].tolist() for p in row]

@@ -72,7 +72,7 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 def test_each_phase_is_charged_its_own_time_and_the_rest_to_none(fake_time):
-    clock = PhaseClock(started=fake_time.monotonic())
+    clock = PhaseClock()
     fake_time.pass_s(1)
     with clock.during("data"):
         fake_time.pass_s(2)
@@ -90,14 +90,14 @@ def test_each_phase_is_charged_its_own_time_and_the_rest_to_none(fake_time):
 def test_a_phase_may_have_begun_earlier(fake_time):
     started = fake_time.monotonic()
     fake_time.pass_s(3)
-    clock = PhaseClock(started)
+    clock = PhaseClock()
     with clock.during("import", since=started):
         fake_time.pass_s(1)
     assert clock.seconds == {"import": 4}
 
 
 def test_a_phase_that_fails_is_charged_too_and_stays_the_last(fake_time):
-    clock = PhaseClock(0.0)
+    clock = PhaseClock()
 
     def build() -> None:
         with clock.during("build"):
@@ -111,7 +111,7 @@ def test_a_phase_that_fails_is_charged_too_and_stays_the_last(fake_time):
 
 
 def test_a_phase_that_no_column_knows_is_a_mistake():
-    with pytest.raises(AssertionError, match="lunch"), PhaseClock(0.0).during("lunch"):
+    with pytest.raises(AssertionError, match="lunch"), PhaseClock().during("lunch"):
         pass
     assert {f"{phase}_time_s" for phase in PHASES} <= set(RUN_COLUMNS)
 
@@ -126,7 +126,7 @@ def test_a_phase_waits_for_the_device_at_both_edges(fake_time, monkeypatch):
         left_s = 0.0
 
     monkeypatch.setattr(clocks, "synchronise", wait)
-    clock = PhaseClock(0.0)
+    clock = PhaseClock()
     with clock.during("train"):
         fake_time.pass_s(1)
         left_s += 20
@@ -192,7 +192,7 @@ def trainer_of(
     windows = (torch.arange(50) % 3).unfold(0, 5, 1)  # T = 4
     positions = torch.zeros(steps, 2, dtype=torch.int64)  # B = 2
     optimizers = [torch.optim.SGD(model.parameters(), lr=lr)] if lr else []
-    return Trainer(model, optimizers, windows, positions, PhaseClock(0.0))
+    return Trainer(model, optimizers, windows, positions, PhaseClock())
 
 
 @pytest.mark.parametrize("step_s", [0.001, 0.01, 0.1, 1.0])

@@ -14,7 +14,7 @@ from bench.errors import EngineError
 from bench.identity import PACKAGE
 from bench.launch.engine import Engine
 from bench.launch.image import require_image
-from bench.launch.job import Environment, Exit, Job, Stop, Watcher
+from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group, worker_environment
 from bench.launch.process import Command, supervise
 from bench.measure.cgroup import Cgroup
@@ -97,7 +97,7 @@ class ContainerLauncher:
         except EngineError as error:
             if ended.ended_by != "itself":
                 return ended  # stopped before the container came to be
-            said = job.files.log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
+            said = read_left(job.files.log, last=2000).strip()[-500:]
             raise EngineError(
                 f"{self.runtime} did not start the cell's container, or lost it: {said or error}"
             ) from error

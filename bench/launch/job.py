@@ -98,3 +98,15 @@ class Launcher(Protocol):
 
     def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
         """Launch, wait, and leave nothing running."""
+
+
+def read_left(path: Path, last: int) -> str:
+    """The last bytes of a text that the worker left, empty if there is none.
+
+    No link is followed: the worker owns its folder, and must not make us read another file.
+    """
+    if path.is_symlink() or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - last))
+        return file.read(last).decode("utf-8", errors="replace")

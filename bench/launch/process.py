@@ -57,6 +57,8 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
             ended_by, why = _pump(child, waiter, lines, stop, Deadlines(command.limits, launched))
             if ended_by != "itself":
                 _end(child, waiter, lines, command)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # what it started and left behind
             lines.finish(child)
         except BaseException:
             command.kill(child.pid, signal.SIGKILL)  # an error of ours leaves nothing running
@@ -64,8 +66,6 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
         finally:
             waiter.thread.join()
             _close_input(child)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)  # what it started and left behind
     return Exit(
         ended_by=ended_by,
         code=child.returncode,

@@ -15,6 +15,9 @@ T = TypeVar("T")
 # NVML refreshes its energy counter every 20 to 100 ms, and we read it every 100 ms: over less than
 # this the edges weigh over 1 % of the energy.
 ENERGY_MIN_S = 10.0
+# Evaluations cut training into spans, each with edges of its own: of shorter ones, the edges are
+# over a tenth, and evaluation's power would be taken for training's.
+ENERGY_SPAN_MIN_S = 1.0
 # A host's counters are read once a second.
 HOST_MIN_S = 1.0
 HOST_GAP_S = 5.0  # on a machine so busy that we come late, a reading may
@@ -52,12 +55,26 @@ def _gpu_memory(readings: Readings, phases: Phases) -> dict[str, Any]:
         taken, source = _above_baseline_mib(readings), "device_delta"
     if not taken:
         return {}
-    context = within(taken, [phases.context]) if phases.context else []
     return {
         "gpu_mem_nvml_peak_mib": max(size for _, size in taken),
         "gpu_mem_source": source,
-        "gpu_mem_context_mib": context[-1] if context else None,
+        "gpu_mem_context_mib": _of_context_mib(readings, phases, dict(taken)),
     }
+
+
+def _of_context_mib(
+    readings: Readings, phases: Phases, taken_mib: Mapping[float, float]
+) -> float | None:
+    """The last reading that began and ended while the device held the context and no more."""
+    if phases.context is None:
+        return None
+    begin, end = phases.context
+    found = [
+        taken_mib[at]
+        for at, reading in readings.gpu
+        if at in taken_mib and begin <= at and at + reading.took_s <= end
+    ]
+    return found[-1] if found else None
 
 
 def _of_own_processes_mib(readings: Readings) -> Series[float]:
@@ -84,7 +101,7 @@ def _above_baseline_mib(readings: Readings) -> Series[float]:
 
 def _gpu_energy(readings: Readings, phases: Phases) -> dict[str, Any]:
     seconds = length(phases.train)
-    if seconds < ENERGY_MIN_S:
+    if seconds < max(ENERGY_MIN_S, ENERGY_SPAN_MIN_S * len(phases.train)):
         return {}
     for source, total, of in _ENERGIES:
         series = gpu_series(readings, of)

@@ -32,7 +32,7 @@ def this_machine() -> Machine:
     gpus = find_gpus()
     commit, dirty = _git()
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return Machine(_host_id(gpus), _cpu_model(), cpus, gpus, commit, dirty)
+    return Machine(_host_id(), _cpu_model(), cpus, gpus, commit, dirty)
 
 
 def _cpu_model() -> str | None:
@@ -44,8 +44,11 @@ def _cpu_model() -> str | None:
     return platform.processor() or None
 
 
-def _host_id(gpus: Gpus) -> str:
-    """12 hex digits that are the same for the same machine with the same hardware."""
+def _host_id() -> str:
+    """12 hex digits that are the same for the same machine with the same hardware.
+
+    Its GPUs are not among it: NVML may lose one, and the machine stays the same. Rows name theirs.
+    """
     machine = Path("/etc/machine-id")
     name = machine.read_text().strip() if machine.exists() else ""
     hardware = [
@@ -53,7 +56,6 @@ def _host_id(gpus: Gpus) -> str:
         _cpu_model(),
         os.cpu_count(),
         round(psutil.virtual_memory().total / 2**30),  # kernels differ in what they keep back
-        *sorted(gpu.uuid for gpu in gpus.gpus),
     ]
     text = "\0".join(str(part) for part in (SALT, *hardware))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

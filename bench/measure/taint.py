@@ -99,7 +99,9 @@ def _why_unknown(readings: Readings, phases: Phases) -> str:
         return "nothing was sampled"
     if length(phases.train) < HOST_MIN_S:
         return f"the training phase is shorter than {HOST_MIN_S:g} s"
-    return "the host does not tell"
+    if readings.found is None:
+        return "the cell's processes were not found on this host"
+    return "the host does not tell it all through training"
 
 
 def _swap(readings: Readings, phases: Phases) -> Check:
@@ -112,7 +114,7 @@ def _of_readings(
     cause: str,
     series: Series[T],
     phases: Phases,
-    gap_s: float,
+    longest_gap_s: float,
     holds: Callable[[T], bool],
     why_unknown: str,
 ) -> Check:
@@ -120,7 +122,7 @@ def _of_readings(
     held = share(within(series, phases.train), holds)
     if held:
         return Check(cause, True, percent(held))
-    if held is None or not covers(series, phases.train, gap_s):
+    if held is None or not covers(series, phases.train, longest_gap_s):
         return Check(cause, None, why_unknown)
     return Check(cause, False)
 

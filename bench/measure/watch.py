@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from bench.measure.gpus import PATIENCE_S
 from bench.measure.host import CellProcesses, FindProcesses, HostSample, read_host
 from bench.measure.nvml import NOTHING, GpuReader, GpuSample
 
@@ -21,10 +22,6 @@ AT_ONCE = ("data", "infer", "teardown")
 # Asking an engine for a cell's processes takes tens of milliseconds; where it cannot tell, it never
 # will, but for the moment in which the container comes to be.
 FIND_TRIES = 3
-
-# A driver without a user starts anew, GPU by GPU, which takes seconds; a reading that has not come
-# back after this long hangs, as calls on a GPU that fell off its bus do.
-PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class GpuReading:
 
     sample: GpuSample
     own_pids: frozenset[int]
+    took_s: float = 0.0
 
 
 @dataclass
@@ -80,7 +78,7 @@ class Watch:
         self._tries_left = FIND_TRIES
         self._spoken = False
         self._ended = False
-        self._host_due = 0.0  # moment of the next reading of the host
+        self._gpu_due = self._host_due = time.monotonic()  # moments of the next readings
         self._wake = threading.Event()
         self._ready = threading.Event()  # the baseline has been read
         self._gpu: GpuReader | None = None
@@ -123,7 +121,7 @@ class Watch:
         """The worker spoke."""
         self._spoken = True
         if event.get("stage") in AT_ONCE:
-            self._host_due = 0.0
+            self._gpu_due = self._host_due = time.monotonic()
             self._wake.set()
         self._on_event(event)
 
@@ -150,21 +148,18 @@ class Watch:
             self._baseline = GpuBaseline(self._gpu.read(), *self._gpu.power_limits_w())
 
     def _read_until_ended(self) -> None:
-        every_s = self.readings.every_s
-        if self._gpu is None:
-            every_s = max(every_s, HOST_EVERY_S)
-        due = time.monotonic()
         while True:
             ended = self._ended  # before the reading, so that one is made after the end
             self._guard("processes", self._look_for_processes)
-            if self._gpu is not None:
+            if self._gpu is not None and (ended or time.monotonic() >= self._gpu_due):
+                self._gpu_due = max(self._gpu_due + self.readings.every_s, time.monotonic())
                 self._guard("gpu samples", partial(self._read_gpu, self._gpu))
             if ended or time.monotonic() >= self._host_due:
-                self._host_due = time.monotonic() + HOST_EVERY_S - every_s / 2
+                self._host_due = max(self._host_due + HOST_EVERY_S, time.monotonic())
                 self._guard("host samples", self._read_host)
             if ended:
                 return
-            due = max(due + every_s, time.monotonic())
+            due = self._host_due if self._gpu is None else min(self._host_due, self._gpu_due)
             self._wake.wait(due - time.monotonic())
             self._wake.clear()
 
@@ -176,8 +171,9 @@ class Watch:
     def _read_gpu(self, gpu: GpuReader) -> None:
         at = time.monotonic()  # before, so that nothing from before a phase counts as within it
         sample = gpu.read()
+        took_s = time.monotonic() - at
         own = self._own(set(sample.processes or ()))
-        self.readings.gpu.append((at, GpuReading(sample, frozenset(own))))
+        self.readings.gpu.append((at, GpuReading(sample, frozenset(own), took_s)))
 
     def _own(self, listed: set[int]) -> set[int]:
         """Which of these processes are the cell's.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.report.columns import TIMINGS
 from bench.report.merge import Cell
 
-# Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1% (detail); swap_used".
+# Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1%; swap 42%".
 REASONS = "taint_reasons"
 UNCHECKED = "taint_unchecked"  # checks that could not be made
 

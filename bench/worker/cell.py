@@ -43,7 +43,7 @@ def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
     Returns the process's exit code: 0 for ok and diverged, 1 otherwise.
     """
     files = CellFiles(folder)
-    clock = PhaseClock(started)
+    clock = PhaseClock()
     with clock.during("import", since=started):
         spec = RunSpec.from_json(files.spec.read_text(encoding="utf-8"))
         cell = Cell(spec, clock, say)

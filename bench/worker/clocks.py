@@ -28,8 +28,7 @@ def synchronise(device: torch.device) -> None:
 class PhaseClock:
     """Charges time to named phases; what is in no phase is charged to none."""
 
-    def __init__(self, started: float) -> None:
-        self.started = started  # seconds of CLOCK_MONOTONIC
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.spans: list[tuple[str, float, float]] = []  # (phase, begin, end), for the samplers
         self.phase = "import"  # what the worker was doing last, for the row's `stage`
@@ -98,12 +97,16 @@ class StepTimer:
         if self.timing != "off" and self.steps - self._marked[-1] >= self._stride:
             self._mark()
 
+    def mark_rest(self) -> None:
+        """Call right after the last step of a span, before anybody waits for the device."""
+        if self.timing != "off" and self._marked[-1] < self.steps:
+            self._mark()
+
     def end_span(self) -> None:
-        """Call after the last step of a span; waits for the device."""
+        """Call after a span, also after one that failed; waits for the device."""
         if self.timing == "off":
             return
-        if self._marked[-1] < self.steps:
-            self._mark()
+        self.mark_rest()
         synchronise(self.device)
         times_ms = self._times_ms()
         for begin, end, time_ms in zip(self._marked, self._marked[1:], times_ms, strict=False):

@@ -106,6 +106,7 @@ class Trainer:
                     self.losses[step] = self.step(self.positions[step])
                     self.timer.step_done()
                     self.done = step + 1
+                self.timer.mark_rest()
         finally:
             with contextlib.suppress(RuntimeError):  # a device that has failed tells no times
                 self.timer.end_span()
