@@ -86,7 +86,7 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-perf: $(VENV)/.worker ## what measuring costs, as ratios from interleaved runs
+perf: $(VENV)/.worker ## what measuring costs, as a share of the step time
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
 	@$(PY) tests/perf.py --runtime $(RUNTIME) $(ARGS)
 

@@ -7,7 +7,7 @@ STATUSES = (*SETTLED, "interrupted", "skipped")
 RUN_COLUMNS: dict[str, str] = {
     # identity
     "run_id": "12 hex digits over everything that was asked of the cell",
-    "host_id": "salted hash of the machine and its hardware",
+    "host_id": "salted hash of the machine and its hardware, GPUs apart",
     "attempt": "1, 2, ... within this folder; the highest that is neither interrupted nor "
     "skipped tells how the cell ended",
     "arm_id": "run_id without the seed",
@@ -91,7 +91,8 @@ RUN_COLUMNS: dict[str, str] = {
     "cpu_throttled_pct": "share for which a quota of a control group stopped it",
     "cpu_clock_mean_mhz": "mean clock of its CPUs in training",
     "host_load_mean": "mean of the host's one-minute load average in training",
-    "gpu_energy_j": "energy over the training phase, if that took 10 s or more",
+    "gpu_energy_j": "energy over the training phase, if that took 10 s or more, in spans of 1 s or "
+    "more between evaluations",
     "gpu_energy_source": "energy_counter, or power readings integrated: power_instant, "
     "power_average",
     "gpu_power_mean_w": "energy / time",

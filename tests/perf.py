@@ -177,9 +177,10 @@ def main() -> int:
 def tell(found: list[Stretch], steps: list[tuple[float, float]], device: str) -> int:
     """Print what it costs; 0 only if that is shown to be no more than allowed.
 
-    What samplers do all the time shows in the median step of each stretch. A reading itself, once in
-    hundreds of steps, does not; it can take no more from the cell than it takes of a CPU. The k-th
-    smallest and largest of n ratios bound their median (a sign test): k = n/2 - sqrt(n) for 95 %.
+    What samplers do all the time shows in the median step of each stretch. A reading itself, once
+    in hundreds of steps, does not; it can take no more from the cell than it takes of a CPU. The
+    k-th smallest and largest of n ratios bound their median (a sign test): for 95 % and more,
+    k = n/2 - sqrt(n).
     """
     on, off = (
         [median_ms(one, steps) for one in found if one.sampled is sampled]
