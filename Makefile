@@ -28,7 +28,7 @@ export TORCH_INDEX PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup bench-cpu bench-gpu report test chaos perf lint doctor image-cpu image-cuda wheels \
+.PHONY: help setup bench-cpu bench-gpu report test test-slow chaos perf lint doctor image-cpu image-cuda wheels \
     base-offline clean
 
 help: ## this list
@@ -74,8 +74,11 @@ bench-gpu: setup ## run the matrix on the GPU and report
 report: $(VENV)/.base ## merge results: DIR='results/a results/b' OUT=DIR
 	@$(PY) -m bench report $(DIR) $(if $(OUT),--out $(OUT))
 
-test: $(VENV)/.worker $(VENV)/.dev ## all tests; real containers where an engine answers
-	@$(PY) -m pytest $(ARGS)
+test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine answers
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: whole cells, kills, 10,000 matrices
+	@$(PY) -m pytest -m slow $(ARGS)
 
 chaos: $(VENV)/.worker ## kill runs at random moments, resume, compare: ROUNDS=50
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi

@@ -26,6 +26,7 @@ from nvml_stub import GPU_KEYS, TWO_GPUS, NvmlStub, Reading, error
 from bench.records import Row, read_table
 
 pytest_plugins = "nvml_stub"
+pytestmark = pytest.mark.slow
 
 STEP_S = 0.05
 ALLOCATED_MIB, RESERVED_MIB = 500.0, 600.0  # torch's peaks, as the stand-in tells them

@@ -24,6 +24,7 @@ from bench.records import read_table, write_table
 KILLS = int(os.environ.get("KILLS", "2"))
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path, runtime: str) -> None:
     said = list[str]()
     chaos = Chaos(Arena.open(tmp_path, runtime), say=said.append)

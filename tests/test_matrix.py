@@ -30,6 +30,7 @@ from bench.options import (
     NanoKimiOptions,
     TrainOptions,
 )
+from bench.yamlfile import read_yaml
 
 SHIPPED = sorted((Path(bench.__file__).parent / "matrices").glob("*.yaml"))
 
@@ -97,7 +98,7 @@ ONE_MISTAKE = {
         broken("steps: 100", "step: 100"),
         3,
         "train.step",
-        "unknown key. Did you mean 'steps'? Allowed: batch_size, block_size, dtype, steps, ",
+        "unknown key. Did you mean 'steps'? Allowed: batch_size, block_size, dtype, step_timing, ",
     ),
     "misspelt section": (
         broken("limits:", "limit:"),
@@ -390,7 +391,7 @@ ONE_MISTAKE = {
         "the key at line 2 is not text. Put it in quotes.",
     ),
     "key that YAML reads as a truth value": (
-        broken("input.txt", "input.txt, on: x"),
+        broken("input.txt", "input.txt, true: x"),
         2,
         "data[2]",
         "the key at line 2 is not text. Put it in quotes.",
@@ -1171,13 +1172,14 @@ def check_matrix(matrix: Matrix, file: Path) -> None:
     assert all(math.isfinite(cell.limits.timeout_s) for cell in matrix.cells)
     names = {matrix.name, *(name for s in specs for name in (s.model.name, s.optimizer.name))}
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) for name in names)
-    assert list(violations(yaml.safe_load(file.read_bytes()), SCHEMA)) == []
+    assert list(violations(read_yaml(file).data, SCHEMA)) == []
 
 
-def test_any_file_loads_or_is_refused_and_what_loads_fits_the_schema(tmp_path):
+@pytest.mark.parametrize("examples", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_any_file_loads_or_is_refused_and_what_loads_fits_the_schema(tmp_path, examples):
     file, seen = tmp_path / "any.yaml", Counter()
 
-    @settings(max_examples=10_000, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=examples, deadline=None, derandomize=True, database=None)
     @given(content=FILES)
     def check(content: bytes) -> None:
         file.unlink(missing_ok=True)  # quicker: ext4 flushes a file that is truncated and rewritten
@@ -1185,5 +1187,5 @@ def test_any_file_loads_or_is_refused_and_what_loads_fits_the_schema(tmp_path):
         seen[load_any(file)] += 1
 
     check()
-    assert seen.total() >= 10_000
-    assert min(seen["accepted"], seen["refused"]) >= 1_000
+    assert seen.total() >= examples
+    assert min(seen["accepted"], seen["refused"]) >= examples / 10

@@ -65,6 +65,7 @@ def test_a_sleep_is_found_in_its_phase_and_nowhere_else(
         assert float(row[f"{name}_time_s"]) == pytest.approx(inside, abs=0.05)
 
 
+@pytest.mark.slow
 def test_less_than_2_percent_of_a_real_cells_time_is_unaccounted(
     tiny_matrix: Path, tmp_path: Path
 ) -> None:
