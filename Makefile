@@ -77,7 +77,7 @@ report: $(VENV)/.base ## merge results: DIR='results/a results/b' OUT=DIR
 test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine answers
 	@$(PY) -m pytest -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: whole cells, kills, 10,000 matrices
+test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kills, whole GPU cells, 10,000 matrices
 	@$(PY) -m pytest -m slow $(ARGS)
 
 chaos: $(VENV)/.worker ## kill runs at random moments, resume, compare: ROUNDS=50

@@ -42,6 +42,8 @@ SEGFAULT = "import ctypes; ctypes.string_at(0)"
 # Hears no signal, and no thread of it runs: nothing but SIGKILL ends it.
 DEAF = """\
 import ctypes, signal
+
+pytestmark = pytest.mark.slow
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 Path(sys.argv[1], "here").touch()
 ctypes.PyDLL(None).sleep(600)
