@@ -36,14 +36,14 @@ from broken import (
 from bench.launch.engine import Engine
 from bench.records import Row, read_table
 
+pytestmark = pytest.mark.slow
+
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 CRASH = "import os; os._exit(3)"  # at the start: a cell that ends in a moment
 SEGFAULT = "import ctypes; ctypes.string_at(0)"
 # Hears no signal, and no thread of it runs: nothing but SIGKILL ends it.
 DEAF = """\
 import ctypes, signal
-
-pytestmark = pytest.mark.slow
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 Path(sys.argv[1], "here").touch()
 ctypes.PyDLL(None).sleep(600)
