@@ -20,7 +20,6 @@ from matplotlib.text import Text
 from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
 from bench.errors import FolderError, RecordError
 from bench.records import write_table
-from bench.report import bars, canvas, lines
 from bench.report.build import build_report
 from bench.report.coverage import notes, sentence
 from bench.report.curves import (
@@ -34,12 +33,13 @@ from bench.report.curves import (
     visible_range,
 )
 from bench.report.digits import of_loss, of_measure, write, write_spread
-from bench.report.facts import pairing
-from bench.report.lines import SECONDS, STEPS
-from bench.report.markdown import escape
 from bench.report.merge import merge
+from bench.report.page.facts import pairing
+from bench.report.page.markdown import escape
+from bench.report.plots import bars, canvas, lines
+from bench.report.plots.lines import SECONDS, STEPS
+from bench.report.plots.style import COLOURS, styles
 from bench.report.sections import Section, make_sections, titles
-from bench.report.style import COLOURS, styles
 from bench.report.summary import summary_rows
 
 FILES = {

@@ -12,20 +12,20 @@ from test_report import Results, Tags, drawn, sections_of
 
 from bench.columns import RUN_COLUMNS
 from bench.records import write_table
-from bench.report import bars, lines
 from bench.report.build import build_report
 from bench.report.columns import METRICS, TIMINGS
 from bench.report.coverage import notes
 from bench.report.curves import at_equal_cost, seconds, seed_lines, steps
-from bench.report.lines import SECONDS, STEPS
-from bench.report.markdown import markdown
 from bench.report.merge import merge
-from bench.report.page import html
+from bench.report.page.html import html
+from bench.report.page.markdown import markdown
+from bench.report.page.views import make_page
+from bench.report.plots import bars, lines
+from bench.report.plots.lines import SECONDS, STEPS
+from bench.report.plots.style import styles
 from bench.report.sections import Section, make_sections
-from bench.report.style import styles
 from bench.report.summary import COLUMNS, summary_rows
 from bench.report.taint import names
-from bench.report.views import make_page
 
 FOREIGN = "gpu_foreign_process 42%; cpu_steal 3.1% (of 2 CPUs; by the hypervisor)"
 ARMS = ("adamw", "muon")

@@ -7,16 +7,16 @@ from pathlib import Path
 from bench.atomic import write_atomically
 from bench.errors import FolderError
 from bench.records import write_table
-from bench.report.bars import comparison_graph
-from bench.report.lines import SECONDS, STEPS, loss_graph
-from bench.report.markdown import markdown
 from bench.report.merge import Merged, merge
-from bench.report.page import html
+from bench.report.page.html import html
+from bench.report.page.markdown import markdown
+from bench.report.page.views import COMPARISON, PICTURES, make_page, picture_file
+from bench.report.plots.bars import comparison_graph
+from bench.report.plots.lines import SECONDS, STEPS, loss_graph
+from bench.report.plots.style import styles
 from bench.report.sections import Key, Section, make_sections, titles
-from bench.report.style import styles
 from bench.report.summary import COLUMNS, summary_rows
 from bench.report.taint import timing_of
-from bench.report.views import COMPARISON, PICTURES, make_page, picture_file
 
 # Pictures of further sections: one that a new report has no section for is taken away, lest it
 # be taken for a part of it.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bench.report import digits
 from bench.report.digits import of_count, of_loss, of_measure
-from bench.report.stats import Spread
+from bench.report.statistics.spread import Spread
 
 # Properties of an arm: the same for all of its seeds, so they have no mean.
 CONSTANTS = (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.report.merge import Curve, Point
 from bench.report.sections import Arm
-from bench.report.stats import Spread, over_seeds
+from bench.report.statistics.spread import Spread, over_seeds
 
 Array = NDArray[np.float64]
 # What a point of an arm's curve has cost so far; None if unknown.

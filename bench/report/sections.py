@@ -7,7 +7,7 @@ from functools import cached_property
 
 from bench.report.columns import TIMINGS
 from bench.report.merge import Cell, Merged
-from bench.report.stats import Spread, over_seeds
+from bench.report.statistics.spread import Spread, over_seeds
 from bench.report.taint import Timing, timing_of
 
 # Digits of an arm_id that tell two arms of the same names apart; all of them if these are alike.

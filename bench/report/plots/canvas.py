@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from bench.report.style import DPI, RC, WIDTH_IN
+from bench.report.plots.style import DPI, RC, WIDTH_IN
 
 # Between panels, as a share of their width: the ticks of neighbours do not run together.
 GAP = 0.06

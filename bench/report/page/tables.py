@@ -5,13 +5,13 @@ from collections.abc import Callable
 from bench.columns import RUN_COLUMNS
 from bench.report import curves
 from bench.report.columns import SHOWN, TIMINGS, Shown, arm_columns, cell_columns
-from bench.report.content import Field, Heading, Table, sentences, table
 from bench.report.coverage import sentence
 from bench.report.curves import Cost, at_equal_cost
 from bench.report.digits import NOT_AVAILABLE, of_count, of_loss, of_measure, write, write_spread
 from bench.report.merge import Cell, Merged
+from bench.report.page.content import Field, Heading, Table, sentences, table
 from bench.report.sections import Arm, Section
-from bench.report.stats import Spread
+from bench.report.statistics.spread import Spread
 from bench.report.taint import MARK, REASONS, full_note, is_tainted, short_note
 
 Link = Callable[[Cell], Field]  # a cell's log

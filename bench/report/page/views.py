@@ -5,15 +5,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from bench.report import coverage, tables
+from bench.report import coverage
 from bench.report.columns import memory_columns
-from bench.report.content import Field, Page, Picture, SectionView, sentences
 from bench.report.digits import NOT_AVAILABLE, of_loss, write_spread
-from bench.report.facts import facts
-from bench.report.lines import SECONDS, STEPS
 from bench.report.merge import Cell, Merged
+from bench.report.page import tables
+from bench.report.page.content import Field, Page, Picture, SectionView, sentences
+from bench.report.page.facts import facts
+from bench.report.page.tables import Link
+from bench.report.plots.lines import SECONDS, STEPS
 from bench.report.sections import Section, titles
-from bench.report.tables import Link
 from bench.report.taint import short_note
 
 COMPARISON = "comparison_graph"

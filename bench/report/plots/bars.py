@@ -8,12 +8,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.report.canvas import picture
 from bench.report.columns import memory_columns
 from bench.report.digits import NOT_AVAILABLE, Decimals, of_loss, of_measure, write
+from bench.report.plots.canvas import picture
+from bench.report.plots.style import SMALL_PT, TICK_FORM, TICK_STEPS, Style, wrapped
 from bench.report.sections import Section
-from bench.report.stats import Spread
-from bench.report.style import SMALL_PT, TICK_FORM, TICK_STEPS, Style, wrapped
+from bench.report.statistics.spread import Spread
 
 # Inches: a line of a label, the air between two bars, and what a panel needs beside its bars.
 LINE_IN, GAP_IN, FRAME_IN = 0.16, 0.14, 0.75

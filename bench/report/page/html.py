@@ -4,12 +4,12 @@ from importlib import resources
 
 import jinja2
 
-from bench.report.content import Page
+from bench.report.page.content import Page
 
 
 def html(page: Page) -> str:
     """The page as HTML; every text from a matrix or a CSV is escaped."""
-    source = resources.files("bench.report").joinpath("page.html").read_text(encoding="utf-8")
+    source = resources.files("bench.report.page").joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

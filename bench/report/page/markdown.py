@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from bench.report.content import Field, Page, Picture, SectionView, Table
+from bench.report.page.content import Field, Page, Picture, SectionView, Table
 
 # What Markdown would read as its own. A name may hold any of them, and a reason quotes a log.
 SPECIAL = re.compile(r"([\\`*_{}\[\]|~#$@])")

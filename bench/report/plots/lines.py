@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.report.canvas import picture
 from bench.report.curves import (
     Band,
     Cost,
@@ -24,8 +23,9 @@ from bench.report.curves import (
     visible_range,
 )
 from bench.report.digits import NOT_AVAILABLE
+from bench.report.plots.canvas import picture
+from bench.report.plots.style import TICK_FORM, TICK_STEPS, WIDTH_IN, Style
 from bench.report.sections import Section
-from bench.report.style import TICK_FORM, TICK_STEPS, WIDTH_IN, Style
 from bench.report.taint import MARK
 
 PLOT_IN = 3.4  # height of the axes with their labels
