@@ -6,9 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from pathlib import Path
 
 import matplotlib.style
 import pytest
@@ -16,8 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
+from results_builder import Results, sections_of, two_arms
 
-from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
+from bench.columns import RUN_COLUMNS
 from bench.errors import FolderError, RecordError
 from bench.records import write_table
 from bench.report.build import build_report
@@ -39,7 +38,7 @@ from bench.report.page.markdown import escape
 from bench.report.plots import bars, canvas, lines
 from bench.report.plots.lines import SECONDS, STEPS
 from bench.report.plots.style import COLOURS, styles
-from bench.report.sections import Section, make_sections, titles
+from bench.report.sections import make_sections, titles
 from bench.report.summary import summary_rows
 
 FILES = {
@@ -52,86 +51,14 @@ FILES = {
 }
 
 
-@dataclass
-class Results:
-    """A results folder in the making."""
-
-    path: Path
-    plan: list[dict[str, object]] = field(default_factory=list)
-    runs: list[dict[str, object]] = field(default_factory=list)
-    curves: list[dict[str, object]] = field(default_factory=list)
-
-    def planned(self, model="gpt", optimizer="adamw", seed=1, device="cpu", selected=True, arm=""):
-        """One planned cell; its run_id."""
-        arm = arm or f"{model}/{optimizer}/{device}"
-        row = {"run_id": f"{arm}#{seed}", "arm_id": arm, "name": "tiny", "model": model}
-        row |= {"optimizer": optimizer, "device": device, "seed": seed, "selected": selected}
-        self.plan.append(row)
-        return row["run_id"]
-
-    def ended(self, run_id: str, status="ok", attempt=1, **fields):
-        """One attempt at a planned cell; an ok one with all its figures."""
-        planned = next(row for row in self.plan if row["run_id"] == run_id)
-        row = {name: value for name, value in planned.items() if name in RUN_COLUMNS}
-        row |= {"host_id": "host1", "attempt": attempt, "status": status, "schema_version": 1}
-        row |= {"runtime": "local", "env_id": "local:env1", "code_sha256": "code1"}
-        row |= {"host_cpu_model": "A processor", "corpus": "text", "corpus_sha256": "text1"}
-        row |= {"eval_protocol": "full", "log_path": f"cells/{attempt}/worker.log"}
-        row |= {"started_at": f"2026-01-01T00:00:{len(self.runs):02}.{self.path.name}"}
-        if status == "ok":
-            row |= {"steps": 100, "tokens": 1000, "threads": 1, "n_params": 2_000_000}
-            row |= {"flops_per_token": 10, "optimizer_flops_per_step": 100}
-            row |= {"val_loss_final": 2.0, "train_time_s": 5.0, "infer_time_ms_p50": 1.5}
-            row |= {"host_rss_peak_mib": 300.0, "perplexity": 7.389, "torch_version": "2.0"}
-            row |= {"data_order_hash": f"d{planned['seed']}", "init_hash": f"i{planned['seed']}"}
-        self.runs.append(row | fields)
-
-    def cell(self, seed=1, status="ok", attempt=1, **fields):
-        """A planned cell of the first arm and its only attempt."""
-        self.ended(self.planned(seed=seed), status, attempt, **fields)
-
-    def curve(self, run_id: str, points: list[tuple[int, float, float]], attempt=1):
-        """(step, seconds, loss) of each evaluation."""
-        for step, time, loss in points:
-            row = {"run_id": run_id, "host_id": "host1", "attempt": attempt, "step": step}
-            row |= {"tokens": step * 10, "train_time_s": time, "val_loss": loss}
-            self.curves.append(row)
-
-    def write(self) -> Path:
-        self.path.mkdir(exist_ok=True)
-        write_table(self.path / "plan.csv", PLAN_COLUMNS, self.plan)
-        write_table(self.path / "runs.csv", RUN_COLUMNS, self.runs)
-        write_table(self.path / "curves.csv", CURVE_COLUMNS, self.curves)
-        return self.path
-
-
 @pytest.fixture
 def new(tmp_path):
     """Makes a results folder by name."""
     return lambda name="first": Results(tmp_path / name)
 
 
-def sections_of(*folders: Results) -> list[Section]:
-    return make_sections(merge([folder.write() for folder in folders]))
-
-
 def statuses(*folders: Results) -> str:
     return sentence(cell.status for cell in merge([each.write() for each in folders]).cells)
-
-
-def two_arms(folder: Results, seeds=(1, 2), **fields) -> Results:
-    """Two arms with curves, all ok."""
-    for index, optimizer in enumerate(("adamw", "muon")):
-        for seed in seeds:
-            run_id = folder.planned(optimizer=optimizer, seed=seed)
-            loss = 2.0 - 0.25 * index + 0.01 * seed
-            folder.ended(run_id, val_loss_final=loss, **fields)
-            points = [(s, s * 0.05 * (1 + index), loss + 2.5 * math.exp(-s / 15)) for s in TENTHS]
-            folder.curve(run_id, points)
-    return folder
-
-
-TENTHS = range(0, 101, 10)
 
 
 # --- coverage: every planned cell, whatever became of it

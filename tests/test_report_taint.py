@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from matplotlib.text import Text
-from test_report import Results, Tags, drawn, sections_of
+from results_builder import Results, sections_of
+from test_report import Tags, drawn
 
 from bench.columns import RUN_COLUMNS
 from bench.records import write_table
