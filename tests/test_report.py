@@ -36,6 +36,7 @@ from bench.report.merge import merge
 from bench.report.page.facts import pairing
 from bench.report.page.markdown import escape
 from bench.report.plots import bars, canvas, lines
+from bench.report.plots.gallery import NAMES
 from bench.report.plots.lines import SECONDS, STEPS
 from bench.report.plots.style import COLOURS, styles
 from bench.report.sections import make_sections, titles
@@ -45,9 +46,7 @@ FILES = {
     "index.html",
     "report.md",
     "summary.csv",
-    "comparison_graph.png",
-    "loss_steps.png",
-    "loss_seconds.png",
+    *(f"{name}.{suffix}" for name in NAMES for suffix in ("png", "svg")),
 }
 
 
@@ -384,7 +383,7 @@ def built(tmp_path_factory):
 
 def test_all_files_are_there_and_no_other(built):
     out, paths, coverage = built
-    further = {"comparison_graph-2.png", "loss_steps-2.png", "loss_seconds-2.png"}
+    further = {f"{name}-2.{suffix}" for name in NAMES for suffix in ("png", "svg")}
     assert {file.name for file in out.iterdir()} == FILES | further
     assert coverage == "8 of 10 cells ok, 1 diverged, 1 skipped"
     assert {file.name for file in paths[0].iterdir()} == {
@@ -492,7 +491,12 @@ def test_no_result_at_all_is_still_a_whole_report(new):
     (out / "loss_steps-2.png").write_text("of an earlier report")
     (out / "mine.png").write_text("not the report's")
     assert build_report([folder.path], out) == "0 of 2 cells ok, 1 skipped, 1 open"
-    assert {file.name for file in out.iterdir()} == FILES | {"mine.png"}
+    assert {file.name for file in out.iterdir()} == {
+        "index.html",
+        "report.md",
+        "summary.csv",
+        "mine.png",
+    }
     page = (out / "index.html").read_text()
     assert "no GPU here" in page
     assert "not run yet" in page

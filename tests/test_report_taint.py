@@ -13,15 +13,17 @@ from test_report import Tags, drawn
 
 from bench.columns import RUN_COLUMNS
 from bench.records import write_table
+from bench.report.asked import Asked
 from bench.report.build import build_report
 from bench.report.columns import METRICS, TIMINGS
 from bench.report.coverage import notes
 from bench.report.curves import at_equal_cost, seconds, seed_lines, steps
-from bench.report.merge import merge
+from bench.report.merge import Merged, merge
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
-from bench.report.page.views import make_page
+from bench.report.page.views import Part, make_page
 from bench.report.plots import bars, lines
+from bench.report.plots.gallery import Drawing, draw_all
 from bench.report.plots.lines import SECONDS, STEPS
 from bench.report.plots.style import styles
 from bench.report.sections import Section, make_sections
@@ -79,13 +81,22 @@ class Written:
         return re.findall(r"<figcaption>(.*?)</figcaption>", self.html, re.DOTALL)
 
 
-def written(*folders: Results) -> Written:
-    return page_of([folder.write() for folder in folders])
+def written(*folders: Results, drawn: bool = False) -> Written:
+    return page_of([folder.write() for folder in folders], drawn)
 
 
-def page_of(folders: Sequence[Path]) -> Written:
+def drawings(section: Section, merged: Merged) -> tuple[Drawing, ...]:
+    looks = styles(arm.label for arm in section.arms)
+    return tuple(draw_all(section, None, merged, "", looks))
+
+
+def page_of(folders: Sequence[Path], drawn: bool = False) -> Written:
     merged = merge(folders)
-    page = make_page(merged, make_sections(merged), folders[0] / "report")
+    parts = [
+        Part(number, "title", section, None, drawings(section, merged) if drawn else ())
+        for number, section in enumerate(make_sections(merged), start=1)
+    ]
+    page = make_page(merged, Asked(None), parts, [], folders[0] / "report")
     return Written(html(page), markdown(page))
 
 
@@ -257,14 +268,14 @@ def test_summary_csv_counts_the_seeds_of_the_timings(new, tainted, expected):
 
 def test_captions_say_what_a_picture_leaves_out(new):
     tainted = {("muon", 2): FOREIGN, ("adamw", 3): "swap_used"}
-    comparison, over_steps, over_seconds = written(paired(new("a"), tainted)).captions
+    comparison, over_steps, over_seconds = written(paired(new("a"), tainted), drawn=True).captions
     for caption in (comparison, over_seconds):
         assert "Times are without seeds 2, 3: disturbed." in caption
     assert "(n = 3)" in comparison
     assert "(n = 1)" in over_seconds
     assert "disturbed" not in over_steps
     every = {("muon", seed): FOREIGN for seed in (1, 2, 3)}
-    comparison, over_steps, over_seconds = written(paired(new("b"), every)).captions
+    comparison, over_steps, over_seconds = written(paired(new("b"), every), drawn=True).captions
     for caption in (comparison, over_seconds):
         assert "†: no seed was undisturbed in every arm" in caption
     assert "†" not in over_steps

@@ -1,48 +1,53 @@
 """Results folders -> the files of a report."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.atomic import write_atomically
 from bench.errors import FolderError
 from bench.records import write_table
+from bench.report.asked import Asked, read_asked
+from bench.report.family import Family, make_family
+from bench.report.looks import fingerprint, look_number, note_look
 from bench.report.merge import Merged, merge
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
-from bench.report.page.views import COMPARISON, PICTURES, make_page, picture_file
-from bench.report.plots.bars import comparison_graph
-from bench.report.plots.lines import SECONDS, STEPS, loss_graph
+from bench.report.page.views import Part, make_page
+from bench.report.plots.gallery import NAMES, draw_all
 from bench.report.plots.style import styles
-from bench.report.sections import Key, Section, make_sections, titles
+from bench.report.sections import Section, make_sections, titles
 from bench.report.summary import COLUMNS, summary_rows
-from bench.report.taint import timing_of
 
-# Pictures of further sections: one that a new report has no section for is taken away, lest it
-# be taken for a part of it.
-FURTHER = re.compile(rf"({'|'.join(PICTURES)})-\d+\.png")
+# A picture that a new report has not is taken away, lest it be taken for a part of it.
+PICTURE = re.compile(rf"({'|'.join(NAMES)})(-\d+)?\.(png|svg)")
 
 
 def build_report(folders: Sequence[Path], out: Path) -> str:
     """Merge results folders into a report in `out`; say how many cells are ok.
 
-    Everything is computed before anything is written, and every file is replaced as a whole.
-    Results folders are read only, except that `out` may be inside of one.
+    Everything is computed before anything is written, and every file is replaced as a whole. Of a
+    results folder only looks.csv is written to; `out` may be inside of one.
 
     Raises:
         FolderError: for a folder that is not a results folder, or an `out` that cannot be written.
         RecordError: for a damaged CSV.
     """
     merged = merge(folders)
+    paths = [source.path for source in merged.sources]
+    asked = read_asked(paths)
     sections = make_sections(merged)
-    page = make_page(merged, sections, out)
-    pictures = _pictures(merged, sections)
+    families = _families(sections, asked, paths)
+    parts = _parts(merged, sections, families)
+    unnoted = note_look(paths, [family for family in families if family])
+    page = make_page(merged, asked, parts, unnoted, out)
+    pictures = _pictures(parts)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in pictures.items():
             write_atomically(out / name, content)
         for file in out.iterdir():
-            if FURTHER.fullmatch(file.name) and file.name not in pictures:
+            if PICTURE.fullmatch(file.name) and file.name not in pictures:
                 file.unlink()
         write_table(out / "summary.csv", COLUMNS, summary_rows(sections))
         write_atomically(out / "report.md", markdown(page))
@@ -52,20 +57,38 @@ def build_report(folders: Sequence[Path], out: Path) -> str:
     return page.coverage
 
 
-def _pictures(merged: Merged, sections: Sequence[Section]) -> dict[str, bytes]:
-    """File name -> PNG; without a section the pictures are there as well, and say n/a."""
+def _families(
+    sections: Sequence[Section], asked: Asked, folders: Sequence[Path]
+) -> list[Family | None]:
+    """Each section's comparisons, tested as at the look that these figures are."""
+    first = [make_family(section, asked, look=1) for section in sections]
+    figures = fingerprint([family for family in first if family])
+    look = look_number(folders, figures)
+    return first if look == 1 else [make_family(section, asked, look) for section in sections]
+
+
+def _parts(
+    merged: Merged, sections: Sequence[Section], families: Sequence[Family | None]
+) -> list[Part]:
     looks = styles(arm.label for section in sections for arm in section.arms)
-    drawn = list(zip(sections, titles(sections), strict=True)) or [(_nothing(merged), "no results")]
-    pictures = {}
-    for number, (section, title) in enumerate(drawn, start=1):
-        pictures[picture_file(COMPARISON, number)] = comparison_graph(section, title, looks)
-        for axis in (STEPS, SECONDS):
-            pictures[picture_file(axis.file, number)] = loss_graph(section, axis, title, looks)
-    return pictures
+    found = zip(sections, titles(sections), families, strict=True)
+    return [
+        Part(
+            number=number,
+            title=title,
+            section=section,
+            family=family,
+            drawings=tuple(draw_all(section, family, merged, title, looks)),
+        )
+        for number, (section, title, family) in enumerate(found, start=1)
+    ]
 
 
-def _nothing(merged: Merged) -> Section:
-    """A section without arms, of the device that was planned."""
-    device = merged.cells[0].device if merged.cells else "cpu"
-    key = Key("", "", "", "", device, "", None, None, "", None)
-    return Section(key, arms=(), cells=(), timing=timing_of(()))
+def _pictures(parts: Sequence[Part]) -> Mapping[str, bytes]:
+    """File name -> content."""
+    return {
+        f"{part.stem(drawing)}.{suffix}": content
+        for part in parts
+        for drawing in part.drawings
+        for suffix, content in (("png", drawing.files.png), ("svg", drawing.files.svg))
+    }

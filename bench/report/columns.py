@@ -59,8 +59,20 @@ METRICS = (
     "sm_clock_mean_mhz",
 )
 
-# Of these, what somebody else's load on the machine changes: times, and what is taken over a time.
-# No loss depends on it, memory is measured as the cell's own, and a highest temperature is no mean.
+# Of these, the losses and what is computed from one.
+LOSSES = (
+    "val_loss_final",
+    "val_loss_best",
+    "train_loss_final",
+    "perplexity",
+    "bits_per_char",
+    "param_efficiency",
+)
+HIGHER_IS_BETTER = ("tokens_per_s",)  # of all METRICS; of the others, less is better
+
+# Of the METRICS, what somebody else's load on the machine changes: times, and what is taken over
+# a time. No loss depends on it, memory is measured as the cell's own, and a highest temperature is
+# no mean.
 _OVER_TIME = (
     "tokens_per_s",
     "gpu_energy_j",

@@ -37,11 +37,6 @@ def table(
     return Table(caption, tuple(headings), tuple(filled), note)
 
 
-def sentences(*found: str) -> str:
-    """Those that are not empty, as one text."""
-    return " ".join(sentence for sentence in found if sentence)
-
-
 @dataclass(frozen=True)
 class Picture:
     file: str  # beside the page

@@ -9,10 +9,11 @@ from bench.report.coverage import sentence
 from bench.report.curves import Cost, at_equal_cost
 from bench.report.digits import NOT_AVAILABLE, of_count, of_loss, of_measure, write, write_spread
 from bench.report.merge import Cell, Merged
-from bench.report.page.content import Field, Heading, Table, sentences, table
+from bench.report.page.content import Field, Heading, Table, table
 from bench.report.sections import Arm, Section
 from bench.report.statistics.spread import Spread
 from bench.report.taint import MARK, REASONS, full_note, is_tainted, short_note
+from bench.report.words import sentences
 
 Link = Callable[[Cell], Field]  # a cell's log
 

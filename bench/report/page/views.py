@@ -1,29 +1,37 @@
 """Merged results -> the page's content."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from bench.report import coverage
-from bench.report.columns import memory_columns
-from bench.report.digits import NOT_AVAILABLE, of_loss, write_spread
+from bench.report.asked import Asked
+from bench.report.digits import NOT_AVAILABLE
+from bench.report.family import Family
 from bench.report.merge import Cell, Merged
 from bench.report.page import tables
-from bench.report.page.content import Field, Page, Picture, SectionView, sentences
+from bench.report.page.content import Field, Page, Picture, SectionView
 from bench.report.page.facts import facts
 from bench.report.page.tables import Link
-from bench.report.plots.lines import SECONDS, STEPS
-from bench.report.sections import Section, titles
-from bench.report.taint import short_note
-
-COMPARISON = "comparison_graph"
-PICTURES = (COMPARISON, STEPS.file, SECONDS.file)
+from bench.report.plots.gallery import Drawing
+from bench.report.sections import Section
 
 
-def picture_file(name: str, number: int) -> str:
-    """The file of a picture of section `number`, from 1: only further sections have a suffix."""
-    return f"{name}.png" if number == 1 else f"{name}-{number}.png"
+@dataclass(frozen=True)
+class Part:
+    """A section with all that was made of it."""
+
+    number: int  # from 1
+    title: str
+    section: Section
+    family: Family | None  # None: nothing to compare with
+    drawings: tuple[Drawing, ...]
+
+    def stem(self, drawing: Drawing) -> str:
+        """The name of a picture's files: only further sections have a suffix."""
+        return drawing.name if self.number == 1 else f"{drawing.name}-{self.number}"
 
 
 def log_links(merged: Merged, out: Path) -> Link:
@@ -46,32 +54,36 @@ def log_links(merged: Merged, out: Path) -> Link:
     return log
 
 
-def make_page(merged: Merged, sections: Sequence[Section], out: Path) -> Page:
-    """Everything that the page says, in its order."""
+def make_page(
+    merged: Merged, asked: Asked, parts: Sequence[Part], unnoted: Sequence[Path], out: Path
+) -> Page:
+    """Everything that the page says, in its order.
+
+    `unnoted` are the folders that did not take the note of this look.
+    """
     log = log_links(merged, out)
     names = dict.fromkeys(name for source in merged.sources for name in source.matrices)
-    headed = zip(sections, titles(sections), strict=True)
     return Page(
         title=f"Benchmark report: {', '.join(names) or NOT_AVAILABLE}",
         coverage=coverage.sentence(cell.status for cell in merged.cells),
         not_ok=tables.not_ok_table(merged, log),
         sources=tables.sources_table(merged),
-        intro=_intro(len(sections)),
-        notes=tuple(coverage.notes(merged.sources, merged.cells)),
-        sections=tuple(
-            _section(number, section, title, merged, log)
-            for number, (section, title) in enumerate(headed, start=1)
-        ),
+        intro=_intro(len(parts)),
+        notes=(*coverage.notes(merged.sources, merged.cells), *_claim_notes(asked, unnoted)),
+        sections=tuple(_section(part, merged, log) for part in parts),
         definitions=tables.definitions_table(),
     )
 
 
+def _claim_notes(asked: Asked, unnoted: Sequence[Path]) -> list[str]:
+    names = ", ".join(path.resolve().name for path in unnoted)
+    note = f"This look could not be noted in {names}: the next one will be taken for the same."
+    return [*([asked.note] if asked.note else []), *([note] if unnoted else [])]
+
+
 def _intro(sections: int) -> str:
     if not sections:
-        return (
-            "No cell ended ok: there is nothing to summarise, and the pictures beside this page "
-            f"say {NOT_AVAILABLE}."
-        )
+        return "No cell ended ok: there is nothing to summarise."
     if sections == 1:
         return ""
     return (
@@ -80,15 +92,15 @@ def _intro(sections: int) -> str:
     )
 
 
-def _section(number: int, section: Section, title: str, merged: Merged, log: Link) -> SectionView:
+def _section(part: Part, merged: Merged, log: Link) -> SectionView:
+    section = part.section
     return SectionView(
-        title=title,
+        title=part.title,
         facts=tuple(facts(section, merged.sources)),
         summary=tables.summary_table(section),
-        pictures=(
-            _comparison(number, section),
-            _over_steps(number, section),
-            _over_seconds(number, section),
+        pictures=tuple(
+            Picture(f"{part.stem(drawing)}.png", drawing.caption, drawing.alt)
+            for drawing in part.drawings
         ),
         more=(
             tables.equal_cost_table(section),
@@ -102,68 +114,3 @@ def _section(number: int, section: Section, title: str, merged: Merged, log: Lin
             if not cell.ok
         ),
     )
-
-
-STEPS_CAPTION = "Validation loss against training steps."
-SECONDS_CAPTION = (
-    "Validation loss against training time, which leaves out evaluation, warm-up and start-up. "
-    "A mean ends where its shortest seed ends; between evaluations it is linear."
-)
-CURVE_CAPTION = (
-    "Thick lines: mean over seeds ({n}); bands: ± 1 sample standard deviation; thin lines: "
-    "single seeds that ended ok. The loss axis does not start at 0 and ends at the highest loss "
-    "after the first tenth of the evaluations: untrained models lie far above it."
-)
-BARS_CAPTION = (
-    "Bars: mean over seeds ({n}); error bars: ± 1 sample standard deviation over seeds; points: "
-    "single seeds. Training time leaves out evaluation, warm-up and start-up; "
-    "memory is {memory}; inference time is the median forward pass of one batch."
-)
-
-MEMORY_WORDS = {
-    "gpu_mem_allocated_peak_mib": "the peak of what torch allocated on the GPU",
-    "host_rss_peak_mib": "the peak resident memory of the cell's process",
-}
-
-
-def _comparison(number: int, section: Section) -> Picture:
-    memory = MEMORY_WORDS[memory_columns(section.key.device)[0]]
-    return Picture(
-        file=picture_file(COMPARISON, number),
-        caption=sentences(
-            BARS_CAPTION.format(n=_n(arm.n_seeds for arm in section.arms), memory=memory),
-            short_note(section.timing),
-        ),
-        alt="Bar charts of final validation loss, training time, peak memory and inference time "
-        f"by arm. Final validation loss: {_losses(section)}.",
-    )
-
-
-def _over_steps(number: int, section: Section) -> Picture:
-    n = _n(arm.n_seeds for arm in section.arms)
-    return _curves(number, section, STEPS.file, STEPS_CAPTION, CURVE_CAPTION.format(n=n))
-
-
-def _over_seconds(number: int, section: Section) -> Picture:
-    n = _n(arm.n_seeds_timing for arm in section.arms)
-    how = sentences(CURVE_CAPTION.format(n=n), short_note(section.timing))
-    return _curves(number, section, SECONDS.file, SECONDS_CAPTION, how)
-
-
-def _curves(number: int, section: Section, name: str, what: str, how: str) -> Picture:
-    return Picture(
-        file=picture_file(name, number),
-        caption=f"{what} {how}",
-        alt=f"Line chart. {what} Final validation loss: {_losses(section)}.",
-    )
-
-
-def _losses(section: Section) -> str:
-    spreads = [(arm.label, arm.spread("val_loss_final")) for arm in section.arms]
-    return ", ".join(f"{label} {write_spread(s.mean, s.sd, of_loss)}" for label, s in spreads)
-
-
-def _n(seeds: Iterable[int]) -> str:
-    """For example "n = 3" or "n = 2 to 3" of each arm's seeds; an arm without any has no mean."""
-    counts = sorted(set(seeds) - {0})
-    return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.report.columns import memory_columns
 from bench.report.digits import NOT_AVAILABLE, Decimals, of_loss, of_measure, write
-from bench.report.plots.canvas import picture
+from bench.report.plots.canvas import Files, picture
 from bench.report.plots.style import SMALL_PT, TICK_FORM, TICK_STEPS, Style, wrapped
 from bench.report.sections import Section
 from bench.report.statistics.spread import Spread
@@ -60,8 +60,8 @@ class Bar:
     mark: str = ""  # after its figure
 
 
-def comparison_graph(section: Section, title: str, looks: Mapping[str, Style]) -> bytes:
-    """The picture of one section, as PNG."""
+def comparison_graph(section: Section, title: str, looks: Mapping[str, Style]) -> Files:
+    """The picture of one section."""
     labels = [wrapped(arm.label) for arm in section.arms]
     lines = max((label.count("\n") + 1 for label in labels), default=1)
     arm_in = lines * LINE_IN + GAP_IN

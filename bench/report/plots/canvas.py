@@ -1,7 +1,8 @@
-"""A matplotlib figure -> PNG, without pyplot and whatever the reader's matplotlibrc says."""
+"""A matplotlib figure -> its files, without pyplot and whatever the reader's matplotlibrc says."""
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,15 +19,21 @@ def layout() -> ConstrainedLayoutEngine:
     return ConstrainedLayoutEngine(wspace=GAP)
 
 
-def picture(height_in: float, title: str, draw: Callable[[Figure], None]) -> bytes:
-    """The PNG of what `draw` draws; `title` goes into the file, so that it tells where it is from.
+@dataclass(frozen=True)
+class Files:
+    """One picture in two formats."""
 
-    Width is WIDTH_IN inches at DPI dots an inch.
-    """
+    png: bytes  # WIDTH_IN inches wide, at DPI dots an inch
+    svg: bytes
+
+
+def picture(height_in: float, title: str, draw: Callable[[Figure], None]) -> Files:
+    """What `draw` draws; `title` goes into the files, so that they tell where they are from."""
     with matplotlib.style.context(["default", RC]):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout())
         FigureCanvasAgg(figure)
         draw(figure)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Title": title})
-    return buffer.getvalue()
+        png, svg = io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Title": title})
+        figure.savefig(svg, format="svg", metadata={"Title": title, "Date": None})
+    return Files(png.getvalue(), svg.getvalue())

@@ -23,7 +23,7 @@ from bench.report.curves import (
     visible_range,
 )
 from bench.report.digits import NOT_AVAILABLE
-from bench.report.plots.canvas import picture
+from bench.report.plots.canvas import Files, picture
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, WIDTH_IN, Style
 from bench.report.sections import Section
 from bench.report.taint import MARK
@@ -72,8 +72,8 @@ def arm_curves(section: Section, axis: Axis, looks: Mapping[str, Style]) -> list
     return curves
 
 
-def loss_graph(section: Section, axis: Axis, title: str, looks: Mapping[str, Style]) -> bytes:
-    """The picture of one section, as PNG."""
+def loss_graph(section: Section, axis: Axis, title: str, looks: Mapping[str, Style]) -> Files:
+    """The picture of one section."""
     curves = arm_curves(section, axis, looks)
     longest = max((len(curve.label) for curve in curves), default=0)
     fitting = max(1, int(WIDTH_IN / (longest * CHARACTER_IN + SAMPLE_IN)))

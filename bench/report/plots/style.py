@@ -39,6 +39,7 @@ RC = {
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
     "hatch.linewidth": 0.7,
+    "svg.hashsalt": "bench",  # ids follow from content: equal figures make equal files
     "text.parse_math": False,  # a $ in a name is a $
 }
 

@@ -1,0 +1,42 @@
+"""Student's t: the interval of a mean, from few seeds."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import t
+
+# A standard deviation below this share of the values is what rounding of doubles leaves of none.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval, in the unit of its figures."""
+
+    low: float
+    high: float
+
+    def excludes(self, value: float) -> bool:
+        return value < self.low or value > self.high
+
+    def within(self, low: float, high: float) -> bool:
+        return low <= self.low and self.high <= high
+
+
+def t_interval(values: Sequence[float], confidence: float) -> Interval | None:
+    """mean ± t(1 - (1 - confidence) / 2; n - 1) · sd / √n, two-sided.
+
+    None where it cannot be computed: fewer than two values, or no variance among them.
+    """
+    if len(values) < 2 or is_constant(values):
+        return None
+    mean, sd = statistics.fmean(values), statistics.stdev(values)
+    half = float(t.isf((1 - confidence) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
+    return Interval(mean - half, mean + half)
+
+
+def is_constant(values: Sequence[float]) -> bool:
+    """Whether values are equal but for rounding: a variance of 0 says nothing of the next seed."""
+    return max(values) - min(values) <= ROUNDING * max(map(abs, values))

@@ -1,0 +1,66 @@
+"""Is it the model or the optimizer? From the baseline to an arm that differs in both."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.report.statistics.contrast import BySeed, Contrast
+
+Arms = Mapping[tuple[str, str], BySeed]  # (model, optimizer) -> a figure a seed
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Rungs over the seeds that all four arms have; optimizer + model + interaction = whole."""
+
+    model: str  # of the arm at its top
+    optimizer: str
+    base_model: str
+    base_optimizer: str
+    by_optimizer: Contrast  # the optimizer alone, on the baseline's model
+    by_model: Contrast  # the model alone, under the baseline's optimizer
+    interaction: Contrast  # what they do together beyond that: (KT - KA) - (GT - GA)
+    whole: Contrast
+
+
+def make_ladder(
+    arms: Arms,
+    base: tuple[str, str],
+    top: tuple[str, str],
+    *,
+    relative: bool,
+    confidence: float,
+) -> Ladder | None:
+    """The ladder from `base` to `top`, which differ in model and optimizer.
+
+    Each rung has a t interval of its own: no variance is pooled over rungs, whose noise differs.
+    Where `relative`, rungs are differences of logarithms. None unless all four arms are there.
+    """
+    (base_model, base_optimizer), (model, optimizer) = base, top
+    assert base_model != model
+    assert base_optimizer != optimizer
+    corners = [base, (base_model, optimizer), (model, base_optimizer), top]
+    if any(corner not in arms for corner in corners):
+        return None
+    seeds = sorted(set.intersection(*(set(arms[corner]) for corner in corners)))
+
+    def rung(*signs: int) -> Contrast:
+        totals = {
+            seed: math.fsum(
+                sign * (math.log(arms[corner][seed]) if relative else arms[corner][seed])
+                for sign, corner in zip(signs, corners, strict=True)
+            )
+            for seed in seeds
+        }
+        return Contrast(totals, relative, confidence)
+
+    return Ladder(
+        model,
+        optimizer,
+        base_model,
+        base_optimizer,
+        by_optimizer=rung(-1, 1, 0, 0),
+        by_model=rung(-1, 0, 1, 0),
+        interaction=rung(1, -1, -1, 1),
+        whole=rung(-1, 0, 0, 1),
+    )

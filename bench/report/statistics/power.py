@@ -1,0 +1,57 @@
+"""How many seeds would decide, if the true difference were the margin."""
+
+import math
+from dataclasses import dataclass
+
+from scipy.stats import chi2, nct, t
+
+POWER = 0.8  # chance of deciding; the convention of Cohen, "Statistical Power Analysis" (1988)
+CONFIDENCE = 0.95  # of the range, for how badly n seeds tell a standard deviation
+MOST_SEEDS = 10_000  # beyond, the answer is "more"
+
+
+@dataclass(frozen=True)
+class SeedsNeeded:
+    """Seeds that would decide, if the standard deviation is as small, or as large, as may be."""
+
+    low: int | None  # None: more than MOST_SEEDS
+    high: int | None
+
+
+def power(n: int, sd: float, difference: float, alpha: float) -> float:
+    """The chance that a two-sided paired t test over n seeds finds a true difference of this size.
+
+    By the noncentral t distribution with n - 1 degrees of freedom and noncentrality
+    difference · √n / sd; the far tail, a rejection with the wrong sign, does not count.
+    """
+    critical = t.isf(alpha / 2, n - 1)
+    return float(nct.sf(critical, n - 1, abs(difference) * math.sqrt(n) / sd))
+
+
+def seeds_for(sd: float, difference: float, alpha: float, least: int) -> int | None:
+    """The fewest seeds (at least `least` ≥ 2) with a power of POWER; None: over MOST_SEEDS."""
+    if power(least, sd, difference, alpha) >= POWER:
+        return least
+    if power(MOST_SEEDS, sd, difference, alpha) < POWER:
+        return None
+    low, high = least, MOST_SEEDS  # power grows with n: too little at low, enough at high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if power(middle, sd, difference, alpha) >= POWER:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def seeds_to_decide(sd: float, n: int, margin: float, alpha: float, least: int) -> SeedsNeeded:
+    """The range of seeds_for over the interval of a standard deviation seen on n seeds.
+
+    (n - 1) sd² / σ² is chi-square with n - 1 degrees of freedom, for normal differences.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    smallest = sd * math.sqrt((n - 1) / float(chi2.isf(tail, n - 1)))
+    largest = sd * math.sqrt((n - 1) / float(chi2.ppf(tail, n - 1)))
+    return SeedsNeeded(
+        seeds_for(smallest, margin, alpha, least), seeds_for(largest, margin, alpha, least)
+    )
