@@ -88,6 +88,12 @@ class Claim(Section):
         description="the column of runs.csv that is compared"
     )
     margin: float = Field(gt=0, description="differences below this do not matter")
+    target: float | None = Field(
+        None,
+        gt=0,
+        description="validation loss to reach: the report says how long each arm takes. Default: "
+        "what the worst seed of the worst arm ends with",
+    )
 
 
 TrainForm, EvalForm = section("Train", TrainOptions), section("Eval", EvalOptions)

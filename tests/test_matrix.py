@@ -122,7 +122,7 @@ ONE_MISTAKE = {
         broken("  margin: 0.01", "  margin: 0.01\n  metrics: perplexity"),
         23,
         "claim.metrics",
-        "unknown key. Did you mean 'metric'? Allowed: baseline, margin, metric.",
+        "unknown key. Did you mean 'metric'? Allowed: baseline, margin, metric, target.",
     ),
     "duplicate key": (
         broken("threads: 2}", "threads: 2,\n  steps: 5}"),

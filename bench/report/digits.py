@@ -33,6 +33,12 @@ def write(value: float | None, decimals: Decimals) -> str:
     return NOT_AVAILABLE if value is None else f"{value:,.{decimals(value)}f}"
 
 
+def write_signed(value: float, decimals: Decimals) -> str:
+    """A difference, with its sign: +0.0012, -0.0410; 0.0000 has none."""
+    text = f"{value:+,.{decimals(value)}f}"
+    return text if text.strip("+-0.,") else text.lstrip("+-")
+
+
 def write_spread(mean: float | None, sd: float | None, decimals: Decimals) -> str:
     """mean ± sd, both to the decimals of the mean."""
     if mean is None:

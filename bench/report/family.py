@@ -37,6 +37,10 @@ class Comparison:
     def verdict(self) -> Verdict:
         return self.judgement.verdict
 
+    @property
+    def is_decided(self) -> bool:
+        return self.verdict not in (Verdict.UNDECIDED, Verdict.TOO_FEW, Verdict.NOT_AVAILABLE)
+
 
 @dataclass(frozen=True)
 class Family:

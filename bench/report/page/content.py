@@ -47,6 +47,7 @@ class Picture:
 @dataclass(frozen=True)
 class SectionView:
     title: str
+    answer: tuple[Table, ...]  # the claim, the ladder, what a target costs
     facts: tuple[tuple[str, str], ...]  # what it ran on: term, text
     summary: Table
     pictures: tuple[Picture, ...]
@@ -55,8 +56,18 @@ class SectionView:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """The answer of one section: first in one sentence, then by how much, then why."""
+
+    title: str  # of the section, where there are several
+    lead: str
+    points: tuple[str, ...] = ()  # an arm each
+
+
+@dataclass(frozen=True)
 class Page:
     title: str
+    headlines: tuple[Headline, ...]  # one a section
     coverage: str
     not_ok: Table | None
     sources: Table

@@ -23,7 +23,12 @@ def markdown(page: Page) -> str:
 
 def _page(page: Page) -> Iterator[str]:
     yield f"# {escape(page.title)}"
-    yield f"\n**{escape(page.coverage)}**"
+    for headline in page.headlines:
+        title = f"{headline.title}: " if headline.title else ""
+        yield f"\n**{escape(title + headline.lead)}**\n"
+        for point in headline.points:
+            yield f"- {escape(point)}"
+    yield f"\n{escape(page.coverage)}"
     if page.not_ok:
         yield from _headed(page.not_ok, "##")
     yield from _headed(page.sources, "##")
@@ -42,6 +47,9 @@ def _page(page: Page) -> Iterator[str]:
 
 def _section(section: SectionView) -> Iterator[str]:
     yield f"\n## {escape(section.title)}\n"
+    for table in section.answer:
+        yield from _headed(table, "###")
+    yield "\n### What it ran on\n"
     for term, text in section.facts:
         yield f"- {escape(term)}: {escape(text)}"
     yield from _headed(section.summary, "###")

@@ -12,8 +12,10 @@ from bench.report.digits import NOT_AVAILABLE
 from bench.report.family import Family
 from bench.report.merge import Cell, Merged
 from bench.report.page import tables
+from bench.report.page.answer import answer_tables
 from bench.report.page.content import Field, Page, Picture, SectionView
 from bench.report.page.facts import facts
+from bench.report.page.headline import headline
 from bench.report.page.tables import Link
 from bench.report.plots.gallery import Drawing
 from bench.report.sections import Section
@@ -65,12 +67,16 @@ def make_page(
     names = dict.fromkeys(name for source in merged.sources for name in source.matrices)
     return Page(
         title=f"Benchmark report: {', '.join(names) or NOT_AVAILABLE}",
+        headlines=tuple(
+            headline(part.section, part.family, asked, part.title if len(parts) > 1 else "")
+            for part in parts
+        ),
         coverage=coverage.sentence(cell.status for cell in merged.cells),
         not_ok=tables.not_ok_table(merged, log),
         sources=tables.sources_table(merged),
         intro=_intro(len(parts)),
         notes=(*coverage.notes(merged.sources, merged.cells), *_claim_notes(asked, unnoted)),
-        sections=tuple(_section(part, merged, log) for part in parts),
+        sections=tuple(_section(part, asked, merged, log) for part in parts),
         definitions=tables.definitions_table(),
     )
 
@@ -92,10 +98,11 @@ def _intro(sections: int) -> str:
     )
 
 
-def _section(part: Part, merged: Merged, log: Link) -> SectionView:
+def _section(part: Part, asked: Asked, merged: Merged, log: Link) -> SectionView:
     section = part.section
     return SectionView(
         title=part.title,
+        answer=answer_tables(section, part.family, asked),
         facts=tuple(facts(section, merged.sources)),
         summary=tables.summary_table(section),
         pictures=tuple(

@@ -1,0 +1,237 @@
+"""The answer in tables: the claim, the ladder from baseline to the arm, what a target costs."""
+
+from collections.abc import Sequence
+
+from bench.report.asked import Asked
+from bench.report.columns import LOSSES
+from bench.report.digits import (
+    NOT_AVAILABLE,
+    Decimals,
+    of_count,
+    of_loss,
+    of_measure,
+    write,
+    write_signed,
+)
+from bench.report.family import Comparison, Family, least_seeds
+from bench.report.page.content import Heading, Table, table
+from bench.report.page.ladder_words import Step, steps_of
+from bench.report.sections import Section
+from bench.report.statistics.contrast import Contrast
+from bench.report.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
+from bench.report.statistics.target import ToTarget
+from bench.report.statistics.verdict import ALPHA
+from bench.report.taint import MARK, short_note
+from bench.report.targets import target_of, to_target
+from bench.report.words import sentences
+
+METRIC_WORDS = {
+    "val_loss_final": "final validation loss (nats per token)",
+    "val_loss_best": "best validation loss (nats per token)",
+    "perplexity": "perplexity",
+    "train_time_s": "training time (s)",
+}
+RATIO = "training time"
+
+
+def metric_words(metric: str) -> str:
+    return METRIC_WORDS.get(metric, metric)
+
+
+def metric_decimals(metric: str) -> Decimals:
+    return of_loss if metric in LOSSES else of_measure
+
+
+def answer_tables(section: Section, family: Family | None, asked: Asked) -> tuple[Table, ...]:
+    """The claim's, a ladder for each arm that differs in model and optimizer, the target's."""
+    compared = [_claim_table(family), *_ladder_tables(section, family, asked)] if family else []
+    return (*compared, *_target_tables(section, asked))
+
+
+def percent(share: float) -> str:
+    """A confidence: 0.95 -> 95 %, 0.99166 -> 99.17 %."""
+    return f"{100 * share:.4g} %"
+
+
+def write_interval(contrast: Contrast, decimals: Decimals) -> str:
+    """For example "-0.0525 to -0.0401"."""
+    interval = contrast.interval
+    if interval is None:
+        return NOT_AVAILABLE
+    return f"{write_signed(interval.low, decimals)} to {write_signed(interval.high, decimals)}"
+
+
+def write_change(contrast: Contrast) -> str:
+    """A ratio's mean as a change: +140 %."""
+    return NOT_AVAILABLE if contrast.mean is None else _share(contrast.in_unit(contrast.mean))
+
+
+def write_change_interval(contrast: Contrast) -> str:
+    interval = contrast.interval
+    if interval is None:
+        return NOT_AVAILABLE
+    low, high = (_share(contrast.in_unit(end)) for end in (interval.low, interval.high))
+    return f"{low} to {high}"
+
+
+def _share(value: float) -> str:
+    return f"{write_signed(100 * value, of_measure)} %"
+
+
+def _claim_table(family: Family) -> Table:
+    decimals = metric_decimals(family.metric)
+    headings = [
+        Heading("arm"),
+        Heading("verdict"),
+        Heading("difference", number=True),
+        Heading(f"interval ({percent(family.confidence)})", number=True),
+        Heading("pairs of seeds", number=True),
+        Heading("correlation of pairs", number=True),
+        Heading("seeds that would decide", number=True),
+        Heading("remark"),
+    ]
+    rows = [
+        [
+            each.arm.label,
+            each.verdict.value,
+            _mean(each.contrast, decimals),
+            write_interval(each.contrast, decimals),
+            str(each.contrast.n),
+            NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}",
+            "" if each.is_decided else _seeds(each.seeds_needed),
+            each.judgement.why,
+        ]
+        for each in family.comparisons
+    ]
+    what = f"{metric_words(family.metric)} less that of {family.baseline.label}"
+    claimed = "Every arm against the first (exploratory)" if family.exploratory else "The claim"
+    return table(f"{claimed}: {what}", headings, rows, _claim_note(family))
+
+
+def _mean(contrast: Contrast, decimals: Decimals) -> str:
+    return NOT_AVAILABLE if contrast.mean is None else write_signed(contrast.mean, decimals)
+
+
+def _seeds(needed: SeedsNeeded | None) -> str:
+    if needed is None:
+        return NOT_AVAILABLE
+    if needed.low is None:
+        return f"over {MOST_SEEDS:,}"
+    high = f"over {MOST_SEEDS:,}" if needed.high is None else f"{needed.high:,}"
+    return f"{needed.low:,}" if needed.low == needed.high else f"{needed.low:,} to {high}"
+
+
+def _claim_note(family: Family) -> str:
+    decimals = metric_decimals(family.metric)
+    look = _ordinal(family.look)
+    rules = (
+        "Paired by seed; t intervals that hold together (Bonferroni) for "
+        f"{len(family.comparisons)} {_comparisons(family.comparisons)} at the {look} look at these "
+        f"results, which is tested at {ALPHA:g} / ({family.look} × {family.look + 1})."
+    )
+    verdicts = "Better or worse: the interval excludes 0."
+    if family.margin is not None:
+        margin = write(family.margin, decimals)
+        verdicts += f" Equivalent: it lies within ± {margin}, the margin. Else undecided."
+        verdicts += (
+            f" Seeds that would decide: with {POWER:.0%} chance, if the true difference were the "
+            "margin, over the range that the standard deviation may have."
+        )
+    few = f"A verdict needs {least_seeds(family.metric)} pairs."
+    return sentences(rules, verdicts, few)
+
+
+def _comparisons(found: Sequence[Comparison]) -> str:
+    return "comparison" if len(found) == 1 else "comparisons"
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 // 10 != 1 else 0, "th")
+    return f"{number}{ending}"
+
+
+def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
+    decimals = metric_decimals(family.metric)
+    mark = MARK if not section.timing.clean else ""
+    interval = f"interval ({percent(family.confidence)})"
+    headings = [
+        Heading("step"),
+        Heading("what changes"),
+        Heading(f"difference, {metric_words(family.metric)}", number=True),
+        Heading(interval, number=True),
+        Heading("verdict"),
+        Heading(f"{RATIO}{mark}", number=True),
+        Heading(interval, number=True),
+        Heading("seeds", number=True),
+    ]
+    return [
+        table(
+            f"Model or optimizer? From {family.baseline.label} to {steps[-1].to}",
+            headings,
+            [_ladder_row(step, decimals) for step in steps],
+            sentences(LADDER_NOTE, short_note(section.timing)),
+        )
+        for steps in steps_of(section, family, asked)
+    ]
+
+
+LADDER_NOTE = (
+    "Each step is taken seed by seed, over the seeds that all four arms have, with an interval of "
+    "its own; optimizer, model and interaction sum to the whole difference. The verdicts are those "
+    "of the claim; the interaction is not part of it. Training time is a ratio, so its steps "
+    "multiply."
+)
+
+
+def _ladder_row(step: Step, decimals: Decimals) -> list[str]:
+    times = step.time
+    return [
+        step.name,
+        step.what,
+        _mean(step.contrast, decimals),
+        write_interval(step.contrast, decimals),
+        step.verdict,
+        NOT_AVAILABLE if times is None else write_change(times),
+        NOT_AVAILABLE if times is None else write_change_interval(times),
+        str(step.contrast.n),
+    ]
+
+
+TARGET_NOTE = (
+    "Reached: held at two successive evaluations, of which the first counts. Medians over seeds; a "
+    "seed that missed it, or diverged, counts as longer than any."
+)
+
+
+def _target_tables(section: Section, asked: Asked) -> list[Table]:
+    target = target_of(section, asked)
+    if target is None:
+        return []
+    mark = MARK if not section.timing.clean else ""
+    headings = [
+        Heading("arm"),
+        Heading("seeds that reached it"),
+        Heading("steps", number=True),
+        Heading("tokens", number=True),
+        Heading(f"training time (s){mark}", number=True),
+    ]
+    rows = [
+        [
+            each.arm.label,
+            f"{each.steps.n_reached} of {len(each.steps.by_seed)}",
+            _median(each.steps, of_count),
+            _median(each.tokens, of_count),
+            _median(each.seconds, of_measure),
+        ]
+        for each in to_target(section, target)
+    ]
+    claimed = asked.claim is not None and asked.claim.target is not None
+    whose = "the claim's target" if claimed else "where the worst seed of the worst arm ends"
+    caption = f"Until a validation loss of {write(target, of_loss)}, {whose}"
+    return [table(caption, headings, rows, sentences(TARGET_NOTE, short_note(section.timing)))]
+
+
+def _median(found: ToTarget, decimals: Decimals) -> str:
+    if not found.by_seed:
+        return NOT_AVAILABLE
+    return "not reached" if found.median is None else write(found.median, decimals)

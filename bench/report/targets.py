@@ -1,0 +1,51 @@
+"""What each arm spends until it holds a target loss."""
+
+from dataclasses import dataclass
+
+from bench.report.asked import Asked
+from bench.report.curves import Cost, seconds, seed_lines, steps, tokens
+from bench.report.sections import Arm, Section
+from bench.report.statistics.target import ToTarget, first_held
+
+LOSS = "val_loss_final"
+
+
+@dataclass(frozen=True)
+class ArmToTarget:
+    arm: Arm
+    steps: ToTarget
+    tokens: ToTarget
+    seconds: ToTarget
+
+
+def target_of(section: Section, asked: Asked) -> float | None:
+    """The claim's target, or the final loss of the worst finished seed of the worst arm (by mean).
+
+    In nats per token; None if no arm has a loss. Without a claimed target, some seed just misses.
+    """
+    if asked.claim is not None and asked.claim.target is not None:
+        return asked.claim.target
+    spreads = [arm.spread(LOSS) for arm in section.arms]
+    known = [(spread.mean, spread) for spread in spreads if spread.mean is not None]
+    if not known:
+        return None
+    _, worst = max(known, key=lambda each: each[0])
+    return max(worst.by_seed.values())
+
+
+def to_target(section: Section, target: float) -> list[ArmToTarget]:
+    """Arm by arm; a diverged seed is a miss, one whose curve is not known is absent."""
+    return [
+        ArmToTarget(arm, *(_cost(arm, cost, target) for cost in (steps, tokens, seconds)))
+        for arm in section.arms
+    ]
+
+
+def _cost(arm: Arm, cost: Cost, target: float) -> ToTarget:
+    found: dict[int, float | None] = {
+        cell.seed: None for cell in arm.cells if cell.status == "diverged"
+    }
+    for seed, line in seed_lines(arm, cost).items():
+        index = first_held(line.y.tolist(), target)
+        found[seed] = None if index is None else float(line.x[index])
+    return ToTarget(found)
