@@ -1,0 +1,285 @@
+"""The report's first screen: the verdict, the ladder, what a target costs, each as it is worded."""
+
+import re
+
+import pytest
+from results_builder import TENTHS, Results
+
+from bench.report.asked import read_asked
+from bench.report.build import build_report
+from bench.report.digits import of_loss, of_measure, write_signed
+from bench.report.family import make_family
+from bench.report.merge import merge
+from bench.report.page.answer import answer_tables
+from bench.report.page.content import Headline, Table
+from bench.report.page.headline import headline
+from bench.report.sections import make_sections
+from bench.report.targets import target_of, to_target
+
+CLAIM = """
+name: tiny
+matrix: {model: [m], optimizer: [o], device: [cpu], seed: [1]}
+claim: {baseline: {model: nanogpt, optimizer: adamw}, metric: val_loss_final, margin: 0.01%s}
+"""
+BASE = ("nanogpt", "adamw")
+CORNERS = {
+    BASE: 2.0,
+    ("nanogpt", "truemuon"): 2.001,
+    ("nanokimi", "adamw"): 1.9,
+    ("nanokimi", "truemuon"): 1.95,
+}
+# What a seed adds to each arm alone; sums to 0, so that the mean difference is as above.
+NOISE = (-0.002, -0.001, 0.0, 0.001, 0.002)
+
+
+class Answer:
+    """The answer that a results folder gives, as the page words it."""
+
+    def __init__(self, results: Results, claim: str | None = CLAIM % "") -> None:
+        folder = results.write()
+        if claim is not None:
+            (folder / "matrix.yaml").write_text(claim)
+        (self.section,) = make_sections(merge([folder]))
+        self.asked = read_asked([folder])
+        self.family = make_family(self.section, self.asked, look=1)
+
+    @property
+    def headline(self) -> Headline:
+        return headline(self.section, self.family, self.asked, "")
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return answer_tables(self.section, self.family, self.asked)
+
+    def table(self, caption: str) -> list[dict[str, str]]:
+        (found,) = [table for table in self.tables if table.caption.startswith(caption)]
+        heads = [heading.text for heading in found.headings]
+        return [
+            {head: cell.text for head, cell in zip(heads, row, strict=True)} for row in found.rows
+        ]
+
+
+def factorial(results: Results, corners=CORNERS, seeds=5, **fields) -> Results:
+    for arm, (corner, loss) in enumerate(corners.items()):
+        for seed in range(1, seeds + 1):
+            run_id = results.planned(*corner, seed=seed)
+            noise = 0.0 if corner == BASE else NOISE[(seed * (arm + 1)) % 5]
+            size = 100_000 if corner[0] == "nanogpt" else 133_000
+            end = loss + 0.01 * seed + noise
+            seconds = 100.0 * (1 + arm) * (1 + noise)
+            figures = {"val_loss_final": end, "train_time_s": seconds, "n_params": size}
+            results.ended(run_id, **figures | fields)
+            results.curve(run_id, [(s, seconds * s / 100, end + 1 - s / 100) for s in TENTHS])
+    return results
+
+
+@pytest.fixture
+def new(tmp_path):
+    return lambda name="first": Results(tmp_path / name)
+
+
+def test_the_first_sentence_gives_each_arms_verdict(new):
+    answer = Answer(factorial(new()))
+    assert answer.headline.lead == (
+        "Final validation loss (nats per token) against nanogpt + adamw, margin 0.0100: "
+        "nanokimi + adamw and nanokimi + truemuon are better, nanogpt + truemuon is equivalent."
+    )
+
+
+def test_the_points_say_by_how_much_and_what_did_it(new):
+    points = Answer(factorial(new())).headline.points
+    assert points[0].startswith("nanokimi + adamw: -0.1000 (99.17 % interval -0.10")
+    assert points[0].endswith(", better")
+    assert points[3] == (
+        "Model or optimizer? Of -0.0500 from nanogpt + adamw to nanokimi + truemuon, truemuon "
+        "alone makes +0.0010, the model bundle (mixture, SwiGLU, 33 % more parameters) alone "
+        "-0.1000, their interaction +0.0490."
+    )
+
+
+def test_the_ladder_climbs_in_differences_and_in_ratios_of_time(new):
+    rows = Answer(factorial(new())).table("Model or optimizer?")
+    assert [row["step"] for row in rows] == [
+        "optimizer alone",
+        "model bundle (mixture, SwiGLU, 33 % more parameters) alone",
+        "interaction",
+        "whole difference",
+    ]
+    differences = [float(row["difference, final validation loss (nats per token)"]) for row in rows]
+    assert differences == pytest.approx([0.001, -0.1, 0.049, -0.05])
+    assert sum(differences[:3]) == pytest.approx(differences[3])
+    assert [row["verdict"] for row in rows] == ["equivalent", "better", "exploratory", "better"]
+    times = [float(row["training time"].removesuffix(" %")) for row in rows]
+    # Arms take 1, 2, 3 and 4 times as long: x 2 by the optimizer, x 3 by the model, x 4 in all.
+    assert times == pytest.approx([100, 200, 100 * (4 / 6 - 1), 300], rel=0.005)
+
+
+def test_a_variants_base_says_what_its_bundle_is(new):
+    corners = {
+        (model.replace("kimi", "kimi-8"), opt): loss for (model, opt), loss in CORNERS.items()
+    }
+    variant = CLAIM % "" + "models: {nanokimi-8: {base: nanokimi, n_experts: 8}}\n"
+    rows = Answer(factorial(new("a"), corners), variant).table("Model or optimizer?")
+    assert rows[1]["step"] == "model bundle (mixture, SwiGLU, 33 % more parameters) alone"
+    rows = Answer(factorial(new("b"), corners)).table("Model or optimizer?")
+    assert rows[1]["step"] == "model bundle (33 % more parameters) alone"
+
+
+def test_without_a_claim_it_is_exploratory_and_nothing_is_equivalent(new):
+    answer = Answer(factorial(new()), claim=None)
+    assert answer.headline.lead.startswith("No claim was made before the run. Exploratory, final")
+    assert "margin" not in answer.headline.lead
+    verdicts = [row["verdict"] for row in answer.table("Every arm against the first (explo")]
+    assert verdicts == ["undecided", "better", "better"]
+
+
+def test_few_seeds_are_shown_without_a_verdict(new):
+    answer = Answer(factorial(new(), seeds=4))
+    assert answer.headline.lead.endswith("and nanokimi + truemuon have no verdict yet.")
+    rows = answer.table("The claim")
+    assert {row["verdict"] for row in rows} == {"no verdict"}
+    assert {row["remark"] for row in rows} == {"4 pairs of seeds; a verdict needs 5"}
+    assert all(re.fullmatch(r"-?\+?0\.\d{4} to [+-]0\.\d{4}", each) for each in intervals(rows))
+
+
+def intervals(rows: list[dict[str, str]]) -> list[str]:
+    return [row["interval (99.17 %)"] for row in rows]
+
+
+def test_seeds_that_would_decide_are_told_while_undecided(new):
+    noisy = factorial(new())
+    for row in noisy.runs:
+        if row["optimizer"] == "truemuon":
+            row["val_loss_final"] += 0.05 * (-1) ** row["seed"]
+    rows = {row["arm"]: row for row in Answer(noisy).table("The claim")}
+    assert rows["nanogpt + truemuon"]["verdict"] == "undecided"
+    low, high = rows["nanogpt + truemuon"]["seeds that would decide"].replace(",", "").split(" to ")
+    assert 5 < int(low) < int(high)
+    assert rows["nanokimi + adamw"]["seeds that would decide"] == ""
+
+
+def test_many_arms_are_counted_and_the_best_named(new):
+    folder = new()
+    for arm in range(12):
+        for seed in range(1, 6):
+            run_id = folder.planned("nanogpt", "adamw" if arm == 0 else f"opt{arm}", seed)
+            noise = NOISE[(seed * (1 + arm % 4)) % 5] if arm else 0.0
+            folder.ended(run_id, val_loss_final=2.0 - 0.05 * (arm % 3) + 0.1 * seed + noise)
+    answer = Answer(folder)
+    # Arms 3, 6 and 9 end where the baseline does, 1, 4, 7, 10 lie 0.05 below it, the others 0.1.
+    assert answer.headline.lead.endswith("8 of 11 arms are better, 3 of 11 arms are equivalent.")
+    named = [point.partition(":")[0] for point in answer.headline.points]
+    assert sorted(named[:4]) == sorted(f"nanogpt + opt{arm}" for arm in (2, 5, 8, 11))
+    assert len(named) == 6
+
+
+@pytest.mark.parametrize(
+    ("corners", "says"),
+    [
+        ([("nanokimi", "adamw")], "nanogpt + adamw, the claim's baseline, is not among these arms"),
+        ([BASE], "nanogpt + adamw, the claim's baseline, is the only arm here"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(new, corners, says):
+    answer = Answer(factorial(new(), {corner: CORNERS[corner] for corner in corners}))
+    assert answer.family is None
+    assert says in answer.headline.lead
+
+
+def test_two_arms_of_the_baselines_names_are_no_baseline(new):
+    folder = factorial(new())
+    folder.ended(folder.planned(*BASE, seed=1, arm="another"))
+    answer = Answer(folder)
+    assert "2 arms are called nanogpt + adamw" in answer.headline.lead
+
+
+def test_a_seed_that_diverges_keeps_an_arm_from_being_better(new):
+    folder = factorial(new(), seeds=6)
+    lost = next(
+        row
+        for row in folder.runs
+        if (row["model"], row["optimizer"], row["seed"]) == ("nanokimi", "adamw", 2)
+    )
+    lost |= {"status": "diverged", "val_loss_final": None}
+    answer = Answer(folder)
+    row = next(each for each in answer.table("The claim") if each["arm"] == "nanokimi + adamw")
+    assert (row["verdict"], row["remark"]) == (
+        "undecided",
+        "1 of this arm's seeds diverged alone",
+    )
+    assert "nanokimi + truemuon is better" in answer.headline.lead
+
+
+# --- targets
+
+
+def test_the_target_is_the_claims_or_the_worst_seed_of_the_worst_arm(new):
+    answer = Answer(factorial(new("a")))
+    ends = [arm.spread("val_loss_final").by_seed for arm in answer.section.arms]
+    assert target_of(answer.section, answer.asked) == max(ends[1].values())
+    answer = Answer(factorial(new("b")), CLAIM % ", target: 2.5")
+    assert target_of(answer.section, answer.asked) == 2.5
+    assert any("2.5000, the claim's target" in table.caption for table in answer.tables)
+
+
+def test_a_target_is_reached_where_it_is_first_held(new):
+    answer = Answer(factorial(new()), CLAIM % ", target: 2.425")
+    # A loss falls by 0.1 each 10 steps, from 3.0 + 0.01 seed for the baseline: seeds 1 and 2 are at
+    # 2.41 and 2.42 after 60 steps, the others hold it from 70 on.
+    base = to_target(answer.section, 2.425)[0]
+    assert base.steps.by_seed == {1: 60, 2: 60, 3: 70, 4: 70, 5: 70}
+    assert base.tokens.median == 700
+    assert base.seconds.median == 70.0
+    row = answer.table("Until a validation loss of 2.4250")[0]
+    assert (row["seeds that reached it"], row["steps"], row["tokens"]) == ("5 of 5", "70", "700")
+
+
+def test_a_miss_and_a_divergence_are_not_reached(new):
+    folder = factorial(new())
+    folder.ended(folder.planned(*BASE, seed=6), "diverged")
+    answer = Answer(folder, CLAIM % ", target: 2.035")
+    base = to_target(answer.section, 2.035)[0]
+    # Ends are 2.01 ... 2.05, only the last evaluation of three seeds is below the target.
+    assert base.steps.by_seed == dict.fromkeys(range(1, 7))
+    row = answer.table("Until a validation loss of 2.0350")[0]
+    assert (row["seeds that reached it"], row["steps"]) == ("0 of 6", "not reached")
+
+
+# --- looks, through a whole report
+
+
+def report_of(results: Results) -> str:
+    folder = results.write()
+    (folder / "matrix.yaml").write_text(CLAIM % "")
+    build_report([folder], folder / "report")
+    return (folder / "report" / "report.md").read_text()
+
+
+def test_a_look_at_other_figures_is_counted_and_tested_more_strictly(new):
+    assert "98.33 %" not in report_of(factorial(new(), seeds=4))
+    assert not (new().path / "looks.csv").exists()  # no verdict: nothing was spent
+    first = report_of(factorial(new(), seeds=5))
+    assert "at the 1st look" in first
+    assert "(99.17 %)" in first
+    assert report_of(factorial(new(), seeds=5)) == first
+    second = report_of(factorial(new(), seeds=6))
+    assert "at the 2nd look at these results, which is tested at 0.05 / (2 × 3)" in second.replace(
+        "\\", ""
+    )
+    assert "(99.72 %)" in second
+    assert len((new().path / "looks.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [
+        (0.00123, of_loss, "+0.0012"),
+        (-0.04, of_loss, "-0.0400"),
+        (-0.00001, of_loss, "0.0000"),
+        (12.345, of_measure, "+12.3"),
+        (-1234.5, of_measure, "-1,234"),
+        (0.0, of_measure, "0"),
+    ],
+)
+def test_differences_have_a_sign(value, decimals, text):
+    assert write_signed(value, decimals) == text
