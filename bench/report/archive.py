@@ -41,6 +41,7 @@ class Unpacked:
 
     sha256: dict[str, str] = field(default_factory=dict)  # member -> SHA-256 of its content
     wrong: list[str] = field(default_factory=list)  # one sentence a member that may not be there
+    damage: list[str] = field(default_factory=list)  # where it could be read no further, and why
 
 
 def pack(members: Iterable[tuple[str, bytes]]) -> bytes:
@@ -75,20 +76,22 @@ def unpack(file: Path, place: Path) -> Unpacked:
 
     Memory and disk stay bounded whatever the file claims, and nothing is written elsewhere.
 
+    Of a damaged archive, what can be read is unpacked, the last member perhaps in part.
+
     Raises:
-        BundleError: for what cannot be read as such an archive: another kind of file, a truncated
-            or damaged one, one that is too large, a disk without room.
+        BundleError: for what is no such archive, or too large; for a disk without room.
     """
     found = Unpacked()
     try:
         with gzip.open(file) as stream:
             _Reader(file, stream, place, found).read()
     except (EOFError, UnicodeError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
-        last = f" after {shown(list(found.sha256)[-1])}" if found.sha256 else ""
-        raise BundleError(
-            f"{file} is no bundle, or only a part of one: it cannot be read{last} ({error}). "
-            "Fetch it again."
-        ) from error
+        if not found.sha256:
+            raise BundleError(
+                f"{file} is no bundle, or none is left of it: it cannot be read ({error})."
+            ) from error
+        last = shown(list(found.sha256)[-1])
+        found.damage.append(f"{last}: in it or soon after it, {file} is damaged: {error}")
     except OSError as error:
         raise BundleError(f"{file} cannot be read or unpacked: {error}.") from error
     return found
@@ -162,6 +165,7 @@ class _Reader:
         self.folders |= {"/".join(parts[:depth]) for depth in range(1, len(parts))}
         target = self.place / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        self.found.sha256[name] = ""  # the one of a member that breaks off
         with target.open("xb") as out:
             self._pass_on(header.size, total.update, out.write)
         self.found.sha256[name] = total.hexdigest()

@@ -7,7 +7,7 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -143,12 +143,17 @@ def verify(file: Path) -> Verdict:
     The report is rebuilt only if every file is what its checksum says.
 
     Raises:
-        BundleError: for a file that is no bundle, or that cannot be read to its end.
+        BundleError: for a file that is no bundle.
     """
     with tempfile.TemporaryDirectory(prefix="bench-verify-") as place:
         found = unpack(file, Path(place))
-        top = _top(file, found.sha256)
-        wrong = [*found.wrong, *_wrong_sums(Path(place), top, found.sha256)]
+        top = _top(found.sha256)
+        if not top and found.damage:
+            return Verdict(len(found.sha256), "", (*found.wrong, *found.damage))
+        if not top:
+            raise BundleError(f"{file} is no bundle: it has no NAME/{SUMS}.")
+        sums = _wrong_sums(Path(place), top, found.sha256)
+        wrong = [*found.wrong, *sums, *found.damage]
         version, complaint = _version(Path(place) / top / VERSION)
         if not wrong:
             wrong = [f"{top}/{VERSION}: {complaint}"] if complaint else []
@@ -156,13 +161,10 @@ def verify(file: Path) -> Verdict:
     return Verdict(len(found.sha256), version, tuple(wrong))
 
 
-def _top(file: Path, members: dict[str, str]) -> str:
-    """The one folder that holds all."""
-    tops = [name.removesuffix(f"/{SUMS}") for name in members if name.endswith(f"/{SUMS}")]
-    tops = [top for top in tops if "/" not in top]
-    if not tops:
-        raise BundleError(f"{file} is no bundle: it has no NAME/{SUMS}.")
-    return tops[0]
+def _top(members: Iterable[str]) -> str:
+    """The one folder that holds all; empty if none has checksums."""
+    tops = (name.removesuffix(f"/{SUMS}") for name in members if name.endswith(f"/{SUMS}"))
+    return next((top for top in tops if "/" not in top), "")
 
 
 def _wrong_sums(place: Path, top: str, members: dict[str, str]) -> list[str]:
