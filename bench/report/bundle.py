@@ -18,7 +18,7 @@ from bench.errors import BenchError, BundleError, FolderError, RequestError
 from bench.folder import ResultsFolder
 from bench.identity import PACKAGE
 from bench.records import Row, as_line, read_table
-from bench.report.archive import pack, shown, unpack
+from bench.report.archive import MOST_MEMBERS, pack, shown, unpack
 from bench.report.build import build_report
 from bench.spec import CellFiles
 
@@ -33,6 +33,7 @@ FOLLOWS = (*FIGURES, IMAGES)  # what is made anew from the CSVs, and compared
 # What made the rows, one line a combination.
 MADE_BY = ("runtime", "image_id", "env_id", "torch_version", "python_version", "code_sha256")
 
+MOST_SUMS_BYTES = MOST_MEMBERS * 400  # 64 digits and a name of at most 255 bytes a file
 SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # as sha256sum writes it
 VERSION_LINE = re.compile(r"[0-9A-Za-z.+-]{1,40}\n")
 
@@ -170,7 +171,10 @@ def _top(members: Iterable[str]) -> str:
 def _wrong_sums(place: Path, top: str, members: dict[str, str]) -> list[str]:
     """Where the members and their checksums disagree."""
     stated, wrong = {}, []
-    text = (place / top / SUMS).read_bytes().decode("utf-8", "backslashreplace")
+    file = place / top / SUMS
+    if file.stat().st_size > MOST_SUMS_BYTES:
+        return [f"{top}/{SUMS}: is larger than the checksums of {MOST_MEMBERS:,} files"]
+    text = file.read_bytes().decode("utf-8", "backslashreplace")
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         found = SUM_LINE.fullmatch(line)
         if found and found[2] not in stated:
@@ -221,8 +225,8 @@ def _wrong_figures(folder: Path, version: str) -> list[str]:
             wrong.append(f"{folder.name}/{file}: does not follow from the CSVs: {where}")
     if wrong and version != __version__:
         wrong.append(
-            f"{folder.name}: version {version} made it, this is {__version__}, and a report may "
-            "differ between them. Verify it with the version that made it."
+            f"{folder.name}: version {version or 'unknown'} made it, this is {__version__}, and "
+            "a report may differ between them. Verify it with the version that made it."
         )
     return wrong
 
