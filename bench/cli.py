@@ -211,6 +211,42 @@ def _report_builder() -> Callable[[Sequence[Path], Path], str]:
 
 
 @app.command()
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="a results folder with its report", metavar="DIR")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="DIR.tar.gz, beside DIR, by default")
+    ] = None,
+) -> None:
+    """Put a results folder and its report into one file to publish, with checksums."""
+    _report_builder()  # for its message if the report's packages are missing
+    from bench.report.bundle import make_bundle
+
+    home = folder.resolve()
+    made = make_bundle(folder, out_file or home.with_name(f"{home.name}.tar.gz"))
+    out.print(f"bundle: {made.file} ({made.members} files)\nSHA-256: {made.sha256}")
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="what `bundle` has written", metavar="FILE")],
+) -> None:
+    """Check a bundle's checksums, and that its report follows from its CSVs."""
+    _report_builder()
+    from bench.report import bundle as bundles
+
+    verdict = bundles.verify(file)
+    for fault in verdict.wrong:
+        out.print(fault)
+    if verdict.wrong:
+        out.print(f"{file}: not verified")
+        raise typer.Exit(NOT_ALL_OK)
+    out.print(
+        f"{file}: verified: {verdict.members} files are what {bundles.SUMS} states, and the "
+        f"report of version {verdict.version} follows from the CSVs"
+    )
+
+
+@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="the same for programs")] = False,
     runtime: RuntimeOption = "auto",

@@ -7,7 +7,8 @@ BenchError                  anything this program explains itself; exit code 2 a
 ├── MissingError            a package, an image or an engine is absent; carries the remedy
 ├── EngineError             the container engine refused or failed
 ├── FolderError             a results folder is busy, unwritable or not one
-└── RecordError             a CSV of ours is damaged
+├── RecordError             a CSV of ours is damaged
+└── BundleError             a file is no bundle of results, or none can be made
 """
 
 from collections.abc import Sequence
@@ -62,4 +63,8 @@ class FolderError(BenchError):
 
 
 class RecordError(BenchError):
+    pass
+
+
+class BundleError(BenchError):
     pass
