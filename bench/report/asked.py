@@ -1,5 +1,6 @@
 """What the matrices asked: the claim, and what the names of their models are based on."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pydantic
 
-from bench.errors import BenchError
+from bench.errors import BenchError, MatrixError, Mistake
 from bench.forms import Claim
 from bench.yamlfile import read_yaml
 
@@ -15,7 +16,8 @@ from bench.yamlfile import read_yaml
 @dataclass(frozen=True)
 class Asked:
     claim: Claim | None  # None: there is none, or the folders differ in it
-    bases: Mapping[str, str] = field(default_factory=dict)  # a variant's name -> its built-in model
+    # A variant's name -> its built-in model, where no two folders differ in it.
+    bases: Mapping[str, str] = field(default_factory=dict)
     note: str = ""  # why there is no claim, where that is not plain; a sentence
 
 
@@ -26,20 +28,21 @@ def read_asked(folders: Sequence[Path]) -> Asked:
     says so: nothing is tested then that was not claimed.
     """
     claims: list[Claim] = []
-    bases: dict[str, str] = {}
+    named: dict[str, set[str]] = defaultdict(set)
     unread: list[str] = []
     for folder in folders:
         file = folder / "matrix.yaml"
         if not file.is_file():
             continue
         try:
-            content = read_yaml(file).data
-            mapping: dict[str, Any] = content if isinstance(content, dict) else {}
-            if mapping.get("claim") is not None:
-                claims.append(Claim.model_validate(mapping["claim"]))
-            bases |= _bases(mapping.get("models"))
+            content = _content(file)
+            if content.get("claim") is not None:
+                claims.append(Claim.model_validate(content["claim"]))
+            for name, base in _bases(content.get("models")):
+                named[name].add(base)
         except (BenchError, pydantic.ValidationError):
             unread.append(folder.resolve().name)
+    bases = {name: found.pop() for name, found in named.items() if len(found) == 1}
     if unread:
         names = ", ".join(unread)
         return Asked(None, bases, f"The matrix.yaml of {names} holds no claim that can be read.")
@@ -48,10 +51,17 @@ def read_asked(folders: Sequence[Path]) -> Asked:
     return Asked(claims[0] if claims else None, bases)
 
 
-def _bases(models: Any) -> dict[str, str]:
-    named = models if isinstance(models, dict) else {}
-    return {
-        str(name): str(variant["base"])
-        for name, variant in named.items()
+def _content(file: Path) -> dict[str, Any]:
+    document = read_yaml(file)
+    document.raise_mistakes()
+    if not isinstance(document.data, dict):
+        raise MatrixError(str(file), [Mistake(0, "", "is not a mapping of keys to values.")])
+    return document.data
+
+
+def _bases(models: Any) -> list[tuple[str, str]]:
+    return [
+        (name, str(variant["base"]))
+        for name, variant in (models.items() if isinstance(models, dict) else ())
         if isinstance(variant, dict) and "base" in variant
-    }
+    ]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.report.asked import Asked
-from bench.report.columns import HIGHER_IS_BETTER, LOSSES
+from bench.report.columns import HIGHER_IS_BETTER, LOSSES, TIMINGS
 from bench.report.sections import Arm, Section
 from bench.report.statistics.contrast import BySeed, Contrast, correlation, paired
 from bench.report.statistics.ladder import Ladder, make_ladder
@@ -53,8 +53,8 @@ class Family:
     look: int  # which look at these results it is, from 1
     alpha: float  # of each comparison: that of the look, over the number of comparisons
     comparisons: tuple[Comparison, ...]  # in the order of the plans
-    ladders: tuple[Ladder, ...]  # of the metric
-    time_ladders: tuple[Ladder, ...]  # of training time, in logarithms of ratios
+    ladders: tuple[Ladder, ...]  # of the metric; of a time, in logarithms of ratios
+    time_ladders: tuple[Ladder, ...]  # of training time; none where that is the metric
 
     @property
     def confidence(self) -> float:
@@ -64,7 +64,7 @@ class Family:
     @property
     def is_tested(self) -> bool:
         """Whether any verdict was looked for: otherwise this look spends nothing."""
-        untested = (Verdict.TOO_FEW, Verdict.NOT_AVAILABLE)
+        untested = (Verdict.TOO_FEW, Verdict.NOT_AVAILABLE, Verdict.IDENTICAL)
         return any(comparison.verdict not in untested for comparison in self.comparisons)
 
 
@@ -105,8 +105,10 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
         comparisons=tuple(
             _compare(arm, baseline, metric, margin, alpha, next_alpha) for arm in others
         ),
-        ladders=_ladders(section, baseline, metric, relative=False, confidence=1 - alpha),
-        time_ladders=_ladders(section, baseline, TIME, relative=True, confidence=1 - alpha),
+        ladders=_ladders(section, baseline, metric, confidence=1 - alpha),
+        time_ladders=()
+        if metric == TIME
+        else _ladders(section, baseline, TIME, confidence=1 - alpha),
     )
 
 
@@ -129,8 +131,9 @@ def _compare(
         diverged=diverged,
     )
     needed = None
-    open_still = judgement.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW)
-    if open_still and margin is not None and contrast.interval is not None and contrast.sd:
+    uneven = diverged.more_in_new or diverged.more_in_base  # more seeds alone would not decide
+    is_open = judgement.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and not uneven
+    if is_open and margin is not None and contrast.interval is not None and contrast.sd:
         # What comes next is another look, with an α of its own.
         least = max(contrast.n + 1, least_seeds(metric))
         needed = seeds_to_decide(contrast.sd, contrast.n, margin, next_alpha, least)
@@ -138,12 +141,15 @@ def _compare(
 
 
 def diverged_seeds(arm: Arm, baseline: Arm) -> Diverged:
-    """Seeds without an ok cell that diverged: in one arm where the other ended ok, and in both."""
+    """Seeds that diverged and have no ok cell, by what the other arm did with them."""
     new, base = _diverged(arm), _diverged(baseline)
+    new_ok, base_ok = set(arm.by_seed), set(baseline.by_seed)
     return Diverged(
-        new_alone=len(new & set(baseline.by_seed)),
-        base_alone=len(base & set(arm.by_seed)),
+        new_alone=len(new & base_ok),
+        base_alone=len(base & new_ok),
         both=len(new & base),
+        new_unpaired=len(new - base - base_ok),
+        base_unpaired=len(base - new - new_ok),
     )
 
 
@@ -152,9 +158,10 @@ def _diverged(arm: Arm) -> set[int]:
 
 
 def _ladders(
-    section: Section, baseline: Arm, metric: str, *, relative: bool, confidence: float
+    section: Section, baseline: Arm, metric: str, *, confidence: float
 ) -> tuple[Ladder, ...]:
     """One to each arm that differs from the baseline in both; none where names are not unique."""
+    relative = metric in TIMINGS
     figures: dict[tuple[str, str], BySeed] = {
         (arm.model, arm.optimizer): _positive(arm.spread(metric).by_seed, relative)
         for arm in section.arms

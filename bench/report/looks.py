@@ -7,15 +7,17 @@ arms sooner or later. Each look at other figures is therefore counted, and teste
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.errors import RecordError
-from bench.records import read_table, write_table
+from bench.records import Row, read_table, write_table
 from bench.report.family import Family
 
 FILE = "looks.csv"
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 COLUMNS: dict[str, str] = {
     "look": "1, 2, ...",
     "figures_sha256": "of the claim and of all figures that it was tested on",
@@ -28,7 +30,8 @@ COLUMNS: dict[str, str] = {
 def fingerprint(families: Sequence[Family]) -> str | None:
     """SHA-256 over what verdicts are drawn from; None if there are none, so that nothing is spent.
 
-    The same figures make the same look, however often and wherever the report is built.
+    The same figures make the same look, however often and wherever the report is built, and in
+    whatever order its folders are named.
     """
     tested = [family for family in families if family.is_tested]
     if not tested:
@@ -36,35 +39,45 @@ def fingerprint(families: Sequence[Family]) -> str | None:
     content = [
         [
             [family.baseline.arm_id, family.metric, family.margin],
-            [
+            sorted(
                 [
                     comparison.arm.arm_id,
                     sorted(comparison.contrast.by_seed.items()),
                     dataclasses.astuple(comparison.diverged),
                 ]
                 for comparison in family.comparisons
-            ],
+            ),
         ]
         for family in tested
     ]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    lines = sorted(json.dumps(family) for family in content)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def look_number(folders: Sequence[Path], figures: str | None) -> int:
-    """That of these figures, if they were seen before; else the next after all earlier looks."""
+    """That of these figures, if they were seen before; else the next after all earlier looks.
+
+    Raises:
+        RecordError: for a looks.csv that is damaged.
+    """
     seen: dict[str, int] = {}
     for folder in folders:
-        for row in read_table(folder / FILE):
-            try:
-                number = int(row["look"])
-            except (KeyError, ValueError):
-                raise RecordError(
-                    f"{folder / FILE} has a row without a look's number. Put it right."
-                ) from None
-            seen[row["figures_sha256"]] = max(number, seen.get(row["figures_sha256"], 0))
+        for row in _rows(folder / FILE):
+            figures_then = row["figures_sha256"]
+            seen[figures_then] = max(int(row["look"]), seen.get(figures_then, 0))
     if figures in seen:
         return seen[figures]
     return 1 + max(seen.values(), default=0)
+
+
+def _rows(path: Path) -> list[Row]:
+    rows = read_table(path)
+    if not all(row.get("figures_sha256") and NUMBER.fullmatch(row.get("look", "")) for row in rows):
+        raise RecordError(
+            f"{path} has a row without the number of a look (1, 2, ...) or without its figures' "
+            "hash. Put the row right: if it is removed, that look is not counted."
+        )
+    return rows
 
 
 def note_look(folders: Sequence[Path], families: Sequence[Family]) -> list[Path]:
@@ -74,7 +87,7 @@ def note_look(folders: Sequence[Path], families: Sequence[Family]) -> list[Path]
         return []
     unnoted = []
     for folder in folders:
-        rows = read_table(folder / FILE)
+        rows = _rows(folder / FILE)
         if any(row["figures_sha256"] == figures for row in rows):
             continue
         row = {

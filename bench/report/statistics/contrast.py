@@ -21,6 +21,7 @@ class Contrast:
     by_seed: BySeed
     relative: bool
     confidence: float  # of the interval, such as 0.95
+    scale: float = 0.0  # the largest figure that went in, without its sign: rounding goes with it
 
     @property
     def n(self) -> int:
@@ -42,7 +43,7 @@ class Contrast:
     @property
     def interval(self) -> Interval | None:
         """None where it cannot be computed: fewer than two seeds, or no variance."""
-        return t_interval(self.values, self.confidence)
+        return t_interval(self.values, self.confidence, self.scale)
 
     @property
     def is_zero(self) -> bool:
@@ -51,7 +52,7 @@ class Contrast:
 
     @property
     def is_constant(self) -> bool:
-        return self.n > 1 and is_constant(self.values)
+        return self.n > 1 and is_constant(self.values, self.scale)
 
     def in_unit(self, value: float) -> float:
         """A value as a reader takes it: a difference in the metric's unit, or a share (0.05)."""
@@ -62,16 +63,33 @@ def paired(new: BySeed, base: BySeed, *, relative: bool, confidence: float) -> C
     """new - base (or the logarithm of new / base) at every seed that both have.
 
     Raises:
-        ValueError: for a figure of 0 or less where `relative`: it has no logarithm.
+        ValueError: for a figure that is not finite, or of 0 or less where `relative`.
     """
-    seeds = sorted(set(new) & set(base))
+    return combined((1, new), (-1, base), relative=relative, confidence=confidence)
+
+
+def combined(*terms: tuple[int, BySeed], relative: bool, confidence: float) -> Contrast:
+    """The sum of sign · figure at every seed that all terms have.
+
+    Raises:
+        ValueError: for a figure that is not finite, or of 0 or less where `relative`.
+    """
+    seeds = sorted(set.intersection(*(set(figures) for _, figures in terms)))
+    parts = {
+        seed: [sign * _on_scale(figures[seed], relative) for sign, figures in terms]
+        for seed in seeds
+    }
+    largest = max((abs(part) for each in parts.values() for part in each), default=0.0)
+    scale = max(1.0, largest) if relative else largest  # a logarithm near 0 is rounded as its ratio
     return Contrast(
-        {seed: _less(new[seed], base[seed], relative) for seed in seeds}, relative, confidence
+        {seed: math.fsum(each) for seed, each in parts.items()}, relative, confidence, scale
     )
 
 
-def _less(new: float, base: float, relative: bool) -> float:
-    return math.log(new) - math.log(base) if relative else new - base
+def _on_scale(figure: float, relative: bool) -> float:
+    if not math.isfinite(figure) or (relative and figure <= 0):
+        raise ValueError(f"{figure} has no {'logarithm' if relative else 'place in a mean'}")
+    return math.log(figure) if relative else figure
 
 
 def correlation(new: BySeed, base: BySeed) -> float | None:

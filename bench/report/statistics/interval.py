@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy.stats import t
 
-# A standard deviation below this share of the values is what rounding of doubles leaves of none.
+# A spread below this share of the figures is what rounding of doubles leaves of none.
 ROUNDING = 1e-12
 
 
@@ -25,18 +25,22 @@ class Interval:
         return low <= self.low and self.high <= high
 
 
-def t_interval(values: Sequence[float], confidence: float) -> Interval | None:
+def t_interval(values: Sequence[float], confidence: float, scale: float = 0.0) -> Interval | None:
     """mean ± t(1 - (1 - confidence) / 2; n - 1) · sd / √n, two-sided.
 
-    None where it cannot be computed: fewer than two values, or no variance among them.
+    None where it cannot be computed: fewer than two values, or no variance among them beyond the
+    rounding of figures as large as `scale`, from which they were computed.
     """
-    if len(values) < 2 or is_constant(values):
+    if len(values) < 2 or is_constant(values, scale):
         return None
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     half = float(t.isf((1 - confidence) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
     return Interval(mean - half, mean + half)
 
 
-def is_constant(values: Sequence[float]) -> bool:
-    """Whether values are equal but for rounding: a variance of 0 says nothing of the next seed."""
-    return max(values) - min(values) <= ROUNDING * max(map(abs, values))
+def is_constant(values: Sequence[float], scale: float = 0.0) -> bool:
+    """Whether values are equal but for rounding: a variance of 0 says nothing of the next seed.
+
+    The differences of large figures carry the rounding of those: `scale` is the largest of them.
+    """
+    return max(values) - min(values) <= ROUNDING * max(scale, *map(abs, values))

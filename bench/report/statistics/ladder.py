@@ -1,10 +1,9 @@
 """Is it the model or the optimizer? From the baseline to an arm that differs in both."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.report.statistics.contrast import BySeed, Contrast
+from bench.report.statistics.contrast import BySeed, Contrast, combined
 
 Arms = Mapping[tuple[str, str], BySeed]  # (model, optimizer) -> a figure a seed
 
@@ -35,6 +34,9 @@ def make_ladder(
 
     Each rung has a t interval of its own: no variance is pooled over rungs, whose noise differs.
     Where `relative`, rungs are differences of logarithms. None unless all four arms are there.
+
+    Raises:
+        ValueError: for a figure that is not finite, or of 0 or less where `relative`.
     """
     (base_model, base_optimizer), (model, optimizer) = base, top
     assert base_model != model
@@ -42,17 +44,11 @@ def make_ladder(
     corners = [base, (base_model, optimizer), (model, base_optimizer), top]
     if any(corner not in arms for corner in corners):
         return None
-    seeds = sorted(set.intersection(*(set(arms[corner]) for corner in corners)))
+    figures = [arms[corner] for corner in corners]
 
     def rung(*signs: int) -> Contrast:
-        totals = {
-            seed: math.fsum(
-                sign * (math.log(arms[corner][seed]) if relative else arms[corner][seed])
-                for sign, corner in zip(signs, corners, strict=True)
-            )
-            for seed in seeds
-        }
-        return Contrast(totals, relative, confidence)
+        terms = zip(signs, figures, strict=True)  # a sign of 0 still asks for the arm's seed
+        return combined(*terms, relative=relative, confidence=confidence)
 
     return Ladder(
         model,

@@ -9,6 +9,9 @@ POWER = 0.8  # chance of deciding; the convention of Cohen, "Statistical Power A
 CONFIDENCE = 0.95  # of the range, for how badly n seeds tell a standard deviation
 MOST_SEEDS = 10_000  # beyond, the answer is "more"
 
+# A larger noncentrality adds nothing to a power of 1, and scipy's noncentral t then gives NaN.
+LARGEST_NONCENTRALITY = 1e6
+
 
 @dataclass(frozen=True)
 class SeedsNeeded:
@@ -25,7 +28,8 @@ def power(n: int, sd: float, difference: float, alpha: float) -> float:
     difference · √n / sd; the far tail, a rejection with the wrong sign, does not count.
     """
     critical = t.isf(alpha / 2, n - 1)
-    return float(nct.sf(critical, n - 1, abs(difference) * math.sqrt(n) / sd))
+    noncentrality = min(abs(difference) * math.sqrt(n) / sd, LARGEST_NONCENTRALITY)
+    return float(nct.sf(critical, n - 1, noncentrality))
 
 
 def seeds_for(sd: float, difference: float, alpha: float, least: int) -> int | None:

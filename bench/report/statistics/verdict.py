@@ -25,6 +25,9 @@ class Verdict(StrEnum):
     NOT_AVAILABLE = "n/a"
 
 
+DECIDED = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT, Verdict.IDENTICAL)
+
+
 @dataclass(frozen=True)
 class Judgement:
     verdict: Verdict
@@ -33,14 +36,38 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Diverged:
-    """Seeds, of those that both arms tried, at which training diverged."""
+    """Seeds at which training diverged."""
 
-    new_alone: int
+    new_alone: int  # where the other arm finished
     base_alone: int
     both: int = 0
+    new_unpaired: int = 0  # where it is not known how the other arm would have ended
+    base_unpaired: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.new_alone or self.base_alone or self.both)
+        return bool(self.new or self.base)
+
+    @property
+    def new(self) -> int:
+        return self.new_alone + self.both + self.new_unpaired
+
+    @property
+    def base(self) -> int:
+        return self.base_alone + self.both + self.base_unpaired
+
+    @property
+    def more_in_new(self) -> bool:
+        """Among pairs, or in all."""
+        return self.new_alone > self.base_alone or self.new > self.base
+
+    @property
+    def more_in_base(self) -> bool:
+        return self.base_alone > self.new_alone or self.base > self.new
+
+    @property
+    def decides(self) -> bool:
+        """Whether pairs are tested by their sign: a mean of the others would be too kind to one."""
+        return self.new_alone != self.base_alone
 
 
 def alpha_of_look(look: int) -> float:
@@ -65,10 +92,24 @@ def judge(
     """Better or worse if the interval excludes 0, equivalent if it lies within ± margin.
 
     `margin` is in the contrast's own scale; None: nothing is equivalent. A diverged seed ranks
-    below every finished one: with unequal numbers of them the pairs are tested by their sign.
+    below every finished one: with unequal numbers of them the pairs are tested by their sign, and
+    whoever diverged more often is never the better one, nor as good.
     """
-    if diverged.new_alone != diverged.base_alone:
-        return _by_sign(contrast, diverged, lower_is_better, least_seeds)
+    if diverged.decides:
+        found = _by_sign(contrast, diverged, lower_is_better, least_seeds)
+    else:
+        found = _by_interval(contrast, margin, lower_is_better, least_seeds)
+    kind_to_new = found.verdict is not Verdict.WORSE and diverged.more_in_new
+    kind_to_base = found.verdict is not Verdict.BETTER and diverged.more_in_base
+    if found.verdict in DECIDED and (kind_to_new or kind_to_base):
+        why = f"diverged: {diverged.new} of this arm's seeds, {diverged.base} of the baseline's"
+        return Judgement(Verdict.UNDECIDED, why)
+    return found
+
+
+def _by_interval(
+    contrast: Contrast, margin: float | None, lower_is_better: bool, least_seeds: int
+) -> Judgement:
     if contrast.is_zero:
         return Judgement(Verdict.IDENTICAL, "equal to the last digit at every seed")
     if contrast.n < least_seeds:
@@ -89,7 +130,7 @@ def judge(
 def _by_sign(
     contrast: Contrast, diverged: Diverged, lower_is_better: bool, least_seeds: int
 ) -> Judgement:
-    """The sign test over all pairs; whoever diverged more often is never better nor equivalent."""
+    """The sign test over all pairs of which one at least finished; ties are no pair."""
     won = sum((value < 0) is lower_is_better for value in contrast.values if value)
     lost = sum((value > 0) is lower_is_better for value in contrast.values if value)
     won, lost = won + diverged.base_alone, lost + diverged.new_alone
@@ -99,11 +140,10 @@ def _by_sign(
     if won + lost < least_seeds:
         return Judgement(Verdict.TOO_FEW, f"{why}; {_too_few(won + lost, least_seeds)}")
     significant = binomtest(won, won + lost).pvalue <= 1 - contrast.confidence
-    if significant and more and lost > won:
-        return Judgement(Verdict.WORSE, f"{why}; by the sign of {won + lost} pairs")
-    if significant and not more and won > lost:
-        return Judgement(Verdict.BETTER, f"{why}; by the sign of {won + lost} pairs")
-    return Judgement(Verdict.UNDECIDED, why)
+    if not significant:
+        return Judgement(Verdict.UNDECIDED, why)
+    verdict = Verdict.BETTER if won > lost else Verdict.WORSE
+    return Judgement(verdict, f"{why}; by the sign of {won + lost} pairs")
 
 
 def _too_few(n: int, least: int) -> str:
