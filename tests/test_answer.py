@@ -210,6 +210,20 @@ def test_a_seed_that_diverges_keeps_an_arm_from_being_better(new):
     assert "nanokimi + truemuon is better" in answer.headline.lead
 
 
+def test_a_claim_on_time_climbs_in_ratios_alone(new):
+    claim = CLAIM.replace("val_loss_final, margin: 0.01", "train_time_s, margin: 5") % ""
+    answer = Answer(factorial(new()), claim)
+    assert answer.headline.lead.startswith(
+        "Training time (s) against nanogpt + adamw, margin 5.00: nanogpt + truemuon,"
+    )
+    assert answer.headline.lead.endswith("are worse.")
+    rows = answer.table("Model or optimizer?")
+    assert "training time" not in rows[0]
+    changes = [row["difference, training time (s)"].partition(" ")[0] for row in rows]
+    assert [float(change) for change in changes] == pytest.approx([100, 200, -33.3, 300], rel=0.005)
+    assert "alone makes +100.0 %, the model" in answer.headline.points[-1]
+
+
 # --- targets
 
 

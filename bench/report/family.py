@@ -9,6 +9,7 @@ from bench.report.statistics.contrast import BySeed, Contrast, correlation, pair
 from bench.report.statistics.ladder import Ladder, make_ladder
 from bench.report.statistics.power import SeedsNeeded, seeds_to_decide
 from bench.report.statistics.verdict import (
+    DECIDED,
     LEAST_SEEDS_LOSS,
     LEAST_SEEDS_OTHER,
     Diverged,
@@ -39,7 +40,7 @@ class Comparison:
 
     @property
     def is_decided(self) -> bool:
-        return self.verdict not in (Verdict.UNDECIDED, Verdict.TOO_FEW, Verdict.NOT_AVAILABLE)
+        return self.verdict in DECIDED
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ METRIC_WORDS = {
     "perplexity": "perplexity",
     "train_time_s": "training time (s)",
 }
-RATIO = "training time"
 
 
 def metric_words(metric: str) -> str:
@@ -53,29 +52,26 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
+def write_mean(contrast: Contrast, decimals: Decimals) -> str:
+    """A difference with its sign, or a ratio as a change: -0.0410, +140 %."""
+    if contrast.mean is None:
+        return NOT_AVAILABLE
+    return _write(contrast, contrast.mean, decimals)
+
+
 def write_interval(contrast: Contrast, decimals: Decimals) -> str:
     """For example "-0.0525 to -0.0401"."""
     interval = contrast.interval
     if interval is None:
         return NOT_AVAILABLE
-    return f"{write_signed(interval.low, decimals)} to {write_signed(interval.high, decimals)}"
-
-
-def write_change(contrast: Contrast) -> str:
-    """A ratio's mean as a change: +140 %."""
-    return NOT_AVAILABLE if contrast.mean is None else _share(contrast.in_unit(contrast.mean))
-
-
-def write_change_interval(contrast: Contrast) -> str:
-    interval = contrast.interval
-    if interval is None:
-        return NOT_AVAILABLE
-    low, high = (_share(contrast.in_unit(end)) for end in (interval.low, interval.high))
+    low, high = (_write(contrast, end, decimals) for end in (interval.low, interval.high))
     return f"{low} to {high}"
 
 
-def _share(value: float) -> str:
-    return f"{write_signed(100 * value, of_measure)} %"
+def _write(contrast: Contrast, value: float, decimals: Decimals) -> str:
+    if contrast.relative:
+        return f"{write_signed(100 * contrast.in_unit(value), of_measure)} %"
+    return write_signed(value, decimals)
 
 
 def _claim_table(family: Family) -> Table:
@@ -94,7 +90,7 @@ def _claim_table(family: Family) -> Table:
         [
             each.arm.label,
             each.verdict.value,
-            _mean(each.contrast, decimals),
+            write_mean(each.contrast, decimals),
             write_interval(each.contrast, decimals),
             str(each.contrast.n),
             NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}",
@@ -106,10 +102,6 @@ def _claim_table(family: Family) -> Table:
     what = f"{metric_words(family.metric)} less that of {family.baseline.label}"
     claimed = "Every arm against the first (exploratory)" if family.exploratory else "The claim"
     return table(f"{claimed}: {what}", headings, rows, _claim_note(family))
-
-
-def _mean(contrast: Contrast, decimals: Decimals) -> str:
-    return NOT_AVAILABLE if contrast.mean is None else write_signed(contrast.mean, decimals)
 
 
 def _seeds(needed: SeedsNeeded | None) -> str:
@@ -151,24 +143,22 @@ def _ordinal(number: int) -> str:
 
 
 def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
-    decimals = metric_decimals(family.metric)
     mark = MARK if not section.timing.clean else ""
-    interval = f"interval ({percent(family.confidence)})"
+    interval = Heading(f"interval ({percent(family.confidence)})", number=True)
     headings = [
         Heading("step"),
         Heading("what changes"),
         Heading(f"difference, {metric_words(family.metric)}", number=True),
-        Heading(interval, number=True),
+        interval,
         Heading("verdict"),
-        Heading(f"{RATIO}{mark}", number=True),
-        Heading(interval, number=True),
+        *([Heading(f"training time{mark}", number=True), interval] if family.time_ladders else []),
         Heading("seeds", number=True),
     ]
     return [
         table(
             f"Model or optimizer? From {family.baseline.label} to {steps[-1].to}",
             headings,
-            [_ladder_row(step, decimals) for step in steps],
+            [_ladder_row(step, family) for step in steps],
             sentences(LADDER_NOTE, short_note(section.timing)),
         )
         for steps in steps_of(section, family, asked)
@@ -183,19 +173,21 @@ LADDER_NOTE = (
 )
 
 
-def _ladder_row(step: Step, decimals: Decimals) -> list[str]:
-    times = step.time
+def _ladder_row(step: Step, family: Family) -> list[str]:
+    decimals = metric_decimals(family.metric)
+    times = [step.time] if step.time else []
     return [
         step.name,
         step.what,
-        _mean(step.contrast, decimals),
+        write_mean(step.contrast, decimals),
         write_interval(step.contrast, decimals),
         step.verdict,
-        NOT_AVAILABLE if times is None else write_change(times),
-        NOT_AVAILABLE if times is None else write_change_interval(times),
+        *(written(contrast, of_measure) for contrast in times for written in WRITERS),
         str(step.contrast.n),
     ]
 
+
+WRITERS = (write_mean, write_interval)
 
 TARGET_NOTE = (
     "Reached: held at two successive evaluations, of which the first counts. Medians over seeds; a "

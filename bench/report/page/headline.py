@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from bench.report.asked import Asked
-from bench.report.digits import write, write_signed
+from bench.report.digits import write
 from bench.report.family import Comparison, Family
 from bench.report.page.answer import (
     metric_decimals,
     metric_words,
     percent,
     write_interval,
+    write_mean,
 )
 from bench.report.page.content import Headline
 from bench.report.page.ladder_words import bundle_words
@@ -94,13 +95,12 @@ def _one(each: Comparison, family: Family) -> str:
     decimals = metric_decimals(family.metric)
     why = f" ({each.judgement.why})" if each.judgement.why else ""
     verdict = f"{each.verdict.value}{why}"
-    mean = each.contrast.mean
-    if mean is None:
+    if each.contrast.mean is None:
         return f"{each.arm.label}: {verdict}"
     level = percent(family.confidence)
     interval = f" ({level} interval {write_interval(each.contrast, decimals)})"
     known = interval if each.contrast.interval is not None else ""
-    return f"{each.arm.label}: {write_signed(mean, decimals)}{known}, {verdict}"
+    return f"{each.arm.label}: {write_mean(each.contrast, decimals)}{known}, {verdict}"
 
 
 def _model_or_optimizer(
@@ -109,10 +109,9 @@ def _model_or_optimizer(
     """What optimizer, model and both together add to the first ladder's whole difference."""
     decimals = metric_decimals(family.metric)
     contrasts = (ladder.whole, ladder.by_optimizer, ladder.by_model, ladder.interaction)
-    means = [contrast.mean for contrast in contrasts]
-    if any(mean is None for mean in means):
+    if not ladder.whole.n:
         return []
-    whole, optimizer, model, both = (write_signed(mean or 0.0, decimals) for mean in means)
+    whole, optimizer, model, both = (write_mean(contrast, decimals) for contrast in contrasts)
     bundle = bundle_words(section, asked, ladder.base_model, ladder.model)
     words = f"the model {bundle}" if bundle else "the model"
     return [
