@@ -212,7 +212,11 @@ def test_checksums_larger_than_memory_are_not_read(
 def test_a_removed_member_is_named(members: Members, tmp_path: Path) -> None:
     rest = {name: content for name, content in members.items() if not name.endswith("/plan.csv")}
     wrong = verify(written(tmp_path / "a.tar.gz", rest)).wrong
-    assert wrong == (f"{NAME}/plan.csv: SHA256SUMS names it, but it is not there",)
+    missing = f"{NAME}/plan.csv: SHA256SUMS names it, but it is not there"
+    assert wrong == (missing,)
+    renamed = {**rest, f"{NAME}/other.csv": b""}
+    wrong = verify(written(tmp_path / "b.tar.gz", renamed)).wrong
+    assert wrong == (missing, f"{NAME}/other.csv: SHA256SUMS does not name it")
 
 
 @pytest.mark.parametrize("name", [f"{NAME}/report/new.html", "elsewhere/new", "new"])
@@ -283,7 +287,7 @@ def test_files_that_the_program_cannot_use_are_findings(
     forged = rest if content is None else {**rest, f"{NAME}/{name}": content}
     wrong = verify(written(tmp_path / "a.tar.gz", with_sums(forged))).wrong
     assert any(told in fault for fault in wrong), wrong
-    assert all(fault.isprintable() and str(tmp_path) not in fault for fault in wrong)
+    assert all(fault.isprintable() and "bench-verify-" not in fault for fault in wrong)
 
 
 def test_a_failure_of_the_report_itself_is_a_finding(
