@@ -212,7 +212,11 @@ def test_checksums_larger_than_memory_are_not_read(
 def test_a_removed_member_is_named(members: Members, tmp_path: Path) -> None:
     rest = {name: content for name, content in members.items() if not name.endswith("/plan.csv")}
     wrong = verify(written(tmp_path / "a.tar.gz", rest)).wrong
-    assert wrong == (f"{NAME}/plan.csv: SHA256SUMS names it, but it is not there",)
+    missing = f"{NAME}/plan.csv: SHA256SUMS names it, but it is not there"
+    assert wrong == (missing,)
+    renamed = {**rest, f"{NAME}/other.csv": b""}
+    wrong = verify(written(tmp_path / "b.tar.gz", renamed)).wrong
+    assert wrong == (missing, f"{NAME}/other.csv: SHA256SUMS does not name it")
 
 
 @pytest.mark.parametrize("name", [f"{NAME}/report/new.html", "elsewhere/new", "new"])
@@ -283,7 +287,7 @@ def test_files_that_the_program_cannot_use_are_findings(
     forged = rest if content is None else {**rest, f"{NAME}/{name}": content}
     wrong = verify(written(tmp_path / "a.tar.gz", with_sums(forged))).wrong
     assert any(told in fault for fault in wrong), wrong
-    assert all(fault.isprintable() and str(tmp_path) not in fault for fault in wrong)
+    assert all(fault.isprintable() and "bench-verify-" not in fault for fault in wrong)
 
 
 def test_a_failure_of_the_report_itself_is_a_finding(
@@ -493,14 +497,14 @@ def test_no_damage_to_an_archive_escapes(
 # --- as it is typed ---
 
 
-def test_the_commands_exit_as_they_say(results: Path, tmp_path: Path) -> None:
+def test_the_commands_exit_as_they_say(results: Path, members: Members, tmp_path: Path) -> None:
     answer = bench("bundle", results)
     assert answer.returncode == 0, answer.stderr
     file = tmp_path / f"{NAME}.tar.gz"
-    assert answer.stdout.splitlines()[0] == f"bundle: {file} (31 files)"
+    assert answer.stdout.splitlines()[0] == f"bundle: {file} ({len(members)} files)"
     answer = bench("verify", file)
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert "31 files are what SHA256SUMS states" in answer.stdout
+    assert f"{len(members)} files are what SHA256SUMS states" in answer.stdout
 
     (results / "report" / "summary.csv").write_text("arm\n")
     made = make_bundle(results, tmp_path / "new" / "stale.tar.gz")

@@ -5,7 +5,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 from scipy.stats import chi2, norm, pearsonr, t, ttest_1samp, ttest_rel
@@ -24,6 +24,8 @@ from bench.report.statistics.power import (
 from bench.report.statistics.spread import over_seeds
 from bench.report.statistics.target import ToTarget, first_held
 
+# The same cases on every machine, however slow it is.
+STEADY = settings(deadline=None, derandomize=True, database=None)
 losses = st.floats(0.5, 5.0)
 SHOWS = 1e-6  # a smaller standard deviation is mostly rounding, of which scipy warns
 CONFIDENCES = (0.9, 0.95, 1 - 0.05 / 6)
@@ -57,6 +59,7 @@ def test_spread_of_one_seed_has_no_sd_and_of_none_no_mean():
 # --- the t interval
 
 
+@STEADY
 @given(st.lists(losses, min_size=2, max_size=12), st.sampled_from(CONFIDENCES))
 @example([1.0, 2.0], 0.95)
 def test_t_interval_is_that_of_scipy(values, confidence):
@@ -106,6 +109,7 @@ def test_interval_bounds_belong_to_it():
 # --- contrasts, paired by seed
 
 
+@STEADY
 @given(two_arms(), st.sampled_from(CONFIDENCES))
 def test_contrast_is_the_paired_t_test_of_scipy(arms, confidence):
     new, base = arms
@@ -125,6 +129,7 @@ def test_contrast_is_the_paired_t_test_of_scipy(arms, confidence):
         assert contrast.interval.excludes(0) is bool(expected.pvalue < 1 - confidence)
 
 
+@STEADY
 @given(two_arms())
 def test_relative_contrast_is_the_paired_t_test_of_logarithms(arms):
     new, base = arms
@@ -175,6 +180,7 @@ def test_a_figure_without_a_logarithm_is_refused(figure):
         paired({1: 1.0}, {1: figure}, relative=True, confidence=0.95)
 
 
+@STEADY
 @given(two_arms(least=3))
 def test_correlation_is_that_of_scipy(arms):
     new, base = arms
@@ -197,6 +203,7 @@ BASE, TOP = ("gpt", "adamw"), ("kimi", "muon")
 CORNERS = [BASE, ("gpt", "muon"), ("kimi", "adamw"), TOP]
 
 
+@STEADY
 @given(st.lists(st.tuples(losses, losses, losses, losses), min_size=2, max_size=8), st.booleans())
 def test_rungs_are_t_tests_of_their_own_and_sum_to_the_whole(rows, relative):
     arms = {corner: by_seed(row[i] for row in rows) for i, corner in enumerate(CORNERS)}
@@ -294,6 +301,7 @@ def test_a_hardly_known_variance_needs_no_more_seeds_than_a_verdict_does(sd):
     assert seeds_for(sd, 1.0, 0.05 / 6, least=5) == 5
 
 
+@STEADY
 @given(st.floats(0.05, 40), st.sampled_from([0.05, 0.025 / 3, 0.05 / 12]), st.integers(2, 12))
 def test_seeds_for_is_the_fewest_that_reach_the_power(sd, alpha, least):
     found = seeds_for(sd, 1.0, alpha, least)
@@ -321,11 +329,11 @@ def test_the_range_of_seeds_is_that_of_the_standard_deviation():
 
 
 def test_the_range_holds_the_true_number_as_often_as_it_says():
-    draws = np.random.default_rng(2).normal(0.0, 1.0, (400, 5)).std(axis=1, ddof=1)
+    draws = np.random.default_rng(2).normal(0.0, 1.0, (200, 5)).std(axis=1, ddof=1)
     truth = seeds_for(1.0, 1.0, 0.05, 2)
     ranges = [seeds_to_decide(float(sd), 5, 1.0, 0.05, 2) for sd in draws]
     assert np.mean([each.low <= truth <= each.high for each in ranges]) == pytest.approx(
-        0.95, abs=0.03
+        0.95, abs=0.04
     )
 
 
@@ -340,6 +348,7 @@ def test_a_target_is_reached_where_it_is_held_twice_in_a_row():
     assert first_held([], 2.0) is None
 
 
+@STEADY
 @given(st.lists(losses, max_size=12), losses)
 def test_first_held_is_the_first_pair_at_or_below_the_target(curve, target):
     pairs = [i for i in range(len(curve) - 1) if max(curve[i : i + 2]) <= target]
