@@ -85,13 +85,15 @@ def test_it_holds_the_results_their_report_and_where_they_come_from(members: Mem
     inner = {name.removeprefix(f"{NAME}/"): content for name, content in members.items()}
     source = ROOT / "results" / NAME
     report = {f"report/{path.name}" for path in (source / "report").iterdir()}
-    cells = {path.name for path in (source / "cells").iterdir()}
-    evidence = ("spec.json", "env.json", "result.json", "worker.log")
+    evidence = {
+        path.relative_to(source).as_posix()
+        for path in (source / "cells").glob("*/*")
+        if path.name != "curve.csv"
+    }
     made_here = {"SHA256SUMS", "environment/bench-version.txt", "environment/images.txt"}
     pins = {"environment/constraints.txt", "environment/docker/constraints.txt"}
     tables = {"matrix.yaml", "plan.csv", "runs.csv", "curves.csv"}
-    wanted = tables | report | made_here | pins
-    assert set(inner) == wanted | {f"cells/{cell}/{name}" for cell in cells for name in evidence}
+    assert set(inner) == tables | report | evidence | made_here | pins
     for name in set(inner) - made_here - pins:
         assert inner[name] == (source / name).read_bytes()
     for name in pins:
@@ -126,7 +128,7 @@ def test_sha256sum_reads_the_checksums(made: Path, tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path / NAME, check=True)
 
 
-def test_looks_are_held_raw_times_and_links_are_not(results: Path, tmp_path: Path) -> None:
+def test_looks_and_raw_readings_are_held_and_links_are_not(results: Path, tmp_path: Path) -> None:
     (results / "looks.csv").write_text("look\n1\n")
     cell = next((results / "cells").iterdir())
     (cell / "steps.csv").write_text("step\n")
@@ -138,7 +140,8 @@ def test_looks_are_held_raw_times_and_links_are_not(results: Path, tmp_path: Pat
     with tarfile.open(made.file) as whole:
         names = whole.getnames()
     assert f"{NAME}/looks.csv" in names
-    assert not [name for name in names if name.endswith(("steps.csv", "more.parquet"))]
+    assert f"{NAME}/cells/{cell.name}/steps.csv" in names
+    assert not [name for name in names if name.endswith(("/curve.csv", "more.parquet"))]
     assert f"{NAME}/cells/{cell.name}/spec.json" in names
     assert f"{NAME}/cells/{cell.name}/worker.log" not in names
 

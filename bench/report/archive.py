@@ -15,7 +15,8 @@ from pathlib import Path
 from bench.errors import BundleError
 
 # A report on 10,000 cells with 1,000,000 evaluations, with its files of evidence, is some 500 MiB
-# in 50,000 files. What claims to be far larger is an accident or an attack.
+# in 70,000 files, and raw readings add as much as that again or more. What claims
+# to be far larger is an accident or an attack.
 MOST_BYTES = 4 * 2**30
 MOST_MEMBERS = 250_000
 

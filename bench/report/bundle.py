@@ -124,11 +124,14 @@ def _is_plain(path: Path) -> bool:
 
 
 def _evidence(results: ResultsFolder) -> Iterator[Path]:
-    """Of each attempt: what was asked, where it ran, what it answered, what it said."""
+    """Of each attempt: what was asked, where it ran, what it answered and said, raw readings.
+
+    Pictures are drawn from the readings; its curve is in curves.csv.
+    """
     for folder in results.cells.glob("*-*"):
         if folder.is_dir() and not folder.is_symlink():
             files = CellFiles(folder)
-            yield from (files.spec, files.env, files.result, files.log)
+            yield from (files.spec, files.env, files.result, files.log, files.steps, files.samples)
 
 
 def _made_by(rows: list[Row]) -> str:
