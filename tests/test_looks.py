@@ -125,12 +125,13 @@ def test_machines_and_arms_may_come_in_any_order(new):
     assert [look(first, second), look(second, first)] == [1, 1]
 
 
-def test_the_next_look_comes_after_all_folders_earlier_ones(new):
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_the_next_look_comes_after_all_folders_earlier_ones(new, order):
     first, second = two_arms(new("a")), two_arms(new("b"), mean=1.8)
     look(first)
     look(first, asked=claimed(margin=0.5))
     look(second)
-    assert look(first, second) == 3
+    assert look(*[first, second][order]) == 3
     assert (noted(first), noted(second)) == (["1", "2", "3"], ["1", "3"])
 
 

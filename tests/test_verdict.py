@@ -134,7 +134,9 @@ def test_sign_test_by_hand():
     assert verdict([0.1] * 6, diverged=Diverged(1, 0)).verdict is Verdict.WORSE
     assert verdict([0.1] * 6, lower=False, diverged=Diverged(0, 1)).verdict is Verdict.BETTER
     assert verdict([0.1] * 4, diverged=Diverged(1, 0)).verdict is Verdict.UNDECIDED
-    assert verdict([0.0] * 9 + [0.1] * 3, diverged=Diverged(1, 0)).verdict is Verdict.TOO_FEW
+    tied = [0.0] * 9 + [0.1] * 3  # ties are no pairs, whichever is better
+    assert verdict(tied, diverged=Diverged(1, 0)).verdict is Verdict.TOO_FEW
+    assert verdict(tied, lower=False, diverged=Diverged(1, 0)).verdict is Verdict.TOO_FEW
     told = verdict([0.1] * 6, diverged=Diverged(2, 0))
     assert told.why == "2 of this arm's seeds diverged alone; by the sign of 8 pairs"
 
