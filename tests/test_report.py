@@ -84,7 +84,7 @@ def test_the_highest_attempt_is_the_terminal_row_by_number_not_by_text(new):
     merged = merge([folder.write()])
     (cell,) = merged.cells
     assert (cell.ok, cell.number("val_loss_final")) == (True, 1.5)
-    assert [point.val_loss for point in cell.curve] == [4.0, 1.5]
+    assert cell.curve.val_loss.tolist() == [4.0, 1.5]
     assert (merged.sources[0].attempts, merged.sources[0].superseded) == (2, 1)
 
 
@@ -94,7 +94,7 @@ def test_rows_that_the_plan_does_not_name_are_told_but_not_summarised(new):
     folder.cell(seed=2, val_loss_final=9.0)
     folder.plan.pop()
     merged = merge([folder.write()])
-    (note,) = notes(merged.sources, merged.cells)
+    (note,) = notes(merged)
     assert "1 cell that plan.csv no longer names" in note
     (section,) = make_sections(merged)
     assert section.arms[0].spread("val_loss_final").mean == 1.0
@@ -105,7 +105,7 @@ def test_a_tainted_row_is_told(new):
     folder = new()
     folder.cell(tainted=True, taint_reasons="another process on its CPU")
     merged = merge([folder.write()])
-    (note,) = notes(merged.sources, merged.cells)
+    (note,) = notes(merged)
     assert "1 cell (another process on its CPU)" in note
 
 
@@ -171,7 +171,7 @@ def test_a_folder_named_twice_and_its_copy_count_once(new, tmp_path):
     merged = merge([folder.path, folder.path / ".", tmp_path / "copy"])
     assert [source.name for source in merged.sources] == ["a", "copy"]
     assert sentence(cell.status for cell in merged.cells) == "4 of 4 cells ok"
-    (note,) = notes(merged.sources, merged.cells)
+    (note,) = notes(merged)
     assert note.startswith("copy: the same run of 4 cells")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from bench.atomic import write_atomically
 from bench.errors import FolderError
 from bench.records import write_table
+from bench.report.built import Built
+from bench.report.frames import cells_frame, parquet
 from bench.report.merge import Merged, merge
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
@@ -23,20 +25,21 @@ from bench.report.taint import timing_of
 FURTHER = re.compile(rf"({'|'.join(PICTURES)})-\d+\.png")
 
 
-def build_report(folders: Sequence[Path], out: Path) -> str:
-    """Merge results folders into a report in `out`; say how many cells are ok.
+def build_report(folders: Sequence[Path], out: Path) -> Built:
+    """Merge results folders into a report in `out`; say how many cells are ok, and what is damaged.
 
     Everything is computed before anything is written, and every file is replaced as a whole.
     Results folders are read only, except that `out` may be inside of one.
 
     Raises:
         FolderError: for a folder that is not a results folder, or an `out` that cannot be written.
-        RecordError: for a damaged CSV.
+        RecordError: if no folder can be read.
     """
     merged = merge(folders)
     sections = make_sections(merged)
     page = make_page(merged, sections, out)
     pictures = _pictures(merged, sections)
+    rows = parquet(cells_frame(merged, sections))
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in pictures.items():
@@ -45,11 +48,12 @@ def build_report(folders: Sequence[Path], out: Path) -> str:
             if FURTHER.fullmatch(file.name) and file.name not in pictures:
                 file.unlink()
         write_table(out / "summary.csv", COLUMNS, summary_rows(sections))
+        write_atomically(out / "runs.parquet", rows)
         write_atomically(out / "report.md", markdown(page))
         write_atomically(out / "index.html", html(page))
     except OSError as error:
         raise FolderError(f"{out} cannot be written: {error}. Give another --out.") from error
-    return page.coverage
+    return Built(page.coverage, len(merged.damage))
 
 
 def _pictures(merged: Merged, sections: Sequence[Section]) -> dict[str, bytes]:

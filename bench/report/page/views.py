@@ -57,7 +57,7 @@ def make_page(merged: Merged, sections: Sequence[Section], out: Path) -> Page:
         not_ok=tables.not_ok_table(merged, log),
         sources=tables.sources_table(merged),
         intro=_intro(len(sections)),
-        notes=tuple(coverage.notes(merged.sources, merged.cells)),
+        notes=tuple(coverage.notes(merged)),
         sections=tuple(
             _section(number, section, title, merged, log)
             for number, (section, title) in enumerate(headed, start=1)
