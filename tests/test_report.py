@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from results_builder import Results, sections_of, two_arms
 
 from bench.columns import RUN_COLUMNS
-from bench.errors import FolderError, RecordError
+from bench.errors import FolderError
 from bench.records import write_table
 from bench.report.build import build_report
 from bench.report.coverage import notes, sentence
@@ -45,6 +45,7 @@ FILES = {
     "index.html",
     "report.md",
     "summary.csv",
+    "runs.parquet",
     "comparison_graph.png",
     "loss_steps.png",
     "loss_seconds.png",
@@ -377,7 +378,7 @@ def built(tmp_path_factory):
     paths = [first.write(), second.write()]
     before = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
     out = root / "deep" / "report"
-    coverage = build_report(paths, out)
+    coverage = build_report(paths, out).coverage
     assert before == {file: file.read_bytes() for file in before}
     return out, paths, coverage
 
@@ -491,7 +492,7 @@ def test_no_result_at_all_is_still_a_whole_report(new):
     out.mkdir()
     (out / "loss_steps-2.png").write_text("of an earlier report")
     (out / "mine.png").write_text("not the report's")
-    assert build_report([folder.path], out) == "0 of 2 cells ok, 1 skipped, 1 open"
+    assert build_report([folder.path], out).coverage == "0 of 2 cells ok, 1 skipped, 1 open"
     assert {file.name for file in out.iterdir()} == FILES | {"mine.png"}
     page = (out / "index.html").read_text()
     assert "no GPU here" in page
@@ -597,34 +598,6 @@ def test_a_folder_that_is_none(tmp_path, new):
     with pytest.raises(FolderError, match=r"no runs\.csv.*bench run MATRIX"):
         build_report([folder.path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        ({"val_loss_final": "1,7"}, "val_loss_final is '1,7', not a number"),
-        ({"attempt": "x"}, "attempt is 'x', not a whole number"),
-        ({"status": "fine"}, "status 'fine'"),
-    ],
-)
-def test_a_damaged_field_is_named(new, damage, message):
-    folder = new()
-    folder.cell()
-    folder.runs[0] |= damage
-    with pytest.raises(RecordError, match=message):
-        merge([folder.write()])
-
-
-def test_a_damaged_file_is_named(new):
-    folder = new()
-    folder.cell()
-    folder.write()
-    (folder.path / "runs.csv").write_bytes(b"run_id,seed\n\xff\xfe,1\n")
-    with pytest.raises(RecordError, match=r"runs\.csv:2: .*Put the line right"):
-        merge([folder.path])
-    (folder.path / "runs.csv").write_text("run_id,seed\n1,1\n")
-    with pytest.raises(RecordError, match="lacks the columns host_id, attempt, status"):
-        merge([folder.path])
 
 
 def test_an_older_folder_may_lack_columns(new):

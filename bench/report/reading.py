@@ -31,6 +31,9 @@ Which = tuple[str, str, str]  # run_id, host_id, attempt: whose curve it is
 CURVE_KEYS = ("run_id", "host_id", "attempt")
 CURVE_FIGURES = ("tokens", "train_time_s", "train_loss", "val_loss")
 CURVES_NEED = (*CURVE_KEYS, "step", "val_loss")
+# What pyarrow reads in another way than line by line: quotes and carriage returns may join lines,
+# an empty line passes for a row, 0x1A for a number and nan(1) for none.
+UNUSUAL = (b'"', b"\r", b"\n\n", b"0x", b"0X", b"(")
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,7 @@ def _damage(path: Path, name: str, bad: Sequence[tuple[int, str]]) -> list[Damag
 
 def _in_bulk(header: Sequence[str], content: bytes) -> pd.DataFrame | None:
     """All lines at once; None if one of them needs a closer look."""
-    # Quotes and carriage returns could join lines, and an empty one would pass for a row.
-    if b'"' in content or b"\r" in content or b"\n\n" in content or content[0] == ord("\n"):
+    if content.startswith(b"\n") or any(sign in content for sign in UNUSUAL):
         return None
     texts = pa.dictionary(pa.int32(), pa.string())
     types = {
