@@ -179,7 +179,7 @@ def test_a_line_that_a_crash_cut_off_is_no_damage(new):
     folder.write()
     for file in ("plan.csv", "runs.csv", "curves.csv"):
         with (folder.path / file).open("ab") as lines:
-            lines.write(b"gpt/adamw/cpu#3,ho")
+            lines.write(b"gpt/adamw/cpu#3,host1,1,200,0,9.0,,1")  # of curves.csv nearly whole
     merged = merge([folder.path])
     assert (merged.damage, sentence(cell.status for cell in merged.cells)) == (
         (),
