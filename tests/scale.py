@@ -133,6 +133,7 @@ class Taken:
 
     cells: int
     seconds: float
+    cpu_seconds: float  # where these are fewer, it waited: is the machine busy?
     gib: float  # peak resident memory
 
 
@@ -144,13 +145,17 @@ def report(folder: Path, cells: int) -> Taken:
     seconds = time.monotonic() - begin
     if code := os.waitstatus_to_exitcode(status):
         raise SystemExit(f"the report over {cells} cells ended with exit code {code}")
-    return Taken(cells, seconds, usage.ru_maxrss / 2**20)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Taken(cells, seconds, cpu_seconds, usage.ru_maxrss / 2**20)
 
 
 def tell(taken: list[Taken]) -> int:
     """Print what each size took; 0 only if the targets hold."""
     for one in taken:
-        print(f"{one.cells:6} cells: {one.seconds:6.1f} s, {one.gib:5.2f} GiB")
+        print(
+            f"{one.cells:6} cells: {one.seconds:6.1f} s "
+            f"({one.cpu_seconds:.1f} s of CPU), {one.gib:5.2f} GiB"
+        )
     last = taken[-1]
     wrong = []
     if last.seconds > SECONDS or last.gib > GIB:
