@@ -160,12 +160,15 @@ def tell(taken: list[Taken]) -> int:
     wrong = []
     if last.seconds > SECONDS or last.gib > GIB:
         wrong.append(f"over {SECONDS:g} s or {GIB:g} GiB at {last.cells} cells")
-    # What a further cell costs: the start of the program and of its libraries is not in it.
-    each = [1000 * (b.seconds - a.seconds) / (b.cells - a.cells) for a, b in pairwise(taken)]
+    # What a further cell costs: the start of the program and of its libraries is not in it, and
+    # by CPU time neither is waiting.
+    each = [
+        1000 * (b.cpu_seconds - a.cpu_seconds) / (b.cells - a.cells) for a, b in pairwise(taken)
+    ]
     if len(each) > 1:
         growth = each[-1] / each[0]
         steps = ", then ".join(f"{ms:.2f} ms" for ms in each)
-        print(f"a further cell: {steps}; growth {growth:.2f} (1 is linear)")
+        print(f"a further cell: {steps} of CPU; growth {growth:.2f} (1 is linear)")
         if growth > GROWTH:
             wrong.append(f"growth over {GROWTH:g}")
     print("; ".join(wrong) or f"within {SECONDS:g} s, {GIB:g} GiB and linear growth")
