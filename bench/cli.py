@@ -32,6 +32,7 @@ from bench.measure.watch import SAMPLE_MS
 from bench.plan import describe
 from bench.progress import LiveDisplay, PlainDisplay
 from bench.records import Row, RunsTable, read_table, terminal
+from bench.report.built import Built
 from bench.runner import Policy, Runner, skip_reason
 
 OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
@@ -171,11 +172,11 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int) -> int:
 def _report_after_run(folder: ResultsFolder, code: int) -> int:
     """The run's exit code, unless the report fails: cells ran, so it is no wrong request."""
     try:
-        _report([folder.path], folder.report)
+        built = _report([folder.path], folder.report)
     except BenchError as error:
         err.print(f"error: no report: {error}")
         return code or NOT_ALL_OK
-    return code
+    return code or (NOT_ALL_OK if built.damaged else OK)
 
 
 @app.command()
@@ -188,17 +189,22 @@ def report(
     """Merge the CSVs of results folders into tables, plots and a page."""
     if out_dir is None and len(folders) > 1:
         raise RequestError("several folders need --out DIR for their common report.")
-    out.print(_report(folders, out_dir or ResultsFolder(folders[0]).report))
+    built = _report(folders, out_dir or ResultsFolder(folders[0]).report)
+    out.print(built.coverage)
+    raise typer.Exit(NOT_ALL_OK if built.damaged else OK)
 
 
-def _report(folders: list[Path], target: Path) -> str:
-    """Write a report and say where it is; its coverage sentence, which a run has said already."""
-    coverage = _report_builder()(folders, target)
+def _report(folders: list[Path], target: Path) -> Built:
+    """Write a report and say where it is, and whether it lacks what was damaged."""
+    built = _report_builder()(folders, target)
     out.print(f"report: {target / 'index.html'}")
-    return coverage
+    if built.damaged:
+        files = "1 file is" if built.damaged == 1 else f"{built.damaged} files are"
+        err.print(f"error: {files} damaged; the report names what it had to leave out")
+    return built
 
 
-def _report_builder() -> Callable[[Sequence[Path], Path], str]:
+def _report_builder() -> Callable[[Sequence[Path], Path], Built]:
     """The report's entry, imported on use: plan and run work without matplotlib."""
     try:
         from bench.report.build import build_report

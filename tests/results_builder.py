@@ -1,14 +1,17 @@
 """Results folders for the tests of the report, written as a run writes them."""
 
+import datetime
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
 from bench.records import write_table
 from bench.report.merge import merge
 from bench.report.sections import Section, make_sections
 
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 TENTHS = range(0, 101, 10)
 
 
@@ -37,7 +40,11 @@ class Results:
         row |= {"runtime": "local", "env_id": "local:env1", "code_sha256": "code1"}
         row |= {"host_cpu_model": "A processor", "corpus": "text", "corpus_sha256": "text1"}
         row |= {"eval_protocol": "full", "log_path": f"cells/{attempt}/worker.log"}
-        row |= {"started_at": f"2026-01-01T00:00:{len(self.runs):02}.{self.path.name}"}
+        # A moment of its own in each folder: that tells a repeat from a copy.
+        moment = datetime.timedelta(
+            minutes=len(self.runs), microseconds=crc32(self.path.name.encode())
+        )
+        row |= {"started_at": (START + moment).isoformat()}
         if status == "ok":
             row |= {"steps": 100, "tokens": 1000, "threads": 1, "n_params": 2_000_000}
             row |= {"flops_per_token": 10, "optimizer_flops_per_step": 100}

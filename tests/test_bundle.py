@@ -280,7 +280,7 @@ def test_another_version_is_named_where_the_report_differs(
         ("environment/images.txt", None, "images.txt: is not there"),
         ("environment/bench-version.txt", None, "bench-version.txt: is not there"),
         ("environment/bench-version.txt", b"\x1b[2J\n", "is no version of this program"),
-        ("curves.csv", b"run_id,host_id,attempt,step,val_loss\na,b,1,1e9,1\n", "step is '1e9'"),
+        ("curves.csv", b"run_id,host_id,attempt,step,val_loss\na,b,1,1e9,1\n", "1 damaged line"),
     ],
 )
 def test_files_that_the_program_cannot_use_are_findings(

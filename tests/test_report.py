@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from results_builder import Results, sections_of, two_arms
 
 from bench.columns import RUN_COLUMNS
-from bench.errors import FolderError, RecordError
+from bench.errors import FolderError
 from bench.records import write_table
 from bench.report.build import build_report
 from bench.report.coverage import notes, sentence
@@ -46,6 +46,7 @@ FILES = {
     "index.html",
     "report.md",
     "summary.csv",
+    "runs.parquet",
     *(f"{name}.{suffix}" for name in NAMES for suffix in ("png", "svg")),
 }
 
@@ -83,7 +84,7 @@ def test_the_highest_attempt_is_the_terminal_row_by_number_not_by_text(new):
     merged = merge([folder.write()])
     (cell,) = merged.cells
     assert (cell.ok, cell.number("val_loss_final")) == (True, 1.5)
-    assert [point.val_loss for point in cell.curve] == [4.0, 1.5]
+    assert cell.curve.val_loss.tolist() == [4.0, 1.5]
     assert (merged.sources[0].attempts, merged.sources[0].superseded) == (2, 1)
 
 
@@ -93,7 +94,7 @@ def test_rows_that_the_plan_does_not_name_are_told_but_not_summarised(new):
     folder.cell(seed=2, val_loss_final=9.0)
     folder.plan.pop()
     merged = merge([folder.write()])
-    (note,) = notes(merged.sources, merged.cells)
+    (note,) = notes(merged)
     assert "1 cell that plan.csv no longer names" in note
     (section,) = make_sections(merged)
     assert section.arms[0].spread("val_loss_final").mean == 1.0
@@ -104,7 +105,7 @@ def test_a_tainted_row_is_told(new):
     folder = new()
     folder.cell(tainted=True, taint_reasons="another process on its CPU")
     merged = merge([folder.write()])
-    (note,) = notes(merged.sources, merged.cells)
+    (note,) = notes(merged)
     assert "1 cell (another process on its CPU)" in note
 
 
@@ -170,7 +171,7 @@ def test_a_folder_named_twice_and_its_copy_count_once(new, tmp_path):
     merged = merge([folder.path, folder.path / ".", tmp_path / "copy"])
     assert [source.name for source in merged.sources] == ["a", "copy"]
     assert sentence(cell.status for cell in merged.cells) == "4 of 4 cells ok"
-    (note,) = notes(merged.sources, merged.cells)
+    (note,) = notes(merged)
     assert note.startswith("copy: the same run of 4 cells")
 
 
@@ -376,7 +377,7 @@ def built(tmp_path_factory):
     paths = [first.write(), second.write()]
     before = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
     out = root / "deep" / "report"
-    coverage = build_report(paths, out)
+    coverage = build_report(paths, out).coverage
     assert before == {file: file.read_bytes() for file in before}
     return out, paths, coverage
 
@@ -490,11 +491,12 @@ def test_no_result_at_all_is_still_a_whole_report(new):
     out.mkdir()
     (out / "loss_steps-2.png").write_text("of an earlier report")
     (out / "mine.png").write_text("not the report's")
-    assert build_report([folder.path], out) == "0 of 2 cells ok, 1 skipped, 1 open"
+    assert build_report([folder.path], out).coverage == "0 of 2 cells ok, 1 skipped, 1 open"
     assert {file.name for file in out.iterdir()} == {
         "index.html",
         "report.md",
         "summary.csv",
+        "runs.parquet",
         "mine.png",
     }
     page = (out / "index.html").read_text()
@@ -601,34 +603,6 @@ def test_a_folder_that_is_none(tmp_path, new):
     with pytest.raises(FolderError, match=r"no runs\.csv.*bench run MATRIX"):
         build_report([folder.path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        ({"val_loss_final": "1,7"}, "val_loss_final is '1,7', not a number"),
-        ({"attempt": "x"}, "attempt is 'x', not a whole number"),
-        ({"status": "fine"}, "status 'fine'"),
-    ],
-)
-def test_a_damaged_field_is_named(new, damage, message):
-    folder = new()
-    folder.cell()
-    folder.runs[0] |= damage
-    with pytest.raises(RecordError, match=message):
-        merge([folder.write()])
-
-
-def test_a_damaged_file_is_named(new):
-    folder = new()
-    folder.cell()
-    folder.write()
-    (folder.path / "runs.csv").write_bytes(b"run_id,seed\n\xff\xfe,1\n")
-    with pytest.raises(RecordError, match=r"runs\.csv:2: .*Put the line right"):
-        merge([folder.path])
-    (folder.path / "runs.csv").write_text("run_id,seed\n1,1\n")
-    with pytest.raises(RecordError, match="lacks the columns host_id, attempt, status"):
-        merge([folder.path])
 
 
 def test_an_older_folder_may_lack_columns(new):

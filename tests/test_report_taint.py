@@ -312,7 +312,7 @@ def told(folder: Results) -> list[str]:
     columns = dict.fromkeys([*RUN_COLUMNS, "taint_unchecked"])
     write_table(folder.path / "runs.csv", columns, folder.runs)
     merged = merge([folder.path])
-    return notes(merged.sources, merged.cells)
+    return notes(merged)
 
 
 def test_the_note_gathers_names_without_percentages(new):

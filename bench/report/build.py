@@ -8,7 +8,9 @@ from bench.atomic import write_atomically
 from bench.errors import FolderError
 from bench.records import write_table
 from bench.report.asked import Asked, read_asked
+from bench.report.built import Built
 from bench.report.family import Family, make_family
+from bench.report.frames import cells_frame, parquet
 from bench.report.looks import fingerprint, look_number, note_look
 from bench.report.merge import Merged, merge
 from bench.report.page.html import html
@@ -23,15 +25,15 @@ from bench.report.summary import COLUMNS, summary_rows
 PICTURE = re.compile(rf"({'|'.join(NAMES)})(-\d+)?\.(png|svg)")
 
 
-def build_report(folders: Sequence[Path], out: Path) -> str:
-    """Merge results folders into a report in `out`; say how many cells are ok.
+def build_report(folders: Sequence[Path], out: Path) -> Built:
+    """Merge results folders into a report in `out`; say how many cells are ok, and what is damaged.
 
     Everything is computed before anything is written, and every file is replaced as a whole. Of a
     results folder only looks.csv is written to; `out` may be inside of one.
 
     Raises:
         FolderError: for a folder that is not a results folder, or an `out` that cannot be written.
-        RecordError: for a damaged CSV.
+        RecordError: if no folder can be read.
     """
     merged = merge(folders)
     paths = [source.path for source in merged.sources]
@@ -42,6 +44,7 @@ def build_report(folders: Sequence[Path], out: Path) -> str:
     unnoted = note_look(paths, [family for family in families if family])
     page = make_page(merged, asked, parts, unnoted, out)
     pictures = _pictures(parts)
+    rows = parquet(cells_frame(merged, sections))
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in pictures.items():
@@ -50,11 +53,12 @@ def build_report(folders: Sequence[Path], out: Path) -> str:
             if PICTURE.fullmatch(file.name) and file.name not in pictures:
                 file.unlink()
         write_table(out / "summary.csv", COLUMNS, summary_rows(sections))
+        write_atomically(out / "runs.parquet", rows)
         write_atomically(out / "report.md", markdown(page))
         write_atomically(out / "index.html", html(page))
     except OSError as error:
         raise FolderError(f"{out} cannot be written: {error}. Give another --out.") from error
-    return page.coverage
+    return Built(page.coverage, len(merged.damage))
 
 
 def _families(

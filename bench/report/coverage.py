@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.columns import STATUSES
-from bench.report.merge import OPEN, Cell, Source
+from bench.report.merge import OPEN, Cell, Merged, Source
+from bench.report.reading import Damage
 from bench.report.taint import REASONS, UNCHECKED, is_tainted, names
 
 
@@ -16,13 +17,39 @@ def sentence(statuses: Iterable[str]) -> str:
     return f"{count['ok']} of {count.total()} cells ok{detail}"
 
 
-def notes(sources: Sequence[Source], cells: Sequence[Cell]) -> list[str]:
-    """What the count leaves out, and what is not to be taken at face value: a sentence each."""
+def notes(merged: Merged) -> list[str]:
+    """What the count leaves out, and what is not to be taken at face value: a note each."""
     return [
-        *(note for source in sources for note in _left_out(source)),
-        *_tainted(cells),
-        *_unchecked(cells),
+        *damage_notes(merged),
+        *(note for source in merged.sources for note in _left_out(source)),
+        *_tainted(merged.cells),
+        *_unchecked(merged.cells),
     ]
+
+
+def damage_notes(merged: Merged) -> list[str]:
+    """What could not be read and was left out: a note a file."""
+    return [_damaged(damage) for damage in merged.damage]
+
+
+def _damaged(damage: Damage) -> str:
+    if not damage.line:
+        return f"{damage.file} is damaged: {damage.why}."
+    count = "1 damaged line" if damage.lines == 1 else f"{damage.lines} damaged lines"
+    first = f"line {damage.line}" if damage.lines == 1 else f"the first is line {damage.line}"
+    return (
+        f"{damage.file}: {count} left out, {first} ({damage.why}). {_consequence(damage.file)} "
+        "Put it right or remove it, and report again."
+    )
+
+
+def _consequence(file: str) -> str:
+    """What readers of the figures must know of a line that is missing there."""
+    if file.endswith("runs.csv"):
+        return "A cell without another row counts as open."
+    if file.endswith("plan.csv"):
+        return "A cell without its line here is not counted."
+    return "Curves lack these evaluations."
 
 
 def _left_out(source: Source) -> list[str]:

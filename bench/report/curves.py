@@ -3,17 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.report.merge import Curve, Point
+from bench.report.reading import Array, Curve
 from bench.report.sections import Arm
 from bench.report.statistics.spread import Spread, over_seeds
 
-Array = NDArray[np.float64]
-# What a point of an arm's curve has cost so far; None if unknown.
-Cost = Callable[[Arm, Point], float | None]
+# What each evaluation of one of the arm's curves has cost so far; NaN where that is unknown.
+Cost = Callable[[Arm, Curve], Array]
 
 # Points of the common grid over seconds: finer than a printed line shows.
 GRID = 200
@@ -41,24 +40,24 @@ class Band:
     sd: Array | None
 
 
-def steps(arm: Arm, point: Point) -> float | None:
-    return point.step
+def steps(arm: Arm, curve: Curve) -> Array:
+    return curve.steps
 
 
-def tokens(arm: Arm, point: Point) -> float | None:
-    return point.tokens
+def tokens(arm: Arm, curve: Curve) -> Array:
+    return curve.tokens
 
 
-def seconds(arm: Arm, point: Point) -> float | None:
-    return point.train_time_s
+def seconds(arm: Arm, curve: Curve) -> Array:
+    return curve.train_time_s
 
 
-def flops(arm: Arm, point: Point) -> float | None:
+def flops(arm: Arm, curve: Curve) -> Array:
     """Operations: forward and backward passes over the tokens, and the optimizer's steps."""
     per_token, per_step = arm.constant("flops_per_token"), arm.constant("optimizer_flops_per_step")
-    if per_token is None or per_step is None or point.tokens is None:
-        return None
-    return point.tokens * per_token + point.step * per_step
+    if per_token is None or per_step is None:
+        return np.full(len(curve), np.nan)
+    return curve.tokens * per_token + curve.steps * per_step
 
 
 def seed_lines(arm: Arm, cost: Cost) -> dict[int, Line]:
@@ -68,26 +67,23 @@ def seed_lines(arm: Arm, cost: Cost) -> dict[int, Line]:
     """
     by_seed = arm.timed_by_seed if cost is seconds else arm.by_seed
     lines = {
-        seed: _average([cell.curve for cell in cells if cell.curve], lambda p: cost(arm, p))
+        seed: _average([(cell.curve, cost(arm, cell.curve)) for cell in cells if cell.curve])
         for seed, cells in by_seed.items()
     }
     return {seed: line for seed, line in lines.items() if len(line.x)}
 
 
-def _average(repeats: Sequence[Curve], cost: Callable[[Point], float | None]) -> Line:
+def _average(repeats: Sequence[tuple[Curve, Array]]) -> Line:
     """Step by step, at the steps at which every repeat knows its cost and its loss."""
-    tables = [
-        {
-            point.step: (at, point.val_loss)
-            for point in curve
-            if (at := cost(point)) is not None and point.val_loss is not None
-        }
-        for curve in repeats
-    ]
-    common = sorted(set.intersection(*map(set, tables))) if tables else []
-    means = [np.mean([table[step] for table in tables], axis=0) for step in common]
-    points = np.array(means, dtype=np.float64).reshape(-1, 2)  # (evaluations, 2)
-    return Line(points[:, 0], points[:, 1])
+    if not repeats:
+        return Line(np.empty(0), np.empty(0))
+    tables = [np.column_stack([curve.steps, cost, curve.val_loss]) for curve, cost in repeats]
+    known = [table[~np.isnan(table).any(axis=1)] for table in tables]  # (evaluations, 3) each
+    if len(known) == 1:
+        return Line(known[0][:, 1], known[0][:, 2])
+    common = reduce(np.intersect1d, [table[:, 0] for table in known])
+    means = np.mean([table[np.isin(table[:, 0], common)] for table in known], axis=0)
+    return Line(means[:, 1], means[:, 2])
 
 
 def band_over_steps(lines: Sequence[Line]) -> Band | None:

@@ -2,36 +2,30 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.columns import STATUSES
-from bench.errors import FolderError, RecordError
+from bench.errors import FolderError
 from bench.folder import ResultsFolder
-from bench.records import Row, read_table, terminal
-from bench.report.columns import CONSTANTS, METRICS
+from bench.records import Row, terminal
+from bench.report import kinds
+from bench.report.kinds import WHOLE
+from bench.report.reading import (
+    NO_CURVE,
+    Curve,
+    Damage,
+    UnreadableError,
+    Which,
+    read_curves,
+    read_rows,
+)
 
 OPEN = "open"  # a selected cell without a row: not run yet
 
 PLAN_NEEDS = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "selected")
 RUNS_NEED = ("run_id", "host_id", "attempt", "status")
-CURVES_NEED = ("run_id", "host_id", "attempt", "step", "val_loss")
-# Where a change of loss could be read; tokens and seconds may be unknown.
-CURVE_FIGURES = ("tokens", "train_time_s", "val_loss")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One evaluation during training."""
-
-    step: int
-    tokens: float | None  # training tokens seen
-    train_time_s: float | None  # training time so far, seconds
-    val_loss: float | None  # nats per token
-
-
-Curve = tuple[Point, ...]  # in order of steps
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,7 @@ class Source:
 class Merged:
     sources: tuple[Source, ...]
     cells: tuple[Cell, ...]  # in the order of the plans
+    damage: tuple[Damage, ...] = ()  # one a damaged file; what it names is not in the cells
 
 
 def as_number(text: str) -> float | None:
@@ -98,16 +93,29 @@ def as_number(text: str) -> float | None:
 def merge(folders: Sequence[Path]) -> Merged:
     """Read folders in the order given; one that is named twice is read once.
 
+    Damaged lines are left out, and a folder without a usable header as well if another remains.
+
     Raises:
         FolderError: for a folder that is not a results folder.
-        RecordError: for a CSV that is damaged.
+        RecordError: if no folder can be read.
     """
     paths = list({path.resolve(): path for path in folders}.values())
-    read = [
-        _read_folder(index, path, name)
-        for index, (path, name) in enumerate(zip(paths, _names(paths), strict=True))
-    ]
-    return _without_copies(read)
+    read: list[_Folder] = []
+    damage: list[Damage] = []
+    refused: list[UnreadableError] = []
+    for path, name in zip(paths, _names(paths), strict=True):
+        try:
+            folder = _read_folder(len(read), path, name)
+        except UnreadableError as error:
+            why = f"{error.why}; the whole folder is left out"
+            damage.append(Damage(f"{name}/{error.file}", 0, 0, why))
+            refused.append(error)
+        else:
+            read.append(folder)
+            damage += folder.damage
+    if refused and not read:
+        raise refused[0]
+    return replace(_without_copies(read), damage=tuple(damage))
 
 
 @dataclass(frozen=True)
@@ -115,19 +123,23 @@ class _Folder:
     source: Source
     cells: list[Cell]
     superseded: set[tuple[str, ...]]  # identities of the rows that a later attempt replaced
+    damage: list[Damage]
 
 
 def _read_folder(index: int, path: Path, name: str) -> _Folder:
     folder = ResultsFolder(path)
-    plan = _read(folder.plan, PLAN_NEEDS)
+    for file in (folder.plan, folder.runs):
+        _must_be_there(file)
+    plan, wrong_plan = read_rows(folder.plan, name, PLAN_NEEDS, _check_planned)
+    runs, wrong_runs = read_rows(folder.runs, name, RUNS_NEED, _check_ended)
+    curves, wrong_curves = read_curves(folder.curves, name)
     selected = {row["run_id"]: row for row in plan if row["selected"] == "true"}
     attempts: dict[str, list[Row]] = defaultdict(list)
-    for row in _read(folder.runs, RUNS_NEED):
-        _check_row(folder.runs, row)
+    for row in runs:
         attempts[row["run_id"]].append(row)
     for rows in attempts.values():
         rows.sort(key=lambda row: int(row["attempt"]))
-    curves = _curves(folder.curves)
+    last = {run_id: terminal(rows) for run_id, rows in attempts.items()}
     tried = [attempts[run_id] for run_id in selected if run_id in attempts]
     source = Source(
         path=path,
@@ -138,15 +150,24 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
         superseded=sum(map(len, tried)) - len(tried),
         unplanned=len(set(attempts) - set(selected)),
     )
-    cells = []
-    for run_id, planned in selected.items():
-        last = terminal(attempts[run_id]) if run_id in attempts else None
-        curve = curves.get((run_id, last["host_id"], last["attempt"]), ()) if last else ()
-        seed = _whole(folder.plan, planned["seed"], "seed")
-        names = {key: planned[key] for key in ("arm_id", "model", "optimizer", "device")}
-        cells.append(Cell(index, run_id, **names, seed=seed, row=last, curve=curve))
-    superseded = {_identity(row) for rows in tried for row in rows if row is not terminal(rows)}
-    return _Folder(source, cells, superseded)
+    cells = [
+        _cell(index, planned, last.get(run_id), curves) for run_id, planned in selected.items()
+    ]
+    superseded = {
+        _identity(row) for rows in tried for row in rows if row is not last[row["run_id"]]
+    }
+    return _Folder(source, cells, superseded, [*wrong_plan, *wrong_runs, *wrong_curves])
+
+
+def _cell(index: int, planned: Row, last: Row | None, curves: Mapping[Which, Curve]) -> Cell:
+    which = (last["run_id"], last["host_id"], last["attempt"]) if last else None
+    return Cell(
+        source=index,
+        **{key: planned[key] for key in ("run_id", "arm_id", "model", "optimizer", "device")},
+        seed=WHOLE.read(planned["seed"]),
+        row=last,
+        curve=curves.get(which, NO_CURVE) if which else NO_CURVE,
+    )
 
 
 def _without_copies(folders: Sequence[_Folder]) -> Merged:
@@ -178,68 +199,24 @@ def _identity(row: Row) -> tuple[str, ...]:
     return (row["run_id"], row["host_id"], row["attempt"], started) if started else ()
 
 
-def _read(path: Path, needed: Iterable[str]) -> list[Row]:
-    """A table that must be there, with the columns without which nothing can be told."""
+def _must_be_there(path: Path) -> None:
     if not path.is_file():
         raise FolderError(
             f"{path.parent} is no results folder: it has no {path.name}. Give a folder that "
             "`python -m bench run MATRIX` has written, such as results/NAME."
         )
-    return _checked(path, needed)
 
 
-def _checked(path: Path, needed: Iterable[str]) -> list[Row]:
-    rows = read_table(path)
-    missing = [name for name in needed if rows and name not in rows[0]]
-    if missing:
-        raise RecordError(
-            f"{path} lacks the columns {', '.join(missing)}. Restore its header line."
-        )
-    return rows
+def _check_planned(row: Row) -> None:
+    kinds.required(row, "seed")
+    kinds.check(row)
 
 
-def _curves(path: Path) -> dict[tuple[str, str, str], Curve]:
-    """(run_id, host_id, attempt) -> points. No file: no curves (a run writes it as it ends)."""
-    found: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
-    for row in _checked(path, CURVES_NEED):
-        which = (row["run_id"], row["host_id"], row["attempt"])
-        figures = {name: _figure(path, row, name) for name in CURVE_FIGURES}
-        found[which].append(Point(step=_whole(path, row["step"], "step"), **figures))
-    return {
-        which: tuple(sorted(points, key=lambda point: point.step))
-        for which, points in found.items()
-    }
-
-
-def _check_row(path: Path, row: Row) -> None:
-    _whole(path, row["attempt"], "attempt")
+def _check_ended(row: Row) -> None:
+    kinds.required(row, "attempt")
     if row["status"] not in STATUSES:
-        raise RecordError(
-            f"{path}: run {row['run_id']} has status {row['status']!r}. "
-            f"Known: {', '.join(STATUSES)}."
-        )
-    for column in (*CONSTANTS, *METRICS):
-        _figure(path, row, column)
-
-
-def _figure(path: Path, row: Row, column: str) -> float | None:
-    text = row.get(column, "")
-    try:
-        return as_number(text)
-    except ValueError:
-        raise RecordError(
-            f"{path}: run {row['run_id']}, attempt {row['attempt']}: {column} is {text!r}, not a "
-            "number. Put it right, or leave the field empty if it is unknown."
-        ) from None
-
-
-def _whole(path: Path, text: str, column: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise RecordError(
-            f"{path}: {column} is {text!r}, not a whole number. Put it right."
-        ) from None
+        raise ValueError(f"status is {row['status']!r}; known are {', '.join(STATUSES)}")
+    kinds.check(row)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

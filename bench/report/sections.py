@@ -1,6 +1,6 @@
 """Which cells may stand in one table: only like with like."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,21 +65,28 @@ class Arm:
         """The n of its timing statistics."""
         return len(self.timed_by_seed)
 
-    @property
+    @cached_property
     def by_seed(self) -> Mapping[int, list[Cell]]:
         """Its ok cells: several for a seed that ran more than once."""
         return _by_seed(self.ok)
 
-    @property
+    @cached_property
     def timed_by_seed(self) -> Mapping[int, list[Cell]]:
         """Of these, the ones that timing statistics use."""
         return _by_seed(cell for cell in self.ok if self.timing.uses(cell))
 
     def spread(self, column: str) -> Spread:
-        by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
-        return over_seeds(
-            {seed: [cell.number(column) for cell in cells] for seed, cells in by_seed.items()}
-        )
+        if column not in self._spreads:
+            by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
+            self._spreads[column] = over_seeds(
+                {seed: [cell.number(column) for cell in cells] for seed, cells in by_seed.items()}
+            )
+        return self._spreads[column]
+
+    @cached_property
+    def _spreads(self) -> dict[str, Spread]:
+        """Those that were asked for: every table and picture asks again."""
+        return {}
 
     def constant(self, column: str) -> float | None:
         """A property that all its rows share; what was done, only the ok ones have done whole."""
@@ -108,13 +115,21 @@ class Section:
     cells: tuple[Cell, ...]  # of all arms, in the order of the plans
     timing: Timing
 
-    @property
+    @cached_property
     def ok(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.ok]
 
     def values(self, column: str) -> list[str]:
         """The distinct known fields of a column over the ok rows."""
-        return list(dict.fromkeys(text for cell in self.ok if (text := cell.text(column))))
+        if column not in self._values:
+            fields = (cell.text(column) for cell in self.ok)
+            self._values[column] = list(dict.fromkeys(text for text in fields if text))
+        return self._values[column]
+
+    @cached_property
+    def _values(self) -> dict[str, list[str]]:
+        """Those that were asked for: summary.csv asks for every arm."""
+        return {}
 
 
 def key_of(cell: Cell) -> Key:
@@ -134,51 +149,82 @@ def make_sections(merged: Merged) -> list[Section]:
 
     Without a single ok row there is nothing to compare, and no section.
     """
-    keys = list(dict.fromkeys(key_of(cell) for cell in merged.cells if cell.ok))
-    members = {key: _members(key, merged.cells) for key in keys}
+    members = _members(merged.cells)
     labels = _labels(list(members.values()))
-    return [_section(key, cells, merged.cells, labels) for key, cells in members.items()]
+    planned: dict[str, list[Cell]] = defaultdict(list)  # arm_id -> cells of all sections
+    for cell in merged.cells:
+        planned[cell.arm_id].append(cell)
+    return [_section(key, cells, planned, labels) for key, cells in members.items()]
 
 
 def _section(
-    key: Key, members: Sequence[Cell], cells: Sequence[Cell], labels: Mapping[str, str]
+    key: Key,
+    members: Sequence[Cell],
+    planned: Mapping[str, Sequence[Cell]],
+    labels: Mapping[str, str],
 ) -> Section:
     timing = timing_of(cell for cell in members if cell.ok)
-    return Section(key, _arms(members, cells, labels, timing), tuple(members), timing)
+    return Section(key, _arms(members, planned, labels, timing), tuple(members), timing)
 
 
-def _members(key: Key, cells: Sequence[Cell]) -> list[Cell]:
-    """The ok cells of a key, and those that were asked for the same and did not end ok."""
-    ok = [cell for cell in cells if cell.ok and key_of(cell) == key]
-    folders = {cell.source for cell in ok}
-    arms = {cell.arm_id for cell in ok}
-    return [
-        cell
-        for cell in cells
-        if (key_of(cell) == key if cell.ok else _belongs(cell, key, folders, arms))
-    ]
+def _members(cells: Sequence[Cell]) -> dict[Key, list[Cell]]:
+    """Key -> its ok cells, and those that were asked for the same and did not end ok."""
+    keys = [key_of(cell) if cell.ok else None for cell in cells]
+    folders: dict[Key, set[int]] = defaultdict(set)
+    arms: dict[Key, set[str]] = defaultdict(set)
+    for cell, key in zip(cells, keys, strict=True):
+        if key is not None:
+            folders[key].add(cell.source)
+            arms[key].add(cell.arm_id)
+    members: dict[Key, list[Cell]] = {key: [] for key in folders}
+    fitting = _Fitting(list(folders))
+    for cell, key in zip(cells, keys, strict=True):
+        if key is not None:
+            members[key].append(cell)
+            continue
+        for other in fitting.of(cell):
+            if _belongs(cell, folders[other], arms[other]):
+                members[other].append(cell)
+    return members
 
 
-def _belongs(cell: Cell, key: Key, folders: set[int], arms: set[str]) -> bool:
-    """Whether a cell that is not ok belongs to the ok ones of `key`.
+class _Fitting:
+    """The keys that a row which is not ok contradicts in nothing that it tells."""
 
-    It must contradict the key in nothing that its row tells. It did not live to tell its settings,
-    but one matrix has one set of them: they are those of its folder, or of its arm elsewhere. By
-    its arm alone it belongs only if its row names machine and environment, else it could have been
-    meant for any.
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self.keys = keys
+        self._found: dict[tuple[str, ...], list[Key]] = {}  # rows alike are many, keys few
+
+    def of(self, cell: Cell) -> list[Key]:
+        told = (cell.device, *(cell.text(name) for name in IDENTITY))
+        if told not in self._found:
+            self._found[told] = [key for key in self.keys if self._fits(told, key)]
+        return self._found[told]
+
+    def _fits(self, told: tuple[str, ...], key: Key) -> bool:
+        names = ("device", *IDENTITY)
+        return all(
+            not text or text == getattr(key, name) for name, text in zip(names, told, strict=True)
+        )
+
+
+def _belongs(cell: Cell, folders: set[int], arms: set[str]) -> bool:
+    """Whether a cell that is not ok, and fits a key, belongs to the key's ok cells.
+
+    It did not live to tell its settings, but one matrix has one set of them: they are those of its
+    folder, or of its arm elsewhere. By its arm alone it belongs only if its row names machine and
+    environment, else it could have been meant for any.
     """
-    if cell.device != key.device:
-        return False
-    told = {name: cell.text(name) for name in IDENTITY if cell.text(name)}
-    if any(text != getattr(key, name) for name, text in told.items()):
-        return False
     return cell.source in folders or (
-        cell.arm_id in arms and "host_id" in told and "env_id" in told
+        cell.arm_id in arms and bool(cell.text("host_id") and cell.text("env_id"))
     )
 
 
 def _arms(
-    members: Sequence[Cell], cells: Sequence[Cell], labels: Mapping[str, str], timing: Timing
+    members: Sequence[Cell],
+    planned: Mapping[str, Sequence[Cell]],
+    labels: Mapping[str, str],
+    timing: Timing,
 ) -> tuple[Arm, ...]:
     folders = {cell.source for cell in members}
     by_arm: dict[str, list[Cell]] = {}
@@ -187,7 +233,7 @@ def _arms(
     arms = []
     for arm_id, mine in by_arm.items():
         # Also those of its cells that ended elsewhere: this section lacks them.
-        planned = [cell for cell in cells if cell.arm_id == arm_id and cell.source in folders]
+        asked = [cell for cell in planned[arm_id] if cell.source in folders]
         arms.append(
             Arm(
                 arm_id=arm_id,
@@ -195,8 +241,8 @@ def _arms(
                 optimizer=mine[0].optimizer,
                 label=labels[arm_id],
                 cells=tuple(mine),
-                seeds_planned=len({cell.seed for cell in planned}),
-                cells_planned=len(planned),
+                seeds_planned=len({cell.seed for cell in asked}),
+                cells_planned=len(asked),
                 timing=timing,
             )
         )

@@ -75,7 +75,7 @@ def make_page(
         not_ok=tables.not_ok_table(merged, log),
         sources=tables.sources_table(merged),
         intro=_intro(len(parts)),
-        notes=(*coverage.notes(merged.sources, merged.cells), *_claim_notes(asked, unnoted)),
+        notes=(*coverage.notes(merged), *_claim_notes(asked, unnoted)),
         sections=tuple(_section(part, asked, merged, log) for part in parts),
         definitions=tables.definitions_table(),
     )

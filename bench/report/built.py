@@ -1,0 +1,9 @@
+"""What building a report came to. Apart from the building, so that the commands load no pandas."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Built:
+    coverage: str  # for example "37 of 40 cells ok, 2 diverged, 1 skipped"
+    damaged: int  # files of the results folders of which something had to be left out
