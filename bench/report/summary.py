@@ -26,13 +26,16 @@ IDENTITY = (
 # timing statistics use; n_ok and n_planned: cells.
 COUNTS = ("n_seeds", "n_seeds_timing", "n_seeds_planned", "n_ok", "n_planned")
 
+# Of each metric over the seeds; low and high are the ends of the 95 % t interval of the mean.
+PARTS = ("mean", "sd", "low", "high", "n")
+
 COLUMNS = (
     "section",
     *IDENTITY,
     *COUNTS,
     "timing_clean",  # false: every seed was disturbed, and the timing statistics show them all
     *CONSTANTS,
-    *(f"{metric}_{part}" for metric in METRICS for part in ("mean", "sd", "n")),
+    *(f"{metric}_{part}" for metric in METRICS for part in PARTS),
 )
 
 
@@ -71,9 +74,12 @@ def _figures(arm: Arm) -> dict[str, Any]:
         figures[name] = int(value) if value is not None and value.is_integer() else value
     for metric in METRICS:
         spread = arm.spread(metric)
+        interval = spread.interval
         figures |= {
             f"{metric}_mean": spread.mean,
             f"{metric}_sd": spread.sd,
+            f"{metric}_low": interval and interval.low,
+            f"{metric}_high": interval and interval.high,
             f"{metric}_n": spread.n,
         }
     return figures

@@ -20,8 +20,9 @@ Link = Callable[[Cell], Field]  # a cell's log
 GIGA = 1e9  # FLOPs are shown in billions
 
 SPREAD_NOTE = (
-    "mean ± sample standard deviation over seeds; repeats of a seed are averaged first. "
-    "n/a: unknown, or a deviation of fewer than two seeds."
+    "mean ± sample standard deviation over seeds; repeats of a seed are averaged first. The "
+    "interval is Student's, of one arm's mean by itself: the claim's are those to compare by. "
+    "n/a: unknown, or a deviation or an interval of fewer than two seeds."
 )
 COST_NOTE = (
     "Training FLOPs: tokens × FLOPs / token + steps × optimizer FLOPs / step. "
@@ -48,6 +49,7 @@ def summary_table(section: Section) -> Table:
         Heading("arm"),
         Heading("coverage"),
         Heading("parameters", number=True),
+        Heading("95 % interval of the final loss", number=True),
         *(Heading(column.heading, number=True) for column in columns),
     ]
     rows = [
@@ -55,12 +57,19 @@ def summary_table(section: Section) -> Table:
             arm.label,
             coverage(arm),
             write(arm.constant("n_params"), of_count),
+            _interval(arm.spread("val_loss_final")),
             *(_spread_of(arm, column.write_spread, column.name) for column in columns),
         ]
         for arm in section.arms
     ]
     note = sentences(SPREAD_NOTE, full_note(section.timing))
     return table("Summary by arm", headings, rows, note)
+
+
+def _interval(spread: Spread) -> str:
+    if spread.interval is None:
+        return NOT_AVAILABLE
+    return f"{write(spread.interval.low, of_loss)} to {write(spread.interval.high, of_loss)}"
 
 
 def coverage(arm: Arm) -> str:

@@ -4,6 +4,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.report.statistics.interval import Interval, t_interval
+
+CONFIDENCE = 0.95  # of the interval of one arm's mean, apart from all others
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -16,6 +20,11 @@ class Spread:
     @property
     def n(self) -> int:
         return len(self.by_seed)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Student's, of the mean; None with fewer than two seeds or no variance."""
+        return t_interval(list(self.by_seed.values()), CONFIDENCE)
 
 
 def over_seeds(figures: Mapping[int, Sequence[float | None]]) -> Spread:
