@@ -3,10 +3,14 @@
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 # Okabe and Ito's palette, made for colour-blind readers (jfly.uni-koeln.de/color); without its
 # yellow, which a thin line on white paper loses.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+GREY = "#666666"  # of what belongs to no arm: lines to look along
+FAINT = "#DDDDDD"  # of what lies behind: a margin, the face of a dominated arm
 
 # In greyscale the first four colours are alike, so that everything differs a second time. The
 # lengths have no common divisor with the palette's: 7 x 10 arms differ in (colour, marker).
@@ -65,6 +69,19 @@ def styles(labels: Iterable[str]) -> dict[str, Style]:
             hatch=HATCHES[index % len(HATCHES)],
         )
         for index, label in enumerate(dict.fromkeys(labels))
+    }
+
+
+def line_look(style: Style) -> dict[str, Any]:
+    """An arm's line with its markers, in a picture and in its legend."""
+    return {
+        "color": style.colour,
+        "linestyle": style.dashes,
+        "linewidth": 1.6,
+        "marker": style.marker,
+        "markersize": 5,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
     }
 
 
