@@ -12,7 +12,7 @@ from bench.report.columns import memory_columns
 from bench.report.digits import NOT_AVAILABLE, Decimals, of_loss, of_measure, write
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.style import SMALL_PT, TICK_FORM, TICK_STEPS, Style, wrapped
+from bench.report.plots.style import SMALL_PT, TICK_FORM, TICK_STEPS, Style, marker_pt, wrapped
 from bench.report.plots.whiskers import CONFIDENCE, CUT_SHORT, View, whisker
 from bench.report.plots.words import losses, memory_words, n_words
 from bench.report.sections import Section
@@ -185,7 +185,7 @@ def _draw_seeds(axes: Axes, place: int, bar: Bar) -> None:
         [place + apart * (index - middle) for index in range(len(values))],
         linestyle="none",
         marker=bar.style.marker,
-        markersize=4 if len(values) <= FEW else 3,
+        markersize=marker_pt(bar.style, 4 if len(values) <= FEW else 3),
         markerfacecolor="white",
         markeredgecolor="black",
         markeredgewidth=0.8 if len(values) <= FEW else 0.6,

@@ -9,15 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.report.columns import SHOWN
-from bench.report.digits import NOT_AVAILABLE, Decimals, of_measure
+from bench.report.columns import HIGHER_IS_BETTER, SHOWN
+from bench.report.digits import NOT_AVAILABLE, Decimals, of_measure, write
 from bench.report.family import Family
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.rows import FRAME_IN, draw_zero, row_in, set_rows, signed
-from bench.report.plots.style import GREY, LABEL_WIDTH, SMALL_PT, TICK_STEPS, Style, wrapped
+from bench.report.plots.rows import (
+    FRAME_IN,
+    difference_ticks,
+    draw_zero,
+    row_in,
+    set_rows,
+    signed,
+    write_beside,
+)
+from bench.report.plots.style import GREY, LABEL_WIDTH, TICK_STEPS, Style, marker_pt, wrapped
 from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
-from bench.report.plots.words import metric_words, percent
+from bench.report.plots.words import better_words, metric_words, percent
 from bench.report.sections import Arm
 from bench.report.statistics.contrast import Contrast
 from bench.report.statistics.ladder import Ladder
@@ -27,16 +35,17 @@ from bench.report.words import sentences
 NAME = "forest"
 
 RUNGS = 4  # rows of one ladder
-MOST_LADDERS = 4
+MOST_LADDERS = 2  # in one picture: a page holds no more
 INTERACTION = Style("#000000", "d", "-", "")  # belongs to no arm
 EXPLORATORY = "exploratory"
 TICKS = 5
+LINE_PT = 6  # half the distance of the two lines beside a row
 # From so wide a range on, ticks of ratios are 1, 2, 5, 10 and not evenly spaced; then 1, 10, 100.
 WIDE_RATIO, VAST_RATIO = 4.0, 50.0
 
 CAPTION = (
     "Difference in {name} from {baseline}: mean over the pairs of seeds{n}, with simultaneous t "
-    "intervals ({each} each: {count}, look {look}){margin}. {sign}"
+    "intervals ({each} each: {count}, look {look}){margin}. {better}"
 )
 LADDER = (
     "The optimizer alone, the model alone (everything in which the two models differ{bundle}) and "
@@ -80,7 +89,7 @@ def forest(scene: Scene) -> Drawing | None:
     family = scene.family
     if family is None or not scene.comparisons:
         return None
-    ladders = [ladder for ladder in family.ladders if scene.shows(ladder)][:MOST_LADDERS]
+    ladders = _best([ladder for ladder in family.ladders if scene.shows(ladder)], family.metric)
     panels = [_metric_panel(scene, family, ladders)]
     times = _time_panel(scene, family, ladders)
     if times is not None:
@@ -98,6 +107,18 @@ def forest(scene: Scene) -> Drawing | None:
         _alt(family, panels[0]),
         picture(sum(rows_in) + FRAME_IN * len(panels), scene.title, draw),
     )
+
+
+def _best(ladders: Sequence[Ladder], metric: str) -> list[Ladder]:
+    """Of more than MOST_LADDERS those with the best arms at their tops, in the plan's order."""
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
+
+    def rank(ladder: Ladder) -> tuple[bool, float]:
+        mean = ladder.whole.mean
+        return (mean is None, sign * (mean or 0.0))
+
+    kept = sorted(ladders, key=rank)[:MOST_LADDERS]
+    return [ladder for ladder in ladders if ladder in kept]
 
 
 def _metric_panel(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Panel:
@@ -158,7 +179,7 @@ def _rungs(scene: Scene, ladder: Ladder, judged: bool) -> list[Row]:
             base_optimizer,
         ),
         Row(
-            _label("interaction", "of both"),
+            _label("interaction", "of optimizer and model"),
             INTERACTION,
             ladder.interaction,
             EXPLORATORY if judged else "",
@@ -185,8 +206,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if relative:
         _ratio_ticks(axes, shown)
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=TICKS, steps=TICK_STEPS))
-        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+        difference_ticks(axes, TICKS)
     for place, row in enumerate(panel.rows):
         _draw_row(axes, place, row, shown, panel.decimals)
         if place and panel.group and place % panel.group == 0:
@@ -201,7 +221,7 @@ def _draw_row(axes: Axes, place: int, row: Row, shown: View, decimals: Decimals)
             contrast.mean,
             place,
             marker=row.style.marker,
-            markersize=7,
+            markersize=marker_pt(row.style, 7),
             color=row.style.colour,
             markeredgecolor="black",
             markeredgewidth=0.7,
@@ -209,32 +229,19 @@ def _draw_row(axes: Axes, place: int, row: Row, shown: View, decimals: Decimals)
             zorder=6,
         )
     if row.verdict:
-        _write(axes, place, row.verdict, 6, "bold")
-    _write(axes, place, _figures(contrast, decimals), -6 if row.verdict else 0, "normal")
-
-
-def _write(axes: Axes, place: int, text: str, up_pt: float, weight: str) -> None:
-    """Beside a row, to the right of the axes."""
-    axes.annotate(
-        text,
-        (1, place),
-        xycoords=("axes fraction", "data"),
-        xytext=(10, up_pt),
-        textcoords="offset points",
-        verticalalignment="center",
-        fontsize=SMALL_PT,
-        fontweight=weight,
-    )
+        write_beside(axes, place, row.verdict, LINE_PT, bold=row.verdict != EXPLORATORY)
+    figures = _figures(contrast, decimals)
+    write_beside(axes, place, figures, -LINE_PT if row.verdict else 0)
 
 
 def _figures(contrast: Contrast, decimals: Decimals) -> str:
-    """Mean and interval, for example "−0.0523 [−0.0610, −0.0436]" or "× 1.27 [1.22, 1.33]"."""
+    """Mean and interval, for example "−0.0523 [−0.0610, −0.0436]" or "1.27× [1.22, 1.33]"."""
     if contrast.mean is None:
         return NOT_AVAILABLE
     interval = contrast.interval
     if contrast.relative:
         ends = [_ratio(interval.low), _ratio(interval.high)] if interval else [NOT_AVAILABLE]
-        return f"× {_ratio(contrast.mean)} [{', '.join(ends)}]"
+        return f"{_ratio(contrast.mean)}× [{', '.join(ends)}]"
     ends = [signed(interval.low, decimals), signed(interval.high, decimals)] if interval else []
     return f"{signed(contrast.mean, decimals)} [{', '.join(ends) or NOT_AVAILABLE}]"
 
@@ -243,11 +250,7 @@ def _ratio(logarithm: float) -> str:
     """The interval of two seeds may reach ratios that nobody would read in digits."""
     if abs(logarithm) > math.log(1000):
         return "> 1000" if logarithm > 0 else "< 0.001"
-    return f"{math.exp(logarithm):.3g}"
-
-
-def _tick(value: float, _: int | None = None) -> str:
-    return f"{value:,.10g}".replace("-", "−")
+    return write(math.exp(logarithm), of_measure)
 
 
 def _ratio_ticks(axes: Axes, shown: View) -> None:
@@ -261,8 +264,7 @@ def _ratio_ticks(axes: Axes, shown: View) -> None:
         ticks = [part * 10.0**power for power in powers for part in parts]
     kept = [tick for tick in ticks if low <= tick <= high]
     axes.xaxis.set_major_locator(FixedLocator([math.log(tick) for tick in kept]))
-    labels = FuncFormatter(lambda value, _: f"{math.exp(value):.10g}×")
-    axes.xaxis.set_major_formatter(labels)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{math.exp(value):.10g}×"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -283,16 +285,15 @@ def _caption(
             count=_count(len(family.comparisons), "comparison"),
             look=family.look,
             margin=margin.replace(" ,", ","),
-            sign="Less is better.",
+            better=better_words(family.metric),
         ),
         "No claim was made before the run: this is exploratory." if family.exploratory else "",
     ]
     if ladders:
         parts.append(LADDER.format(bundle=_bundle(scene, ladders)))
         parts.append(_of_other_pairs(scene, ladders))
-        possible = len(family.ladders)
-        if possible > len(ladders):
-            parts.append(f"{len(ladders)} of {possible} ladders: the first in the plan's order.")
+        if (possible := len(family.ladders)) > len(ladders):
+            parts.append(f"{len(ladders)} of {possible} ladders: to the best arms by {name}.")
     if len(panels) > 1:
         parts += [TIMES, short_note(scene.section.timing)]
     cut = any(panel.is_cut for panel in panels)

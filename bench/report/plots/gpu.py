@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
-from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look
+from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look, marker_pt
 from bench.report.raw import GpuReadings, Reading, clean_cells, gpu_readings
 from bench.report.sections import Arm
 from bench.report.taint import short_note
@@ -22,7 +22,7 @@ NAME = "gpu_over_time"
 
 PANEL_IN, FRAME_IN = 1.25, 0.6
 POINTS = 300  # of one line: more than a printed one shows
-AIR = 0.06
+AIR, END_ROOM = 0.06, 0.01  # above and behind the lines, as shares of what is shown
 
 CAPTION = (
     "Readings of the GPU from outside while one cell ran, from its launch: {panels}. Of each arm "
@@ -69,7 +69,7 @@ def gpu_graph(scene: Scene) -> Drawing | None:
             _draw_panel(axes, panel, scene)
         last = max(reading.time_s[-1] for panel in panels for _, reading in panel.lines)
         grid[-1, 0].set_xlabel("time since the launch of the cell (s)")
-        grid[-1, 0].set_xlim(0, last)
+        grid[-1, 0].set_xlim(0, last * (1 + END_ROOM))
         grid[-1, 0].xaxis.set_major_locator(MaxNLocator(nbins=7, steps=TICK_STEPS))
         grid[-1, 0].xaxis.set_major_formatter(TICK_FORM)
         figure.align_ylabels(grid[:, 0])
@@ -114,7 +114,7 @@ def _draw_panel(axes: Axes, panel: Panel, scene: Scene) -> None:
 
 
 def _line(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, look: Style) -> Line2D:
-    return Line2D(x, y, **line_look(look) | {"linewidth": 1.1, "markersize": 4})
+    return Line2D(x, y, **line_look(look) | {"linewidth": 1.1, "markersize": marker_pt(look, 4)})
 
 
 def thinned(reading: Reading) -> Reading:

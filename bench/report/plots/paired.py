@@ -2,16 +2,22 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.report.digits import NOT_AVAILABLE
 from bench.report.family import Comparison, Family
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.rows import FRAME_IN, draw_zero, row_in, set_rows
-from bench.report.plots.style import SMALL_PT, TICK_STEPS, Style, wrapped
+from bench.report.plots.rows import (
+    FRAME_IN,
+    difference_ticks,
+    draw_zero,
+    row_in,
+    set_rows,
+    write_beside,
+)
+from bench.report.plots.style import FAINT, SMALL_PT, Style, marker_pt, wrapped
 from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
-from bench.report.plots.words import metric_words, percent
+from bench.report.plots.words import better_words, metric_words, percent
 from bench.report.words import sentences
 
 NAME = "paired_differences"
@@ -24,7 +30,7 @@ FEW = 10  # seeds whose points have room for their full size
 CAPTION = (
     "Difference in {name} from {baseline}, paired by seed. Small points: one a seed, in each row "
     "from seed {first} at the top to seed {last} at the bottom; large points: their mean, with "
-    "its simultaneous {each} t interval{margin}. Less is better."
+    "its simultaneous {each} t interval{margin}. {better} At the right: the verdicts."
 )
 
 
@@ -44,11 +50,12 @@ def paired_differences(scene: Scene) -> Drawing | None:
         axes.set_xlabel(f"difference in {name}" + (f" ({unit})" if unit else ""))
         set_rows(axes, labels)
         draw_zero(axes, family.margin, shown)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=TICKS, steps=TICK_STEPS))
-        ticks = FuncFormatter(lambda value, _: f"{value:,.10g}".replace("-", "−"))
-        axes.xaxis.set_major_formatter(ticks)
+        difference_ticks(axes, TICKS)
         for place, comparison in enumerate(found):
             _draw_row(axes, place, comparison, scene.look(comparison.arm), seeds, shown)
+            write_beside(axes, place, str(comparison.verdict), bold=True)
+            if place:
+                axes.axhline(place - 0.5, color=FAINT, linewidth=0.7, zorder=0)
 
     return scene.drawing(
         NAME,
@@ -80,7 +87,7 @@ def _draw_row(
         [height[seed] for seed in contrast.by_seed],
         linestyle="none",
         marker=style.marker,
-        markersize=4 if len(seeds) <= FEW else 2.5,
+        markersize=marker_pt(style, 4 if len(seeds) <= FEW else 2.5),
         markerfacecolor="white",
         markeredgecolor=style.colour,
         markeredgewidth=1,
@@ -92,7 +99,7 @@ def _draw_row(
         place + MEAN_AT,
         linestyle="none",
         marker=style.marker,
-        markersize=7,
+        markersize=marker_pt(style, 7),
         color=style.colour,
         markeredgecolor="black",
         markeredgewidth=0.7,
@@ -113,6 +120,7 @@ def _caption(family: Family, found: list[Comparison], seeds: list[int], shown: V
             last=seeds[-1],
             each=percent(family.confidence),
             margin=margin if family.margin is not None else "",
+            better=better_words(family.metric),
         ),
         CUT_SHORT if cut else "",
     )

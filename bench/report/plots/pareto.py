@@ -13,7 +13,7 @@ from bench.report.digits import NOT_AVAILABLE
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
-from bench.report.plots.style import FAINT, GREY, TICK_FORM, TICK_STEPS, Style, line_look
+from bench.report.plots.style import FAINT, GREY, TICK_FORM, TICK_STEPS, Style, line_look, marker_pt
 from bench.report.plots.words import memory_words, n_words
 from bench.report.sections import Arm
 from bench.report.taint import short_note
@@ -22,7 +22,7 @@ from bench.report.words import sentences
 NAME = "pareto"
 LOSS = "val_loss_final"
 PLOT_IN = 3.0
-TICKS = 4
+TICKS = 5
 AIR = 0.08  # around all points, as a share of their range
 WIDE = 8.0  # a range of costs from which on the axis is logarithmic
 FEW = 20  # seeds an arm that are drawn
@@ -96,7 +96,9 @@ def pareto(scene: Scene) -> Drawing | None:
 
 def _sample(style: Style) -> Line2D:
     """An arm's point as the legend shows it."""
-    return Line2D([], [], **line_look(style) | {"linestyle": "none", "markersize": 8})
+    return Line2D(
+        [], [], **line_look(style) | {"linestyle": "none", "markersize": marker_pt(style, 8)}
+    )
 
 
 def _draw_panel(
@@ -121,7 +123,7 @@ def _draw_arm(axes: Axes, place: Place, column: str, style: Style, dominated: bo
         losses,
         linestyle="none",
         marker=style.marker,
-        markersize=3,
+        markersize=marker_pt(style, 3),
         markerfacecolor="none",
         markeredgecolor=style.colour,
         markeredgewidth=0.5,
@@ -133,10 +135,10 @@ def _draw_arm(axes: Axes, place: Place, column: str, style: Style, dominated: bo
         place.loss,
         linestyle="none",
         marker=style.marker,
-        markersize=8,
+        markersize=marker_pt(style, 8),
         markerfacecolor=FAINT if dominated else style.colour,
-        markeredgecolor=GREY if dominated else "black",
-        markeredgewidth=0.8,
+        markeredgecolor=style.colour if dominated else "black",
+        markeredgewidth=1.2 if dominated else 0.8,
         zorder=4 if dominated else 5,
     )
 

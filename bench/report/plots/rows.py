@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from bench.report.digits import Decimals, of_measure
-from bench.report.plots.style import FAINT, GREY
+from bench.report.plots.style import FAINT, GREY, SMALL_PT, TICK_STEPS
 from bench.report.plots.whiskers import View
 
 # Inches: a line of a label, the air between two rows, and what a panel needs beside its rows.
@@ -33,6 +34,30 @@ def draw_zero(axes: Axes, margin: float | None, shown: View) -> None:
         low, high = max(-margin, shown.low), min(margin, shown.high)
         axes.axvspan(low, high, color=FAINT, linewidth=0, zorder=0, label=MARGIN)
     axes.axvline(0, color=GREY, linewidth=0.9, zorder=1)
+
+
+def difference_ticks(axes: Axes, most: int) -> None:
+    """Ticks with a minus sign and equally many decimals."""
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=most, steps=TICK_STEPS))
+    form = ScalarFormatter(useOffset=False)
+    form.set_scientific(False)
+    axes.xaxis.set_major_formatter(form)
+
+
+def write_beside(
+    axes: Axes, place: int, text: str, up_pt: float = 0, *, bold: bool = False
+) -> None:
+    """To the right of the axes, at the height of a row."""
+    axes.annotate(
+        text,
+        (1, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(10, up_pt),
+        textcoords="offset points",
+        verticalalignment="center",
+        fontsize=SMALL_PT,
+        fontweight="bold" if bold else "normal",
+    )
 
 
 def signed(value: float, decimals: Decimals = of_measure) -> str:

@@ -11,8 +11,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from bench.report.digits import NOT_AVAILABLE, of_measure, write
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.rows import FRAME_IN, row_in, set_rows
-from bench.report.plots.style import SMALL_PT, TICK_STEPS, Style, wrapped
+from bench.report.plots.rows import FRAME_IN, row_in, set_rows, write_beside
+from bench.report.plots.style import TICK_STEPS, Style, wrapped
 from bench.report.plots.words import percent
 from bench.report.raw import Array, StepTimes, clean_cells, pooled, step_times
 from bench.report.sections import Arm
@@ -27,14 +27,15 @@ SHARES = (0.5, 0.9, 0.99)  # the quantiles that the tables have
 # The axis holds all but this share of each arm's steps at either end: one of 100,000 that met a
 # garbage collection would squeeze all others into a line.
 BEYOND = 0.001
+AIR = 0.04  # at both ends, as a share of what is shown
 HALF = 0.38  # of a row's height, that the highest bin has
 TINT_ALPHA = 0.35
 
 CAPTION = (
     "Raw times of training steps; the wider, the more steps took so long. Black lines: median; "
-    "ticks: 90th and 99th percentile. {cells}; a sample that spans several steps counts as so "
-    "many of its mean. The axis is logarithmic and leaves out the {beyond} of each arm's steps "
-    "that are fastest and slowest."
+    "ticks: 90th and 99th percentile; figures: median. {cells}; a sample that spans several "
+    "steps counts as so many of its mean. The axis is logarithmic and leaves out the {beyond} of "
+    "each arm's steps that are fastest and slowest."
 )
 
 
@@ -74,7 +75,8 @@ def step_time_graph(scene: Scene) -> Drawing | None:
     rows_in = len(found) * max(0.5, row_in(labels))
     ends = [quantiles(each.times, (BEYOND, 1 - BEYOND)) for each in found]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    low, high = low / 1.02, high * 1.02
+    air = (high / low) ** AIR
+    low, high = low / air, high * air
     timing = scene.section.timing
 
     def draw(figure: Figure) -> None:
@@ -98,11 +100,12 @@ def step_time_graph(scene: Scene) -> Drawing | None:
 
 def _draw(axes: Axes, place: int, each: ArmTimes, style: Style, edges: Array) -> None:
     counts, _ = np.histogram(each.times.time_ms, edges, weights=each.times.steps)
-    height = HALF * counts / (counts.max() or 1.0)
-    middle = np.repeat(edges, 2)[1:-1]
-    profile = np.repeat(height, 2)
+    there = np.flatnonzero(counts)
+    first, last = there[0], there[-1] + 1
+    counts, edges = counts[first:last], edges[first : last + 1]
+    profile = np.repeat(HALF * counts / counts.max(), 2)
     axes.fill_between(
-        middle,
+        np.repeat(edges, 2)[1:-1],
         place - profile,
         place + profile,
         facecolor=(style.colour, TINT_ALPHA),
@@ -114,15 +117,7 @@ def _draw(axes: Axes, place: int, each: ArmTimes, style: Style, edges: Array) ->
         reach, width = (HALF, 1.8) if share == 0.5 else (HALF / 2, 1.0)
         axes.vlines(time, place - reach, place + reach, color="black", linewidth=width, zorder=4)
     median = float(quantiles(each.times, SHARES[:1])[0])
-    axes.annotate(
-        f"{write(median, of_measure)} ms",
-        (1, place),
-        xycoords=("axes fraction", "data"),
-        xytext=(6, 0),
-        textcoords="offset points",
-        verticalalignment="center",
-        fontsize=SMALL_PT,
-    )
+    write_beside(axes, place, f"{write(median, of_measure)} ms")
 
 
 def _ticks(axes: Axes, low: float, high: float) -> None:

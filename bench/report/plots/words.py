@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from bench.report.columns import memory_columns
+from bench.report.columns import HIGHER_IS_BETTER, memory_columns
 from bench.report.digits import of_loss, write_spread
 from bench.report.sections import Section
 
@@ -32,6 +32,10 @@ MEMORY = {
 def metric_words(metric: str) -> tuple[str, str]:
     """Name and unit; a column that is not among them has its unit in its name."""
     return METRICS.get(metric, (metric, ""))
+
+
+def better_words(metric: str) -> str:
+    return "More is better." if metric in HIGHER_IS_BETTER else "Less is better."
 
 
 def memory_words(section: Section) -> tuple[str, str, str]:
