@@ -123,7 +123,11 @@ def _dtype(column: str) -> str:
         return WHOLE.dtype
     if column == "timing_clean":
         return "boolean"
-    return NUMBER.dtype if column.endswith(("_mean", "_sd", "_low", "_high")) else kind_of(column).dtype
+    return (
+        NUMBER.dtype
+        if column.endswith(("_mean", "_sd", "_low", "_high"))
+        else kind_of(column).dtype
+    )
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
