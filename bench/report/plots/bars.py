@@ -1,6 +1,6 @@
-"""comparison_graph.png: loss, training time, memory and inference time, a bar an arm."""
+"""comparison_graph: loss, training time, memory and inference time, a bar an arm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -10,10 +10,18 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.report.columns import memory_columns
 from bench.report.digits import NOT_AVAILABLE, Decimals, of_loss, of_measure, write
-from bench.report.plots.canvas import Files, picture
-from bench.report.plots.style import SMALL_PT, TICK_FORM, TICK_STEPS, Style, wrapped
+from bench.report.plots.canvas import picture
+from bench.report.plots.drawing import Drawing, Scene
+from bench.report.plots.style import SMALL_PT, TICK_FORM, TICK_STEPS, Style, marker_pt, wrapped
+from bench.report.plots.whiskers import CONFIDENCE, CUT_SHORT, View, whisker
+from bench.report.plots.words import losses, memory_words, n_words
 from bench.report.sections import Section
+from bench.report.statistics.interval import Interval, t_interval
 from bench.report.statistics.spread import Spread
+from bench.report.taint import short_note
+from bench.report.words import sentences
+
+NAME = "comparison_graph"
 
 # Inches: a line of a label, the air between two bars, and what a panel needs beside its bars.
 LINE_IN, GAP_IN, FRAME_IN = 0.16, 0.14, 0.75
@@ -23,9 +31,16 @@ BAR, THICKEST_IN = 0.72, 0.26
 # Seeds are spread over this share of a bar's thickness, so that equal ones stay apart.
 JITTER = 0.5
 FEW = 3  # seeds that have room for a marker of full size
-# Room to the right of the longest bar for its figure, as a share of the bar.
-FIGURE_ROOM = 0.36
+# Room to the right of the longest bar for its figure, and how far an interval may reach beyond
+# the longest bar, as shares of that bar.
+FIGURE_ROOM, INTERVAL_ROOM = 0.36, 0.25
 TINT = 0.35  # of the arm's colour in a bar's face, the rest is white: points stay visible
+
+CAPTION = (
+    "Bars: mean over seeds ({n}); whiskers: 95 % t interval of the mean, none with fewer than two "
+    "seeds; points: single seeds. Training time leaves out evaluation, warm-up and start-up; "
+    "memory is {memory}; inference time is the median forward pass of one batch."
+)
 
 
 @dataclass(frozen=True)
@@ -36,21 +51,6 @@ class Panel:
     decimals: Decimals
 
 
-def panels(device: str) -> tuple[Panel, ...]:
-    """The published original's four comparisons, each with its unit."""
-    memory = memory_columns(device)[0]
-    whose = {
-        "gpu_mem_allocated_peak_mib": ("GPU memory, peak", "MiB allocated by torch"),
-        "host_rss_peak_mib": ("Host memory, peak", "MiB resident"),
-    }
-    return (
-        Panel("val_loss_final", "Validation loss, final", "nats per token", of_loss),
-        Panel("train_time_s", "Training time", "s", of_measure),
-        Panel(memory, *whose[memory], of_measure),
-        Panel("infer_time_ms_p50", "Inference time", "ms, median of a batch", of_measure),
-    )
-
-
 @dataclass(frozen=True)
 class Bar:
     label: str
@@ -59,31 +59,79 @@ class Bar:
     thickness: float  # as a share of the room an arm has
     mark: str = ""  # after its figure
 
+    @property
+    def interval(self) -> Interval | None:
+        return t_interval(list(self.spread.by_seed.values()), CONFIDENCE)
 
-def comparison_graph(section: Section, title: str, looks: Mapping[str, Style]) -> Files:
-    """The picture of one section."""
-    labels = [wrapped(arm.label) for arm in section.arms]
+
+def panels(section: Section) -> tuple[Panel, ...]:
+    """The published original's four comparisons, each with its unit."""
+    memory, (title, unit, _) = memory_columns(section.key.device)[0], memory_words(section)
+    return (
+        Panel("val_loss_final", "Validation loss, final", "nats per token", of_loss),
+        Panel("train_time_s", "Training time", "s", of_measure),
+        Panel(memory, title, unit, of_measure),
+        Panel("infer_time_ms_p50", "Inference time", "ms, median of a batch", of_measure),
+    )
+
+
+def comparison_graph(scene: Scene) -> Drawing:
+    section = scene.section
+    labels = [wrapped(arm.label) for arm in scene.arms]
     lines = max((label.count("\n") + 1 for label in labels), default=1)
-    arm_in = lines * LINE_IN + GAP_IN
-    rows_in = max(LEAST_BARS_IN, len(labels) * arm_in)
+    rows_in = max(LEAST_BARS_IN, len(labels) * (lines * LINE_IN + GAP_IN))
     thickness = BAR * min(1, THICKEST_IN * len(labels) / (BAR * rows_in))
-
-    def draw(figure: Figure) -> None:
-        grid = figure.subplots(2, 2, sharey=True)
-        for axes, panel in zip(grid.flat, panels(section.key.device), strict=True):
-            bars = [
+    found = [
+        (
+            panel,
+            [
                 Bar(
                     label,
-                    looks[arm.label],
+                    scene.look(arm),
                     arm.spread(panel.column),
                     thickness,
                     mark=section.timing.mark(panel.column),
                 )
-                for label, arm in zip(labels, section.arms, strict=True)
-            ]
+                for label, arm in zip(labels, scene.arms, strict=True)
+            ],
+        )
+        for panel in panels(section)
+    ]
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(2, 2, sharey=True)
+        for axes, (panel, bars) in zip(grid.flat, found, strict=True):
             _draw_panel(axes, panel, bars)
 
-    return picture(2 * (rows_in + FRAME_IN), title, draw)
+    cut = any(
+        bar.interval is not None and _shown(bars).cuts(bar.interval)
+        for _, bars in found
+        for bar in bars
+    )
+    n = n_words(arm.n_seeds for arm in scene.arms)
+    return scene.drawing(
+        NAME,
+        sentences(
+            CAPTION.format(n=n, memory=memory_words(section)[2]),
+            CUT_SHORT if cut else "",
+            short_note(section.timing),
+        ),
+        "Bar charts of final validation loss, training time, peak memory and inference time "
+        f"by arm. Final validation loss: {losses(section)}.",
+        picture(2 * (rows_in + FRAME_IN), scene.title, draw),
+    )
+
+
+def _shown(bars: Sequence[Bar]) -> View:
+    """From 0 to the end of the longest bar, point or interval, but see INTERVAL_ROOM."""
+    longest = max((_longest(bar.spread) for bar in bars), default=0.0)
+    ends = [bar.interval.high for bar in bars if bar.interval is not None]
+    most = longest * (1 + INTERVAL_ROOM)
+    return View(0.0, max([longest, *(min(end, most) for end in ends)]))
+
+
+def _longest(spread: Spread) -> float:
+    return max(spread.by_seed.values(), default=0.0)
 
 
 def _draw_panel(axes: Axes, panel: Panel, bars: Sequence[Bar]) -> None:
@@ -92,21 +140,22 @@ def _draw_panel(axes: Axes, panel: Panel, bars: Sequence[Bar]) -> None:
     axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
     axes.set_ylim(max(1, len(bars)) - 0.5, -0.5)  # the first arm on top
     axes.tick_params(axis="y", length=0)
-    longest = max((_reach(bar.spread) for bar in bars), default=0.0)
+    shown = _shown(bars)
     if not bars:
         axes.text(0.5, 0.5, NOT_AVAILABLE, transform=axes.transAxes, ha="center", va="center")
-    if longest <= 0:  # nothing to measure: no ticks that would look like a scale
+    if shown.high <= 0:  # nothing to measure: no ticks that would look like a scale
         axes.set_xticks([])
         axes.set_xlim(0, 1)
     else:
-        axes.set_xlim(0, longest * (1 + FIGURE_ROOM))
+        longest = max(_longest(bar.spread) for bar in bars)
+        axes.set_xlim(0, shown.high + longest * FIGURE_ROOM)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=TICK_STEPS))
         axes.xaxis.set_major_formatter(TICK_FORM)
     for place, bar in enumerate(bars):
-        _draw_bar(axes, place, bar, panel.decimals)
+        _draw_bar(axes, place, bar, shown, panel.decimals)
 
 
-def _draw_bar(axes: Axes, place: int, bar: Bar, decimals: Decimals) -> None:
+def _draw_bar(axes: Axes, place: int, bar: Bar, shown: View, decimals: Decimals) -> None:
     spread, style = bar.spread, bar.style
     if spread.mean is None:
         _note(axes, 0, place, NOT_AVAILABLE)
@@ -121,11 +170,9 @@ def _draw_bar(axes: Axes, place: int, bar: Bar, decimals: Decimals) -> None:
         linewidth=1,
     )
     _draw_seeds(axes, place, bar)
-    if spread.sd is not None:  # above the seeds, which would hide it where there are many
-        axes.errorbar(
-            spread.mean, place, xerr=spread.sd, color="black", capsize=3, linewidth=1.2, zorder=5
-        )
-    _note(axes, _reach(spread), place, write(spread.mean, decimals) + bar.mark)
+    whisker(axes, bar.interval, place, shown)  # above the seeds, which would hide it
+    reach = max(spread.mean, _longest(spread), bar.interval.high if bar.interval else 0.0)
+    _note(axes, min(reach, shown.high), place, write(spread.mean, decimals) + bar.mark)
 
 
 def _draw_seeds(axes: Axes, place: int, bar: Bar) -> None:
@@ -138,19 +185,12 @@ def _draw_seeds(axes: Axes, place: int, bar: Bar) -> None:
         [place + apart * (index - middle) for index in range(len(values))],
         linestyle="none",
         marker=bar.style.marker,
-        markersize=4 if len(values) <= FEW else 3,
+        markersize=marker_pt(bar.style, 4 if len(values) <= FEW else 3),
         markerfacecolor="white",
         markeredgecolor="black",
         markeredgewidth=0.8 if len(values) <= FEW else 0.6,
         zorder=4,
     )
-
-
-def _reach(spread: Spread) -> float:
-    """How far a bar, its error bar and its points go."""
-    if spread.mean is None:
-        return 0.0
-    return max(spread.mean + (spread.sd or 0.0), *spread.by_seed.values())
 
 
 def _note(axes: Axes, x: float, place: int, text: str) -> None:

@@ -1,15 +1,16 @@
-"""loss_steps.png and loss_seconds.png: validation loss while training."""
+"""loss_steps, loss_tokens, loss_seconds, loss_flops: validation loss while training."""
 
 import math
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import t
 
 from bench.report.curves import (
     Band,
@@ -17,41 +18,83 @@ from bench.report.curves import (
     Line,
     band_over_seconds,
     band_over_steps,
+    flops,
     seconds,
     seed_lines,
     steps,
+    tokens,
     visible_range,
 )
-from bench.report.digits import NOT_AVAILABLE
-from bench.report.plots.canvas import Files, picture
-from bench.report.plots.style import TICK_FORM, TICK_STEPS, WIDTH_IN, Style
-from bench.report.sections import Section
-from bench.report.taint import MARK
+from bench.report.plots.canvas import picture
+from bench.report.plots.drawing import Drawing, Scene
+from bench.report.plots.legend import draw_legend, legend_height_in
+from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look
+from bench.report.plots.whiskers import CONFIDENCE
+from bench.report.plots.words import losses, n_words
+from bench.report.taint import MARK, short_note
+from bench.report.words import sentences
 
 PLOT_IN = 3.4  # height of the axes with their labels
 TICKS = 7  # on the x-axis at most: so many fit with 100,000,000 steps
-LEGEND_ROW_IN = 0.2
-# Inches that a character of a legend's label and the rest of its entry take.
-CHARACTER_IN, SAMPLE_IN = 0.075, 0.65
-LEGEND_WIDTH = 80  # characters before a label takes a second line
 # Air above and below the visible losses, as a share of their range, and at least in nats.
 MARGIN, LEAST_MARGIN = 0.05, 0.005
 END_ROOM = 0.015  # for half a marker behind the last evaluation, as a share of the x-range
 # Distance of two markers on a line as a share of the axes' diagonal; arms start one after another,
 # so that markers of lines that run together do not cover each other.
 MARKER_EVERY, MARKER_SHIFT, SHIFTS = 0.14, 0.03, 5
+THIN_SEEDS = 10  # drawn of each arm: more are a smear, and the band says what they would
+
+CAPTION = (
+    "Thick lines: mean over seeds ({n}); bands: 95 % t interval of the mean at each point, none "
+    "with fewer than two seeds, cut off where the axis ends; thin lines: {thin}. The loss axis "
+    "does not start at 0 and ends at the highest loss after the first tenth of the evaluations: "
+    "untrained models lie far above it."
+)
 
 
 @dataclass(frozen=True)
 class Axis:
     file: str
-    label: str
+    against: str  # in words
+    label: str  # with a place for the unit's prefix
     cost: Cost
     band: Callable[[Sequence[Line]], Band | None]
+    scales: tuple[tuple[float, str], ...] = ((1, ""),)  # (unit, its prefix), the largest first
+    about: str = ""  # more for the caption
+
+    def scale(self, longest: float) -> tuple[float, str]:
+        """The largest unit of which there is one at least."""
+        return next((each for each in self.scales if longest >= each[0]), self.scales[-1])
 
 
-STEPS = Axis("loss_steps", "training steps", steps, band_over_steps)
-SECONDS = Axis("loss_seconds", "training time (s)", seconds, band_over_seconds)
+STEPS = Axis("loss_steps", "training steps", "training steps", steps, band_over_steps)
+TOKENS = Axis(
+    "loss_tokens",
+    "training tokens",
+    "training tokens{}",
+    tokens,
+    band_over_steps,
+    scales=((1e9, " (billions)"), (1e6, " (millions)"), (1e3, " (thousands)"), (1, "")),
+)
+SECONDS = Axis(
+    "loss_seconds",
+    "training time",
+    "training time (s)",
+    seconds,
+    band_over_seconds,
+    about="Training time leaves out evaluation, warm-up and start-up. A mean ends where its "
+    "shortest seed ends; between evaluations it is linear.",
+)
+FLOPS = Axis(
+    "loss_flops",
+    "training operations",
+    "training operations ({}FLOP)",
+    flops,
+    band_over_steps,
+    scales=((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")),
+    about="Operations are those of forward and backward passes and of the optimizer, by formula.",
+)
+AXES = (STEPS, TOKENS, SECONDS, FLOPS)
 
 
 @dataclass(frozen=True)
@@ -61,91 +104,86 @@ class ArmCurve:
     lines: list[Line]  # one a seed
     band: Band | None
 
+    def margin(self) -> np.ndarray | None:
+        """Half the width of the band: t(0.975; n - 1) · sd / √n."""
+        if self.band is None or self.band.sd is None:
+            return None
+        n = len(self.lines)
+        return float(t.isf((1 - CONFIDENCE) / 2, n - 1)) / math.sqrt(n) * self.band.sd
 
-def arm_curves(section: Section, axis: Axis, looks: Mapping[str, Style]) -> list[ArmCurve]:
+
+def arm_curves(scene: Scene, axis: Axis) -> list[ArmCurve]:
     """The arms that have a curve against this axis."""
     curves = []
-    for arm in section.arms:
+    for arm in scene.arms:
         lines = list(seed_lines(arm, axis.cost).values())
         if lines:
-            curves.append(ArmCurve(arm.label, looks[arm.label], lines, axis.band(lines)))
+            curves.append(ArmCurve(arm.label, scene.look(arm), lines, axis.band(lines)))
     return curves
 
 
-def loss_graph(section: Section, axis: Axis, title: str, looks: Mapping[str, Style]) -> Files:
-    """The picture of one section."""
-    curves = arm_curves(section, axis, looks)
-    longest = max((len(curve.label) for curve in curves), default=0)
-    fitting = max(1, int(WIDTH_IN / (longest * CHARACTER_IN + SAMPLE_IN)))
-    rows = math.ceil(len(curves) / fitting)
-    mark = "" if axis is STEPS or section.timing.clean else MARK
-    legend = [textwrap.fill(curve.label, LEGEND_WIDTH) for curve in curves]
-    lines_a_row = max((text.count("\n") + 1 for text in legend), default=0)
+def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
+    """None if no arm has a curve against this axis."""
+    curves = arm_curves(scene, axis)
+    if not curves:
+        return None
+    labels = [curve.label for curve in curves]
+    timing = scene.section.timing
+    disturbed = axis is SECONDS and not timing.clean
+    longest = max(float(line.x[-1]) for curve in curves for line in curve.lines)
+    unit, prefix = axis.scale(longest)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_xlabel(f"{axis.label} {mark}".rstrip())
+        axes.set_xlabel(f"{axis.label.format(prefix)} {MARK if disturbed else ''}".rstrip())
         axes.set_ylabel("validation loss (nats per token)")
-        if not curves:
-            axes.text(0.5, 0.5, NOT_AVAILABLE, transform=axes.transAxes, ha="center")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            return
         for index, curve in enumerate(curves):
-            _draw(axes, curve, index)
-        _limit(axes, curves, whole=axis is STEPS)
-        figure.legend(
-            handles=[_sample(*each) for each in zip(curves, legend, strict=True)],
-            loc="outside lower center",
-            ncols=math.ceil(len(curves) / rows),  # columns of equal length
-            frameon=False,
-            handlelength=3.5,
-        )
+            _draw(axes, curve, index, unit)
+        _limit_losses(axes, curves)
+        axes.set_xlim(0, (longest or 1.0) / unit * (1 + END_ROOM))
+        locator = MaxNLocator(nbins=TICKS, steps=TICK_STEPS, integer=axis is STEPS)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(TICK_FORM)
+        samples = [Line2D([], [], **line_look(curve.style)) for curve in curves]
+        draw_legend(figure, samples, labels)
 
-    return picture(PLOT_IN + rows * lines_a_row * LEGEND_ROW_IN, title, draw)
+    what = f"Validation loss against {axis.against}."
+    return scene.drawing(
+        axis.file,
+        sentences(what, axis.about, _how(curves), short_note(timing) if axis is SECONDS else ""),
+        f"Line chart. {what} Final validation loss: {losses(scene.section)}.",
+        picture(PLOT_IN + legend_height_in(labels), scene.title, draw),
+    )
 
 
-def _draw(axes: Axes, curve: ArmCurve, index: int) -> None:
+def _how(curves: Sequence[ArmCurve]) -> str:
+    most = max(len(curve.lines) for curve in curves)
+    thin = "single seeds that ended ok"
+    if most > THIN_SEEDS:
+        thin += f", the first {THIN_SEEDS} of each arm"
+    return CAPTION.format(n=n_words(len(curve.lines) for curve in curves), thin=thin)
+
+
+def _draw(axes: Axes, curve: ArmCurve, index: int, unit: float) -> None:
     style = curve.style
-    for line in curve.lines:
-        axes.plot(line.x, line.y, color=style.colour, linewidth=0.6, alpha=0.5, zorder=2)
+    seeds = [np.column_stack((line.x / unit, line.y)) for line in curve.lines[:THIN_SEEDS]]
+    thin = LineCollection(seeds, colors=style.colour, linewidths=0.6, alpha=0.5, zorder=2)
+    axes.add_collection(thin, autolim=False)
     if curve.band is None:
         return
-    band = curve.band
-    if band.sd is not None:
-        low, high = band.mean - band.sd, band.mean + band.sd
-        axes.fill_between(band.x, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=1)
+    x, mean, margin = curve.band.x / unit, curve.band.mean, curve.margin()
+    if margin is not None:
+        low, high = mean - margin, mean + margin
+        axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0, zorder=1)
     start = MARKER_SHIFT * (index % SHIFTS)
-    mean = Line2D(band.x, band.mean, markevery=(start, MARKER_EVERY), zorder=3, **_look(style))
-    axes.add_line(mean)
+    every = (start, MARKER_EVERY)
+    axes.add_line(Line2D(x, mean, markevery=every, zorder=3, **line_look(style)))
 
 
-def _limit(axes: Axes, curves: Sequence[ArmCurve], whole: bool) -> None:
-    lines = [line for curve in curves for line in curve.lines]
-    bands = [curve.band for curve in curves if curve.band is not None]
-    shown = visible_range(lines, bands)
+def _limit_losses(axes: Axes, curves: Sequence[ArmCurve]) -> None:
+    """By the seeds alone: the interval of two of them would leave no room for anything else."""
+    shown = visible_range([line for curve in curves for line in curve.lines], [])
     assert shown is not None  # every curve has a line
     low, high = shown
     margin = max(LEAST_MARGIN, MARGIN * (high - low))
     axes.set_ylim(low - margin, high + margin)
-    longest = max(float(line.x[-1]) for line in lines) or 1.0
-    axes.set_xlim(0, longest * (1 + END_ROOM))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=TICKS, steps=TICK_STEPS, integer=whole))
-    axes.xaxis.set_major_formatter(TICK_FORM)
-
-
-def _sample(curve: ArmCurve, label: str) -> Line2D:
-    """An arm's line as the legend shows it."""
-    return Line2D([], [], label=label, **_look(curve.style))
-
-
-def _look(style: Style) -> dict[str, Any]:
-    return {
-        "color": style.colour,
-        "linestyle": style.dashes,
-        "linewidth": 1.6,
-        "marker": style.marker,
-        "markersize": 5,
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.5,
-    }

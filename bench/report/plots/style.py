@@ -3,16 +3,22 @@
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 # Okabe and Ito's palette, made for colour-blind readers (jfly.uni-koeln.de/color); without its
 # yellow, which a thin line on white paper loses.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
+GREY = "#666666"  # of what belongs to no arm: lines to look along
+FAINT = "#DDDDDD"  # of what lies behind: a margin, the face of a dominated arm
+
 # In greyscale the first four colours are alike, so that everything differs a second time. The
 # lengths have no common divisor with the palette's: 7 x 10 arms differ in (colour, marker).
 MARKERS = ("o", "s", "^", "D", "v", "X", "<", "P", ">", "*")
+LARGER = {"*": 1.6, "X": 1.2, "P": 1.2}  # they have much less area than a dot
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oooo", "++++")
+# Lines only: an SVG writes each dot of a dotted pattern as a path.
+HATCHES = ("", "////", "----", "xxxx", "\\\\\\\\", "||||", "++++", "//")
 
 # Characters of a label beside a bar before it takes a second line: a quarter of the figure.
 LABEL_WIDTH = 26
@@ -65,6 +71,24 @@ def styles(labels: Iterable[str]) -> dict[str, Style]:
             hatch=HATCHES[index % len(HATCHES)],
         )
         for index, label in enumerate(dict.fromkeys(labels))
+    }
+
+
+def marker_pt(style: Style, size_pt: float) -> float:
+    """The size that makes an arm's marker look as large as a dot of this size."""
+    return size_pt * LARGER.get(style.marker, 1.0)
+
+
+def line_look(style: Style) -> dict[str, Any]:
+    """An arm's line with its markers, in a picture and in its legend."""
+    return {
+        "color": style.colour,
+        "linestyle": style.dashes,
+        "linewidth": 1.6,
+        "marker": style.marker,
+        "markersize": marker_pt(style, 5),
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
     }
 
 

@@ -1,0 +1,194 @@
+"""pareto: final loss against training time and against memory, and what no arm beats in both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from bench.report.columns import memory_columns
+from bench.report.digits import NOT_AVAILABLE
+from bench.report.plots.canvas import picture
+from bench.report.plots.drawing import Drawing, Scene
+from bench.report.plots.legend import draw_legend, legend_height_in
+from bench.report.plots.style import FAINT, GREY, TICK_FORM, TICK_STEPS, Style, line_look, marker_pt
+from bench.report.plots.words import memory_words, n_words
+from bench.report.sections import Arm
+from bench.report.taint import short_note
+from bench.report.words import sentences
+
+NAME = "pareto"
+LOSS = "val_loss_final"
+PLOT_IN = 3.0
+TICKS = 5
+AIR = 0.08  # around all points, as a share of their range
+WIDE = 8.0  # a range of costs from which on the axis is logarithmic
+FEW = 20  # seeds an arm that are drawn
+
+CAPTION = (
+    "Final validation loss against training time and against {memory}; left and down is better. "
+    "Large points: mean over seeds ({n}); small ones: single seeds{few}. Filled: no other arm has "
+    "both a lower mean loss and a lower mean cost; the line joins these. Grey: dominated by "
+    "another arm. Neither axis starts at 0; whether a difference is more than noise, the "
+    "intervals of the other pictures tell."
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one arm lies: means over its seeds."""
+
+    arm: Arm
+    cost: float
+    loss: float
+
+
+def places(arms: Sequence[Arm], column: str) -> list[Place]:
+    """The arms that have both figures."""
+    found = []
+    for arm in arms:
+        cost, loss = arm.spread(column).mean, arm.spread(LOSS).mean
+        if cost is not None and loss is not None:
+            found.append(Place(arm, cost, loss))
+    return found
+
+
+def front(found: Sequence[Place]) -> list[Place]:
+    """What no other place dominates (neither worse, and better in one), by rising cost."""
+    best: list[Place] = []
+    for place in sorted(found, key=lambda place: (place.cost, place.loss)):
+        equal = best and (place.cost, place.loss) == (best[-1].cost, best[-1].loss)
+        if not best or place.loss < best[-1].loss or equal:
+            best.append(place)
+    return best
+
+
+def pareto(scene: Scene) -> Drawing | None:
+    """None unless some arm has a loss and a cost."""
+    memory = memory_columns(scene.section.key.device)[0]
+    panels = [
+        (f"training time (s) {scene.section.timing.mark('train_time_s')}".rstrip(), "train_time_s"),
+        (f"{memory_words(scene.section)[0].lower()} (MiB)".replace("gpu", "GPU"), memory),
+    ]
+    found = [(label, column, places(scene.arms, column)) for label, column in panels]
+    if not any(there for _, _, there in found):
+        return None
+    labels = [arm.label for arm in scene.arms]
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(1, 2, sharey=True)
+        grid[0].set_ylabel("final validation loss\n(nats per token)")
+        for axes, (label, column, there) in zip(grid, found, strict=True):
+            axes.set_xlabel(label)
+            _draw_panel(axes, there, column, scene.looks)
+        samples = [_sample(scene.look(arm)) for arm in scene.arms]
+        draw_legend(figure, samples, labels)
+
+    return scene.drawing(
+        NAME,
+        _caption(scene),
+        f"Scatter plots. {_alt('time', found[0][2])} {_alt('memory', found[1][2])}",
+        picture(PLOT_IN + legend_height_in(labels), scene.title, draw),
+    )
+
+
+def _sample(style: Style) -> Line2D:
+    """An arm's point as the legend shows it."""
+    return Line2D(
+        [], [], **line_look(style) | {"linestyle": "none", "markersize": marker_pt(style, 8)}
+    )
+
+
+def _draw_panel(
+    axes: Axes, there: Sequence[Place], column: str, looks: Mapping[str, Style]
+) -> None:
+    if not there:
+        axes.text(0.5, 0.5, NOT_AVAILABLE, transform=axes.transAxes, ha="center")
+        axes.set_xticks([])
+        return
+    best = front(there)
+    costs, losses = [place.cost for place in best], [place.loss for place in best]
+    axes.step(costs, losses, where="post", color=GREY, linewidth=1, linestyle=(0, (4, 2)), zorder=2)
+    for place in there:
+        _draw_arm(axes, place, column, looks[place.arm.label], dominated=place not in best)
+    _limit(axes, there, column)
+
+
+def _draw_arm(axes: Axes, place: Place, column: str, style: Style, dominated: bool) -> None:
+    costs, losses = _seeds(place.arm, column)
+    axes.plot(
+        costs,
+        losses,
+        linestyle="none",
+        marker=style.marker,
+        markersize=marker_pt(style, 3),
+        markerfacecolor="none",
+        markeredgecolor=style.colour,
+        markeredgewidth=0.5,
+        alpha=0.6,
+        zorder=3,
+    )
+    axes.plot(
+        place.cost,
+        place.loss,
+        linestyle="none",
+        marker=style.marker,
+        markersize=marker_pt(style, 8),
+        markerfacecolor=FAINT if dominated else style.colour,
+        markeredgecolor=style.colour if dominated else "black",
+        markeredgewidth=1.2 if dominated else 0.8,
+        zorder=4 if dominated else 5,
+    )
+
+
+def _seeds(arm: Arm, column: str) -> tuple[list[float], list[float]]:
+    """(costs, losses) of the first FEW seeds that have both."""
+    costs, losses = arm.spread(column).by_seed, arm.spread(LOSS).by_seed
+    seeds = [seed for seed in costs if seed in losses][:FEW]
+    return [costs[seed] for seed in seeds], [losses[seed] for seed in seeds]
+
+
+def _limit(axes: Axes, there: Sequence[Place], column: str) -> None:
+    costs = [place.cost for place in there]
+    for place in there:
+        costs += _seeds(place.arm, column)[0]
+    low, high = min(costs), max(costs)
+    if low > 0 and high / low > WIDE:
+        axes.set_xscale("log")
+        share = (high / low) ** AIR
+        axes.set_xlim(low / share, high * share)
+        axes.xaxis.set_major_locator(LogLocator(numticks=TICKS))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        air = AIR * ((high - low) or high or 1.0)
+        axes.set_xlim(low - air, high + air)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=TICKS, steps=TICK_STEPS))
+    axes.xaxis.set_major_formatter(TICK_FORM)
+
+
+def _caption(scene: Scene) -> str:
+    most = max(arm.n_seeds for arm in scene.arms)
+    diverged = [arm.label for arm in scene.arms if arm.not_ok["diverged"]]
+    return sentences(
+        CAPTION.format(
+            memory=memory_words(scene.section)[2],
+            n=n_words(arm.n_seeds for arm in scene.arms),
+            few=f", {FEW} an arm" if most > FEW else "",
+        ),
+        f"Seeds that diverged are in no mean: {', '.join(diverged)}." if diverged else "",
+        short_note(scene.section.timing),
+    )
+
+
+def _alt(against: str, there: Sequence[Place]) -> str:
+    best = front(there)
+    rest = [place for place in there if place not in best]
+    told = f"Not dominated in loss and {against}: {_names(best)}."
+    return told + (f" Dominated: {_names(rest)}." if rest else "")
+
+
+def _names(found: Sequence[Place]) -> str:
+    return ", ".join(place.arm.label for place in found) or NOT_AVAILABLE

@@ -1,0 +1,59 @@
+"""Intervals on an axis that cannot hold all of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from bench.report.statistics.interval import Interval
+
+CONFIDENCE = 0.95  # of the interval of one arm's mean
+
+# The interval of two seeds is nine deviations wide to each side. An axis that held it would show
+# nothing else: it goes this share of the figures' range beyond them, and an arrow tells the rest.
+BEYOND = 0.6
+AIR = 0.05  # at both ends, as a share of what is shown
+
+INTERVAL = "_interval"  # label of the lines, which no legend shows
+CUT_SHORT = "An arrow head: the interval goes on beyond the axis, as it does with few seeds."
+
+
+@dataclass(frozen=True)
+class View:
+    """What an axis shows."""
+
+    low: float
+    high: float
+
+    def cuts(self, interval: Interval) -> bool:
+        return interval.low < self.low or interval.high > self.high
+
+
+def view(figures: Sequence[float], intervals: Iterable[Interval | None]) -> View:
+    """All figures, and of the intervals what fits."""
+    low, high = min(figures, default=0.0), max(figures, default=0.0)
+    room = BEYOND * ((high - low) or abs(high) or 1.0)
+    ends = [interval for interval in intervals if interval is not None]
+    shown_low = min([low, *(max(low - room, interval.low) for interval in ends)])
+    shown_high = max([high, *(min(high + room, interval.high) for interval in ends)])
+    air = AIR * ((shown_high - shown_low) or abs(high) or 1.0)
+    return View(shown_low - air, shown_high + air)
+
+
+def whisker(
+    axes: Axes,
+    interval: Interval | None,
+    at: float,
+    shown: View,
+    colour: str = "black",
+    cap: float = 7,
+) -> None:
+    """An interval as a horizontal line at height `at`, cut off where the axis ends."""
+    if interval is None or interval.low > shown.high or interval.high < shown.low:
+        return
+    low, high = max(interval.low, shown.low), min(interval.high, shown.high)
+    axes.plot([low, high], [at, at], color=colour, linewidth=1.3, zorder=5, label=INTERVAL)
+    for end, whole, arrow in ((low, interval.low, "<"), (high, interval.high, ">")):
+        marker = "|" if end == whole else arrow
+        size = cap if marker == "|" else 5.0
+        axes.plot(end, at, marker=marker, markersize=size, color=colour, zorder=5, clip_on=False)

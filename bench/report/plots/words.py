@@ -1,0 +1,61 @@
+"""Words that several captions share."""
+
+from collections.abc import Iterable
+
+from bench.report.columns import HIGHER_IS_BETTER, memory_columns
+from bench.report.digits import of_loss, write_spread
+from bench.report.sections import Section
+
+# What a claim may be about: (name, unit).
+METRICS = {
+    "val_loss_final": ("final validation loss", "nats per token"),
+    "val_loss_best": ("best validation loss", "nats per token"),
+    "perplexity": ("perplexity", "exp of nats per token"),
+    "train_time_s": ("training time", "s"),
+}
+
+# Which memory counts on a device: (title, unit, in words).
+MEMORY = {
+    "gpu_mem_allocated_peak_mib": (
+        "GPU memory, peak",
+        "MiB allocated by torch",
+        "the peak of what torch allocated on the GPU",
+    ),
+    "host_rss_peak_mib": (
+        "Host memory, peak",
+        "MiB resident",
+        "the peak resident memory of the cell's process",
+    ),
+}
+
+
+def metric_words(metric: str) -> tuple[str, str]:
+    """Name and unit; a column that is not among them has its unit in its name."""
+    return METRICS.get(metric, (metric, ""))
+
+
+def better_words(metric: str) -> str:
+    return "More is better." if metric in HIGHER_IS_BETTER else "Less is better."
+
+
+def memory_words(section: Section) -> tuple[str, str, str]:
+    return MEMORY[memory_columns(section.key.device)[0]]
+
+
+def losses(section: Section) -> str:
+    """Each arm's final loss."""
+    spreads = [(arm.label, arm.spread("val_loss_final")) for arm in section.arms]
+    return ", ".join(f"{label} {write_spread(s.mean, s.sd, of_loss)}" for label, s in spreads)
+
+
+def n_words(seeds: Iterable[int]) -> str:
+    """For example "n = 3" or "n = 2 to 3" of each arm's seeds; an arm without any has no mean."""
+    counts = sorted(set(seeds) - {0})
+    if not counts:
+        return "n = 0"
+    return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
+
+
+def percent(confidence: float) -> str:
+    """95 %, 98.33 %."""
+    return f"{100 * confidence:.4g} %"
