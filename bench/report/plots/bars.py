@@ -12,9 +12,17 @@ from bench.report.columns import memory_columns
 from bench.report.digits import NOT_AVAILABLE, Decimals, of_loss, of_measure, write
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.style import SMALL_PT, TICK_FORM, TICK_STEPS, Style, marker_pt, wrapped
+from bench.report.plots.style import (
+    MOST_POINTS,
+    SMALL_PT,
+    TICK_FORM,
+    TICK_STEPS,
+    Style,
+    marker_pt,
+    wrapped,
+)
 from bench.report.plots.whiskers import CONFIDENCE, CUT_SHORT, View, whisker
-from bench.report.plots.words import losses, memory_words, n_words
+from bench.report.plots.words import first_seeds, losses, memory_words, n_words
 from bench.report.sections import Section
 from bench.report.statistics.interval import Interval, t_interval
 from bench.report.statistics.spread import Spread
@@ -38,7 +46,7 @@ TINT = 0.35  # of the arm's colour in a bar's face, the rest is white: points st
 
 CAPTION = (
     "Bars: mean over seeds ({n}); whiskers: 95 % t interval of the mean, none with fewer than two "
-    "seeds; points: single seeds. Training time leaves out evaluation, warm-up and start-up; "
+    "seeds; points: single seeds{few}. Training time leaves out evaluation, warm-up and start-up; "
     "memory is {memory}; inference time is the median forward pass of one batch."
 )
 
@@ -109,10 +117,11 @@ def comparison_graph(scene: Scene) -> Drawing:
         for bar in bars
     )
     n = n_words(arm.n_seeds for arm in scene.arms)
+    few = first_seeds(max((arm.n_seeds for arm in scene.arms), default=0))
     return scene.drawing(
         NAME,
         sentences(
-            CAPTION.format(n=n, memory=memory_words(section)[2]),
+            CAPTION.format(n=n, memory=memory_words(section)[2], few=few),
             CUT_SHORT if cut else "",
             short_note(section.timing),
         ),
@@ -177,7 +186,7 @@ def _draw_bar(axes: Axes, place: int, bar: Bar, shown: View, decimals: Decimals)
 
 def _draw_seeds(axes: Axes, place: int, bar: Bar) -> None:
     """A point a seed, side by side across the bar."""
-    values = list(bar.spread.by_seed.values())
+    values = list(bar.spread.by_seed.values())[:MOST_POINTS]
     middle = (len(values) - 1) / 2
     apart = JITTER * bar.thickness / max(1, len(values) - 1)
     axes.plot(

@@ -53,12 +53,16 @@ class Scene:
         found = self.family.comparisons if self.family else ()
         return [comparison for comparison in found if comparison.arm.arm_id in shown]
 
-    def arm_of(self, model: str, optimizer: str) -> Arm | None:
-        names = (model, optimizer)
-        return next((arm for arm in self.arms if (arm.model, arm.optimizer) == names), None)
-
     def shows(self, ladder: Ladder) -> bool:
-        return self.arm_of(ladder.model, ladder.optimizer) is not None
+        """Whether the arm at its top is shown; those between may not be."""
+        top = (ladder.model, ladder.optimizer)
+        return top in [(arm.model, arm.optimizer) for arm in self.arms]
+
+    def look_of(self, model: str, optimizer: str) -> Style:
+        """Of an arm that a ladder names: one of the family's, shown or not."""
+        arms = [comparison.arm for comparison in self.family.comparisons] if self.family else []
+        names = (model, optimizer)
+        return next(self.look(arm) for arm in arms if (arm.model, arm.optimizer) == names)
 
 
 def make_scene(

@@ -1,7 +1,6 @@
 """forest: what the optimizer, the model and both together change, with intervals and verdicts."""
 
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.report.columns import HIGHER_IS_BETTER, SHOWN
+from bench.report.columns import SHOWN, TIMINGS
 from bench.report.digits import NOT_AVAILABLE, Decimals, of_measure, write
-from bench.report.family import Family
+from bench.report.family import TIME, Family
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.rows import (
@@ -23,21 +22,17 @@ from bench.report.plots.rows import (
     signed,
     write_beside,
 )
-from bench.report.plots.style import GREY, LABEL_WIDTH, TICK_STEPS, Style, marker_pt, wrapped
+from bench.report.plots.rungs import EXPLORATORY, RUNGS, Row, best_ladders, rungs
+from bench.report.plots.style import GREY, TICK_STEPS, marker_pt, wrapped
 from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
 from bench.report.plots.words import better_words, metric_words, percent
-from bench.report.sections import Arm
 from bench.report.statistics.contrast import Contrast
 from bench.report.statistics.ladder import Ladder
-from bench.report.taint import MARK, short_note
+from bench.report.taint import short_note
 from bench.report.words import sentences
 
 NAME = "forest"
 
-RUNGS = 4  # rows of one ladder
-MOST_LADDERS = 2  # in one picture: a page holds no more
-INTERACTION = Style("#000000", "d", "-", "")  # belongs to no arm
-EXPLORATORY = "exploratory"
 TICKS = 5
 LINE_PT = 6  # half the distance of the two lines beside a row
 # From so wide a range on, ticks of ratios are 1, 2, 5, 10 and not evenly spaced; then 1, 10, 100.
@@ -52,14 +47,6 @@ LADDER = (
     "their interaction sum to the whole difference; the interaction was not part of the claim."
 )
 TIMES = "Below: the same for training time, as ratios, without verdicts."
-
-
-@dataclass(frozen=True)
-class Row:
-    label: str
-    style: Style
-    contrast: Contrast
-    verdict: str  # in words; empty: none was looked for
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ def forest(scene: Scene) -> Drawing | None:
     family = scene.family
     if family is None or not scene.comparisons:
         return None
-    ladders = _best([ladder for ladder in family.ladders if scene.shows(ladder)], family.metric)
+    ladders = best_ladders(scene, family)
     panels = [_metric_panel(scene, family, ladders)]
     times = _time_panel(scene, family, ladders)
     if times is not None:
@@ -109,24 +96,13 @@ def forest(scene: Scene) -> Drawing | None:
     )
 
 
-def _best(ladders: Sequence[Ladder], metric: str) -> list[Ladder]:
-    """Of more than MOST_LADDERS those with the best arms at their tops, in the plan's order."""
-    sign = -1 if metric in HIGHER_IS_BETTER else 1
-
-    def rank(ladder: Ladder) -> tuple[bool, float]:
-        mean = ladder.whole.mean
-        return (mean is None, sign * (mean or 0.0))
-
-    kept = sorted(ladders, key=rank)[:MOST_LADDERS]
-    return [ladder for ladder in ladders if ladder in kept]
-
-
 def _metric_panel(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Panel:
     name, unit = metric_words(family.metric)
     decimals = SHOWN[family.metric].decimals if family.metric in SHOWN else of_measure
-    title = f"Difference in {name} ({unit})" if unit else f"Difference in {name}"
+    title = f"Difference in {name}" + (f" ({unit})" if unit else "")
+    mark = scene.section.timing.mark(family.metric)
     if ladders:
-        rows = [row for ladder in ladders for row in _rungs(scene, ladder, judged=True)]
+        rows = [row for ladder in ladders for row in rungs(scene, ladder, family.comparisons)]
     else:
         rows = [
             Row(
@@ -137,64 +113,18 @@ def _metric_panel(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Pa
             )
             for comparison in scene.comparisons
         ]
-    return Panel(title, rows, decimals, family.margin, RUNGS if ladders else 0)
+    group = RUNGS if ladders else 0
+    return Panel(f"{title} {mark}".rstrip(), rows, decimals, family.margin, group)
 
 
 def _time_panel(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Panel | None:
     tops = [(ladder.model, ladder.optimizer) for ladder in ladders]
     found = [each for each in family.time_ladders if (each.model, each.optimizer) in tops]
-    rows = [row for ladder in found for row in _rungs(scene, ladder, judged=False)]
+    rows = [row for ladder in found for row in rungs(scene, ladder, None)]
     if not any(row.contrast.n for row in rows):
         return None
-    mark = "" if scene.section.timing.clean else f" {MARK}"
-    return Panel(f"Training time, as a ratio{mark}", rows, of_measure, None, RUNGS)
-
-
-def _rungs(scene: Scene, ladder: Ladder, judged: bool) -> list[Row]:
-    verdicts = {
-        (comparison.arm.model, comparison.arm.optimizer): str(comparison.verdict)
-        for comparison in scene.comparisons
-    }
-
-    def row(what: str, how: str, contrast: Contrast, model: str, optimizer: str) -> Row:
-        arm = scene.arm_of(model, optimizer)
-        verdict = verdicts.get((model, optimizer), "") if judged else ""
-        return Row(_label(what, how), _look(scene, arm), contrast, verdict)
-
-    model, optimizer = ladder.model, ladder.optimizer
-    base_model, base_optimizer = ladder.base_model, ladder.base_optimizer
-    return [
-        row(
-            "optimizer alone",
-            f"{base_optimizer} → {optimizer}, on {base_model}",
-            ladder.by_optimizer,
-            base_model,
-            optimizer,
-        ),
-        row(
-            "model alone",
-            f"{base_model} → {model}, with {base_optimizer}",
-            ladder.by_model,
-            model,
-            base_optimizer,
-        ),
-        Row(
-            _label("interaction", "of optimizer and model"),
-            INTERACTION,
-            ladder.interaction,
-            EXPLORATORY if judged else "",
-        ),
-        row("whole difference", f"to {model} + {optimizer}", ladder.whole, model, optimizer),
-    ]
-
-
-def _look(scene: Scene, arm: Arm | None) -> Style:
-    """An arm between baseline and top may be one of those that are not shown."""
-    return scene.look(arm) if arm is not None else INTERACTION
-
-
-def _label(what: str, how: str) -> str:
-    return "\n".join([what, *textwrap.wrap(how, LABEL_WIDTH + 6)])
+    title = f"Training time, as a ratio {scene.section.timing.mark(TIME)}".rstrip()
+    return Panel(title, rows, of_measure, None, RUNGS)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -295,7 +225,9 @@ def _caption(
         if (possible := len(family.ladders)) > len(ladders):
             parts.append(f"{len(ladders)} of {possible} ladders: to the best arms by {name}.")
     if len(panels) > 1:
-        parts += [TIMES, short_note(scene.section.timing)]
+        parts.append(TIMES)
+    if len(panels) > 1 or family.metric in TIMINGS:
+        parts.append(short_note(scene.section.timing))
     cut = any(panel.is_cut for panel in panels)
     return sentences(*parts, CUT_SHORT if cut else "")
 

@@ -3,6 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.report.columns import TIMINGS
 from bench.report.digits import NOT_AVAILABLE
 from bench.report.family import Comparison, Family
 from bench.report.plots.canvas import picture
@@ -18,6 +19,7 @@ from bench.report.plots.rows import (
 from bench.report.plots.style import FAINT, SMALL_PT, Style, marker_pt, wrapped
 from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
 from bench.report.plots.words import better_words, metric_words, percent
+from bench.report.taint import short_note
 from bench.report.words import sentences
 
 NAME = "paired_differences"
@@ -44,10 +46,11 @@ def paired_differences(scene: Scene) -> Drawing | None:
     labels = [wrapped(comparison.arm.label) for comparison in found]
     rows_in = len(labels) * row_in(labels, 2)
     name, unit = metric_words(family.metric)
+    mark = scene.section.timing.mark(family.metric)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_xlabel(f"difference in {name}" + (f" ({unit})" if unit else ""))
+        axes.set_xlabel(f"difference in {name}{f' ({unit})' if unit else ''} {mark}".rstrip())
         set_rows(axes, labels)
         draw_zero(axes, family.margin, shown)
         difference_ticks(axes, TICKS)
@@ -59,7 +62,10 @@ def paired_differences(scene: Scene) -> Drawing | None:
 
     return scene.drawing(
         NAME,
-        _caption(family, found, seeds, shown),
+        sentences(
+            _caption(family, found, seeds, shown),
+            short_note(scene.section.timing) if family.metric in TIMINGS else "",
+        ),
         f"Differences in {name} from {family.baseline.label}, one point a seed. {_means(found)}.",
         picture(rows_in + FRAME_IN, scene.title, draw),
     )

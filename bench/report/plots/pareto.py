@@ -13,8 +13,17 @@ from bench.report.digits import NOT_AVAILABLE
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
-from bench.report.plots.style import FAINT, GREY, TICK_FORM, TICK_STEPS, Style, line_look, marker_pt
-from bench.report.plots.words import memory_words, n_words
+from bench.report.plots.style import (
+    FAINT,
+    GREY,
+    MOST_POINTS,
+    TICK_FORM,
+    TICK_STEPS,
+    Style,
+    line_look,
+    marker_pt,
+)
+from bench.report.plots.words import first_seeds, memory_words, n_words
 from bench.report.sections import Arm
 from bench.report.taint import short_note
 from bench.report.words import sentences
@@ -25,7 +34,6 @@ PLOT_IN = 3.0
 TICKS = 5
 AIR = 0.08  # around all points, as a share of their range
 WIDE = 8.0  # a range of costs from which on the axis is logarithmic
-FEW = 20  # seeds an arm that are drawn
 
 CAPTION = (
     "Final validation loss against training time and against {memory}; left and down is better. "
@@ -66,14 +74,14 @@ def front(found: Sequence[Place]) -> list[Place]:
 
 
 def pareto(scene: Scene) -> Drawing | None:
-    """None unless some arm has a loss and a cost."""
+    """None unless there are two arms to compare."""
     memory = memory_columns(scene.section.key.device)[0]
     panels = [
         (f"training time (s) {scene.section.timing.mark('train_time_s')}".rstrip(), "train_time_s"),
         (f"{memory_words(scene.section)[0].lower()} (MiB)".replace("gpu", "GPU"), memory),
     ]
     found = [(label, column, places(scene.arms, column)) for label, column in panels]
-    if not any(there for _, _, there in found):
+    if all(len(there) < 2 for _, _, there in found):
         return None
     labels = [arm.label for arm in scene.arms]
 
@@ -144,9 +152,9 @@ def _draw_arm(axes: Axes, place: Place, column: str, style: Style, dominated: bo
 
 
 def _seeds(arm: Arm, column: str) -> tuple[list[float], list[float]]:
-    """(costs, losses) of the first FEW seeds that have both."""
+    """(costs, losses) of the first MOST_POINTS seeds that have both."""
     costs, losses = arm.spread(column).by_seed, arm.spread(LOSS).by_seed
-    seeds = [seed for seed in costs if seed in losses][:FEW]
+    seeds = [seed for seed in costs if seed in losses][:MOST_POINTS]
     return [costs[seed] for seed in seeds], [losses[seed] for seed in seeds]
 
 
@@ -176,7 +184,7 @@ def _caption(scene: Scene) -> str:
         CAPTION.format(
             memory=memory_words(scene.section)[2],
             n=n_words(arm.n_seeds for arm in scene.arms),
-            few=f", {FEW} an arm" if most > FEW else "",
+            few=first_seeds(most),
         ),
         f"Seeds that diverged are in no mean: {', '.join(diverged)}." if diverged else "",
         short_note(scene.section.timing),

@@ -29,6 +29,8 @@ FONT_PT = 10
 SMALL_PT = 9
 DPI = 200
 
+MOST_POINTS = 20  # single seeds of an arm where each is a point: more are a smear
+
 TICK_STEPS = (1, 2, 2.5, 5, 10)  # distances of ticks that a reader can halve
 TICK_FORM = "{x:,.10g}"  # no exponents, and no noise of binary fractions
 

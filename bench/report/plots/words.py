@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from bench.report.columns import HIGHER_IS_BETTER, memory_columns
 from bench.report.digits import of_loss, write_spread
+from bench.report.plots.style import MOST_POINTS
 from bench.report.sections import Section
 
 # What a claim may be about: (name, unit).
@@ -54,6 +55,11 @@ def n_words(seeds: Iterable[int]) -> str:
     if not counts:
         return "n = 0"
     return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
+
+
+def first_seeds(n: int) -> str:
+    """What follows "single seeds" where an arm has n of them."""
+    return f", the first {MOST_POINTS} of each arm" if n > MOST_POINTS else ""
 
 
 def percent(confidence: float) -> str:
