@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from matplotlib.text import Text
+from pictures import Draw, beside, scene_of, texts_of
 from results_builder import Results, sections_of
-from test_report import Tags, drawn
+from test_report import Tags
 
 from bench.columns import RUN_COLUMNS
 from bench.records import write_table
@@ -22,9 +22,8 @@ from bench.report.merge import Merged, merge
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
 from bench.report.page.views import Part, make_page
-from bench.report.plots import bars, lines
 from bench.report.plots.gallery import Drawing, draw_all
-from bench.report.plots.lines import SECONDS, STEPS
+from bench.report.plots.lines import SECONDS, STEPS, arm_curves
 from bench.report.plots.style import styles
 from bench.report.sections import Section, make_sections
 from bench.report.summary import COLUMNS, summary_rows
@@ -159,9 +158,9 @@ def test_an_arm_may_be_left_without_timings(new):
     (adamw, _), _ = written(folder).table("Summary by arm")
     assert adamw["coverage"] == "1 of 2 seeds, 1 crashed, times of 0"
     assert (adamw["training (s)"], adamw["val. loss, final"]) == ("n/a", "1.0000 ± n/a")
-    looks = styles(arm.label for arm in section.arms)
-    assert len(lines.arm_curves(section, SECONDS, looks)) == 1
-    assert bars.comparison_graph(section, "", looks)
+    scene = scene_of(folder)
+    assert len(arm_curves(scene, SECONDS)) == 1
+    assert draw_all(section, scene.family, scene.merged, "", scene.looks)
 
 
 def test_each_section_is_judged_by_itself(new):
@@ -181,13 +180,14 @@ def test_what_is_a_timing():
 
 
 def test_curves_over_steps_keep_all_seeds_and_those_over_seconds_do_not(new):
-    section = only_section(paired(new(), {("muon", 2): FOREIGN}))
+    folder = paired(new(), {("muon", 2): FOREIGN})
+    section = only_section(folder)
     for arm in section.arms:
         assert list(seed_lines(arm, steps)) == [1, 2, 3]
         assert list(seed_lines(arm, seconds)) == [1, 3]
-    looks = styles(arm.label for arm in section.arms)
+    scene = scene_of(folder)
     for axis, n in ((STEPS, 3), (SECONDS, 2)):
-        assert [len(curve.lines) for curve in lines.arm_curves(section, axis, looks)] == [n, n]
+        assert [len(curve.lines) for curve in arm_curves(scene, axis)] == [n, n]
     # Seed 1 ends after 1 s; seed 3's loss is then a third of the way from 4 to 3.
     at_time = at_equal_cost(section.arms, seconds)
     assert at_time.cost == 1.0
@@ -268,39 +268,33 @@ def test_summary_csv_counts_the_seeds_of_the_timings(new, tainted, expected):
 
 def test_captions_say_what_a_picture_leaves_out(new):
     tainted = {("muon", 2): FOREIGN, ("adamw", 3): "swap_used"}
-    comparison, over_steps, over_seconds = written(paired(new("a"), tainted), drawn=True).captions
-    for caption in (comparison, over_seconds):
+    captions = written(paired(new("a"), tainted), drawn=True).captions
+    comparison, over_steps, over_tokens, over_seconds, over_flops, pareto = captions
+    for caption in (comparison, over_seconds, pareto):
         assert "Times are without seeds 2, 3: disturbed." in caption
     assert "(n = 3)" in comparison
     assert "(n = 1)" in over_seconds
-    assert "disturbed" not in over_steps
+    assert not any("disturbed" in caption for caption in (over_steps, over_tokens, over_flops))
     every = {("muon", seed): FOREIGN for seed in (1, 2, 3)}
-    comparison, over_steps, over_seconds = written(paired(new("b"), every), drawn=True).captions
-    for caption in (comparison, over_seconds):
+    captions = written(paired(new("b"), every), drawn=True).captions
+    comparison, over_steps, over_tokens, over_seconds, over_flops, pareto = captions
+    for caption in (comparison, over_seconds, pareto):
         assert "†: no seed was undisturbed in every arm" in caption
-    assert "†" not in over_steps
+    assert not any("†" in caption for caption in (over_steps, over_tokens, over_flops))
 
 
 @pytest.mark.parametrize(("disturbed", "mark"), [((1,), ""), ((1, 2), "†")])
 def test_pictures_mark_timings_that_are_not_clean(new, monkeypatch, disturbed, mark):
     tainted = {("adamw", seed): FOREIGN for seed in disturbed}
-    section = only_section(paired(new(), tainted, seeds=(1, 2)))
-    looks = styles(arm.label for arm in section.arms)
-    drawings = []
-    for module in (bars, lines):
-        monkeypatch.setattr(module, "picture", lambda *drawing: drawings.append(drawing) or b"")
-    bars.comparison_graph(section, "", looks)
-    for axis in (STEPS, SECONDS):
-        lines.loss_graph(section, axis, "", looks)
-    figures = [drawn(height_in, draw)[0] for height_in, _, draw in drawings]
-    loss, training, memory, inference = (
-        [text.get_text() for text in axes.texts] for axes in figures[0].axes
-    )
+    scene, draw = scene_of(paired(new(), tainted, seeds=(1, 2))), Draw(monkeypatch)
+    figure, _ = draw(scene, "comparison_graph")
+    loss, training, memory, inference = map(beside, figure.axes)
     assert (loss[0], memory[0], inference[0]) == ("1.5000", "300", f"1.50{mark}")
     assert training[1] == ("1.50†" if mark else "2.00")
-    for figure, with_mark in zip(figures[1:], (False, bool(mark)), strict=True):
-        texts = [text.get_text() for text in figure.findobj(Text)]
-        assert any("†" in text for text in texts) == with_mark
+    marked = {"loss_steps": "", "loss_seconds": mark, "pareto": mark, "forest": ""}
+    for name, expected in marked.items():
+        figure, _ = draw(scene, name)
+        assert any("†" in text for text, _ in texts_of(figure)) == bool(expected), name
 
 
 # --- the notes at the top

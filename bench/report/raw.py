@@ -5,6 +5,7 @@ nothing outside of the results folder is ever opened.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,11 +106,16 @@ def _table(cell: Cell, merged: Merged, file: str, columns: Sequence[str]) -> pd.
     path = _inside(getattr(CellFiles(folder), file), home)
     if path is None:
         return None
+    types: dict[str, type] = defaultdict(lambda: str, dict.fromkeys(columns, np.float64))
     try:
-        table = pd.read_csv(path, usecols=list(columns), dtype=np.float64)
+        table = pd.read_csv(path, dtype=types)
     except (OSError, ValueError, OverflowError):  # pandas' own errors are ValueErrors
         return None
-    return table.mask(np.isinf(table))
+    # Rows that are longer than the header would have made their first fields an index.
+    if not isinstance(table.index, pd.RangeIndex) or not set(columns) <= set(table.columns):
+        return None
+    numbers = table[list(columns)]
+    return numbers.mask(np.isinf(numbers))
 
 
 def _inside(path: Path, home: Path) -> Path | None:

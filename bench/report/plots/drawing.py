@@ -77,11 +77,11 @@ def make_scene(
     if len(arms) <= MOST_ARMS:
         return Scene(section, family, merged, title, looks, "")
     metric = family.metric if family else EXPLORATORY_METRIC
-    baseline = family.baseline if family else None
-    best = _best_first((arm for arm in arms if arm is not baseline), metric)
-    kept = {arm.arm_id for arm in best[: MOST_ARMS - (baseline is not None)]}
-    shown = tuple(arm for arm in arms if arm is baseline or arm.arm_id in kept)
-    which = "the baseline and the best" if baseline else "the best"
+    baseline = {family.baseline.arm_id} if family else set()
+    best = _best_first((arm for arm in arms if arm.arm_id not in baseline), metric)
+    kept = baseline | {arm.arm_id for arm in best[: MOST_ARMS - len(baseline)]}
+    shown = tuple(arm for arm in arms if arm.arm_id in kept)
+    which = "the baseline and the best" if family else "the best"
     note = f"{len(shown)} of {len(arms)} arms: {which} by {metric}."
     return Scene(replace(section, arms=shown), family, merged, title, looks, note)
 

@@ -25,7 +25,7 @@ from bench.report.plots.rows import (
 from bench.report.plots.rungs import EXPLORATORY, RUNGS, Row, best_ladders, rungs
 from bench.report.plots.style import GREY, TICK_STEPS, marker_pt, wrapped
 from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
-from bench.report.plots.words import better_words, metric_words, percent
+from bench.report.plots.words import better_words, claim_words, margin_words, metric_words, percent
 from bench.report.statistics.contrast import Contrast
 from bench.report.statistics.ladder import Ladder
 from bench.report.taint import short_note
@@ -202,8 +202,7 @@ def _ratio_ticks(axes: Axes, shown: View) -> None:
 def _caption(
     scene: Scene, family: Family, ladders: Sequence[Ladder], panels: Sequence[Panel]
 ) -> str:
-    name, unit = metric_words(family.metric)
-    margin = f"; shaded: ± {family.margin:g} {unit}, the margin" if family.margin else ""
+    name, _ = metric_words(family.metric)
     counts = sorted({row.contrast.n for row in panels[0].rows})
     n = f" (n = {counts[0]}" + (f" to {counts[-1]})" if len(counts) > 1 else ")")
     parts = [
@@ -214,10 +213,10 @@ def _caption(
             each=percent(family.confidence),
             count=_count(len(family.comparisons), "comparison"),
             look=family.look,
-            margin=margin.replace(" ,", ","),
+            margin=margin_words(family),
             better=better_words(family.metric),
         ),
-        "No claim was made before the run: this is exploratory." if family.exploratory else "",
+        claim_words(family),
     ]
     if ladders:
         parts.append(LADDER.format(bundle=_bundle(scene, ladders)))

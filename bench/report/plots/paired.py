@@ -18,7 +18,7 @@ from bench.report.plots.rows import (
 )
 from bench.report.plots.style import FAINT, SMALL_PT, Style, marker_pt, wrapped
 from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
-from bench.report.plots.words import better_words, metric_words, percent
+from bench.report.plots.words import better_words, claim_words, margin_words, metric_words, percent
 from bench.report.taint import short_note
 from bench.report.words import sentences
 
@@ -94,8 +94,8 @@ def _draw_row(
         linestyle="none",
         marker=style.marker,
         markersize=marker_pt(style, 4 if len(seeds) <= FEW else 2.5),
+        color=style.colour,
         markerfacecolor="white",
-        markeredgecolor=style.colour,
         markeredgewidth=1,
         zorder=4,
     )
@@ -114,20 +114,19 @@ def _draw_row(
 
 
 def _caption(family: Family, found: list[Comparison], seeds: list[int], shown: View) -> str:
-    name, unit = metric_words(family.metric)
-    margin = f"; shaded: ± {family.margin:g} {unit}".rstrip() + ", the margin"
     intervals = [each.contrast.interval for each in found]
     cut = any(shown.cuts(interval) for interval in intervals if interval is not None)
     return sentences(
         CAPTION.format(
-            name=name,
+            name=metric_words(family.metric)[0],
             baseline=family.baseline.label,
             first=seeds[0],
             last=seeds[-1],
             each=percent(family.confidence),
-            margin=margin if family.margin is not None else "",
+            margin=margin_words(family),
             better=better_words(family.metric),
         ),
+        claim_words(family),
         CUT_SHORT if cut else "",
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from bench.report.columns import HIGHER_IS_BETTER, memory_columns
 from bench.report.digits import of_loss, write_spread
+from bench.report.family import Family
 from bench.report.plots.style import MOST_POINTS
 from bench.report.sections import Section
 
@@ -33,6 +34,18 @@ MEMORY = {
 def metric_words(metric: str) -> tuple[str, str]:
     """Name and unit; a column that is not among them has its unit in its name."""
     return METRICS.get(metric, (metric, ""))
+
+
+def margin_words(family: Family) -> str:
+    """What follows the intervals; empty where nothing was claimed."""
+    if family.margin is None:
+        return ""
+    amount = f"± {family.margin:g} {metric_words(family.metric)[1]}".rstrip()
+    return f"; shaded: {amount}, the margin"
+
+
+def claim_words(family: Family) -> str:
+    return "No claim was made before the run: this is exploratory." if family.exploratory else ""
 
 
 def better_words(metric: str) -> str:
