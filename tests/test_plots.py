@@ -28,10 +28,10 @@ from bench.report.plots.drawing import MOST_ARMS
 from bench.report.plots.gallery import NAMES, PICTURES, draw_all
 from bench.report.plots.gpu import POINTS, thinned
 from bench.report.plots.lines import FLOPS, TOKENS
-from bench.report.plots.palette import MOST
+from bench.report.plots.palette import MOST, reduced
 from bench.report.plots.pareto import Place, front
 from bench.report.plots.rows import MARGIN
-from bench.report.plots.style import COLOURS, FAINT, styles
+from bench.report.plots.style import COLOURS, FAINT, MOST_POINTS, styles
 from bench.report.plots.whiskers import CUT_SHORT, view
 from bench.report.raw import Reading, StepTimes
 from bench.report.statistics.interval import Interval
@@ -177,6 +177,7 @@ def test_arms_differ_in_greyscale_too():
         by_lightness = abs(luminance(one.colour) - luminance(other.colour)) > 10
         assert one.marker != other.marker or by_lightness, (one, other)
         assert (one.dashes, one.marker) != (other.dashes, other.marker)
+    assert len(set(COLOURS)) == len(COLOURS)
     assert all(luminance(colour) < 80 for colour in COLOURS)  # on white paper
 
 
@@ -243,6 +244,23 @@ def test_files_are_small_and_exact(whole, name):
     assert b"DejaVuSans" in files.svg  # outlines of letters, whatever fonts the reader has
 
 
+def test_a_small_mark_keeps_its_colour_among_thousands_of_others():
+    ramp = np.zeros((300, 256, 3), dtype=np.uint8)
+    ramp[..., 0], ramp[..., 2] = np.arange(256), np.arange(300)[:, None] % 256
+    ramp[5, 7] = (213, 94, 0)
+    with Image.open(io.BytesIO(reduced(ramp, [(213, 94, 0), (1, 2, 3)], "", 200))) as image:
+        assert len(image.getcolors()) <= MOST
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert tuple(pixels[5, 7]) == (213, 94, 0)
+    assert not (pixels == (1, 2, 3)).all(axis=-1).any()
+
+
+def test_few_colours_all_stay_exact():
+    stripes = np.repeat(np.arange(20, dtype=np.uint8) * 11, 30).reshape(20, 10, 3)
+    with Image.open(io.BytesIO(reduced(stripes, [], "", 200))) as image:
+        assert (np.asarray(image.convert("RGB")) == stripes).all()
+
+
 def test_captions_and_alternatives_are_sentences(whole):
     for drawing in whole[1].values():
         for text in (drawing.caption, drawing.alt):
@@ -273,6 +291,7 @@ def test_bars_whiskers_and_points_are_the_statistics(new, draw):
             assert list(spread.by_seed.values()) in points(axes, scene.look(arm).marker)
     assert "95 % t interval" in drawing.caption
     assert CUT_SHORT not in drawing.caption
+    assert "the first" not in drawing.caption
 
 
 def test_the_interval_of_two_seeds_is_cut_off_and_says_so(new, draw):
@@ -303,9 +322,14 @@ def test_one_seed_has_points_and_no_interval(new, draw):
 
 
 def test_the_forest_has_the_ladder_with_the_familys_verdicts(new, draw):
-    scene = scene_of(run(new), margin=0.01)
+    run(new)
+    for base, muon, kimi in zip(new.runs[:5], new.runs[5:10], new.runs[10:15], strict=True):
+        muon["val_loss_final"] = base["val_loss_final"] + 0.001 * math.sin(base["seed"])
+        kimi["val_loss_final"] += 0.08
+    scene = scene_of(new, margin=0.01)
     figure, drawing = draw(scene, "forest")
     family = scene.family
+    assert [each.verdict for each in family.comparisons] == ["equivalent", "worse", "better"]
     (ladder,), (times,) = family.ladders, family.time_ladders
     for axes, of in zip(figure.axes, (ladder, times), strict=True):
         rungs = [of.by_optimizer, of.by_model, of.interaction, of.whole]
@@ -408,11 +432,15 @@ def test_units_have_prefixes():
 
 
 def test_of_many_seeds_few_are_drawn_thin(new, draw):
-    scene = scene_of(run(new, FACTORIAL[:1], seeds=range(1, 14)))
+    scene = scene_of(run(new, FACTORIAL[:2], seeds=range(1, 24)))
     figure, drawing = draw(scene, "loss_steps")
     assert len(figure.axes[0].collections[0].get_paths()) == lines.THIN_SEEDS
     assert "the first 10 of each arm" in drawing.caption
-    assert "n = 13" in drawing.caption
+    assert "n = 23" in drawing.caption
+    for name in ("comparison_graph", "pareto"):
+        figure, drawing = draw(scene, name)
+        assert max(len(line.get_xdata()) for line in figure.axes[0].lines) == MOST_POINTS
+        assert "single seeds, the first 20 of each arm" in drawing.caption
 
 
 def test_pareto_places_are_means_and_the_front_is_filled(new, draw):
@@ -591,6 +619,14 @@ def test_what_no_gpu_told_is_left_out(new, draw):
     figure, drawing = draw(scene_of(new), "gpu_over_time")
     assert len(figure.axes) == 1
     assert "from its launch: power." in drawing.caption
+    assert "Memory" not in drawing.caption
+
+
+def test_whose_memory_it_is(new, draw):
+    run(new, FACTORIAL[:1], seeds=(1,), device="cuda")
+    sample_file(new, new.plan[0]["run_id"], [100.0, 110.0])
+    _, drawing = draw(scene_of(new), "gpu_over_time")
+    assert drawing.caption.endswith("Memory is the cell's own.")
 
 
 def test_long_series_are_thinned_to_means():
@@ -634,6 +670,8 @@ def hostile(kind: str, path: Path, outside: Path) -> None:
             path.write_bytes(good.replace(b"5.", b"five"))
         case "more fields":
             path.write_bytes(good + b"1,2,3,4,5,6,7\n" + b"9," * 60 + b"\n")
+        case "longer rows":
+            path.write_bytes(good.replace(b",2.0", b",2.0,3.0"))
         case "infinite":
             path.write_bytes(good.splitlines(True)[0] + b"1,1,1e999,inf\n1,0,5.0,1\n-1,-1,-5,1\n")
         case "too large":
@@ -654,6 +692,7 @@ KINDS = (
     "other columns",
     "words",
     "more fields",
+    "longer rows",
     "infinite",
     "too large",
 )

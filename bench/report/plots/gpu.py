@@ -26,8 +26,10 @@ AIR, END_ROOM = 0.06, 0.01  # above and behind the lines, as shares of what is s
 
 CAPTION = (
     "Readings of the GPU from outside while one cell ran, from its launch: {panels}. Of each arm "
-    "its first {clean}seed that was sampled ({seeds}).{means}{whole}"
+    "its first {clean}seed that was sampled ({seeds}).{means}{whose}"
 )
+OWN = " Memory is the cell's own."
+WHOLE = " Memory is that of the whole device where the cell's own was not told."
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,11 @@ def _caption(scene: Scene, found: Sequence[ArmReadings], panels: Sequence[Panel]
     )
     stretch = float(longest.time_s[-1] - longest.time_s[0]) / POINTS
     means = len(longest.time_s) > POINTS
-    whole = any(not each.readings.memory_is_own for each in found if each.readings.memory_mib)
+    own = [each.readings.memory_is_own for each in found if each.readings.memory_mib]
     return CAPTION.format(
         panels=", ".join(panel.words for panel in panels),
         clean="undisturbed " if scene.section.timing.clean else "",
         seeds=named,
         means=f" Lines are means over up to {stretch:.2g} s." if means else "",
-        whole=" Memory is that of the whole device where the cell's own was not told."
-        if whole
-        else " Memory is the cell's own.",
+        whose="" if not own else OWN if all(own) else WHOLE,
     )
