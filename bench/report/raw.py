@@ -6,8 +6,9 @@ nothing outside of the results folder is ever opened.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from bench.spec import CellFiles
 
 Array = NDArray[np.float64]
 
+MOST_CELLS = 5  # of one arm whose files are looked at: they are the largest of all
 LARGEST_BYTES = 64 * 2**20  # of one file: a million steps, a day of samples
 
 
@@ -87,9 +89,10 @@ def gpu_readings(cell: Cell, merged: Merged) -> GpuReadings | None:
     return found or None
 
 
-def clean_cells(arm: Arm) -> Iterable[Cell]:
-    """Those that its timing statistics use, by seed."""
-    return (cell for cells in arm.timed_by_seed.values() for cell in cells)
+def clean_cells(arm: Arm) -> list[Cell]:
+    """Those that its timing statistics use, by seed: the first MOST_CELLS."""
+    found = (cell for cells in arm.timed_by_seed.values() for cell in cells)
+    return list(islice(found, MOST_CELLS))
 
 
 def _reading(table: pd.DataFrame, column: str) -> Reading | None:

@@ -1,6 +1,5 @@
 """step_times: how long single training steps took."""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +13,13 @@ from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.rows import FRAME_IN, row_in, set_rows, write_beside
 from bench.report.plots.style import TICK_STEPS, Style, wrapped
 from bench.report.plots.words import percent
-from bench.report.raw import Array, StepTimes, clean_cells, pooled, step_times
+from bench.report.raw import MOST_CELLS, Array, StepTimes, clean_cells, pooled, step_times
 from bench.report.sections import Arm
 from bench.report.taint import MARK, short_note
 from bench.report.words import sentences
 
 NAME = "step_times"
 
-MOST_CELLS = 5  # of one arm: their files are the largest of all
 BINS = 90  # of the whole axis
 SHARES = (0.5, 0.9, 0.99)  # the quantiles that the tables have
 # The axis holds all but this share of each arm's steps at either end: one of 100,000 that met a
@@ -51,7 +49,7 @@ def arm_times(scene: Scene) -> list[ArmTimes]:
     found = []
     for arm in scene.arms:
         read = (step_times(cell, scene.merged) for cell in clean_cells(arm))
-        parts = list(itertools.islice(filter(None, read), MOST_CELLS))
+        parts = [times for times in read if times is not None]
         if parts:
             found.append(ArmTimes(arm, pooled(parts), len(parts)))
     return found
@@ -138,7 +136,7 @@ def _caption(scene: Scene, found: list[ArmTimes]) -> str:
     cells = f"Of each arm {n} undisturbed cell{'' if counts == [1] else 's'}"
     if not scene.section.timing.clean:
         cells = cells.replace("undisturbed ", "")
-    if any(len(list(clean_cells(each.arm))) > each.cells == MOST_CELLS for each in found):
+    if any(sum(map(len, each.arm.timed_by_seed.values())) > MOST_CELLS for each in found):
         cells += ", the first by seed"
     missing = [arm.label for arm in scene.arms if arm not in [each.arm for each in found]]
     told = CAPTION.format(cells=cells, beyond=percent(BEYOND))
