@@ -22,6 +22,7 @@ from bench.measure.nvml import NOTHING, GpuSample
 from bench.measure.watch import GpuReading, Readings
 from bench.records import write_table
 from bench.report import raw
+from bench.report.curves import seconds, seed_lines, steps
 from bench.report.digits import of_measure, write
 from bench.report.plots import lines, steptimes
 from bench.report.plots.drawing import MOST_ARMS
@@ -411,7 +412,7 @@ def test_a_curve_is_the_mean_with_its_t_interval(new, draw, name):
     figure, drawing = draw(scene, name)
     (axes,) = figure.axes
     for arm, line, band in zip(scene.arms, axes.lines, axes.collections[1::2], strict=True):
-        last = [cell.curve[-1].val_loss for cell in arm.ok]
+        last = [seed.y[-1] for seed in seed_lines(arm, steps).values()]
         ends = {"loss_steps": 100, "loss_tokens": 1.0, "loss_flops": 20.0}
         if name in ends:  # in thousands of tokens, and of operations
             assert line.get_xdata()[-1] == ends[name]
@@ -420,7 +421,7 @@ def test_a_curve_is_the_mean_with_its_t_interval(new, draw, name):
             ys = [y for x, y in band.get_paths()[0].vertices if x == ends[name]]
             assert (min(ys), max(ys)) == pytest.approx((low, high))
         else:
-            shortest = min(cell.curve[-1].train_time_s for cell in arm.ok)
+            shortest = min(seed.x[-1] for seed in seed_lines(arm, seconds).values())
             assert line.get_xdata()[-1] == pytest.approx(shortest)
     assert "95 % t interval of the mean" in drawing.caption
 
