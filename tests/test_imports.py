@@ -127,7 +127,7 @@ def test_no_import_hides_behind_type_checking():
 
 # --- What an installation without extras must do -------------------------------------------------
 
-MODULE_OF = {"nvidia-ml-py": "pynvml", "pyyaml": "yaml"}
+MODULE_OF = {"nvidia-ml-py": "pynvml", "pillow": "PIL", "pyyaml": "yaml"}
 DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

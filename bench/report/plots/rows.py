@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from bench.report.digits import Decimals, of_measure
+from bench.report.digits import Decimals
 from bench.report.plots.style import FAINT, GREY, SMALL_PT, TICK_STEPS
 from bench.report.plots.whiskers import View
 
@@ -60,6 +60,6 @@ def write_beside(
     )
 
 
-def signed(value: float, decimals: Decimals = of_measure) -> str:
+def signed(value: float, decimals: Decimals) -> str:
     """+0.0123, −0.0123."""
     return f"{value:+,.{decimals(value)}f}".replace("-", "−")

@@ -14,6 +14,7 @@ CONFIDENCE = 0.95  # of the interval of one arm's mean
 BEYOND = 0.6
 AIR = 0.05  # at both ends, as a share of what is shown
 
+CAP_PT, ARROW_PT = 7, 5
 INTERVAL = "_interval"  # label of the lines, which no legend shows
 CUT_SHORT = "An arrow head: the interval goes on beyond the axis, as it does with few seeds."
 
@@ -40,20 +41,12 @@ def view(figures: Sequence[float], intervals: Iterable[Interval | None]) -> View
     return View(shown_low - air, shown_high + air)
 
 
-def whisker(
-    axes: Axes,
-    interval: Interval | None,
-    at: float,
-    shown: View,
-    colour: str = "black",
-    cap: float = 7,
-) -> None:
+def whisker(axes: Axes, interval: Interval | None, at: float, shown: View) -> None:
     """An interval as a horizontal line at height `at`, cut off where the axis ends."""
     if interval is None or interval.low > shown.high or interval.high < shown.low:
         return
     low, high = max(interval.low, shown.low), min(interval.high, shown.high)
-    axes.plot([low, high], [at, at], color=colour, linewidth=1.3, zorder=5, label=INTERVAL)
+    axes.plot([low, high], [at, at], color="black", linewidth=1.3, zorder=5, label=INTERVAL)
     for end, whole, arrow in ((low, interval.low, "<"), (high, interval.high, ">")):
-        marker = "|" if end == whole else arrow
-        size = cap if marker == "|" else 5.0
-        axes.plot(end, at, marker=marker, markersize=size, color=colour, zorder=5, clip_on=False)
+        marker, size = ("|", CAP_PT) if end == whole else (arrow, ARROW_PT)
+        axes.plot(end, at, marker=marker, markersize=size, color="black", zorder=5, clip_on=False)
