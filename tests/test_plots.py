@@ -444,6 +444,13 @@ def test_of_many_seeds_few_are_drawn_thin(new, draw):
         assert "single seeds, the first 20 of each arm" in drawing.caption
 
 
+def test_of_many_arms_single_seeds_are_not_drawn(new, draw):
+    arms = [(f"m{index}", "adamw") for index in range(lines.THIN_ARMS + 1)]
+    figure, drawing = draw(scene_of(run(new, arms, seeds=(1, 2))), "loss_steps")
+    assert len(figure.axes[0].collections) == len(arms)  # the bands
+    assert "thin lines" not in drawing.caption
+
+
 def test_pareto_places_are_means_and_the_front_is_filled(new, draw):
     scene = scene_of(run(new), margin=0.01)
     figure, drawing = draw(scene, "pareto")

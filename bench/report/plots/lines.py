@@ -42,13 +42,14 @@ END_ROOM = 0.015  # for half a marker behind the last evaluation, as a share of 
 # Distance of two markers on a line as a share of the axes' diagonal; arms start one after another,
 # so that markers of lines that run together do not cover each other.
 MARKER_EVERY, MARKER_SHIFT, SHIFTS = 0.14, 0.03, 5
+THIN_ARMS = 6  # with more, single seeds would hide the means
 THIN_SEEDS = 10  # drawn of each arm: more are a smear, and the band says what they would
 
 CAPTION = (
     "Thick lines: mean over seeds ({n}); bands: 95 % t interval of the mean at each point, none "
-    "with fewer than two seeds, cut off where the axis ends; thin lines: {thin}. The loss axis "
-    "does not start at 0 and ends at the highest loss after the first tenth of the evaluations: "
-    "untrained models lie far above it."
+    "with fewer than two seeds, cut off where the axis ends{thin}. The loss axis does not start "
+    "at 0 and ends at the highest loss after the first tenth of the evaluations: untrained models "
+    "lie far above it."
 )
 
 
@@ -138,7 +139,9 @@ def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
         axes.set_xlabel(f"{axis.label.format(prefix)} {MARK if disturbed else ''}".rstrip())
         axes.set_ylabel("validation loss (nats per token)")
         for index, curve in enumerate(curves):
-            _draw(axes, curve, index, unit)
+            if len(curves) <= THIN_ARMS or curve.band is None:
+                _draw_seeds(axes, curve, unit)
+            _draw_mean(axes, curve, index, unit)
         _limit_losses(axes, curves)
         axes.set_xlim(0, (longest or 1.0) / unit * (1 + END_ROOM))
         locator = MaxNLocator(nbins=TICKS, steps=TICK_STEPS, integer=axis is STEPS)
@@ -158,17 +161,21 @@ def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
 
 def _how(curves: Sequence[ArmCurve]) -> str:
     most = max(len(curve.lines) for curve in curves)
-    thin = "single seeds that ended ok"
-    if most > THIN_SEEDS:
+    thin = "; thin lines: single seeds that ended ok" if len(curves) <= THIN_ARMS else ""
+    if thin and most > THIN_SEEDS:
         thin += f", the first {THIN_SEEDS} of each arm"
     return CAPTION.format(n=n_words(len(curve.lines) for curve in curves), thin=thin)
 
 
-def _draw(axes: Axes, curve: ArmCurve, index: int, unit: float) -> None:
+def _draw_seeds(axes: Axes, curve: ArmCurve, unit: float) -> None:
     style = curve.style
     seeds = [np.column_stack((line.x / unit, line.y)) for line in curve.lines[:THIN_SEEDS]]
     thin = LineCollection(seeds, colors=style.colour, linewidths=0.6, alpha=0.5, zorder=2)
     axes.add_collection(thin, autolim=False)
+
+
+def _draw_mean(axes: Axes, curve: ArmCurve, index: int, unit: float) -> None:
+    style = curve.style
     if curve.band is None:
         return
     x, mean, margin = curve.band.x / unit, curve.band.mean, curve.margin()
