@@ -76,9 +76,17 @@ class Written:
         head, _, *rows = lines
         return [dict(zip(head, row, strict=True)) for row in rows], after[end + 1]
 
+    def caption(self, words: str) -> str:
+        """The one of the picture that says these words."""
+        captions = re.findall(r"<figcaption>(.*?)</figcaption>", self.html, re.DOTALL)
+        (found,) = (caption for caption in captions if words in caption)
+        return str(found)
+
     @property
-    def captions(self) -> list[str]:
-        return re.findall(r"<figcaption>(.*?)</figcaption>", self.html, re.DOTALL)
+    def three_captions(self) -> tuple[str, str, str]:
+        """Of the bars, and of the curves over steps and over seconds."""
+        curves = "Validation loss against training"
+        return self.caption("Bars:"), self.caption(f"{curves} step"), self.caption(f"{curves} time")
 
 
 def written(*folders: Results, drawn: bool = False) -> Written:
@@ -229,7 +237,8 @@ def test_disturbed_cells_are_marked_and_their_reasons_given_in_full(new):
 def test_an_undisturbed_report_says_nothing_of_all_this(new):
     page = written(paired(new(), {}))
     for text in (page.html, page.markdown):
-        before = text.partition("Definitions of the columns")[0].lower()
+        before = text.partition('<section id="definitions"')[0]
+        before = before.partition("Definitions of the columns")[0].lower()
         assert "disturb" not in before
         assert "†" not in before
 
@@ -268,14 +277,18 @@ def test_summary_csv_counts_the_seeds_of_the_timings(new, tainted, expected):
 
 def test_captions_say_what_a_picture_leaves_out(new):
     tainted = {("muon", 2): FOREIGN, ("adamw", 3): "swap_used"}
-    comparison, over_steps, over_seconds = written(paired(new("a"), tainted), drawn=True).captions
+    comparison, over_steps, over_seconds = written(
+        paired(new("a"), tainted), drawn=True
+    ).three_captions
     for caption in (comparison, over_seconds):
         assert "Times are without seeds 2, 3: disturbed." in caption
     assert "(n = 3)" in comparison
     assert "(n = 1)" in over_seconds
     assert "disturbed" not in over_steps
     every = {("muon", seed): FOREIGN for seed in (1, 2, 3)}
-    comparison, over_steps, over_seconds = written(paired(new("b"), every), drawn=True).captions
+    comparison, over_steps, over_seconds = written(
+        paired(new("b"), every), drawn=True
+    ).three_captions
     for caption in (comparison, over_seconds):
         assert "†: no seed was undisturbed in every arm" in caption
     assert "†" not in over_steps

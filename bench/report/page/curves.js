@@ -16,6 +16,9 @@
     star: "M0-5L1.5-1.5H5L2.2 1L3.2 5L0 2.6L-3.2 5L-2.2 1L-5-1.5H-1.5z",
   };
   const MANY_ARMS = 4; // from more of them on, all are switched at once as well
+  const HOW =
+    "Thick lines: mean over seeds; thin lines: single seeds. Point at a line to read it; drag to zoom, " +
+    "double-click to go back. The loss axis ends at the highest loss after the first tenth of the evaluations.";
   const costs = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
   const losses = new Intl.NumberFormat("en", { minimumFractionDigits: 4, maximumFractionDigits: 4 });
 
@@ -124,7 +127,11 @@
       hoverlabel: { align: "left", bgcolor: "#fff", font: { color: "#1b1f24" } },
       dragmode: isTouched ? false : "zoom", // a finger scrolls the page
       uirevision: axis, // a zoom stays until the axis changes
-      xaxis: { ...lines, title: { text: data.axes.find(({ key }) => key === axis).label }, exponentformat: "power" },
+      xaxis: {
+        ...lines,
+        title: { text: data.axes.find(({ key }) => key === axis).label },
+        ...(axis === "flops" ? { exponentformat: "power" } : { tickformat: ",~f" }),
+      },
       yaxis: {
         ...lines,
         title: { text: "validation loss (nats per token)" },
@@ -170,7 +177,8 @@
   function missing(data, axis) {
     const label = data.axes.find(({ key }) => key === axis).label;
     const names = data.arms.filter((arm) => !arm.mean[axis]).map((arm) => arm.label);
-    return names.length ? `No mean against ${label}: ${names.join(", ")}.` : "";
+    const lacking = names.length ? `No mean against ${label}: ${names.join(", ")}.` : "";
+    return [data.note, lacking].filter(Boolean).join(" ");
   }
 
   async function draw(block) {
@@ -191,7 +199,7 @@
       const shown = traces(data, state.axis, state.isShown, state.withSeeds);
       return library.react(plot, shown, layout(data, state.axis), config);
     };
-    place.append(...controls(data, state, redraw), plot);
+    place.append(...controls(data, state, redraw), plot, element("p", { className: "note" }, HOW));
     await redraw({});
   }
 

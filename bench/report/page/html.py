@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 
 import jinja2
-from plotly.offline import get_plotlyjs
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from bench.report.page.content import Page, Picture
 

@@ -1,6 +1,7 @@
 """A section's loss curves as data, which the page's script draws with plotly.
 
-    {"range": [low, high],            # losses to show at first, nats per token
+    {"note": "",                      # which arms are shown, if not all; a sentence
+     "range": [low, high],            # losses to show at first, nats per token
      "axes": [{"key": "steps", "label": "training steps"}, ...],     # those that some arm has
      "arrays": [[...], ...],          # equal arrays are there once
      "arms": [{"label", "colour", "dash", "symbol",
@@ -10,6 +11,7 @@
 Two curves with the same y are the same evaluations, point by point.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,7 @@ from bench.report.sections import Arm, Section
 
 # Of a curve: finer than a screen shows, and 3 KB a cell.
 MOST_POINTS = 150
+MOST_ARMS = 100  # a page with some thousand of them would not open
 DIGITS = 7  # of a number, so that steps and tokens stay whole
 
 AXES: dict[str, tuple[str, Cost]] = {
@@ -78,23 +81,24 @@ def traces(
     section: Section, looks: Mapping[str, Style], *, seeds: bool
 ) -> dict[str, object] | None:
     """The curves of all arms; without the single seeds' if there are too many; None without any."""
-    lines = [
-        {key: seed_lines(arm, cost) for key, (_, cost) in AXES.items()} for arm in section.arms
-    ]
+    shown_arms = _shown_arms(section.arms)
+    lines = [{key: seed_lines(arm, cost) for key, (_, cost) in AXES.items()} for arm in shown_arms]
     if not any(arm["steps"] for arm in lines):
         return None
     means = [_means(arm) for arm in lines]
     arrays = _Arrays()
     arms = [
         _arm(arm, looks[arm.label], mine, mean, arrays, seeds)
-        for arm, mine, mean in zip(section.arms, lines, means, strict=True)
+        for arm, mine, mean in zip(shown_arms, lines, means, strict=True)
         if mine["steps"]
     ]
     shown = curves.visible_range(
         [line for arm in lines for line in arm["steps"].values()],
         [arm["steps"] for arm in means if "steps" in arm],
     )
+    few = len(shown_arms) < len(section.arms)
     return {
+        "note": NOT_ALL.format(shown=len(shown_arms), arms=len(section.arms)) if few else "",
         "range": [round(loss, 4) for loss in shown or ()],
         "axes": [
             {"key": key, "label": label}
@@ -104,6 +108,20 @@ def traces(
         "arms": arms,
         "arrays": arrays.listed(),
     }
+
+
+def _shown_arms(arms: Sequence[Arm]) -> list[Arm]:
+    """Those of lowest final loss if there are too many, in the order of the plans."""
+
+    def rank(arm: Arm) -> float:
+        loss = arm.spread("val_loss_final").mean
+        return math.inf if loss is None else loss
+
+    kept = {arm.arm_id for arm in sorted(arms, key=rank)[:MOST_ARMS]}
+    return [arm for arm in arms if arm.arm_id in kept]
+
+
+NOT_ALL = "{shown} of {arms:,} arms: those of the lowest final loss."
 
 
 def _means(lines: Lines) -> dict[str, Band]:
