@@ -20,11 +20,12 @@ from bench.report.page.content import CellView, Field
 from bench.report.taint import REASONS
 from bench.spec import PHASES, CellFiles
 
-# What a cell's texts may take on the page, in bytes as HTML: with its row and its curve, a cell
+# What a cell's texts may take on the page, in bytes as HTML: with its rows and its curve, a cell
 # stays below 10 KB.
 MOST_FACT = 900
+MOST_FACTS = 3000  # together
 MOST_REASON = 500
-MOST_LOG = 1800
+MOST_LOG = 1500
 LOG_LINES = 20
 
 # What is read of a file: no spec or environment is longer, and the end of a log is in its tail.
@@ -108,11 +109,21 @@ def _view(cell: Cell, anchor: str, merged: Merged, out: Path) -> CellView:
     return CellView(
         anchor=anchor,
         title=f"{cell.model} + {cell.optimizer}, {cell.device}, seed {cell.seed}: {cell.status}",
-        facts=tuple((term, shortened(one_line(text), MOST_FACT)) for term, text in facts if text),
+        facts=tuple(_fitting(facts)),
         log=log,
         about_log=about,
         files=tuple(_files(files, root, out)) if files else (),
     )
+
+
+def _fitting(facts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Those that are known; the last ones shorter, if all together take too much."""
+    room = MOST_FACTS
+    for term, text in facts:
+        if text:
+            shown = shortened(one_line(text), max(len(CUT.encode()), min(MOST_FACT, room)))
+            room -= _size(shown)
+            yield term, shown
 
 
 def one_line(text: str) -> str:

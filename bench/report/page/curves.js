@@ -181,23 +181,35 @@
     return [data.note, lacking].filter(Boolean).join(" ");
   }
 
+  // The tables have the figures; this says what is drawn.
+  function described(data, { axis, isShown }) {
+    const label = data.axes.find(({ key }) => key === axis).label;
+    const arms = data.arms.filter((_, index) => isShown[index]).map((arm) => arm.label);
+    return `Line chart: validation loss against ${label} of ${arms.join(", ") || "no arm"}.`;
+  }
+
   async function draw(block) {
     const place = block.querySelector(".interactive");
     const message = block.querySelector(".message");
     const data = JSON.parse(block.querySelector("script").textContent);
     const state = { axis: data.axes[0].key, withSeeds: true, isShown: data.arms.map(() => true) };
-    const plot = element("div", { className: "plot" });
+    const plot = element("div", { className: "plot", role: "group" });
     const library = await plotly();
     const config = {
       responsive: true,
       displaylogo: false,
       modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage", "autoScale2d"],
     };
-    const redraw = (change) => {
+    const redraw = async (change) => {
       Object.assign(state, change);
       message.textContent = missing(data, state.axis);
+      plot.setAttribute("aria-label", described(data, state));
       const shown = traces(data, state.axis, state.isShown, state.withSeeds);
-      return library.react(plot, shown, layout(data, state.axis), config);
+      await library.react(plot, shown, layout(data, state.axis), config);
+      // Icons of buttons that have names, and where plotly measures its texts.
+      for (const svg of document.querySelectorAll(".modebar svg, #js-plotly-tester")) {
+        svg.setAttribute("aria-hidden", "true");
+      }
     };
     place.append(...controls(data, state, redraw), plot, element("p", { className: "note" }, HOW));
     await redraw({});
