@@ -1,7 +1,8 @@
 """What a page is made of: the same for HTML and Markdown, which only write it down."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Heading:
 class Field:
     text: str
     href: str = ""  # relative to the page; empty: no link
+    anchor: str = ""  # of a part of index.html, which links there; empty: no such part
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,33 @@ def table(
     return Table(caption, tuple(headings), tuple(filled), note)
 
 
+class Place(Enum):
+    """Where in its section a picture belongs."""
+
+    ANSWER = "answer"  # beside the claim
+    CURVES = "curves"  # instead of the interactive curves, where these are not
+    EVIDENCE = "evidence"
+
+
 @dataclass(frozen=True)
 class Picture:
     file: str  # beside the page
     caption: str
     alt: str
+    place: Place
+    png: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CellView:
+    """All that the page tells of one cell; texts are cut to what a cell may take."""
+
+    anchor: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    log: str  # its last lines
+    about_log: str  # what was left out of it, or why there is none
+    files: tuple[Field, ...]
 
 
 @dataclass(frozen=True)
@@ -53,6 +77,7 @@ class SectionView:
     pictures: tuple[Picture, ...]
     more: tuple[Table, ...]  # costs, single cells
     not_ok: tuple[str, ...]  # one cell each
+    curves: Mapping[str, object] | None  # for the page's script: traces.py; None: there are none
 
 
 @dataclass(frozen=True)
@@ -74,4 +99,9 @@ class Page:
     notes: tuple[str, ...]
     intro: str  # to the sections; empty where there is one
     sections: tuple[SectionView, ...]
+    cells: tuple[CellView, ...]  # none where there are too many of them
+    citation: str
+    commands: tuple[str, ...]  # which make these results again
+    commands_note: str
+    terms: Table = field(repr=False)
     definitions: Table = field(repr=False)

@@ -15,7 +15,7 @@ from bench.report.statistics.spread import Spread
 from bench.report.taint import MARK, REASONS, full_note, is_tainted, short_note
 from bench.report.words import sentences
 
-Link = Callable[[Cell], Field]  # a cell's log
+Link = Callable[[Cell], Field]  # a cell by its run, with links to what is known of it
 
 GIGA = 1e9  # FLOPs are shown in billions
 
@@ -141,20 +141,20 @@ def equal_cost_table(section: Section) -> Table:
     return table("Loss at equal cost", headings, rows, note)
 
 
-def cells_table(section: Section, merged: Merged, log: Link) -> Table:
+def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     """One row a cell, arm by arm."""
     columns = cell_columns(section.key.device)
     several = len(merged.sources) > 1
     headings = [
         *_named_headings(several),
         *(Heading(column.heading, number=True) for column in columns),
-        Heading("log"),
+        Heading("cell"),
     ]
     rows: list[list[str | Field]] = []
     for arm in section.arms:
         for cell in sorted(arm.cells, key=lambda cell: cell.seed):
             figures = [_figure_of(cell, column) for column in columns]
-            rows.append([*_named(cell, merged, arm.label), *figures, log(cell)])
+            rows.append([*_named(cell, merged, arm.label), *figures, link(cell)])
     marked = any(is_tainted(cell) for cell in section.cells)
     return table("Cells", headings, rows, CELLS_NOTE if marked else "")
 
@@ -187,7 +187,7 @@ def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
     return [table("Disturbed from outside", headings, rows, DISTURBED_NOTE)]
 
 
-def not_ok_table(merged: Merged, log: Link) -> Table | None:
+def not_ok_table(merged: Merged, link: Link) -> Table | None:
     """Every planned cell that did not end ok, and why; None if all did."""
     cells = [cell for cell in merged.cells if not cell.ok]
     if not cells:
@@ -196,18 +196,43 @@ def not_ok_table(merged: Merged, log: Link) -> Table | None:
         *_named_headings(len(merged.sources) > 1),
         Heading("stage"),
         Heading("reason"),
-        Heading("log"),
+        Heading("cell"),
     ]
     rows: list[list[str | Field]] = [
         [
             *_named(cell, merged),
             cell.text("stage") or NOT_AVAILABLE,
             cell.text("reason") or ("not run yet" if cell.row is None else NOT_AVAILABLE),
-            log(cell),
+            link(cell),
         ]
         for cell in cells
     ]
     return table("Cells that are not ok", headings, rows)
+
+
+def not_ok_by_arm(merged: Merged) -> Table | None:
+    """The same where there are too many cells to name: how many of each arm, with one reason."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in merged.cells:
+        if not cell.ok:
+            arm = (merged.sources[cell.source].name, cell.model, cell.optimizer, cell.device)
+            groups.setdefault((*arm, cell.status, cell.text("stage")), []).append(cell)
+    if not groups:
+        return None
+    headings = [
+        *(Heading(name) for name in ("folder", "model", "optimizer", "device", "status", "stage")),
+        Heading("cells", number=True),
+        Heading("reason"),
+    ]
+    rows = [
+        [*names, stage or NOT_AVAILABLE, str(len(cells)), _first_reason(cells)]
+        for (*names, stage), cells in groups.items()
+    ]
+    return table("Cells that are not ok", headings, rows, "The reason is that of the first one.")
+
+
+def _first_reason(cells: list[Cell]) -> str:
+    return cells[0].text("reason") or NOT_AVAILABLE
 
 
 def _named_headings(several_folders: bool) -> list[Heading]:

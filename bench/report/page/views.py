@@ -1,10 +1,8 @@
 """Merged results -> the page's content."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from bench.report import coverage
 from bench.report.asked import Asked
@@ -13,11 +11,16 @@ from bench.report.family import Family
 from bench.report.merge import Cell, Merged
 from bench.report.page import tables
 from bench.report.page.answer import answer_tables
-from bench.report.page.content import Field, Page, Picture, SectionView
+from bench.report.page.cells import anchors, cell_views, file_of, href_of
+from bench.report.page.citing import citation, commands, commands_note
+from bench.report.page.content import Field, Page, Picture, Place, SectionView
 from bench.report.page.facts import facts
 from bench.report.page.headline import headline
 from bench.report.page.tables import Link
+from bench.report.page.terms import terms_table
+from bench.report.page.traces import traces
 from bench.report.plots.gallery import Drawing
+from bench.report.plots.style import Style, styles
 from bench.report.sections import Section
 
 
@@ -36,24 +39,38 @@ class Part:
         return drawing.name if self.number == 1 else f"{drawing.name}-{self.number}"
 
 
-def log_links(merged: Merged, out: Path) -> Link:
-    """A cell's log: its path within its folder, and a link where the page can follow one.
+# With more cells the page shows arms only: it would no longer open at once, nor be read.
+MOST_CELLS = 200
 
-    A link never climbs above the folder that holds the report: it would name this machine's
-    folders, and lead nowhere once the report is published.
-    """
-    home = out.resolve().parent
+# The curves can be looked at interactively; what draws the answer belongs beside it.
+PLACES = {"forest": Place.ANSWER, "loss_": Place.CURVES}  # by how their names start
+
+
+def log_links(merged: Merged, out: Path) -> Link:
+    """A cell's log: its path within its folder, and a link where the page can follow one."""
 
     def log(cell: Cell) -> Field:
         path = cell.text("log_path")
         if not path:
             return Field(NOT_AVAILABLE)
-        file = merged.sources[cell.source].path.resolve() / path
-        if not (file.is_file() and file.is_relative_to(home)):
-            return Field(path)
-        return Field(path, href=quote(os.path.relpath(file, out.resolve())))
+        root = merged.sources[cell.source].path.resolve()
+        file = file_of(root, root / path)
+        return Field(path, href=href_of(file, out) if file else "")
 
     return log
+
+
+def cell_links(merged: Merged, out: Path) -> Link:
+    """A cell by its run and attempt: a link to its log, in index.html to its details."""
+    log = log_links(merged, out)
+    names = zip(merged.cells, anchors(merged.cells), strict=True)
+    anchor_of = {id(cell): anchor for cell, anchor in names}
+
+    def link(cell: Cell) -> Field:
+        text = "-".join(part for part in (cell.run_id, cell.text("attempt")) if part)
+        return Field(text, log(cell).href, anchor_of[id(cell)])
+
+    return link
 
 
 def make_page(
@@ -63,7 +80,9 @@ def make_page(
 
     `unnoted` are the folders that did not take the note of this look.
     """
-    log = log_links(merged, out)
+    few = len(merged.cells) <= MOST_CELLS
+    link = cell_links(merged, out) if few else None
+    looks = styles(arm.label for part in parts for arm in part.section.arms)
     names = dict.fromkeys(name for source in merged.sources for name in source.matrices)
     return Page(
         title=f"Benchmark report: {', '.join(names) or NOT_AVAILABLE}",
@@ -72,13 +91,28 @@ def make_page(
             for part in parts
         ),
         coverage=coverage.sentence(cell.status for cell in merged.cells),
-        not_ok=tables.not_ok_table(merged, log),
+        not_ok=tables.not_ok_table(merged, link) if link else tables.not_ok_by_arm(merged),
         sources=tables.sources_table(merged),
         intro=_intro(len(parts)),
-        notes=(*coverage.notes(merged), *_claim_notes(asked, unnoted)),
-        sections=tuple(_section(part, asked, merged, log) for part in parts),
+        notes=(
+            *coverage.notes(merged),
+            *_claim_notes(asked, unnoted),
+            *([] if few else [TOO_MANY.format(cells=len(merged.cells), most=MOST_CELLS)]),
+        ),
+        sections=tuple(_section(part, asked, merged, link, looks) for part in parts),
+        cells=cell_views(merged, out) if few else (),
+        citation=citation(merged),
+        commands=commands(merged),
+        commands_note=commands_note(merged),
+        terms=terms_table(),
         definitions=tables.definitions_table(),
     )
+
+
+TOO_MANY = (
+    "This page shows arms only: there are {cells:,} cells, and with more than {most} it shows no "
+    "single ones. They are in runs.csv and curves.csv."
+)
 
 
 def _claim_notes(asked: Asked, unnoted: Sequence[Path]) -> list[str]:
@@ -98,26 +132,41 @@ def _intro(sections: int) -> str:
     )
 
 
-def _section(part: Part, asked: Asked, merged: Merged, log: Link) -> SectionView:
+def _section(
+    part: Part, asked: Asked, merged: Merged, link: Link | None, looks: Mapping[str, Style]
+) -> SectionView:
+    """A section's part of the page; without single cells where there is no link to any."""
     section = part.section
+    cells = (
+        [
+            tables.cells_table(section, merged, link),
+            *tables.disturbed_tables(section, merged),
+        ]
+        if link
+        else []
+    )
     return SectionView(
         title=part.title,
         answer=answer_tables(section, part.family, asked),
         facts=tuple(facts(section, merged.sources)),
         summary=tables.summary_table(section),
-        pictures=tuple(
-            Picture(f"{part.stem(drawing)}.png", drawing.caption, drawing.alt)
-            for drawing in part.drawings
-        ),
-        more=(
-            tables.equal_cost_table(section),
-            tables.cost_table(section),
-            tables.cells_table(section, merged, log),
-            *tables.disturbed_tables(section, merged),
-        ),
+        pictures=tuple(_picture(part, drawing) for drawing in part.drawings),
+        more=(tables.equal_cost_table(section), tables.cost_table(section), *cells),
         not_ok=tuple(
             f"{cell.model} + {cell.optimizer}, seed {cell.seed}: {cell.status}"
             for cell in section.cells
-            if not cell.ok
+            if not cell.ok and link
         ),
+        curves=traces(section, looks, seeds=link is not None),
+    )
+
+
+def _picture(part: Part, drawing: Drawing) -> Picture:
+    places = (place for start, place in PLACES.items() if drawing.name.startswith(start))
+    return Picture(
+        file=f"{part.stem(drawing)}.png",
+        caption=drawing.caption,
+        alt=drawing.alt,
+        place=next(places, Place.EVIDENCE),
+        png=drawing.files.png,
     )
