@@ -7,7 +7,9 @@ BenchError                  anything this program explains itself; exit code 2 a
 ├── MissingError            a package, an image or an engine is absent; carries the remedy
 ├── EngineError             the container engine refused or failed
 ├── FolderError             a results folder is busy, unwritable or not one
-└── RecordError             a CSV of ours is damaged
+├── RecordError             a CSV of ours is damaged
+├── VersionError            one of two versions cannot run its cells
+└── StoppedError            a person stopped it; what was run stays
 """
 
 from collections.abc import Sequence
@@ -62,4 +64,12 @@ class FolderError(BenchError):
 
 
 class RecordError(BenchError):
+    pass
+
+
+class VersionError(BenchError):
+    pass
+
+
+class StoppedError(BenchError):
     pass
