@@ -246,7 +246,7 @@ def compare(
         from bench.compare.gate import make_gate
     gate = make_gate(fail_on or [], undecided, form)
     comparison = gate.compare(base, new)
-    print(gate.write(comparison).rstrip("\n"))
+    print(gate.write(comparison), end="")
     raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)
 
 
@@ -282,7 +282,7 @@ def ab(
         raise typer.Exit(INTERRUPTED) from error
     comparison = gate.compare(folder / "base", folder / "head")
     leave(comparison, folder)
-    print(gate.write(comparison).rstrip("\n"))
+    print(gate.write(comparison), end="")
     err.print(f"results: {folder}")
     raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)
 

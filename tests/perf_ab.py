@@ -15,11 +15,12 @@ from pathlib import Path
 from bench.launch.choose import RUNTIMES
 
 ROOT = Path(__file__).parent.parent
+INTERRUPTED = 130
 RULE = "step_time_ms_p50>5%"
 SLOWDOWN = 0.15  # of each step's own time
 TRAINING = Path("bench") / "worker" / "training.py"
 
-SLEEP = f'''
+SLEEP = f"""
 
 _step = Trainer.step
 
@@ -32,7 +33,7 @@ def _slow_step(self: Trainer, positions: Tensor) -> Tensor:
 
 
 Trainer.step = _slow_step  # type: ignore[method-assign]
-'''
+"""
 
 
 def git(repository: Path, *arguments: str) -> str:
@@ -88,6 +89,8 @@ def main() -> int:
         head = git(repository, "rev-parse", "HEAD")
         print(f"HEAD beside itself must pass {RULE}\n", flush=True)
         alike = ab(repository, head, head, asked, out / "aa")
+        if alike == INTERRUPTED:
+            return INTERRUPTED
         slower = slow_down(repository)
         print(f"HEAD beside steps that are {SLOWDOWN:.0%} longer must fail it\n", flush=True)
         slowed = ab(repository, head, slower, asked, out / "slowed")

@@ -95,7 +95,7 @@ def _revision_side(name: str, asked: str, place: Path) -> Side:
             shutil.copytree(ROOT / WHEELS, root / WHEELS, copy_function=_link_or_copy)
     if not (root / "bench").is_dir():
         raise RequestError(f"{asked} has no folder `bench`: it is no revision of this program.")
-    return Side(name, asked, root, None, f"{commit} {_files_sha256(root)[:DIGITS]}")
+    return Side(name, asked, root, None, f"{commit[:DIGITS]} {_files_sha256(root)[:DIGITS]}")
 
 
 def _commit(asked: str) -> str:

@@ -12,6 +12,7 @@ from bench.report.sections import short
 from bench.report.taint import MARK
 
 HEADINGS = ("metric", "BASE", "NEW", "change", "interval", "pairs", "verdict")
+# Of long identities the first digits.
 HASHES = ("code_sha256", "git_commit", "env_id", "image_id")
 WORDS = {
     Outcome.PASS: "Passed",
@@ -22,7 +23,13 @@ WORDS = {
 
 def as_text(comparison: Comparison) -> str:
     """For a terminal; the conclusion last, where it is read."""
-    return "\n".join([*_text(comparison), "", *conclusion(comparison)])
+    lines = [*_text(comparison), "", *conclusion(comparison)]
+    return "\n".join(_printable(line) for line in lines) + "\n"
+
+
+def _printable(line: str) -> str:
+    """A CSV may hold anything; none of it commands a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _text(comparison: Comparison) -> Iterator[str]:
@@ -162,13 +169,13 @@ def in_unit(line: Line, value: float) -> float | None:
 
 
 def _head(comparison: Comparison) -> Iterator[str]:
-    joined = comparison.joined
-    for which, version in (("BASE", joined.base), ("NEW", joined.new)):
-        yield f"{which:<4}  {version.name}: {_about(version)}"
-    differing = [
-        column for column in MAY_DIFFER if joined.base.told(column) != joined.new.told(column)
-    ]
-    yield f"differ in: {', '.join(differing) or 'none of ' + ', '.join(MAY_DIFFER)}"
+    base, new = comparison.joined.base, comparison.joined.new
+    columns = (*MAY_DIFFER, *ABOUT)
+    differing = [column for column in columns if base.told(column) != new.told(column)]
+    yield f"BASE  {base.name}{_told(base, differing)}"
+    yield f"NEW   {new.name}{_told(new, differing)}"
+    alike = [column for column in columns if column not in differing]
+    yield f"both{_told(base, alike) or ': nothing in common'}"
     together = len(comparison.arms) * len(comparison.rules)
     shared = f"; the {together} with a rule (*) hold together at 95 %" if together > 1 else ""
     marks = any(line.pairs.disturbed for one in comparison.arms for line in one.lines)
@@ -176,13 +183,14 @@ def _head(comparison: Comparison) -> Iterator[str]:
     yield f"intervals of {100 * comparison.confidence:.4g} % each{shared}{note}"
 
 
-def _about(version: Version) -> str:
+def _told(version: Version, columns: Sequence[str]) -> str:
+    """For example ": code_sha256 76dad281, runtime local"; empty if nothing is known."""
     told = []
-    for column in (*MAY_DIFFER, *ABOUT):
+    for column in columns:
         values = [short(text) if column in HASHES else text for text in version.told(column)]
         if values:
-            told.append(f"{column} {' '.join(values)}")
-    return ", ".join(told) or "no rows"
+            told.append(f"{column} {' / '.join(values)}")
+    return ": " + ", ".join(told) if told else ""
 
 
 def left_out(comparison: Comparison) -> Iterator[str]:
