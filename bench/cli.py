@@ -239,12 +239,16 @@ def compare(
     new: Annotated[Path, typer.Argument(help="the same of the version to be judged")],
     fail_on: FailOnOption = None,
     undecided: UndecidedOption = "pass",
+    disturbed: Annotated[
+        str,
+        typer.Option(help="keep: cells ran in turn, as by ab", metavar="drop|keep"),
+    ] = "drop",
     form: FormatOption = "text",
 ) -> None:
     """Judge NEW against BASE, arm by arm; exit 1 if a --fail-on rule fails."""
     with _needing_extra("compare"):
         from bench.compare.gate import make_gate
-    gate = make_gate(fail_on or [], undecided, form)
+    gate = make_gate(fail_on or [], undecided, disturbed, form)
     comparison = gate.compare(base, new)
     print(gate.write(comparison), end="")
     raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)
@@ -271,7 +275,8 @@ def ab(
     with _needing_extra("ab"):
         from bench.compare.ab import Request, run_pairs
         from bench.compare.gate import leave, make_gate
-    gate = make_gate(fail_on or [], undecided, form)  # what is wrong is to be known before a run
+    # What is wrong is to be known before a run. Both sides run in turn: disturbed pairs are kept.
+    gate = make_gate(fail_on or [], undecided, "keep", form)
     launcher, why = choose_launcher(runtime, worker_python)
     err.print(f"runtime: {why}")
     try:

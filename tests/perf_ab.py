@@ -66,8 +66,16 @@ def slow_down(repository: Path) -> str:
 def ab(repository: Path, base: str, head: str, asked: argparse.Namespace, out: Path) -> int:
     """Its exit code; what it says goes to the terminal."""
     command = [sys.executable, "-m", "bench", "ab", base, head, str(asked.matrix.absolute())]
-    command += ["--out", str(out), "--fail-on", RULE, "--runtime", asked.runtime]
-    command += ["--pairs", str(asked.seeds)] if asked.seeds else []
+    command += [
+        "--pairs",
+        str(asked.seeds),
+        "--out",
+        str(out),
+        "--fail-on",
+        RULE,
+        "--runtime",
+        asked.runtime,
+    ]
     command += ["--worker-python", asked.worker_python] if asked.worker_python else []
     begun = time.monotonic()
     code = subprocess.run(command, cwd=repository).returncode
@@ -78,7 +86,7 @@ def ab(repository: Path, base: str, head: str, asked: argparse.Namespace, out: P
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--matrix", type=Path, default=ROOT / "bench" / "matrices" / "ab.yaml")
-    parser.add_argument("--seeds", type=int, help="pairs of each arm [default: the matrix's]")
+    parser.add_argument("--seeds", type=int, default=6, help="pairs of each arm")
     parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
     parser.add_argument("--worker-python")
     parser.add_argument("--out", type=Path, help="keep both sides' results, in aa/ and slowed/")

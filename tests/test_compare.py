@@ -52,9 +52,9 @@ class Sides:
             base, new = 2.0 + 0.1 * seed, 2.0 + 0.1 * seed + difference
             self.pair(seed, {"val_loss_final": base}, {"val_loss_final": new}, arm)
 
-    def compared(self, *rules: str) -> Comparison:
+    def compared(self, *rules: str, keep: bool = False) -> Comparison:
         base, new = read_version(self.base.write()), read_version(self.new.write())
-        return compare(join(base, new), parse_rules(rules))
+        return compare(join(base, new), parse_rules(rules), keep)
 
     def line(self, metric: str, *rules: str) -> Line:
         (arm,) = self.compared(*rules).arms
@@ -332,6 +332,19 @@ def test_where_every_pair_was_disturbed_times_are_shown_and_decide_nothing(sides
     assert "every pair was disturbed" in as_text(compared)
 
 
+def test_cells_that_ran_in_turn_decide_though_they_were_disturbed(sides: Sides) -> None:
+    sides.times(1.2, seeds=4, tainted=True, taint_reasons="cpu_others 30%")
+    sides.pair(5, {"step_time_ms_p50": 15.0}, {"step_time_ms_p50": 18.0})
+    compared = sides.compared(STEP, keep=True)
+    line = compared.arms[0].line("step_time_ms_p50")
+    assert line is not None
+    assert (line.contrast.n, line.judgement.verdict) == (5, Verdict.WORSE)
+    assert compared.outcome is Outcome.FAIL
+    text = as_text(compared)
+    assert "seeds 1, 2, 3, 4 disturbed from outside (cpu_others): kept" in text
+    assert "13.0†" in text
+
+
 # --- What a rule decides -------------------------------------------------------------------------
 
 
@@ -423,7 +436,7 @@ def test_undecided_fails_only_where_asked(
     sides: Sides, ratio: float, undecided: str, fails: bool
 ) -> None:
     sides.times(ratio)
-    gate = make_gate([STEP], undecided, "text")
+    gate = make_gate([STEP], undecided, "drop", "text")
     assert gate.fails(gate.compare(sides.base.write(), sides.new.write())) is fails
 
 
@@ -548,6 +561,7 @@ def test_undecided_is_loud_and_exits_as_asked(sides: Sides) -> None:
     [
         (["--fail-on", "speed>5%"], "no such metric"),
         (["--undecided", "maybe"], "--undecided maybe"),
+        (["--disturbed", "maybe"], "--disturbed maybe"),
         (["--format", "xml"], "--format xml"),
     ],
 )

@@ -20,16 +20,19 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
     "json": as_json,
 }
 UNDECIDED = ("pass", "fail")
+DISTURBED = ("drop", "keep")
 
 
 @dataclass(frozen=True)
 class Gate:
     rules: tuple[Rule, ...]
     undecided_fails: bool
+    keep_disturbed: bool
     write: Callable[[Comparison], str]
 
     def compare(self, base: Path, new: Path) -> Comparison:
-        return compare(join(read_version(base), read_version(new)), self.rules)
+        joined = join(read_version(base), read_version(new))
+        return compare(joined, self.rules, self.keep_disturbed)
 
     def fails(self, comparison: Comparison) -> bool:
         if comparison.outcome is Outcome.UNDECIDED:
@@ -37,7 +40,7 @@ class Gate:
         return comparison.outcome is Outcome.FAIL
 
 
-def make_gate(fail_on: Sequence[str], undecided: str, form: str) -> Gate:
+def make_gate(fail_on: Sequence[str], undecided: str, disturbed: str, form: str) -> Gate:
     """The options of both commands, checked.
 
     Raises:
@@ -45,11 +48,12 @@ def make_gate(fail_on: Sequence[str], undecided: str, form: str) -> Gate:
     """
     for option, word, allowed in (
         ("--undecided", undecided, UNDECIDED),
+        ("--disturbed", disturbed, DISTURBED),
         ("--format", form, tuple(FORMATS)),
     ):
         if word not in allowed:
             raise RequestError(f"{option} {word}: no such word. {nearest(word, allowed)}")
-    return Gate(parse_rules(fail_on), undecided == "fail", FORMATS[form])
+    return Gate(parse_rules(fail_on), undecided == "fail", disturbed == "keep", FORMATS[form])
 
 
 def leave(comparison: Comparison, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from bench.compare.pairing import Arm, Joined, Pairs
@@ -66,6 +66,7 @@ class Compared:
 class Comparison:
     joined: Joined
     rules: tuple[Rule, ...]
+    keep_disturbed: bool
     confidence: float  # of each interval
     arms: tuple[Compared, ...]
     findings: tuple[Finding, ...]  # empty without rules
@@ -77,8 +78,11 @@ class Comparison:
         return next((one for one in reversed(Outcome) if one in found), None)
 
 
-def compare(joined: Joined, rules: Sequence[Rule]) -> Comparison:
+def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> Comparison:
     """Judge every arm that both versions have.
+
+    `keep_disturbed`: for cells that ran beside each other, in turn. What disturbs these falls on
+    either side alike, and is in the interval; a busy machine would else have nothing to compare.
 
     Intervals are Bonferroni's: α is shared out among arms x metrics that have a rule, so that all
     that can fail hold together. Metrics without a rule have the same confidence each, and are not
@@ -86,18 +90,22 @@ def compare(joined: Joined, rules: Sequence[Rule]) -> Comparison:
     """
     confidence = 1 - ALPHA / (max(1, len(joined.arms)) * max(1, len(rules)))
     of = {rule.metric: rule for rule in rules}
-    arms = tuple(Compared(arm, tuple(_lines(arm, of, confidence))) for arm in joined.arms)
+    arms = tuple(
+        Compared(arm, tuple(_lines(arm, of, confidence, keep_disturbed))) for arm in joined.arms
+    )
     findings = tuple(_findings(arms, rules)) if rules else ()
-    return Comparison(joined, tuple(rules), confidence, arms, findings)
+    return Comparison(joined, tuple(rules), keep_disturbed, confidence, arms, findings)
 
 
-def _lines(arm: Arm, rules: dict[str, Rule], confidence: float) -> list[Line]:
-    found = [_line(arm, metric, rules.get(metric), confidence) for metric in METRICS]
+def _lines(arm: Arm, rules: dict[str, Rule], confidence: float, keep_disturbed: bool) -> list[Line]:
+    found = [
+        _line(arm, arm.pairs(metric, keep_disturbed), metric, rules.get(metric), confidence)
+        for metric in METRICS
+    ]
     return [line for line in found if line.contrast.n or line.metric in rules]
 
 
-def _line(arm: Arm, metric: str, rule: Rule | None, confidence: float) -> Line:
-    pairs = arm.pairs(metric)
+def _line(arm: Arm, pairs: Pairs, metric: str, rule: Rule | None, confidence: float) -> Line:
     relative = rule.relative if rule else is_relative(metric)
     if relative:
         pairs = _with_ratio(pairs)
@@ -109,7 +117,7 @@ def _line(arm: Arm, metric: str, rule: Rule | None, confidence: float) -> Line:
         least_seeds=least_seeds(metric),
         diverged=arm.diverged,
     )
-    if pairs.disturbed and judgement.verdict is not Verdict.IDENTICAL:
+    if not pairs.decides and judgement.verdict is not Verdict.IDENTICAL:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every pair was disturbed from outside")
     return Line(metric, pairs, contrast, judgement)
 
@@ -121,7 +129,7 @@ def _with_ratio(pairs: Pairs) -> Pairs:
     def kept(side: BySeed) -> BySeed:
         return {seed: side[seed] for seed in seeds}
 
-    return Pairs(kept(pairs.base), kept(pairs.new), pairs.disturbed and bool(seeds))
+    return replace(pairs, base=kept(pairs.base), new=kept(pairs.new))
 
 
 def _findings(arms: Sequence[Compared], rules: Sequence[Rule]) -> list[Finding]:
@@ -170,7 +178,7 @@ def _bounds(line: Line) -> tuple[Interval | None, str]:
         return None, "nothing can be compared: no seed has this figure on both sides"
     if contrast.is_zero:
         return Interval(0.0, 0.0), "identical at every seed"
-    if line.pairs.disturbed:
+    if not line.pairs.decides:
         return None, "every pair was disturbed from outside"
     if contrast.n < needed:
         return None, f"{contrast.n} of the {needed} pairs that it needs"

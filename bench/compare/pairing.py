@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.columns import SETTLED
@@ -24,7 +24,8 @@ class Pairs:
 
     base: BySeed
     new: BySeed
-    disturbed: bool = False  # no pair was undisturbed, so that these were not
+    disturbed: bool = False  # some of them were, by something from outside
+    decides: bool = True  # False: none was undisturbed, so that they are shown and tell nothing
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,20 @@ class Arm:
     def only_new(self) -> tuple[int, ...]:
         return tuple(sorted(set(self.new) - set(self.seeds)))
 
-    def pairs(self, metric: str) -> Pairs:
-        """Losses from anywhere; all else on one machine and kind of GPU, undisturbed if a time."""
+    def pairs(self, metric: str, keep_disturbed: bool) -> Pairs:
+        """Losses from anywhere; all else on one machine and kind of GPU, undisturbed if a time.
+
+        Disturbed times are kept where asked, or where there are no others.
+        """
         if metric in LOSSES:
             return self._pairs(metric, same_machine=False, clean=False)
-        if metric not in TIMINGS:
-            return self._pairs(metric, same_machine=True, clean=False)
-        undisturbed = self._pairs(metric, same_machine=True, clean=True)
-        if undisturbed.base:
-            return undisturbed
         found = self._pairs(metric, same_machine=True, clean=False)
-        return Pairs(found.base, found.new, disturbed=bool(found.base))
+        if metric not in TIMINGS or not self.disturbed.keys() & found.base.keys():
+            return found
+        undisturbed = self._pairs(metric, same_machine=True, clean=True)
+        if undisturbed.base and not keep_disturbed:
+            return undisturbed
+        return replace(found, disturbed=True, decides=keep_disturbed)
 
     def _pairs(self, metric: str, *, same_machine: bool, clean: bool) -> Pairs:
         base: dict[int, list[float]] = {}
@@ -108,7 +112,7 @@ class Arm:
             and not left & right
         )
 
-    @property
+    @cached_property
     def disturbed(self) -> Mapping[int, tuple[str, ...]]:
         """Seeds with a disturbed cell on either side -> names of what disturbed it."""
         found = {}

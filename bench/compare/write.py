@@ -179,7 +179,7 @@ def _head(comparison: Comparison) -> Iterator[str]:
     together = len(comparison.arms) * len(comparison.rules)
     shared = f"; the {together} with a rule (*) hold together at 95 %" if together > 1 else ""
     marks = any(line.pairs.disturbed for one in comparison.arms for line in one.lines)
-    note = f"; {MARK}: every pair was disturbed" if marks else ""
+    note = f"; {MARK}: disturbed from outside" if marks else ""
     yield f"intervals of {100 * comparison.confidence:.4g} % each{shared}{note}"
 
 
@@ -200,11 +200,11 @@ def left_out(comparison: Comparison) -> Iterator[str]:
         for label in labels:
             yield f"{label}: only in {which}, left out."
     for compared in comparison.arms:
-        for text in _left_out_of(compared.arm):
+        for text in _left_out_of(compared.arm, comparison.keep_disturbed):
             yield f"{compared.arm.label}: {text}"
 
 
-def _left_out_of(arm: Arm) -> Iterator[str]:
+def _left_out_of(arm: Arm, keep_disturbed: bool) -> Iterator[str]:
     for which, seeds in (("BASE", arm.only_base), ("NEW", arm.only_new)):
         if seeds:
             yield f"{_seeds(seeds)} ended only in {which}, left out."
@@ -217,7 +217,8 @@ def _left_out_of(arm: Arm) -> Iterator[str]:
     if arm.disturbed:
         reasons = sorted({name for found in arm.disturbed.values() for name in found})
         why = f" ({', '.join(reasons)})" if reasons else ""
-        yield f"{_seeds(arm.disturbed)} disturbed from outside{why}: not in the times compared."
+        kept = "kept, as it falls on either side" if keep_disturbed else "not in the times compared"
+        yield f"{_seeds(arm.disturbed)} disturbed from outside{why}: {kept}."
 
 
 def _seeds(seeds: Iterable[int]) -> str:
