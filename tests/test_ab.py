@@ -17,7 +17,6 @@ from conftest import ROOT, bench, write_tiny_matrix
 from bench.compare.ab import in_turn, pinned
 from bench.compare.sides import prepared
 from bench.errors import EngineError, MatrixError, RequestError
-from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.matrix import load_matrix
@@ -140,20 +139,22 @@ def test_a_version_that_cannot_run_a_cell_is_told_with_its_own_words(
     assert checkouts(repository) == 1
 
 
-def test_what_is_wrong_is_told_before_anything_runs(repository: Path, tmp_path: Path) -> None:
-    matrix, out = one_arm(tmp_path, 1), tmp_path / "out"
-    for arguments, words in (
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         (("v1", "v9"), "git knows no revision 'v9'"),
-        (("--upload-pack=x", "v1"), "No such option"),
-        (("v1", "image:bench-cpu:x"), "two revisions or two images"),
-        (("image:a", "image:b"), "needs a container engine"),
         (("v1", "v1", "--fail-on", "speed>5%"), "no such metric"),
-        (("v1", "v1", "--pairs", "0"), "--pairs 0"),
-    ):
-        answer = ab(repository, *arguments, matrix, "--out", out, *LOCAL)
-        assert answer.returncode == 2, arguments
-        assert words in answer.stderr
-        assert not out.exists()
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_runs(
+    arguments: tuple[str, ...], words: str, repository: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    answer = ab(repository, *arguments, one_arm(tmp_path, 1), "--out", out, *LOCAL)
+    assert answer.returncode == 2
+    assert words in answer.stderr
+    assert not out.exists()
+    assert checkouts(repository) == 1
 
 
 def test_a_folder_of_other_versions_is_not_mixed_with(repository: Path, tmp_path: Path) -> None:
@@ -165,7 +166,9 @@ def test_a_folder_of_other_versions_is_not_mixed_with(repository: Path, tmp_path
     assert "holds pairs of other versions" in answer.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interruption_ends_the_cell_and_leaves_no_checkout(
     number: signal.Signals, repository: Path, tmp_path: Path
 ) -> None:
@@ -242,6 +245,21 @@ def test_a_wrong_matrix_is_told_as_by_run(tmp_path: Path) -> None:
         pinned(matrix, None)
 
 
+@pytest.mark.parametrize("count", [0, -1, 10_001])
+def test_a_number_of_pairs_that_cannot_be_is_refused(count: int, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=f"--pairs {count}: write 1 to"):
+        pinned(write_tiny_matrix(tmp_path), count)
+
+
+@pytest.mark.parametrize("revision", ["v9", "--all", "", "v1:bench", "main..v1"])
+def test_what_is_no_revision_is_refused(revision: str) -> None:
+    with (
+        pytest.raises(RequestError, match="git knows no revision"),
+        prepared(revision, ".", LocalLauncher(sys.executable)),
+    ):
+        pass
+
+
 def test_images_need_an_engine() -> None:
     with (
         pytest.raises(EngineError, match="needs a container engine"),
@@ -250,14 +268,15 @@ def test_images_need_an_engine() -> None:
         pass
 
 
-def test_an_image_beside_a_revision_is_refused(engine: Engine) -> None:
+def test_an_image_beside_a_revision_is_refused() -> None:
     with (
         pytest.raises(RequestError, match="two things would differ at once"),
-        prepared("image:a", "HEAD", ContainerLauncher(engine)),
+        prepared("image:a", "HEAD", LocalLauncher(sys.executable)),
     ):
         pass
 
 
+@pytest.mark.slow
 def test_two_images_run_the_same_code(engine: Engine, tmp_path: Path) -> None:
     (first, *_) = engine.tags("bench-cpu")
     other = f"bench-cpu:test-{os.getpid()}"

@@ -10,7 +10,7 @@ from bench.compare.rules import Rule, is_relative
 from bench.report.columns import HIGHER_IS_BETTER, METRICS
 from bench.report.family import least_seeds
 from bench.report.statistics.contrast import BySeed, Contrast, paired
-from bench.report.statistics.interval import Interval
+from bench.report.statistics.interval import ROUNDING, Interval
 from bench.report.statistics.verdict import ALPHA, Judgement, Verdict, judge
 
 
@@ -160,9 +160,9 @@ def _decide(compared: Compared, rule: Rule) -> Finding:
     low, high = bounds.low, bounds.high
     if rule.metric in HIGHER_IS_BETTER:
         low, high, limit = -high, -low, -limit
-    if low > limit:
+    if low > limit + ROUNDING:
         return Finding(rule, label, Outcome.FAIL, why)
-    if high <= limit:
+    if high <= limit + ROUNDING:
         return Finding(rule, label, Outcome.PASS, why)
     return Finding(rule, label, Outcome.UNDECIDED, "the interval holds the threshold")
 
