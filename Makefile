@@ -10,9 +10,6 @@ RUNTIME ?= auto
 JOBS ?= 1
 ROUNDS ?= 50
 DIR ?= results/cpu
-BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || echo HEAD~1)
-HEAD ?= .
-FAIL_ON ?= step_time_ms_p50>5%
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -76,6 +73,9 @@ bench-gpu: setup ## run the matrix on the GPU and report
 
 .PHONY: ab
 ab: MATRIX ?= bench/matrices/ab.yaml
+ab: BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || echo HEAD~1)
+ab: HEAD ?= .
+ab: FAIL_ON ?= step_time_ms_p50>5%
 ab: setup ## two versions beside each other: BASE=REVISION HEAD=. PAIRS=N FAIL_ON=RULE
 	@$(PY) -m bench ab "$(BASE)" "$(HEAD)" "$(MATRIX)" $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) \
 	    $(if $(PAIRS),--pairs $(PAIRS)) --fail-on '$(FAIL_ON)' $(ARGS)

@@ -6,10 +6,10 @@ BenchError                  anything this program explains itself; exit code 2 a
 ├── RequestError            an option on the command line asks for what cannot be
 ├── MissingError            a package, an image or an engine is absent; carries the remedy
 ├── EngineError             the container engine refused or failed
-├── FolderError             a results folder is busy, unwritable or not one
-├── RecordError             a CSV of ours is damaged
 ├── VersionError            one of two versions cannot run its cells
-└── StoppedError            a person stopped it; what was run stays
+├── StoppedError            a person stopped it; what was run stays
+├── FolderError             a results folder is busy, unwritable or not one
+└── RecordError             a CSV of ours is damaged
 """
 
 from collections.abc import Sequence
@@ -59,17 +59,17 @@ class EngineError(BenchError):
     pass
 
 
-class FolderError(BenchError):
-    pass
-
-
-class RecordError(BenchError):
-    pass
-
-
 class VersionError(BenchError):
     pass
 
 
 class StoppedError(BenchError):
+    pass
+
+
+class FolderError(BenchError):
+    pass
+
+
+class RecordError(BenchError):
     pass
