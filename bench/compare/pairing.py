@@ -45,11 +45,11 @@ class Arm:
 
     @property
     def only_base(self) -> tuple[int, ...]:
-        return tuple(sorted(set(self.base) - set(self.seeds)))
+        return tuple(sorted(_settled(self.base) - set(self.seeds)))
 
     @property
     def only_new(self) -> tuple[int, ...]:
-        return tuple(sorted(set(self.new) - set(self.seeds)))
+        return tuple(sorted(_settled(self.new) - set(self.seeds)))
 
     def pairs(self, metric: str, keep_disturbed: bool) -> Pairs:
         """Losses from anywhere; all else on one machine and kind of GPU, undisturbed if a time.
