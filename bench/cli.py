@@ -285,7 +285,7 @@ def ab(
     except StoppedError as error:
         err.print(str(error))
         raise typer.Exit(INTERRUPTED) from error
-    comparison = gate.compare(folder / "base", folder / "head")
+    comparison = gate.compare(folder / "base", folder / "head", (base, head))
     leave(comparison, folder)
     print(gate.write(comparison), end="")
     err.print(f"results: {folder}")

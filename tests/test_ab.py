@@ -102,6 +102,8 @@ def test_pairs_run_side_by_side_and_are_compared(repository: Path, tmp_path: Pat
         git(repository, "checkout", "--quiet", "--", ".")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert started(out) == {"1": ["base", "head"], "2": ["head", "base"]}
+    assert answer.stdout.startswith("BASE  v1: ")
+    assert "\nNEW   .: " in answer.stdout
     assert "val_loss_final" in answer.stdout
     assert "identical" in answer.stdout
     lines = [line for line in answer.stderr.splitlines() if "small + adamw" in line]

@@ -30,8 +30,11 @@ class Gate:
     keep_disturbed: bool
     write: Callable[[Comparison], str]
 
-    def compare(self, base: Path, new: Path) -> Comparison:
-        joined = join(read_version(base), read_version(new))
+    def compare(
+        self, base: Path, new: Path, names: tuple[str | None, str | None] = (None, None)
+    ) -> Comparison:
+        """`names`: what readers know the versions by, if not by their folders."""
+        joined = join(read_version(base, names[0]), read_version(new, names[1]))
         return compare(joined, self.rules, self.keep_disturbed)
 
     def fails(self, comparison: Comparison) -> bool:
