@@ -20,7 +20,7 @@ from bench.errors import EngineError, MatrixError, RequestError
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.matrix import load_matrix
-from bench.records import read_table
+from bench.records import read_table, write_table
 
 LOCAL = ("--runtime", "local", "--worker-python", sys.executable)
 MATRICES = sorted((ROOT / "bench" / "matrices").glob("*.yaml"))
@@ -73,8 +73,14 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def ab(repository: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command, by a person whose Python finds this repository before any other."""
     return subprocess.run(
-        command(*arguments), cwd=repository, capture_output=True, text=True, timeout=300
+        command(*arguments),
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -134,7 +140,11 @@ def test_a_version_whose_cells_crash_fails_the_gate(repository: Path, tmp_path: 
 def test_a_version_that_cannot_run_a_cell_is_told_with_its_own_words(
     repository: Path, tmp_path: Path
 ) -> None:
-    answer = ab(repository, "old", "v1", one_arm(tmp_path, 1), "--out", tmp_path / "out", *LOCAL)
+    out = tmp_path / "out"
+    earlier = {"model": "small", "optimizer": "adamw", "device": "cpu", "seed": 1}
+    (out / "base").mkdir(parents=True)
+    write_table(out / "base" / "runs.csv", [*earlier, "status"], [earlier])
+    answer = ab(repository, "old", "v1", one_arm(tmp_path, 1), "--out", out, *LOCAL)
     assert answer.returncode == 2
     assert "base (old) could not run small + adamw" in answer.stderr
     assert "no such option: --only" in answer.stderr
@@ -182,11 +192,14 @@ def test_an_interruption_ends_the_cell_and_leaves_no_checkout(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not list(out.glob("base/cells/*/worker.log")):
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        try:
+            while not list(out.glob("base/cells/*/worker.log")):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert "the same command goes on where it stopped" in said
     (row,) = read_table(out / "base" / "runs.csv")

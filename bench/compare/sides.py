@@ -41,8 +41,7 @@ class Side:
 
     def environment(self) -> dict[str, str]:
         """With this side's package before any other, also one that is installed."""
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-        return {**kept, "PYTHONPATH": str(self.root)}
+        return {**os.environ, "PYTHONPATH": str(self.root)}
 
 
 @contextmanager
