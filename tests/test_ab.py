@@ -141,9 +141,15 @@ def test_a_version_that_cannot_run_a_cell_is_told_with_its_own_words(
     repository: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    earlier = {"model": "small", "optimizer": "adamw", "device": "cpu", "seed": 1}
+    earlier = {
+        "model": "small",
+        "optimizer": "adamw",
+        "device": "cpu",
+        "seed": 1,
+        "status": "interrupted",
+    }
     (out / "base").mkdir(parents=True)
-    write_table(out / "base" / "runs.csv", [*earlier, "status"], [earlier])
+    write_table(out / "base" / "runs.csv", earlier, [earlier])
     answer = ab(repository, "old", "v1", one_arm(tmp_path, 1), "--out", out, *LOCAL)
     assert answer.returncode == 2
     assert "base (old) could not run small + adamw" in answer.stderr

@@ -29,8 +29,8 @@ from bench.yamlfile import read_yaml
 
 Say = Callable[[str], None]
 MOST_PAIRS = 10_000
-RAN = (0, 1)  # exit codes of a `run` that brought its cell to a row
 STOPPED = 130
+LISTEN_S = 1.0
 GOES_ON = "interrupted; the same command goes on where it stopped."
 
 
@@ -39,11 +39,11 @@ class Turns:
     """Runs one command at a time, and passes a signal on to it."""
 
     child: subprocess.Popen[str] | None = None
-    stopped: bool = False
+    stopped_by: int | None = None  # the signal
 
     def run(self, side: Side, *arguments: str) -> tuple[int, str]:
         """(exit code, what it printed) of one of a side's commands."""
-        if self.stopped:
+        if self.stopped_by:
             raise StoppedError(GOES_ON)
         with subprocess.Popen(
             side.command(*arguments),
@@ -56,16 +56,29 @@ class Turns:
             errors="replace",
             start_new_session=True,  # it hears of Ctrl-C once, from us
         ) as self.child:
-            said, _ = self.child.communicate()
+            said = self._listen(self.child)
             code = self.child.returncode
-        if self.stopped or code == STOPPED:
+        if self.stopped_by or code == STOPPED:
             raise StoppedError(GOES_ON)
         return code, said
+
+    def _listen(self, child: subprocess.Popen[str]) -> str:
+        """What it prints until it ends.
+
+        Python hears of a signal that comes just before a blocking wait only after it; so does the
+        child. A second one does no harm.
+        """
+        while True:
+            try:
+                return child.communicate(timeout=LISTEN_S)[0]
+            except subprocess.TimeoutExpired:
+                if self.stopped_by:
+                    child.send_signal(self.stopped_by)
 
     @contextmanager
     def passing_signals_on(self) -> Iterator[None]:
         def note(number: int, frame: FrameType | None) -> None:
-            self.stopped = True
+            self.stopped_by = number
             if self.child is not None and self.child.poll() is None:
                 self.child.send_signal(number)
 
@@ -183,7 +196,7 @@ class _Runs:
             *(["--worker-python", str(Path(python).absolute())] if python else []),
         )
         row = _row_of(cell, self.folder / side.name)
-        if code not in RAN or row is None:
+        if row is None or row["status"] == "interrupted":
             raise VersionError(
                 f"{side.name} ({side.asked}) could not run {name(cell)}; it ended with {code}. "
                 "Is the version too old for this matrix, or these options?\n"
