@@ -74,6 +74,15 @@ bench-gpu: setup ## run the matrix on the GPU and report
 	    $(MAKE) --no-print-directory image-cuda; fi
 	@$(RUN)
 
+.PHONY: ab
+ab: MATRIX ?= bench/matrices/ab.yaml
+ab: BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || echo HEAD~1)
+ab: HEAD ?= .
+ab: FAIL_ON ?= step_time_ms_p50>5%
+ab: setup ## two versions beside each other: BASE=REVISION HEAD=. PAIRS=N FAIL_ON=RULE
+	@$(PY) -m bench ab "$(BASE)" "$(HEAD)" "$(MATRIX)" $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) \
+	    $(if $(PAIRS),--pairs $(PAIRS)) --fail-on '$(FAIL_ON)' $(ARGS)
+
 report: $(VENV)/.base ## merge results: DIR='results/a results/b' OUT=DIR
 	@$(PY) -m bench report $(DIR) $(if $(OUT),--out $(OUT))
 
@@ -131,9 +140,10 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-perf: $(VENV)/.worker ## what measuring costs, as a share of the step time
+perf: $(VENV)/.worker ## what measuring costs, as a share of the step time; that ab finds a slowdown
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
 	@$(PY) tests/perf.py --runtime $(RUNTIME) $(ARGS)
+	@$(PY) tests/perf_ab.py --runtime $(RUNTIME) $(if $(PAIRS),--seeds $(PAIRS))
 
 doctor: $(VENV)/.base ## what this machine lacks, and the remedy
 	@$(PY) -m bench doctor --runtime $(RUNTIME) $(ARGS)

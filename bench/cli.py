@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from bench.errors import (
     MissingError,
     RecordError,
     RequestError,
+    StoppedError,
 )
 from bench.folder import ResultsFolder
 from bench.forms import json_schema
@@ -58,6 +60,20 @@ RuntimeOption = Annotated[
 PythonOption = Annotated[
     str | None,
     typer.Option(help="local runtime: an interpreter with torch and numpy", metavar="PATH"),
+]
+ImageOption = Annotated[
+    str | None,
+    typer.Option(help="containers: this image for all cells, not their device's", metavar="TAG"),
+]
+FailOnOption = Annotated[
+    list[str] | None,
+    typer.Option(help="a change for the worse, such as 'step_time_ms_p50>5%'", metavar="RULE"),
+]
+UndecidedOption = Annotated[
+    str, typer.Option(help="whether a rule that is undecided passes", metavar="pass|fail")
+]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="of what is printed", metavar="text|markdown|json")
 ]
 OnlyOption = Annotated[
     list[str] | None,
@@ -108,6 +124,7 @@ def run(
     out_dir: OutOption = None,
     runtime: RuntimeOption = "auto",
     worker_python: PythonOption = None,
+    image: ImageOption = None,
     only: OnlyOption = None,
     shard: ShardOption = None,
     jobs: Annotated[int, typer.Option(min=1, help="cells at once, on CPUs of their own")] = 1,
@@ -123,7 +140,7 @@ def run(
         _report_builder()  # what it lacks is to be known before a long run, not after
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
-    launcher, why = choose_launcher(runtime, worker_python)
+    launcher, why = choose_launcher(runtime, worker_python, image)
     folder = _folder(asked, out_dir)
     _check_sample_ms(sample_ms)
     out.print(f"corpus: {corpus.chosen}")
@@ -206,14 +223,79 @@ def _report(folders: list[Path], target: Path) -> Built:
 
 def _report_builder() -> Callable[[Sequence[Path], Path], Built]:
     """The report's entry, imported on use: plan and run work without matplotlib."""
-    try:
+    with _needing_extra("the report"):
         from bench.report.build import build_report
+    return build_report
+
+
+@contextmanager
+def _needing_extra(what: str) -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise MissingError(
-            f"the report needs {error.name}. Install with: make setup   "
+            f"{what} needs {error.name}. Install with: make setup   "
             "(or: pip install 'bench-matrix[report]')"
         ) from error
-    return build_report
+
+
+@app.command()
+def compare(
+    base: Annotated[Path, typer.Argument(help="a results folder, or a runs.csv")],
+    new: Annotated[Path, typer.Argument(help="the same of the version to be judged")],
+    fail_on: FailOnOption = None,
+    undecided: UndecidedOption = "pass",
+    disturbed: Annotated[
+        str,
+        typer.Option(help="keep: cells ran in turn, as by ab", metavar="drop|keep"),
+    ] = "drop",
+    form: FormatOption = "text",
+) -> None:
+    """Judge NEW against BASE, arm by arm; exit 1 if a --fail-on rule fails."""
+    with _needing_extra("compare"):
+        from bench.compare.gate import make_gate
+    gate = make_gate(fail_on or [], undecided, disturbed, form)
+    comparison = gate.compare(base, new)
+    print(gate.write(comparison), end="")
+    raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)
+
+
+@app.command()
+def ab(
+    base: Annotated[str, typer.Argument(help="a git revision, or image:TAG")],
+    head: Annotated[str, typer.Argument(help="the same; . is the working tree as it is")],
+    matrix: MatrixArgument,
+    pairs: Annotated[
+        int | None, typer.Option(help="seeds 1 to N in place of the matrix's", metavar="N")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="for both results [default: results/ab-...]")
+    ] = None,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    fail_on: FailOnOption = None,
+    undecided: UndecidedOption = "pass",
+    form: FormatOption = "text",
+) -> None:
+    """Run two versions here, cell beside cell, and compare them; exit 1 if a rule fails."""
+    with _needing_extra("ab"):
+        from bench.compare.ab import Request, run_pairs
+        from bench.compare.gate import leave, make_gate
+    # What is wrong is to be known before a run. Both sides run in turn: disturbed pairs are kept.
+    gate = make_gate(fail_on or [], undecided, "keep", form)
+    launcher, why = choose_launcher(runtime, worker_python)
+    err.print(f"runtime: {why}")
+    try:
+        request = Request(matrix, out_dir, pairs, launcher, worker_python)
+        folder = run_pairs(base, head, request, err.print)
+    except StoppedError as error:
+        err.print(str(error))
+        raise typer.Exit(INTERRUPTED) from error
+    comparison = gate.compare(folder / "base", folder / "head", (base, head))
+    leave(comparison, folder)
+    print(gate.write(comparison), end="")
+    err.print(f"results: {folder}")
+    raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)
 
 
 @app.command()

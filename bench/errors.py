@@ -6,6 +6,8 @@ BenchError                  anything this program explains itself; exit code 2 a
 ├── RequestError            an option on the command line asks for what cannot be
 ├── MissingError            a package, an image or an engine is absent; carries the remedy
 ├── EngineError             the container engine refused or failed
+├── VersionError            one of two versions cannot run its cells
+├── StoppedError            a person stopped it; what was run stays
 ├── FolderError             a results folder is busy, unwritable or not one
 ├── RecordError             a CSV of ours is damaged
 └── BundleError             a file is no bundle of results, or none can be made
@@ -55,6 +57,14 @@ class MissingError(BenchError):
 
 
 class EngineError(BenchError):
+    pass
+
+
+class VersionError(BenchError):
+    pass
+
+
+class StoppedError(BenchError):
     pass
 
 

@@ -136,14 +136,18 @@ def modules_of(requirements: list[str]) -> set[str]:
     return {MODULE_OF.get(name, name) for name in names}
 
 
+# What is imported on use, with the extra `report`.
+WITH_EXTRA = {"report", "compare"}
+
+
 @pytest.mark.parametrize(
-    "module", [name for name in FILES if is_host(name) and part(name) != "report"]
+    "module", [name for name in FILES if is_host(name) and part(name) not in WITH_EXTRA]
 )
 def test_plan_and_run_need_the_base_dependencies_alone(module):
     assert foreign(module) <= modules_of(DEPENDENCIES["dependencies"])
 
 
-@pytest.mark.parametrize("module", [name for name in FILES if part(name) == "report"])
+@pytest.mark.parametrize("module", [name for name in FILES if part(name) in WITH_EXTRA])
 def test_the_report_needs_its_extra_and_the_base(module):
     extra = DEPENDENCIES["optional-dependencies"]["report"]
     allowed = modules_of(DEPENDENCIES["dependencies"]) | modules_of(extra) | {"numpy"}  # pandas'
@@ -163,7 +167,7 @@ def loaded_by(code: str) -> set[str]:
 def test_the_commands_load_no_torch_and_no_extra():
     loaded = loaded_by("import bench.cli")
     assert "typer" in loaded
-    assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "jinja2"}
+    assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "jinja2", "scipy"}
 
 
 def test_no_module_of_the_launching_side_loads_torch():

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 
 from bench.errors import EngineError, RequestError
 from bench.explain import nearest
@@ -13,16 +14,28 @@ from bench.launch.local import LocalLauncher
 RUNTIMES = ("auto", "docker", "podman", "local")
 
 
-def choose_launcher(runtime: str, worker_python: str | None) -> tuple[Launcher, str]:
+def choose_launcher(
+    runtime: str, worker_python: str | None, image: str | None = None
+) -> tuple[Launcher, str]:
     """The launcher, and one line that says why it is this one.
 
+    `image`: the tag of an image for all cells, in place of the one made for their device.
+
     Raises:
-        RequestError: for a runtime that does not exist.
+        RequestError: for a runtime that does not exist, or an image without a container engine.
         EngineError: if an engine was asked for by name and does not answer.
     """
     if runtime not in RUNTIMES:
         raise RequestError(f"there is no runtime {runtime!r}. {nearest(runtime, RUNTIMES)}")
-    python = worker_python or sys.executable
+    launcher, why = _choose(runtime, worker_python or sys.executable)
+    if image is None:
+        return launcher, why
+    if not isinstance(launcher, ContainerLauncher):
+        raise RequestError(f"--image {image} needs a container engine; here: {why}.")
+    return replace(launcher, image=image), f"{why}; image {image}, as asked"
+
+
+def _choose(runtime: str, python: str) -> tuple[Launcher, str]:
     if runtime == "local":
         return LocalLauncher(python), "local processes, as asked"
     if runtime != "auto":

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.errors import EngineError
 from bench.identity import PACKAGE
 from bench.launch.engine import Engine
-from bench.launch.image import require_image
+from bench.launch.image import require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group, worker_environment
 from bench.launch.process import Command, supervise
@@ -32,6 +32,7 @@ RUNNER_GONE = 143  # how a worker ends that has lost its runner, see worker/life
 @dataclass(frozen=True)
 class ContainerLauncher:
     engine: Engine
+    image: str | None = None  # a tag for all devices; None: the image made for each
     enforces_memory: bool = True
 
     @property
@@ -39,8 +40,13 @@ class ContainerLauncher:
         return self.engine.name
 
     def environment(self, device: str) -> Environment:
-        image_id = _image(self.engine, device)
+        image_id = self._image(device)
         return Environment(env_id=image_id, image_id=image_id)
+
+    def _image(self, device: str) -> str:
+        return (
+            _image(self.engine, device) if self.image is None else _named(self.engine, self.image)
+        )
 
     def clean(self, folder: Path) -> int:
         left = self.engine.containers(folder_label(folder))
@@ -61,7 +67,7 @@ class ContainerLauncher:
                 kill_group(client, number)
 
         command = Command(
-            argv=run_argv(self.engine.name, _image(self.engine, job.spec.device), job, uid, gid),
+            argv=run_argv(self.engine.name, self._image(job.spec.device), job, uid, gid),
             environment=os.environ,
             log=job.files.log,
             limits=job.limits,
@@ -126,6 +132,12 @@ def _lost(client: int, container: int) -> bool:
 @cache
 def _image(engine: Engine, device: str) -> str:
     return require_image(engine, device)
+
+
+@cache
+def _named(engine: Engine, tag: str) -> str:
+    """The id that a tag has now: all cells of a run are of one image, also if it moves on."""
+    return require_named(engine, tag)
 
 
 def container_name(job: Job) -> str:

@@ -75,6 +75,21 @@ def require_image(engine: Engine, device: str) -> str:
     return found[1]
 
 
+def require_named(engine: Engine, tag: str) -> str:
+    """The id of an image that somebody asked for by its tag.
+
+    Raises:
+        MissingError: naming the images that are here.
+    """
+    image_id = engine.image_id(tag)
+    if image_id is None:
+        raise MissingError(
+            f"{engine.name} has no image {tag!r}. Build or load it first; of this program there "
+            f"are: {', '.join(engine.tags('bench-*')) or 'none'}."
+        )
+    return image_id
+
+
 def build(engine: Engine, device: str, base: str) -> str:
     """Build the image for a device; its tag. The build's own output goes to the terminal.
 

@@ -1,0 +1,234 @@
+"""Two versions on one machine, cell beside cell: what drifts falls on both alike."""
+
+import hashlib
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from bench.atomic import write_atomically
+from bench.compare.sides import Side, check_same, prepared
+from bench.corpora import BUILT_IN, DEFAULT_FILE
+from bench.errors import RequestError, StoppedError, VersionError
+from bench.launch.container import ContainerLauncher
+from bench.launch.job import Launcher
+from bench.matrix import Cell, axis_values, load_matrix
+from bench.measure.machine import this_machine
+from bench.progress import duration, name
+from bench.records import Row, read_table, terminal
+from bench.runner import skip_reason
+from bench.yamlfile import read_yaml
+
+Say = Callable[[str], None]
+MOST_PAIRS = 10_000
+STOPPED = 130
+LISTEN_S = 1.0
+GOES_ON = "interrupted; the same command goes on where it stopped."
+
+
+@dataclass
+class Turns:
+    """Runs one command at a time, and passes a signal on to it."""
+
+    child: subprocess.Popen[str] | None = None
+    stopped_by: int | None = None  # the signal
+
+    def run(self, side: Side, *arguments: str) -> tuple[int, str]:
+        """(exit code, what it printed) of one of a side's commands."""
+        if self.stopped_by:
+            raise StoppedError(GOES_ON)
+        with subprocess.Popen(
+            side.command(*arguments),
+            cwd=side.root,
+            env=side.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # it hears of Ctrl-C once, from us
+        ) as self.child:
+            said = self._listen(self.child)
+            code = self.child.returncode
+        if self.stopped_by or code == STOPPED:
+            raise StoppedError(GOES_ON)
+        return code, said
+
+    def _listen(self, child: subprocess.Popen[str]) -> str:
+        """What it prints until it ends.
+
+        Python hears of a signal that comes just before a blocking wait only after it; so does the
+        child. A second one does no harm.
+        """
+        while True:
+            try:
+                return child.communicate(timeout=LISTEN_S)[0]
+            except subprocess.TimeoutExpired:
+                if self.stopped_by:
+                    child.send_signal(self.stopped_by)
+
+    @contextmanager
+    def passing_signals_on(self) -> Iterator[None]:
+        def note(number: int, frame: FrameType | None) -> None:
+            self.stopped_by = number
+            if self.child is not None and self.child.poll() is None:
+                self.child.send_signal(number)
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `ab` was asked, besides the two versions."""
+
+    matrix: Path
+    out: Path | None
+    n_pairs: int | None  # seeds 1 to n in place of the matrix's; None: the matrix's
+    launcher: Launcher
+    worker_python: str | None
+
+
+def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
+    """Run every cell of a matrix on both sides, pair by pair; the folder with base/ and head/.
+
+    Raises:
+        BenchError: for a wrong request.
+        VersionError: for a version that cannot run its cells at all.
+        StoppedError: by Ctrl-C or SIGTERM.
+    """
+    text = pinned(request.matrix, request.n_pairs)
+    turns = Turns()
+    with turns.passing_signals_on(), prepared(base, head, request.launcher) as sides:
+        folder = (request.out or _default_folder(text, sides)).absolute()
+        check_same(folder, sides)
+        matrix_file = folder / "matrix.yaml"
+        write_atomically(matrix_file, text)
+        matrix = load_matrix(matrix_file)
+        for side in sides:
+            say(f"{side.name}: {side.asked} ({side.identity})")
+            _prepare_images(side, matrix.cells, request, turns)
+        _run_all(matrix.cells, sides, _Runs(folder, matrix_file, request, turns), say)
+    return folder
+
+
+def pinned(matrix: Path, n_pairs: int | None) -> str:
+    """A matrix as YAML that means the same wherever it is read: both sides read it elsewhere.
+
+    Raises:
+        MatrixError: with every mistake in it.
+        RequestError: for a number of pairs that cannot be.
+    """
+    load_matrix(matrix)
+    content: dict[str, Any] = read_yaml(matrix).data
+    corpus = (content.get("data") or {}).get("corpus")
+    if corpus is None and Path(DEFAULT_FILE).is_file():
+        corpus = DEFAULT_FILE
+    if corpus is not None and corpus not in BUILT_IN:
+        corpus = str(Path(corpus).absolute())
+    content["data"] = {"corpus": corpus or "pydoc"}
+    if n_pairs is not None:
+        if not 1 <= n_pairs <= MOST_PAIRS:
+            raise RequestError(f"--pairs {n_pairs}: write 1 to {MOST_PAIRS:,}.")
+        content["matrix"]["seed"] = list(range(1, n_pairs + 1))
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _default_folder(text: str, sides: Sequence[Side]) -> Path:
+    """One for each pair of versions and matrix, so that the same request finds its own again."""
+    asked = "\0".join([text, *(side.identity for side in sides)])
+    return Path("results") / f"ab-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+
+
+def _prepare_images(side: Side, cells: Sequence[Cell], request: Request, turns: Turns) -> None:
+    """The image that a revision's own Dockerfile makes, built unless it is there."""
+    if side.image or not isinstance(request.launcher, ContainerLauncher):
+        return
+    machine = this_machine()
+    for device in sorted({cell.spec.device for cell in cells if not skip_reason(cell, machine)}):
+        code, said = turns.run(side, "image", device, "--runtime", request.launcher.runtime)
+        if code != 0:
+            raise VersionError(f"{side.asked}: no image for {device} cells.\n{_tail(said)}")
+
+
+def in_turn(cells: Sequence[Cell]) -> Iterator[tuple[Cell, bool]]:
+    """Each cell, and whether HEAD is first: in turn within each arm, and from arm to arm.
+
+    Whoever runs second may find caches warm and a processor hot.
+    """
+    before: Counter[str] = Counter()
+    first = {arm: index for index, arm in enumerate(dict.fromkeys(c.spec.arm_id for c in cells))}
+    for cell in cells:
+        arm = cell.spec.arm_id
+        yield cell, bool((first[arm] + before[arm]) % 2)
+        before[arm] += 1
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Where and how single cells run."""
+
+    folder: Path
+    matrix: Path
+    request: Request
+    turns: Turns
+
+    def cell(self, side: Side, cell: Cell) -> Row:
+        """Bring one cell of one side to its row; a cell that has one is passed over."""
+        chosen = [f"--only={key}={value}" for key, value in axis_values(cell).items()]
+        python = self.request.worker_python
+        code, said = self.turns.run(
+            side,
+            *("run", str(self.matrix), "--out", str(self.folder / side.name), *chosen),
+            *("--runtime", self.request.launcher.runtime),
+            *(["--worker-python", str(Path(python).absolute())] if python else []),
+        )
+        row = _row_of(cell, self.folder / side.name)
+        if row is None or row["status"] == "interrupted":
+            raise VersionError(
+                f"{side.name} ({side.asked}) could not run {name(cell)}; it ended with {code}. "
+                "Is the version too old for this matrix, or these options?\n"
+                f"{_tail(said)}"
+            )
+        return row
+
+
+def _row_of(cell: Cell, results: Path) -> Row | None:
+    """How a cell ended, found by its names: another version may make other identities."""
+    wanted = axis_values(cell)
+    rows = read_table(results / "runs.csv")
+    return terminal([row for row in rows if all(row[key] == wanted[key] for key in wanted)])
+
+
+def _tail(said: str) -> str:
+    return "\n".join(f"  {line}" for line in said.strip().splitlines()[-8:])
+
+
+def _run_all(cells: Sequence[Cell], sides: Sequence[Side], runs: _Runs, say: Say) -> None:
+    begun = time.monotonic()
+    for count, (cell, head_first) in enumerate(in_turn(cells), start=1):
+        order = reversed(sides) if head_first else sides
+        rows = {side.name: runs.cell(side, cell) for side in order}
+        left_s = (time.monotonic() - begun) / count * (len(cells) - count)
+        left = f"   [{duration(left_s)} left]" if count < len(cells) else ""
+        told = ", ".join(f"{side.name} {_told(rows[side.name])}" for side in sides)
+        say(f"{count}/{len(cells)} {name(cell)}: {told}{left}")
+
+
+def _told(row: Row) -> str:
+    if row["status"] != "ok":
+        return row["status"]
+    step_ms = row["step_time_ms_p50"]
+    return f"{float(step_ms):.2f} ms a step" if step_ms else "ok"

@@ -1,0 +1,65 @@
+"""What `compare` and `ab` share: rules in, a comparison's text and exit code out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.atomic import write_atomically
+from bench.compare.document import as_json
+from bench.compare.judge import Comparison, Outcome, compare
+from bench.compare.pairing import join
+from bench.compare.rules import Rule, parse_rules
+from bench.compare.versions import read_version
+from bench.compare.write import as_markdown, as_text
+from bench.errors import RequestError
+from bench.explain import nearest
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "text": as_text,
+    "markdown": as_markdown,
+    "json": as_json,
+}
+UNDECIDED = ("pass", "fail")
+DISTURBED = ("drop", "keep")
+
+
+@dataclass(frozen=True)
+class Gate:
+    rules: tuple[Rule, ...]
+    undecided_fails: bool
+    keep_disturbed: bool
+    write: Callable[[Comparison], str]
+
+    def compare(
+        self, base: Path, new: Path, names: tuple[str | None, str | None] = (None, None)
+    ) -> Comparison:
+        """`names`: what readers know the versions by, if not by their folders."""
+        joined = join(read_version(base, names[0]), read_version(new, names[1]))
+        return compare(joined, self.rules, self.keep_disturbed)
+
+    def fails(self, comparison: Comparison) -> bool:
+        if comparison.outcome is Outcome.UNDECIDED:
+            return self.undecided_fails
+        return comparison.outcome is Outcome.FAIL
+
+
+def make_gate(fail_on: Sequence[str], undecided: str, disturbed: str, form: str) -> Gate:
+    """The options of both commands, checked.
+
+    Raises:
+        RequestError: for a rule, or a word, that is not allowed.
+    """
+    for option, word, allowed in (
+        ("--undecided", undecided, UNDECIDED),
+        ("--disturbed", disturbed, DISTURBED),
+        ("--format", form, tuple(FORMATS)),
+    ):
+        if word not in allowed:
+            raise RequestError(f"{option} {word}: no such word. {nearest(word, allowed)}")
+    return Gate(parse_rules(fail_on), undecided == "fail", disturbed == "keep", FORMATS[form])
+
+
+def leave(comparison: Comparison, folder: Path) -> None:
+    """compare.md and compare.json beside what was compared."""
+    write_atomically(folder / "compare.md", as_markdown(comparison))
+    write_atomically(folder / "compare.json", as_json(comparison))

@@ -1,0 +1,188 @@
+"""Two versions -> a verdict per arm and metric, and whether a rule fails."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from bench.compare.pairing import Arm, Joined, Pairs
+from bench.compare.rules import Rule, is_relative
+from bench.report.columns import HIGHER_IS_BETTER, METRICS
+from bench.report.family import least_seeds
+from bench.report.statistics.contrast import BySeed, Contrast, paired
+from bench.report.statistics.interval import ROUNDING, Interval
+from bench.report.statistics.verdict import ALPHA, Judgement, Verdict, judge
+
+
+class Outcome(StrEnum):
+    """Of a rule, or of all of them."""
+
+    PASS = "pass"
+    UNDECIDED = "undecided"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one arm: NEW against BASE."""
+
+    metric: str
+    pairs: Pairs
+    contrast: Contrast
+    judgement: Judgement
+
+    @property
+    def base_mean(self) -> float | None:
+        """Over the pairs, in the metric's unit."""
+        return statistics.fmean(self.pairs.base.values()) if self.pairs.base else None
+
+    @property
+    def new_mean(self) -> float | None:
+        return statistics.fmean(self.pairs.new.values()) if self.pairs.new else None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule says of one arm."""
+
+    rule: Rule | None  # None: failed cells, which fail every rule
+    arm: str | None  # its label; None: of all of them
+    outcome: Outcome
+    why: str  # a clause; empty where the interval says it
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One arm with all its metrics that either side knows."""
+
+    arm: Arm
+    lines: tuple[Line, ...]
+
+    def line(self, metric: str) -> Line | None:
+        return next((line for line in self.lines if line.metric == metric), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    joined: Joined
+    rules: tuple[Rule, ...]
+    keep_disturbed: bool
+    confidence: float  # of each interval
+    arms: tuple[Compared, ...]
+    findings: tuple[Finding, ...]  # empty without rules
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The worst of the findings; None without rules."""
+        found = {finding.outcome for finding in self.findings}
+        return next((one for one in reversed(Outcome) if one in found), None)
+
+
+def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> Comparison:
+    """Judge every arm that both versions have.
+
+    `keep_disturbed`: for cells that ran beside each other, in turn. What disturbs these falls on
+    either side alike, and is in the interval; a busy machine would else have nothing to compare.
+
+    Intervals are Bonferroni's: α is shared out among arms x metrics that have a rule, so that all
+    that can fail hold together. Metrics without a rule have the same confidence each, and are not
+    corrected for their own number: they tell, and fail nothing.
+    """
+    confidence = 1 - ALPHA / (max(1, len(joined.arms)) * max(1, len(rules)))
+    of = {rule.metric: rule for rule in rules}
+    arms = tuple(
+        Compared(arm, tuple(_lines(arm, of, confidence, keep_disturbed))) for arm in joined.arms
+    )
+    findings = tuple(_findings(arms, rules)) if rules else ()
+    return Comparison(joined, tuple(rules), keep_disturbed, confidence, arms, findings)
+
+
+def _lines(arm: Arm, rules: dict[str, Rule], confidence: float, keep_disturbed: bool) -> list[Line]:
+    found = [
+        _line(arm, arm.pairs(metric, keep_disturbed), metric, rules.get(metric), confidence)
+        for metric in METRICS
+    ]
+    return [line for line in found if line.contrast.n or line.metric in rules]
+
+
+def _line(arm: Arm, pairs: Pairs, metric: str, rule: Rule | None, confidence: float) -> Line:
+    relative = rule.relative if rule else is_relative(metric)
+    if relative:
+        pairs = _with_ratio(pairs)
+    contrast = paired(pairs.new, pairs.base, relative=relative, confidence=confidence)
+    judgement = judge(
+        contrast,
+        margin=rule.margin if rule else None,
+        lower_is_better=metric not in HIGHER_IS_BETTER,
+        least_seeds=least_seeds(metric),
+        diverged=arm.diverged,
+    )
+    if not pairs.decides and judgement.verdict is not Verdict.IDENTICAL:
+        judgement = Judgement(Verdict.NOT_AVAILABLE, "every pair was disturbed from outside")
+    return Line(metric, pairs, contrast, judgement)
+
+
+def _with_ratio(pairs: Pairs) -> Pairs:
+    """Without the seeds that have a figure of 0 or less: it was not measured, or has no ratio."""
+    seeds = [seed for seed in pairs.base if pairs.base[seed] > 0 and pairs.new[seed] > 0]
+
+    def kept(side: BySeed) -> BySeed:
+        return {seed: side[seed] for seed in seeds}
+
+    return replace(pairs, base=kept(pairs.base), new=kept(pairs.new))
+
+
+def _findings(arms: Sequence[Compared], rules: Sequence[Rule]) -> list[Finding]:
+    found = [_failed_cells(compared.arm) for compared in arms if compared.arm.fails_more]
+    for rule in rules:
+        found += [_decide(compared, rule) for compared in arms]
+        if not arms:
+            found.append(Finding(rule, None, Outcome.UNDECIDED, "the versions share no arm"))
+    return found
+
+
+def _failed_cells(arm: Arm) -> Finding:
+    """A version that crashes has no figures that a rule could hold against it."""
+    base, new = arm.failed
+    how = ", ".join(sorted(set(new.values())))
+    why = f"{len(new)} of {len(arm.seeds)} seeds failed in NEW ({how}), {len(base)} in BASE"
+    return Finding(None, arm.label, Outcome.FAIL, why)
+
+
+def _decide(compared: Compared, rule: Rule) -> Finding:
+    """Fail only if the whole interval lies beyond the threshold, pass only if none of it does."""
+    line, label = compared.line(rule.metric), compared.arm.label
+    assert line is not None
+    bounds, why = _bounds(line)
+    if bounds is None:
+        return Finding(rule, label, Outcome.UNDECIDED, why)
+    limit = rule.limit
+    low, high = bounds.low, bounds.high
+    if rule.metric in HIGHER_IS_BETTER:
+        low, high, limit = -high, -low, -limit
+    if low > limit + ROUNDING:
+        return Finding(rule, label, Outcome.FAIL, why)
+    if high <= limit + ROUNDING:
+        return Finding(rule, label, Outcome.PASS, why)
+    return Finding(rule, label, Outcome.UNDECIDED, "the interval holds the threshold")
+
+
+def _bounds(line: Line) -> tuple[Interval | None, str]:
+    """The interval that a rule is held against, or None; and why, where that is not plain.
+
+    A figure that changes by the same amount at every seed has no variance, hence no interval: it
+    does not depend on the seed (a size in memory), and its change is what it is.
+    """
+    contrast, needed = line.contrast, least_seeds(line.metric)
+    if not contrast.n:
+        return None, "nothing can be compared: no seed has this figure on both sides"
+    if contrast.is_zero:
+        return Interval(0.0, 0.0), "identical at every seed"
+    if not line.pairs.decides:
+        return None, "every pair was disturbed from outside"
+    if contrast.n < needed:
+        return None, f"{contrast.n} of the {needed} pairs that it needs"
+    if contrast.is_constant:
+        low, high = min(contrast.values), max(contrast.values)
+        return Interval(low, high), "the same change at every seed"
+    return contrast.interval, ""

@@ -1,0 +1,207 @@
+"""Two versions joined by arm and seed: which figures may be compared, and what is left out."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from bench.columns import SETTLED
+from bench.compare.versions import Version
+from bench.records import Row
+from bench.report.columns import LOSSES, TIMINGS
+from bench.report.merge import as_number
+from bench.report.statistics.contrast import BySeed
+from bench.report.statistics.spread import over_seeds
+from bench.report.statistics.verdict import Diverged
+from bench.report.taint import REASONS, names
+
+BySeedRows = Mapping[int, tuple[Row, ...]]  # how a seed ended on each machine and kind of GPU
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One metric of one arm on both sides, at the seeds that both have it for."""
+
+    base: BySeed
+    new: BySeed
+    disturbed: bool = False  # some of them were, by something from outside
+    decides: bool = True  # False: none was undisturbed, so that they are shown and tell nothing
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm that both versions have."""
+
+    arm_id: str
+    label: str
+    device: str
+    base: BySeedRows
+    new: BySeedRows
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """Those that ended on both sides, however."""
+        return tuple(sorted(_settled(self.base) & _settled(self.new)))
+
+    @property
+    def only_base(self) -> tuple[int, ...]:
+        return tuple(sorted(_settled(self.base) - set(self.seeds)))
+
+    @property
+    def only_new(self) -> tuple[int, ...]:
+        return tuple(sorted(_settled(self.new) - set(self.seeds)))
+
+    def pairs(self, metric: str, keep_disturbed: bool) -> Pairs:
+        """Losses from anywhere; all else on one machine and kind of GPU, undisturbed if a time.
+
+        Disturbed times are kept where asked, or where there are no others.
+        """
+        if metric in LOSSES:
+            return self._pairs(metric, same_machine=False, clean=False)
+        found = self._pairs(metric, same_machine=True, clean=False)
+        if metric not in TIMINGS or not self.disturbed.keys() & found.base.keys():
+            return found
+        undisturbed = self._pairs(metric, same_machine=True, clean=True)
+        if undisturbed.base and not keep_disturbed:
+            return undisturbed
+        return replace(found, disturbed=True, decides=keep_disturbed)
+
+    def _pairs(self, metric: str, *, same_machine: bool, clean: bool) -> Pairs:
+        base: dict[int, list[float]] = {}
+        new: dict[int, list[float]] = {}
+        for seed in self.seeds:
+            left = _figures(self.base[seed], metric, clean)
+            right = _figures(self.new[seed], metric, clean)
+            if same_machine:
+                shared = left.keys() & right.keys()
+                left = {machine: left[machine] for machine in shared}
+                right = {machine: right[machine] for machine in shared}
+            if left and right:
+                base[seed], new[seed] = list(left.values()), list(right.values())
+        return Pairs(over_seeds(base).by_seed, over_seeds(new).by_seed)
+
+    @property
+    def failed(self) -> tuple[Mapping[int, str], Mapping[int, str]]:
+        """(BASE, NEW): seeds, of those that ended on both sides, without an ok cell: its status."""
+        return _failed(self.base, self.seeds), _failed(self.new, self.seeds)
+
+    @property
+    def fails_more(self) -> bool:
+        base, new = self.failed
+        return len(new) > len(base)
+
+    @property
+    def diverged(self) -> Diverged:
+        base, new = self.failed
+        left = {seed for seed, status in base.items() if status == "diverged"}
+        right = {seed for seed, status in new.items() if status == "diverged"}
+        return Diverged(
+            new_alone=len(right - base.keys()),
+            base_alone=len(left - new.keys()),
+            both=len(left & right),
+        )
+
+    @property
+    def elsewhere(self) -> tuple[int, ...]:
+        """Seeds that are ok on both sides, but on no machine that both have in common."""
+        return tuple(
+            seed
+            for seed in self.seeds
+            if (left := _machines(self.base[seed]))
+            and (right := _machines(self.new[seed]))
+            and not left & right
+        )
+
+    @cached_property
+    def disturbed(self) -> Mapping[int, tuple[str, ...]]:
+        """Seeds with a disturbed cell on either side -> names of what disturbed it."""
+        found = {}
+        for seed in self.seeds:
+            rows = [row for row in (*self.base[seed], *self.new[seed]) if _is_tainted(row)]
+            if rows:
+                reasons = {name for row in rows for name in names(row.get(REASONS, ""))}
+                found[seed] = tuple(sorted(reasons))
+        return found
+
+
+@dataclass(frozen=True)
+class Joined:
+    base: Version
+    new: Version
+    arms: tuple[Arm, ...]  # in the order of BASE
+    only_base: tuple[str, ...]  # labels of arms
+    only_new: tuple[str, ...]
+
+
+def join(base: Version, new: Version) -> Joined:
+    """Arms by arm_id, which is all that was asked but the seed; names alone join nothing."""
+    left, right = _by_arm(base), _by_arm(new)
+    labels = _labels([*left.values(), *right.values()])
+    return Joined(
+        base,
+        new,
+        tuple(
+            Arm(arm_id, labels[arm_id], _first(seeds)["device"], seeds, right[arm_id])
+            for arm_id, seeds in left.items()
+            if arm_id in right
+        ),
+        only_base=tuple(labels[arm_id] for arm_id in left if arm_id not in right),
+        only_new=tuple(labels[arm_id] for arm_id in right if arm_id not in left),
+    )
+
+
+def _by_arm(version: Version) -> dict[str, dict[int, tuple[Row, ...]]]:
+    arms: dict[str, dict[int, tuple[Row, ...]]] = defaultdict(dict)
+    for (arm_id, seed), rows in version.cells.items():
+        arms[arm_id][seed] = rows
+    return dict(arms)
+
+
+def _labels(arms: Sequence[BySeedRows]) -> dict[str, str]:
+    """arm_id -> "model + optimizer, device", with the arm_id where two arms are named alike."""
+    plain = {}
+    for rows in map(_first, arms):
+        plain[rows["arm_id"]] = f"{rows['model']} + {rows['optimizer']}, {rows['device']}"
+    count = Counter(plain.values())
+    return {
+        arm_id: label if count[label] == 1 else f"{label} ({arm_id})"
+        for arm_id, label in plain.items()
+    }
+
+
+def _first(arm: BySeedRows) -> Row:
+    return next(iter(arm.values()))[0]
+
+
+def _settled(seeds: BySeedRows) -> set[int]:
+    return {seed for seed, rows in seeds.items() if any(row["status"] in SETTLED for row in rows)}
+
+
+def _failed(by_seed: BySeedRows, seeds: Iterable[int]) -> dict[int, str]:
+    """Seed -> status of its last row that ended, where none is ok."""
+    failed = {}
+    for seed in seeds:
+        ended = [row["status"] for row in by_seed[seed] if row["status"] in SETTLED]
+        if "ok" not in ended:
+            failed[seed] = ended[-1]
+    return failed
+
+
+def _is_tainted(row: Row) -> bool:
+    return row.get("tainted") == "true"
+
+
+def _machines(rows: Iterable[Row]) -> set[tuple[str, str]]:
+    return {_machine(row) for row in rows if row["status"] == "ok"}
+
+
+def _machine(row: Row) -> tuple[str, str]:
+    """One machine may hold GPUs of several kinds."""
+    return row["host_id"], row.get("gpu_name", "")
+
+
+def _figures(rows: Iterable[Row], metric: str, clean: bool) -> dict[tuple[str, str], float]:
+    """The known figures of ok rows by machine; where `clean`, of undisturbed ones alone."""
+    usable = (row for row in rows if row["status"] == "ok" and not (clean and _is_tainted(row)))
+    known = ((_machine(row), as_number(row.get(metric, ""))) for row in usable)
+    return {machine: value for machine, value in known if value is not None}

@@ -1,0 +1,92 @@
+"""--fail-on: by how much a figure may get worse, as COLUMN>NUMBER or COLUMN>NUMBER%."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.errors import RequestError
+from bench.explain import nearest, shown
+from bench.report.columns import HIGHER_IS_BETTER, LOSSES, METRICS
+
+GRAMMAR = re.compile(r"\s*(\w+)\s*([<>])\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%?)\s*")
+LEAST_PCT = -100.0  # a figure cannot lose more than all of itself
+
+# In percent or degrees already, and 0 or less in a sound cell: these have differences, no ratios.
+IN_POINTS = tuple(name for name in METRICS if name.endswith(("_pct", "_c")))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one metric may change by, to the worse."""
+
+    metric: str  # a column of runs.csv
+    threshold: float  # a share where relative (0.05), else in the metric's unit; < 0: a decrease
+    relative: bool
+
+    @property
+    def limit(self) -> float:
+        """The threshold in the scale of a contrast: of logarithms where relative."""
+        return math.log1p(self.threshold) if self.relative else self.threshold
+
+    @property
+    def margin(self) -> float:
+        """What counts as equivalent, in the same scale."""
+        return abs(self.limit)
+
+    def __str__(self) -> str:
+        sign = "<" if self.metric in HIGHER_IS_BETTER else ">"
+        value = f"{100 * self.threshold:.6g}%" if self.relative else f"{self.threshold:.6g}"
+        return f"{self.metric}{sign}{value}"
+
+
+def is_relative(metric: str) -> bool:
+    """Whether a metric is compared by its ratio where no rule says otherwise.
+
+    The noise of times, sizes and rates multiplies; that of losses adds.
+    """
+    return metric not in LOSSES and metric not in IN_POINTS
+
+
+def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
+    """All rules, one a metric.
+
+    Raises:
+        RequestError: with every mistake in them.
+    """
+    rules: list[Rule] = []
+    mistakes: list[str] = []
+    for text in texts:
+        found = _parse(text)
+        if isinstance(found, str):
+            mistakes.append(f"--fail-on {shown(text)}: {found}")
+        elif found.metric in {rule.metric for rule in rules}:
+            mistakes.append(f"--fail-on {shown(text)}: {found.metric} has a rule already.")
+        else:
+            rules.append(found)
+    if mistakes:
+        raise RequestError("\n".join(mistakes))
+    return tuple(rules)
+
+
+def _parse(text: str) -> Rule | str:
+    """A rule, or what is wrong with it."""
+    parts = GRAMMAR.fullmatch(text)
+    if parts is None:
+        return "write COLUMN>NUMBER or COLUMN>NUMBER%, such as step_time_ms_p50>5%."
+    metric, sign, number, percent = parts.groups()
+    if metric not in METRICS:
+        return f"no such metric. {nearest(metric, METRICS)}"
+    value = float(number)
+    if not math.isfinite(value):
+        return f"{number} is too large."
+    size = f"{abs(value):g}{percent}"
+    if metric in HIGHER_IS_BETTER and (sign == ">" or value > 0):
+        return f"more of it is better. Write {metric}<-{size}, a loss that is too large."
+    if metric not in HIGHER_IS_BETTER and (sign == "<" or value < 0):
+        return f"less of it is better. Write {metric}>{size}, a growth that is too large."
+    if percent and metric in IN_POINTS:
+        return f"it has no ratio. Write {metric}>{abs(value):g}, in its own unit."
+    if percent and value <= LEAST_PCT:
+        return "a figure cannot lose more than all of itself. Write less than 100%."
+    return Rule(metric, value / 100 if percent else value, bool(percent))

@@ -1,0 +1,163 @@
+"""BASE and HEAD on one machine: a checkout of each revision, or an image each."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import EngineError, FolderError, RequestError
+from bench.identity import PACKAGE
+from bench.launch.container import ContainerLauncher
+from bench.launch.image import require_named
+from bench.launch.job import Launcher
+
+ROOT = PACKAGE.parent
+WORKING_TREE = "."
+IMAGE = "image:"
+WHEELS = Path("docker") / "wheels"  # git ignores them, and an image's tag depends on them
+DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two versions, ready to run cells."""
+
+    name: str  # base or head: its results folder
+    asked: str
+    root: Path  # the checkout whose `bench` runs its cells, launching side included
+    image: str | None  # the tag, where images are compared
+    identity: str  # differs where anything does that runs
+
+    def command(self, *arguments: str) -> list[str]:
+        image = ["--image", self.image] if self.image and arguments[0] == "run" else []
+        return [sys.executable, "-m", "bench", *arguments, *image]
+
+    def environment(self) -> dict[str, str]:
+        """With this side's package before any other, also one that is installed."""
+        return {**os.environ, "PYTHONPATH": str(self.root)}
+
+
+@contextmanager
+def prepared(base: str, head: str, launcher: Launcher) -> Iterator[tuple[Side, Side]]:
+    """Both sides; their checkouts are removed at the end, however it comes.
+
+    Raises:
+        RequestError: for a revision that git does not know, or an image beside a revision.
+        EngineError: for images without a container engine.
+        MissingError: for an image that is not there.
+    """
+    if base.startswith(IMAGE) != head.startswith(IMAGE):
+        raise RequestError(
+            f"ab compares two revisions or two images, not {base} with {head}: two things would "
+            "differ at once."
+        )
+    if base.startswith(IMAGE):
+        yield _image_side("base", base, launcher), _image_side("head", head, launcher)
+        return
+    for asked in (base, head):  # before anything is made
+        _commit(asked)
+    with tempfile.TemporaryDirectory(prefix="bench-ab-") as place:
+        try:
+            yield (
+                _revision_side("base", base, Path(place)),
+                _revision_side("head", head, Path(place)),
+            )
+        finally:
+            for name in ("base", "head"):
+                if (tree := Path(place) / name).exists():
+                    with contextlib.suppress(RequestError):  # the first error is the one to tell
+                        _git("worktree", "remove", "--force", "--force", str(tree))
+
+
+def _image_side(name: str, asked: str, launcher: Launcher) -> Side:
+    tag = asked.removeprefix(IMAGE)
+    if not isinstance(launcher, ContainerLauncher):
+        raise EngineError(f"{asked} needs a container engine; here cells are local processes.")
+    image_id = require_named(launcher.engine, tag)
+    return Side(name, asked, ROOT, tag, f"{image_id} {_files_sha256(ROOT)[:DIGITS]}")
+
+
+def _revision_side(name: str, asked: str, place: Path) -> Side:
+    commit = _commit(asked)
+    root = ROOT
+    if asked != WORKING_TREE:
+        root = place / name
+        _git("worktree", "add", "--detach", str(root), commit)
+        if (ROOT / WHEELS).is_dir() and not (root / WHEELS).exists():
+            shutil.copytree(ROOT / WHEELS, root / WHEELS, copy_function=_link_or_copy)
+    if not (root / "bench").is_dir():
+        raise RequestError(f"{asked} has no folder `bench`: it is no revision of this program.")
+    return Side(name, asked, root, None, f"{commit[:DIGITS]} {_files_sha256(root)[:DIGITS]}")
+
+
+def _commit(asked: str) -> str:
+    """The commit of a revision; that of the working tree, which may differ from it, for `.`."""
+    revision = "HEAD" if asked == WORKING_TREE else asked
+    try:
+        return _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").strip()
+    except RequestError as error:
+        raise RequestError(
+            f"git knows no revision {asked!r} in {ROOT}. Give a commit, a branch, a tag, or . for "
+            "the working tree as it is; a shallow clone has few (git fetch --unshallow --tags)."
+        ) from error
+
+
+def _git(*arguments: str) -> str:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C must not leave a checkout half made, or half removed
+        )
+    except OSError as error:
+        raise RequestError(f"ab needs git to compare revisions: {error}") from error
+    if answer.returncode != 0:
+        reason = " ".join(answer.stderr.split())
+        raise RequestError(f"git {arguments[0]} failed in {ROOT}: {reason}")
+    return answer.stdout
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A second name for a file of hundreds of MB, where both lie on one disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _files_sha256(root: Path) -> str:
+    """SHA-256 over the paths and bytes of the whole package: the working tree has no commit."""
+    total = hashlib.sha256()
+    for file in sorted((root / "bench").rglob("*.py")):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        total.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
+    return total.hexdigest()
+
+
+def check_same(folder: Path, sides: Sequence[Side]) -> None:
+    """An interrupted `ab` goes on in its folder; another one is not mixed with it.
+
+    Raises:
+        FolderError: if the folder holds pairs of other versions.
+    """
+    note = folder / "versions.txt"
+    today = "".join(f"{side.name} {side.identity}\n" for side in sides)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if note.exists() and note.read_text(encoding="utf-8") != today:
+            raise FolderError(
+                f"{folder} holds pairs of other versions (versions.txt tells which). Give another "
+                "--out, or remove it."
+            )
+        note.write_text(today, encoding="utf-8")
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be written: {error}. Give another --out.") from error

@@ -1,0 +1,226 @@
+"""A comparison as text, and as Markdown for a pull request."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from bench.compare.judge import Compared, Comparison, Finding, Line, Outcome
+from bench.compare.pairing import Arm
+from bench.compare.versions import ABOUT, MAY_DIFFER, Version
+from bench.report.columns import LOSSES, SHOWN, memory_columns
+from bench.report.digits import NOT_AVAILABLE, of_loss, of_measure, write
+from bench.report.page.markdown import escape
+from bench.report.sections import short
+from bench.report.taint import MARK
+
+HEADINGS = ("metric", "BASE", "NEW", "change", "interval", "pairs", "verdict")
+# Of long identities the first digits.
+HASHES = ("code_sha256", "git_commit", "env_id", "image_id")
+WORDS = {
+    Outcome.PASS: "Passed",
+    Outcome.FAIL: "FAILED",
+    Outcome.UNDECIDED: "UNDECIDED",
+}
+
+
+def as_text(comparison: Comparison) -> str:
+    """For a terminal; the conclusion last, where it is read."""
+    lines = [*_text(comparison), "", *conclusion(comparison)]
+    return "\n".join(_printable(line) for line in lines) + "\n"
+
+
+def _printable(line: str) -> str:
+    """A CSV may hold anything; none of it commands a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def _text(comparison: Comparison) -> Iterator[str]:
+    yield from _head(comparison)
+    for compared in comparison.arms:
+        yield ""
+        yield compared.arm.label
+        yield from _aligned([HEADINGS, *_table(compared, comparison)])
+    if found := list(left_out(comparison)):
+        yield ""
+        yield from found
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The first column and the verdicts to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        fields = [
+            text.ljust(width) if index in (0, len(row) - 1) else text.rjust(width)
+            for index, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield ("  " + "  ".join(fields)).rstrip()
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """For a pull request or a job's summary: the conclusion first."""
+    return "\n".join(_markdown(comparison)) + "\n"
+
+
+def _markdown(comparison: Comparison) -> Iterator[str]:
+    first, *further = conclusion(comparison)
+    yield f"**{escape(first)}**"
+    for sentence in further:
+        yield f"\n{escape(sentence)}"
+    for compared in comparison.arms:
+        yield f"\n### {escape(compared.arm.label)}\n"
+        yield _row(HEADINGS)
+        yield _row(["---", *["---:"] * (len(HEADINGS) - 2), "---"])
+        for row in _table(compared, comparison):
+            yield _row(map(escape, row))
+    yield ""
+    for sentence in (*_head(comparison), *left_out(comparison)):
+        yield f"- {escape(sentence)}"
+
+
+def _row(fields: Iterable[str]) -> str:
+    return f"| {' | '.join(fields)} |"
+
+
+def conclusion(comparison: Comparison) -> list[str]:
+    """One line, and one for each finding that did not pass."""
+    n_arms = len(comparison.arms)
+    arms = f"{n_arms} arm{'' if n_arms == 1 else 's'} compared"
+    if comparison.outcome is None:
+        return [f"{arms}; no rule was given, so that nothing fails."]
+    rules = ", ".join(map(str, comparison.rules))
+    found = [finding for finding in comparison.findings if finding.outcome is not Outcome.PASS]
+    first = f"{WORDS[comparison.outcome]}: {rules}; {arms}."
+    return [first, *(_finding(finding, comparison) for finding in found)]
+
+
+def _finding(finding: Finding, comparison: Comparison) -> str:
+    rule = f"{finding.rule}, " if finding.rule else ""
+    found = next((one for one in comparison.arms if one.arm.label == finding.arm), None)
+    line = found.line(finding.rule.metric) if found and finding.rule else None
+    figures = f"{_change(line)} ({_interval(line)})" if line and line.contrast.n else ""
+    about = "; ".join(part for part in (figures, finding.why) if part)
+    return f"{WORDS[finding.outcome]}: {rule}{finding.arm or 'all arms'}: {about}"
+
+
+def _table(compared: Compared, comparison: Comparison) -> list[list[str]]:
+    gated = {rule.metric for rule in comparison.rules}
+    shown = {
+        *("val_loss_final", "step_time_ms_p50", "tokens_per_s", "train_time_s"),
+        *("infer_time_ms_p50", "wall_time_s", *memory_columns(compared.arm.device)),
+    }
+    return [
+        _fields(line, line.metric in gated)
+        for line in compared.lines
+        if line.metric in shown | gated
+    ]
+
+
+def _fields(line: Line, gated: bool) -> list[str]:
+    value = _writer(line.metric)
+    mark = MARK if line.pairs.disturbed else ""
+    verdict = f"{line.judgement.verdict}" + (f": {why}" if (why := line.judgement.why) else "")
+    return [
+        line.metric + (" *" if gated else ""),
+        value(line.base_mean) + mark,
+        value(line.new_mean) + mark,
+        _change(line),
+        _interval(line),
+        str(line.contrast.n),
+        verdict,
+    ]
+
+
+def _writer(metric: str) -> Callable[[float | None], str]:
+    if metric in SHOWN:
+        return SHOWN[metric].write
+    return lambda value: write(value, of_loss if metric in LOSSES else of_measure)
+
+
+def _change(line: Line) -> str:
+    mean = line.contrast.mean
+    return NOT_AVAILABLE if mean is None else _signed(line, mean)
+
+
+def _interval(line: Line) -> str:
+    interval = line.contrast.interval
+    if interval is None:
+        return NOT_AVAILABLE
+    return f"{_signed(line, interval.low)} to {_signed(line, interval.high)}"
+
+
+def _signed(line: Line, value: float) -> str:
+    """A change in the scale of its contrast, as a reader takes it."""
+    told = in_unit(line, value)
+    if told is None:
+        return NOT_AVAILABLE
+    if line.contrast.relative:
+        return f"{100 * told:+.2f} %"
+    places = of_loss(value) if line.metric in LOSSES else of_measure(value)
+    return f"{value:+.{places}f}"
+
+
+def in_unit(line: Line, value: float) -> float | None:
+    """A change in the metric's unit, or as a share; None beyond what a double holds.
+
+    So wide are the intervals of ratios from two seeds.
+    """
+    try:
+        return line.contrast.in_unit(value)
+    except OverflowError:
+        return None
+
+
+def _head(comparison: Comparison) -> Iterator[str]:
+    base, new = comparison.joined.base, comparison.joined.new
+    columns = (*MAY_DIFFER, *ABOUT)
+    differing = [column for column in columns if base.told(column) != new.told(column)]
+    yield f"BASE  {base.name}{_told(base, differing)}"
+    yield f"NEW   {new.name}{_told(new, differing)}"
+    alike = [column for column in columns if column not in differing]
+    yield f"both{_told(base, alike) or ': nothing in common'}"
+    together = len(comparison.arms) * len(comparison.rules)
+    shared = f"; the {together} with a rule (*) hold together at 95 %" if together > 1 else ""
+    marks = any(line.pairs.disturbed for one in comparison.arms for line in one.lines)
+    note = f"; {MARK}: disturbed from outside" if marks else ""
+    yield f"intervals of {100 * comparison.confidence:.4g} % each{shared}{note}"
+
+
+def _told(version: Version, columns: Sequence[str]) -> str:
+    """For example ": code_sha256 76dad281, runtime local"; empty if nothing is known."""
+    told = []
+    for column in columns:
+        values = [short(text) if column in HASHES else text for text in version.told(column)]
+        if values:
+            told.append(f"{column} {' / '.join(values)}")
+    return ": " + ", ".join(told) if told else ""
+
+
+def left_out(comparison: Comparison) -> Iterator[str]:
+    """What is not compared, and why: a sentence each."""
+    joined = comparison.joined
+    for which, labels in (("BASE", joined.only_base), ("NEW", joined.only_new)):
+        for label in labels:
+            yield f"{label}: only in {which}, left out."
+    for compared in comparison.arms:
+        for text in _left_out_of(compared.arm, comparison.keep_disturbed):
+            yield f"{compared.arm.label}: {text}"
+
+
+def _left_out_of(arm: Arm, keep_disturbed: bool) -> Iterator[str]:
+    for which, seeds in (("BASE", arm.only_base), ("NEW", arm.only_new)):
+        if seeds:
+            yield f"{_seeds(seeds)} ended only in {which}, left out."
+    for which, failed in zip(("BASE", "NEW"), arm.failed, strict=True):
+        if failed:
+            how = ", ".join(sorted(set(failed.values())))
+            yield f"{_seeds(failed)} failed in {which} ({how})."
+    if arm.elsewhere:
+        yield f"{_seeds(arm.elsewhere)} ran on different machines: only their losses are compared."
+    if arm.disturbed:
+        reasons = sorted({name for found in arm.disturbed.values() for name in found})
+        why = f" ({', '.join(reasons)})" if reasons else ""
+        kept = "kept, as it falls on either side" if keep_disturbed else "not in the times compared"
+        yield f"{_seeds(arm.disturbed)} disturbed from outside{why}: {kept}."
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    listed = sorted(seeds)
+    return f"seed{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
