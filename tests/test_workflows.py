@@ -181,7 +181,7 @@ def test_ab_is_against_the_last_release_or_says_that_there_is_none(desk: Path) -
     answer = make(desk, "ci-ab", "MATRIX=gpu.yaml")
     assert answer.stdout == "ab v1 HEAD gpu.yaml\n"
     assert answer.returncode != 0, "what ab finds must fail the job"
-    assert make(desk, "ci-ab").stdout == "ab v1 HEAD bench/matrices/cpu.yaml\n"
+    assert make(desk, "ci-ab").stdout == "ab v1 HEAD bench/matrices/ab.yaml\n"
 
 
 def test_the_summary_is_the_report_without_its_other_files(desk: Path) -> None:

@@ -1,5 +1,6 @@
 """The answer in tables: the claim, the ladder from baseline to the arm, what a target costs."""
 
+import math
 from collections.abc import Sequence
 
 from bench.report.asked import Asked
@@ -24,6 +25,8 @@ from bench.report.statistics.verdict import ALPHA
 from bench.report.taint import MARK, short_note
 from bench.report.targets import target_of, to_target
 from bench.report.words import sentences
+
+MOST_TIMES = 1_000  # a ratio beyond which its digits say nothing: the interval of two seeds
 
 METRIC_WORDS = {
     "val_loss_final": "final validation loss (nats per token)",
@@ -69,6 +72,8 @@ def write_interval(contrast: Contrast, decimals: Decimals) -> str:
 
 
 def _write(contrast: Contrast, value: float, decimals: Decimals) -> str:
+    if contrast.relative and value > math.log(MOST_TIMES):
+        return f"over {MOST_TIMES:,} times"
     if contrast.relative:
         return f"{write_signed(100 * contrast.in_unit(value), of_measure)} %"
     return write_signed(value, decimals)

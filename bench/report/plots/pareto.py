@@ -167,7 +167,7 @@ def _limit(axes: Axes, there: Sequence[Place], column: str) -> None:
         axes.set_xscale("log")
         share = (high / low) ** AIR
         axes.set_xlim(low / share, high * share)
-        axes.xaxis.set_major_locator(LogLocator(numticks=TICKS))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=TICKS))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:

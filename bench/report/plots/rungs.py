@@ -59,7 +59,7 @@ def rungs(scene: Scene, ladder: Ladder, comparisons: Sequence[Comparison] | None
             optimizer,
         ),
         row(
-            "model alone",
+            "model bundle alone",
             f"{base_model} → {model}, with {base_optimizer}",
             ladder.by_model,
             model,
