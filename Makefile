@@ -127,7 +127,7 @@ build/actionlint/.$(ACTIONLINT):
 	@touch $@
 
 test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine answers
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kills, whole GPU cells, 10,000 matrices
 	@$(PY) -m pytest -m slow $(ARGS)

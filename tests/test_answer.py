@@ -156,6 +156,8 @@ def test_seeds_that_would_decide_are_told_while_undecided(new):
     low, high = rows["nanogpt + truemuon"]["seeds that would decide"].replace(",", "").split(" to ")
     assert 5 < int(low) < int(high)
     assert rows["nanokimi + adamw"]["seeds that would decide"] == ""
+    (decided, *_) = Answer(factorial(new("decided"))).table("The claim")
+    assert not {"seeds that would decide", "remark"} & set(decided)
 
 
 def test_many_arms_are_counted_and_the_best_named(new):

@@ -339,7 +339,7 @@ def test_the_forest_has_the_ladder_with_the_familys_verdicts(new, draw):
         marks = ("s", "^", "d", "D")  # of the arms that stand on the rungs; of none
         assert [points(axes, mark) for mark in marks] == [[[rung.mean]] for rung in rungs]
         labels = [label.get_text().split("\n")[0] for label in axes.get_yticklabels()]
-        whole = ["optimizer alone", "model alone", "interaction", "whole difference"]
+        whole = ["optimizer alone", "model bundle alone", "interaction", "whole difference"]
         assert labels == whole
     verdicts = {(each.arm.model, each.arm.optimizer): each.verdict for each in family.comparisons}
     words = beside(figure.axes[0])[::2]

@@ -136,5 +136,5 @@ def cell_columns(device: str) -> list[Shown]:
 
 def arm_columns(device: str) -> list[Shown]:
     """What its summary shows: the main figures."""
-    left_out = ("train_loss_final", "wall_time_s")
+    left_out = ("train_loss_final", "tokens_per_s", "wall_time_s")
     return [column for column in cell_columns(device) if column.name not in left_out]

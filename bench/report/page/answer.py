@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import compress
 
 from bench.report.asked import Asked
 from bench.report.columns import LOSSES
@@ -106,7 +107,13 @@ def _claim_table(family: Family) -> Table:
     ]
     what = f"{metric_words(family.metric)} less that of {family.baseline.label}"
     claimed = "Every arm against the first (exploratory)" if family.exploratory else "The claim"
-    return table(f"{claimed}: {what}", headings, rows, _claim_note(family))
+    told = [any(row[place] for row in rows) for place in range(len(headings))]
+    return table(
+        f"{claimed}: {what}",
+        list(compress(headings, told)),  # nothing to remark, or to decide: no column for it
+        [list(compress(row, told)) for row in rows],
+        _claim_note(family),
+    )
 
 
 def _seeds(needed: SeedsNeeded | None) -> str:
@@ -131,7 +138,7 @@ def _claim_note(family: Family) -> str:
         margin = write(family.margin, decimals)
         verdicts += f" Equivalent: it lies within ± {margin}, the margin. Else undecided."
         verdicts += (
-            f" Seeds that would decide: with {POWER:.0%} chance, if the true difference were the "
+            f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true difference were the "
             "margin, over the range that the standard deviation may have."
         )
     few = f"A verdict needs {least_seeds(family.metric)} pairs."

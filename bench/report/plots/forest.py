@@ -43,8 +43,8 @@ CAPTION = (
     "intervals ({each} each: {count}, look {look}){margin}. {better}"
 )
 LADDER = (
-    "The optimizer alone, the model bundle alone (everything in which the two models differ{bundle}) "
-    "and their interaction sum to the whole difference; the interaction was not part of the claim."
+    "The optimizer alone, the model bundle alone (everything in which the two models differ"
+    "{bundle}) and their interaction sum to the whole difference; the interaction was not part of the claim."
 )
 TIMES = "Below: the same for training time, as ratios, without verdicts."
 
