@@ -138,8 +138,8 @@ def _claim_note(family: Family) -> str:
         margin = write(family.margin, decimals)
         verdicts += f" Equivalent: it lies within ± {margin}, the margin. Else undecided."
         verdicts += (
-            f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true difference were the "
-            "margin, over the range that the standard deviation may have."
+            f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true "
+            "difference were the margin, over the range that the standard deviation may have."
         )
     few = f"A verdict needs {least_seeds(family.metric)} pairs."
     return sentences(rules, verdicts, few)

@@ -44,7 +44,8 @@ CAPTION = (
 )
 LADDER = (
     "The optimizer alone, the model bundle alone (everything in which the two models differ"
-    "{bundle}) and their interaction sum to the whole difference; the interaction was not part of the claim."
+    "{bundle}) and their interaction sum to the whole difference; the interaction was not part of "
+    "the claim."
 )
 TIMES = "Below: the same for training time, as ratios, without verdicts."
 
