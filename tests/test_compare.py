@@ -19,7 +19,7 @@ from bench.compare.judge import Comparison, Line, Outcome, compare
 from bench.compare.pairing import join
 from bench.compare.rules import IN_POINTS, Rule, is_relative, parse_rules
 from bench.compare.versions import read_version
-from bench.compare.write import as_markdown, as_text
+from bench.compare.write import as_markdown, as_text, conclusion
 from bench.errors import FolderError, RecordError, RequestError
 from bench.report.columns import HIGHER_IS_BETTER, METRICS
 from bench.report.statistics.verdict import Verdict
@@ -302,6 +302,25 @@ def test_seeds_on_one_side_are_named_and_left_out(sides: Sides) -> None:
     assert "seed 9 ended only in NEW" in text
 
 
+def test_what_new_lacks_is_not_known_to_keep_a_rule(sides: Sides) -> None:
+    sides.times(1.0, seeds=3)
+    assert sides.compared(STEP).outcome is Outcome.PASS
+    sides.base.cell(seed=8)
+    compared = sides.compared(STEP)
+    assert compared.outcome is Outcome.UNDECIDED
+    first, *further = conclusion(compared)
+    assert first.startswith("UNDECIDED: step_time_ms_p50>5%")
+    assert further == ["UNDECIDED: gpt + adamw, cpu: 1 of 4 seeds ended only in BASE"]
+
+
+def test_an_arm_that_new_lacks_is_undecided_as_well(sides: Sides) -> None:
+    sides.times(1.0, seeds=3)
+    sides.base.ended(sides.base.planned(optimizer="muon"))
+    compared = sides.compared(STEP)
+    assert compared.outcome is Outcome.UNDECIDED
+    assert "UNDECIDED: gpt + muon, cpu: this arm is only in BASE" in conclusion(compared)
+
+
 def test_arms_are_joined_by_what_was_asked_and_not_by_their_names(sides: Sides) -> None:
     sides.base.ended(sides.base.planned(arm="a1"))
     sides.new.ended(sides.new.planned(arm="a2"))
@@ -524,6 +543,12 @@ def test_a_damaged_row_is_named(sides: Sides, column: str, text: str, words: str
     sides.base.runs[0][column] = text
     with pytest.raises(RecordError, match=words):
         read_version(sides.base.write())
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_bytes(b"\x00\xff\xfe")
+    with pytest.raises(RecordError, match="has no rows"):
+        read_version(tmp_path)
 
 
 def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_folders_that_claim_different_things_claim_nothing(new):
     other = CLAIM.replace("0.01", "0.02")
     asked = asked_of(write_matrix(new("a"), CLAIM), write_matrix(new("b"), other))
     assert asked.claim is None
-    assert asked.note == "The folders make different claims, so that none is tested."
+    assert asked.note == "The folders make different claims: what follows is exploratory."
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,8 @@ def test_folders_that_claim_different_things_claim_nothing(new):
 def test_a_claim_that_cannot_be_read_is_told_and_not_guessed(new, text):
     asked = asked_of(write_matrix(new("a"), text), write_matrix(new("b"), CLAIM))
     assert asked.claim is None
-    assert asked.note == "The matrix.yaml of a holds no claim that can be read."
+    what = "The matrix.yaml of a holds no claim that can be read"
+    assert asked.note == f"{what}: what follows is exploratory."
 
 
 def test_a_name_that_means_different_models_is_based_on_none(new):
@@ -344,9 +345,9 @@ def test_times_are_climbed_in_ratios_and_a_time_of_0_is_left_out(new):
     assert ladder.interaction.interval is None  # rounding is no variance
 
 
-def test_a_claim_on_time_has_one_ladder_in_ratios(new):
+def test_a_claim_on_time_is_in_seconds_and_its_ladder_also_in_ratios(new):
     folder = four_arms(new())
     family = family_of(folder, claimed(metric="train_time_s"))
-    assert [ladder.whole.relative for ladder in family.ladders] == [True]
-    assert family.time_ladders == ()
+    assert [ladder.whole.relative for ladder in family.ladders] == [False]
+    assert [ladder.whole.relative for ladder in family.time_ladders] == [True]
     assert not family.comparisons[0].contrast.relative  # its margin is in seconds

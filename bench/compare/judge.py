@@ -45,7 +45,7 @@ class Line:
 class Finding:
     """What a rule says of one arm."""
 
-    rule: Rule | None  # None: failed cells, which fail every rule
+    rule: Rule | None  # None: failed or missing cells, which concern every rule
     arm: str | None  # its label; None: of all of them
     outcome: Outcome
     why: str  # a clause; empty where the interval says it
@@ -93,7 +93,7 @@ def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> Comp
     arms = tuple(
         Compared(arm, tuple(_lines(arm, of, confidence, keep_disturbed))) for arm in joined.arms
     )
-    findings = tuple(_findings(arms, rules)) if rules else ()
+    findings = (*_findings(arms, rules), *_missing(joined)) if rules else ()
     return Comparison(joined, tuple(rules), keep_disturbed, confidence, arms, findings)
 
 
@@ -141,6 +141,19 @@ def _findings(arms: Sequence[Compared], rules: Sequence[Rule]) -> list[Finding]:
     return found
 
 
+def _missing(joined: Joined) -> list[Finding]:
+    """What BASE has and NEW has not: a rule that is kept by the rest is not known to be kept."""
+    arms = [
+        Finding(None, label, Outcome.UNDECIDED, "this arm is only in BASE")
+        for label in joined.only_base
+    ]
+    for arm in joined.arms:
+        if missing := len(arm.only_base):
+            why = f"{missing} of {missing + len(arm.seeds)} seeds ended only in BASE"
+            arms.append(Finding(None, arm.label, Outcome.UNDECIDED, why))
+    return arms
+
+
 def _failed_cells(arm: Arm) -> Finding:
     """A version that crashes has no figures that a rule could hold against it."""
     base, new = arm.failed
@@ -175,7 +188,8 @@ def _bounds(line: Line) -> tuple[Interval | None, str]:
     """
     contrast, needed = line.contrast, least_seeds(line.metric)
     if not contrast.n:
-        return None, "nothing can be compared: no seed has this figure on both sides"
+        which = "a figure above 0" if contrast.relative else "this figure"
+        return None, f"nothing can be compared: no seed has {which} on both sides"
     if contrast.is_zero:
         return Interval(0.0, 0.0), "identical at every seed"
     if not line.pairs.decides:

@@ -51,7 +51,10 @@ def read_version(path: Path, name: str | None = None) -> Version:
             "its runs.csv."
         )
     attempts: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in _checked(file, read_table(file)):
+    table = read_table(file)
+    if not table:
+        raise RecordError(f"{file} has no rows. Give one that `python -m bench run` has filled.")
+    for row in _checked(file, table):
         attempts[row["run_id"], row["host_id"], row.get("gpu_name", "")].append(row)
     cells: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for rows in attempts.values():

@@ -180,7 +180,8 @@ def _head(comparison: Comparison) -> Iterator[str]:
     shared = f"; the {together} with a rule (*) hold together at 95 %" if together > 1 else ""
     marks = any(line.pairs.disturbed for one in comparison.arms for line in one.lines)
     note = f"; {MARK}: disturbed from outside" if marks else ""
-    yield f"intervals of {100 * comparison.confidence:.4g} % each{shared}{note}"
+    ratios = "; changes in % are ratios of geometric means"
+    yield f"intervals of {100 * comparison.confidence:.4g} % each{shared}{ratios}{note}"
 
 
 def _told(version: Version, columns: Sequence[str]) -> str:

@@ -44,10 +44,10 @@ def read_asked(folders: Sequence[Path]) -> Asked:
             unread.append(folder.resolve().name)
     bases = {name: found.pop() for name, found in named.items() if len(found) == 1}
     if unread:
-        names = ", ".join(unread)
-        return Asked(None, bases, f"The matrix.yaml of {names} holds no claim that can be read.")
+        what = f"The matrix.yaml of {', '.join(unread)} holds no claim that can be read"
+        return Asked(None, bases, f"{what}: what follows is exploratory.")
     if any(claim != claims[0] for claim in claims):
-        return Asked(None, bases, "The folders make different claims, so that none is tested.")
+        return Asked(None, bases, "The folders make different claims: what follows is exploratory.")
     return Asked(claims[0] if claims else None, bases)
 
 

@@ -1,6 +1,7 @@
 """The claim of a section: every arm against the baseline, tested together."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from bench.report.asked import Asked
 from bench.report.columns import HIGHER_IS_BETTER, LOSSES, TIMINGS
@@ -21,6 +22,7 @@ from bench.report.statistics.verdict import (
 
 EXPLORATORY_METRIC = "val_loss_final"
 TIME = "train_time_s"  # what the second ladder climbs, in ratios
+ELSEWHERE = "see the claim"  # of a ladder's step over fewer seeds than its verdict
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ class Comparison:
         return self.judgement.verdict
 
     @property
+    def told(self) -> str:
+        """The verdict in words, with the test that it is by where that is not the interval's."""
+        by_sign = self.diverged.decides and self.is_decided
+        return f"{self.verdict} by sign" if by_sign else self.verdict.value
+
+    def verdict_on(self, contrast: Contrast) -> str:
+        """The verdict in words, for a contrast of the same arms if it is over the same seeds."""
+        same = contrast.by_seed.keys() == self.contrast.by_seed.keys()
+        return self.told if same else ELSEWHERE
+
+    @property
     def is_decided(self) -> bool:
         return self.verdict in DECIDED
 
@@ -50,12 +63,13 @@ class Family:
     baseline: Arm
     metric: str  # a column of runs.csv
     margin: float | None  # in the metric's unit; None where nothing was claimed
-    exploratory: bool  # no claim was made before the run
+    exploratory: bool  # no claim was made before the run, or none that holds
+    note: str  # why none holds, where that is so
     look: int  # which look at these results it is, from 1
     alpha: float  # of each comparison: that of the look, over the number of comparisons
     comparisons: tuple[Comparison, ...]  # in the order of the plans
-    ladders: tuple[Ladder, ...]  # of the metric; of a time, in logarithms of ratios
-    time_ladders: tuple[Ladder, ...]  # of training time; none where that is the metric
+    ladders: tuple[Ladder, ...]  # of the metric, in its unit
+    time_ladders: tuple[Ladder, ...]  # of training time, in logarithms of ratios
 
     @property
     def confidence(self) -> float:
@@ -65,8 +79,12 @@ class Family:
     @property
     def is_tested(self) -> bool:
         """Whether any verdict was looked for: otherwise this look spends nothing."""
-        untested = (Verdict.TOO_FEW, Verdict.NOT_AVAILABLE, Verdict.IDENTICAL)
-        return any(comparison.verdict not in untested for comparison in self.comparisons)
+        return _any_tested(self.comparisons)
+
+
+def _any_tested(comparisons: Iterable[Comparison]) -> bool:
+    untested = (Verdict.TOO_FEW, Verdict.NOT_AVAILABLE, Verdict.IDENTICAL)
+    return any(comparison.verdict not in untested for comparison in comparisons)
 
 
 def baseline_of(section: Section, asked: Asked) -> Arm | None:
@@ -95,21 +113,23 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
     metric = claim.metric if claim else EXPLORATORY_METRIC
     margin = claim.margin if claim else None
     alpha = alpha_of_look(look) / len(others)
-    next_alpha = alpha_of_look(look + 1) / len(others)
+    found = [_compare(section, arm, baseline, metric, margin, alpha) for arm in others]
+    # What comes next is another look, with an α of its own; a look that tested nothing is none.
+    next_alpha = alpha_of_look(look + 1) / len(others) if _any_tested(found) else alpha
+    needed = [_seeds_needed(each, metric, margin, next_alpha) for each in found]
     return Family(
         baseline=baseline,
         metric=metric,
         margin=margin,
         exploratory=claim is None,
+        note=asked.note,
         look=look,
         alpha=alpha,
         comparisons=tuple(
-            _compare(arm, baseline, metric, margin, alpha, next_alpha) for arm in others
+            replace(each, seeds_needed=seeds) for each, seeds in zip(found, needed, strict=True)
         ),
-        ladders=_ladders(section, baseline, metric, confidence=1 - alpha),
-        time_ladders=()
-        if metric == TIME
-        else _ladders(section, baseline, TIME, confidence=1 - alpha),
+        ladders=_ladders(section, baseline, metric, relative=False, confidence=1 - alpha),
+        time_ladders=_ladders(section, baseline, TIME, relative=True, confidence=1 - alpha),
     )
 
 
@@ -119,9 +139,9 @@ def least_seeds(metric: str) -> int:
 
 
 def _compare(
-    arm: Arm, baseline: Arm, metric: str, margin: float | None, alpha: float, next_alpha: float
+    section: Section, arm: Arm, baseline: Arm, metric: str, margin: float | None, alpha: float
 ) -> Comparison:
-    new, base = arm.spread(metric).by_seed, baseline.spread(metric).by_seed
+    new, base = (_measured(each.spread(metric).by_seed, metric) for each in (arm, baseline))
     contrast = paired(new, base, relative=False, confidence=1 - alpha)
     diverged = diverged_seeds(arm, baseline)
     judgement = judge(
@@ -131,14 +151,32 @@ def _compare(
         least_seeds=least_seeds(metric),
         diverged=diverged,
     )
-    needed = None
-    uneven = diverged.more_in_new or diverged.more_in_base  # more seeds alone would not decide
-    is_open = judgement.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and not uneven
-    if is_open and margin is not None and contrast.interval is not None and contrast.sd:
-        # What comes next is another look, with an α of its own.
-        least = max(contrast.n + 1, least_seeds(metric))
-        needed = seeds_to_decide(contrast.sd, contrast.n, margin, next_alpha, least)
-    return Comparison(arm, contrast, judgement, correlation(new, base), diverged, needed)
+    if metric in TIMINGS and not section.timing.clean:
+        judgement = Judgement(Verdict.NOT_AVAILABLE, "every seed was disturbed from outside")
+    unknown = (arm.by_seed.keys() & baseline.by_seed.keys()) - contrast.by_seed.keys()
+    if metric in LOSSES and unknown and judgement.verdict in DECIDED:
+        # A loss that no field can hold (a perplexity of 1e400) is the worst there is.
+        why = f"{len(unknown)} of the seeds that both finished have no such figure"
+        judgement = Judgement(Verdict.UNDECIDED, why)
+    return Comparison(arm, contrast, judgement, correlation(new, base), diverged, None)
+
+
+def _measured(figures: BySeed, metric: str) -> BySeed:
+    """Without times of 0, which were not measured."""
+    return {seed: value for seed, value in figures.items() if value > 0 or metric not in TIMINGS}
+
+
+def _seeds_needed(
+    found: Comparison, metric: str, margin: float | None, alpha: float
+) -> SeedsNeeded | None:
+    """Seeds that would decide at the margin; None where that is known, or more would not do."""
+    contrast, diverged = found.contrast, found.diverged
+    uneven = diverged.more_in_new or diverged.more_in_base
+    is_open = found.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and not uneven
+    if not is_open or margin is None or contrast.interval is None or not contrast.sd:
+        return None
+    least = max(contrast.n + 1, least_seeds(metric))
+    return seeds_to_decide(contrast.sd, contrast.n, margin, alpha, least)
 
 
 def diverged_seeds(arm: Arm, baseline: Arm) -> Diverged:
@@ -159,12 +197,11 @@ def _diverged(arm: Arm) -> set[int]:
 
 
 def _ladders(
-    section: Section, baseline: Arm, metric: str, *, confidence: float
+    section: Section, baseline: Arm, metric: str, *, relative: bool, confidence: float
 ) -> tuple[Ladder, ...]:
     """One to each arm that differs from the baseline in both; none where names are not unique."""
-    relative = metric in TIMINGS
-    figures: dict[tuple[str, str], BySeed] = {
-        (arm.model, arm.optimizer): _positive(arm.spread(metric).by_seed, relative)
+    figures = {
+        (arm.model, arm.optimizer): _measured(arm.spread(metric).by_seed, metric)
         for arm in section.arms
     }
     if len(figures) < len(section.arms):
@@ -175,8 +212,3 @@ def _ladders(
         make_ladder(figures, base, top, relative=relative, confidence=confidence) for top in tops
     )
     return tuple(ladder for ladder in made if ladder is not None)
-
-
-def _positive(figures: BySeed, needed: bool) -> BySeed:
-    """Without figures of 0, where logarithms are taken: a time of 0 was not measured."""
-    return {seed: figure for seed, figure in figures.items() if figure > 0 or not needed}

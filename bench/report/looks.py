@@ -72,6 +72,8 @@ def look_number(folders: Sequence[Path], figures: str | None) -> int:
 
 def _rows(path: Path) -> list[Row]:
     rows = read_table(path)
+    if path.is_file() and not rows:  # it is written with its first row
+        raise RecordError(f"{path} is damaged: it holds no look. Bring it back, or remove it.")
     if not all(row.get("figures_sha256") and NUMBER.fullmatch(row.get("look", "")) for row in rows):
         raise RecordError(
             f"{path} has a row without the number of a look (1, 2, ...) or without its figures' "

@@ -42,9 +42,10 @@ def to_target(section: Section, target: float) -> list[ArmToTarget]:
 
 
 def _cost(arm: Arm, cost: Cost, target: float) -> ToTarget:
-    found: dict[int, float | None] = {
-        cell.seed: None for cell in arm.cells if cell.status == "diverged"
-    }
+    diverged = {cell.seed for cell in arm.cells if cell.status == "diverged"} - arm.by_seed.keys()
+    if cost is seconds and arm.timing.clean:
+        diverged -= arm.timing.disturbed.keys()  # of these no arm's time counts
+    found: dict[int, float | None] = dict.fromkeys(diverged)
     for seed, line in seed_lines(arm, cost).items():
         index = first_held(line.y.tolist(), target)
         found[seed] = None if index is None else float(line.x[index])

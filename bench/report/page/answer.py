@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 from bench.report.asked import Asked
-from bench.report.columns import LOSSES
+from bench.report.columns import LOSSES, TIMINGS
 from bench.report.digits import (
     NOT_AVAILABLE,
     Decimals,
@@ -24,7 +24,7 @@ from bench.report.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
 from bench.report.statistics.target import ToTarget
 from bench.report.statistics.verdict import ALPHA
 from bench.report.taint import MARK, short_note
-from bench.report.targets import target_of, to_target
+from bench.report.targets import ArmToTarget, target_of, to_target
 from bench.report.words import sentences
 
 MOST_TIMES = 1_000  # a ratio beyond which its digits say nothing: the interval of two seeds
@@ -41,13 +41,21 @@ def metric_words(metric: str) -> str:
     return METRIC_WORDS.get(metric, metric)
 
 
-def metric_decimals(metric: str) -> Decimals:
-    return of_loss if metric in LOSSES else of_measure
+def decimals_of(family: Family) -> Decimals:
+    """As many as losses have, or as the margin needs to be told from 0."""
+    if family.metric not in LOSSES:
+        return of_measure
+    if not family.margin:
+        return of_loss
+    needed = 1 - math.floor(math.log10(family.margin))
+    return lambda value: max(of_loss(value), needed)
 
 
 def answer_tables(section: Section, family: Family | None, asked: Asked) -> tuple[Table, ...]:
     """The claim's, a ladder for each arm that differs in model and optimizer, the target's."""
-    compared = [_claim_table(family), *_ladder_tables(section, family, asked)] if family else []
+    compared = (
+        [_claim_table(section, family), *_ladder_tables(section, family, asked)] if family else []
+    )
     return (*compared, *_target_tables(section, asked))
 
 
@@ -80,8 +88,8 @@ def _write(contrast: Contrast, value: float, decimals: Decimals) -> str:
     return write_signed(value, decimals)
 
 
-def _claim_table(family: Family) -> Table:
-    decimals = metric_decimals(family.metric)
+def _claim_table(section: Section, family: Family) -> Table:
+    decimals = decimals_of(family)
     headings = [
         Heading("arm"),
         Heading("verdict"),
@@ -95,7 +103,7 @@ def _claim_table(family: Family) -> Table:
     rows = [
         [
             each.arm.label,
-            each.verdict.value,
+            each.told,
             write_mean(each.contrast, decimals),
             write_interval(each.contrast, decimals),
             str(each.contrast.n),
@@ -112,7 +120,7 @@ def _claim_table(family: Family) -> Table:
         f"{claimed}: {what}",
         list(compress(headings, told)),  # nothing to remark, or to decide: no column for it
         [list(compress(row, told)) for row in rows],
-        _claim_note(family),
+        _claim_note(section, family),
     )
 
 
@@ -125,33 +133,34 @@ def _seeds(needed: SeedsNeeded | None) -> str:
     return f"{needed.low:,}" if needed.low == needed.high else f"{needed.low:,} to {high}"
 
 
-def _claim_note(family: Family) -> str:
-    decimals = metric_decimals(family.metric)
-    look = _ordinal(family.look)
+def _claim_note(section: Section, family: Family) -> str:
     rules = (
         "Paired by seed; t intervals that hold together (Bonferroni) for "
-        f"{len(family.comparisons)} {_comparisons(family.comparisons)} at the {look} look at these "
-        f"results, which is tested at {ALPHA:g} / ({family.look} × {family.look + 1})."
+        f"{len(family.comparisons)} {_comparisons(family.comparisons)}. This is look {family.look} "
+        f"of those that looks.csv notes, tested at {ALPHA:g} / ({family.look} × {family.look + 1})."
     )
     verdicts = "Better or worse: the interval excludes 0."
     if family.margin is not None:
-        margin = write(family.margin, decimals)
-        verdicts += f" Equivalent: it lies within ± {margin}, the margin. Else undecided."
+        verdicts += f" Equivalent: it lies within ± {family.margin:g}, the margin. Else undecided."
         verdicts += (
             f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true "
             "difference were the margin, over the range that the standard deviation may have."
         )
     few = f"A verdict needs {least_seeds(family.metric)} pairs."
-    return sentences(rules, verdicts, few)
+    by_sign = "Where seeds diverged in one arm alone, pairs are tested by their sign."
+    diverged = any(each.diverged.decides for each in family.comparisons)
+    return sentences(
+        rules, verdicts, by_sign if diverged else "", few, disturbed_note(section, family)
+    )
+
+
+def disturbed_note(section: Section, family: Family) -> str:
+    """What is left out of a claim on a time."""
+    return short_note(section.timing) if family.metric in TIMINGS else ""
 
 
 def _comparisons(found: Sequence[Comparison]) -> str:
     return "comparison" if len(found) == 1 else "comparisons"
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 // 10 != 1 else 0, "th")
-    return f"{number}{ending}"
 
 
 def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
@@ -180,13 +189,13 @@ def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table
 LADDER_NOTE = (
     "Each step is taken seed by seed, over the seeds that all four arms have, with an interval of "
     "its own; optimizer, model and interaction sum to the whole difference. The verdicts are those "
-    "of the claim; the interaction is not part of it. Training time is a ratio, so its steps "
-    "multiply."
+    "of the claim; the interaction is not part of it. Training time is a ratio of geometric means, "
+    "so its steps multiply."
 )
 
 
 def _ladder_row(step: Step, family: Family) -> list[str]:
-    decimals = metric_decimals(family.metric)
+    decimals = decimals_of(family)
     times = [step.time] if step.time else []
     return [
         step.name,
@@ -225,7 +234,7 @@ def _target_tables(section: Section, asked: Asked) -> list[Table]:
             f"{each.steps.n_reached} of {len(each.steps.by_seed)}",
             _median(each.steps, of_count),
             _median(each.tokens, of_count),
-            _median(each.seconds, of_measure),
+            _median(each.seconds, of_measure) + _of_fewer(each),
         ]
         for each in to_target(section, target)
     ]
@@ -233,6 +242,14 @@ def _target_tables(section: Section, asked: Asked) -> list[Table]:
     whose = "the claim's target" if claimed else "where the worst seed of the worst arm ends"
     caption = f"Until a validation loss of {write(target, of_loss)}, {whose}"
     return [table(caption, headings, rows, sentences(TARGET_NOTE, short_note(section.timing)))]
+
+
+def _of_fewer(each: ArmToTarget) -> str:
+    """For example " (2 of 3)": the seeds of undisturbed times, where these are fewer."""
+    of_time = (each.seconds.n_reached, len(each.seconds.by_seed))
+    if of_time == (each.steps.n_reached, len(each.steps.by_seed)) or not each.seconds.by_seed:
+        return ""
+    return " ({} of {})".format(*of_time)
 
 
 def _median(found: ToTarget, decimals: Decimals) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from bench.report.asked import Asked
-from bench.report.digits import write
-from bench.report.family import Comparison, Family
+from bench.report.columns import HIGHER_IS_BETTER
+from bench.report.family import Comparison, Family, least_seeds
 from bench.report.page.answer import (
-    metric_decimals,
+    decimals_of,
+    disturbed_note,
     metric_words,
     percent,
     write_interval,
@@ -15,8 +16,9 @@ from bench.report.page.answer import (
 from bench.report.page.content import Headline
 from bench.report.page.ladder_words import bundle_words
 from bench.report.sections import Section
-from bench.report.statistics.ladder import Ladder
+from bench.report.statistics.contrast import Contrast
 from bench.report.statistics.verdict import Verdict
+from bench.report.words import sentences
 
 FEW = 6  # arms that are told by name
 ORDER = list(Verdict)  # from better to n/a
@@ -36,9 +38,12 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
     found = sorted(family.comparisons, key=lambda each: ORDER.index(each.verdict))
     told = found if len(found) <= FEW else _furthest(found)
     points = [_one(each, family) for each in told]
-    if ladder := next(iter(family.ladders), None):
-        points += _model_or_optimizer(section, family, asked, ladder)
-    return Headline(title, f"{_opening(family)} {_verdicts(found)}.", tuple(points))
+    if len(told) < len(found):
+        points.append(f"These {len(told)} are furthest; all {len(found)} are in the table below.")
+    points += _model_or_optimizer(section, family, asked)
+    note = disturbed_note(section, family)
+    lead = f"{_opening(family)} {_verdicts(found)}."
+    return Headline(title, lead, (*points, note) if note else tuple(points))
 
 
 def _nothing(section: Section, asked: Asked) -> str:
@@ -57,11 +62,11 @@ def _nothing(section: Section, asked: Asked) -> str:
 
 
 def _opening(family: Family) -> str:
-    margin = family.margin and f", margin {write(family.margin, metric_decimals(family.metric))}"
+    margin = family.margin and f", margin {family.margin:g}"
     what = f"{metric_words(family.metric)} against {family.baseline.label}{margin or ''}:"
-    if family.exploratory:
+    if family.exploratory and not family.note:
         return f"No claim was made before the run. Exploratory, {what}"
-    return what[0].upper() + what[1:]
+    return sentences(family.note, what[0].upper() + what[1:])
 
 
 def _verdicts(found: Sequence[Comparison]) -> str:
@@ -85,16 +90,16 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def _furthest(found: Sequence[Comparison]) -> list[Comparison]:
-    """The arms that are better, those that are so by most."""
-    better = [each for each in found if each.verdict is Verdict.BETTER]
-    return sorted(better, key=lambda each: -abs(each.contrast.mean or 0.0))[:FEW]
+    """The arms of the best verdict that there is, those that have it by most."""
+    best = [each for each in found if each.verdict is found[0].verdict]
+    return sorted(best, key=lambda each: -abs(each.contrast.mean or 0.0))[:FEW]
 
 
 def _one(each: Comparison, family: Family) -> str:
     """For example "nanokimi + truemuon: -0.0410 (99.17 % interval -0.0470 to -0.0350), better"."""
-    decimals = metric_decimals(family.metric)
+    decimals = decimals_of(family)
     why = f" ({each.judgement.why})" if each.judgement.why else ""
-    verdict = f"{each.verdict.value}{why}"
+    verdict = f"{each.told}{why}"
     if each.contrast.mean is None:
         return f"{each.arm.label}: {verdict}"
     level = percent(family.confidence)
@@ -103,19 +108,31 @@ def _one(each: Comparison, family: Family) -> str:
     return f"{each.arm.label}: {write_mean(each.contrast, decimals)}{known}, {verdict}"
 
 
-def _model_or_optimizer(
-    section: Section, family: Family, asked: Asked, ladder: Ladder
-) -> list[str]:
-    """What optimizer, model and both together add to the first ladder's whole difference."""
-    decimals = metric_decimals(family.metric)
-    contrasts = (ladder.whole, ladder.by_optimizer, ladder.by_model, ladder.interaction)
-    if not ladder.whole.n:
+def _model_or_optimizer(section: Section, family: Family, asked: Asked) -> list[str]:
+    """What optimizer, model and both together add to the whole difference of the best ladder.
+
+    Nothing where its seeds are too few for a verdict: what a seed or two show is in the table.
+    """
+    sign = -1 if family.metric in HIGHER_IS_BETTER else 1
+    enough = [each for each in family.ladders if each.whole.n >= least_seeds(family.metric)]
+    if not enough:
         return []
-    whole, optimizer, model, both = (write_mean(contrast, decimals) for contrast in contrasts)
+    ladder = min(enough, key=lambda each: sign * (each.whole.mean or 0.0))
+    decimals = decimals_of(family)
+
+    def told(contrast: Contrast) -> str:
+        return f"{write_mean(contrast, decimals)} ({write_interval(contrast, decimals)})"
+
     bundle = bundle_words(section, asked, ladder.base_model, ladder.model)
     words = f"the model {bundle}" if bundle else "the model"
+    among = f", the best of {len(family.ladders)} such arms" if len(family.ladders) > 1 else ""
+    most = max(each.contrast.n for each in family.comparisons)
+    fewer = (
+        f" over the {ladder.whole.n} seeds that all four arms have" if ladder.whole.n < most else ""
+    )
     return [
-        f"Model or optimizer? Of {whole} from {family.baseline.label} to {ladder.model} + "
-        f"{ladder.optimizer}, {ladder.optimizer} alone makes {optimizer}, {words} alone {model}, "
-        f"their interaction {both}."
+        f"Model or optimizer? Of {write_mean(ladder.whole, decimals)} from {family.baseline.label} "
+        f"to {ladder.model} + {ladder.optimizer}{among}{fewer}, {ladder.optimizer} alone makes "
+        f"{told(ladder.by_optimizer)}, {words} alone {told(ladder.by_model)}, their interaction "
+        f"{told(ladder.interaction)}."
     ]

@@ -34,7 +34,7 @@ def steps_of(section: Section, family: Family, asked: Asked) -> list[list[Step]]
 def _steps(
     section: Section, family: Family, asked: Asked, ladder: Ladder, times: Ladder | None
 ) -> list[Step]:
-    verdicts = {(each.arm.model, each.arm.optimizer): each.verdict for each in family.comparisons}
+    claimed = {(each.arm.model, each.arm.optimizer): each for each in family.comparisons}
     labels = {(arm.model, arm.optimizer): arm.label for arm in section.arms}
     base, top = ladder.base_model, (ladder.model, ladder.optimizer)
     with_optimizer = (ladder.base_model, ladder.optimizer)
@@ -47,7 +47,7 @@ def _steps(
             labels[with_optimizer],
             ladder.by_optimizer,
             times.by_optimizer if times else None,
-            verdicts[with_optimizer].value,
+            claimed[with_optimizer].verdict_on(ladder.by_optimizer),
         ),
         Step(
             f"model {bundle} alone" if bundle else "model alone",
@@ -55,7 +55,7 @@ def _steps(
             labels[with_model],
             ladder.by_model,
             times.by_model if times else None,
-            verdicts[with_model].value,
+            claimed[with_model].verdict_on(ladder.by_model),
         ),
         Step(
             "interaction",
@@ -71,7 +71,7 @@ def _steps(
             labels[top],
             ladder.whole,
             times.whole if times else None,
-            verdicts[top].value,
+            claimed[top].verdict_on(ladder.whole),
         ),
     ]
 

@@ -128,7 +128,8 @@ def _intro(sections: int) -> str:
         return ""
     return (
         "Rows that differ in machine, environment, code, text, device or settings are not merged. "
-        f"They are shown in {sections} sections:"
+        f"They are shown in {sections} sections, each with comparisons of its own: a false verdict "
+        "among all of them is likelier than within one."
     )
 
 

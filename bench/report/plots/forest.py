@@ -110,7 +110,7 @@ def _metric_panel(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Pa
                 wrapped(comparison.arm.label),
                 scene.look(comparison.arm),
                 comparison.contrast,
-                str(comparison.verdict),
+                comparison.told,
             )
             for comparison in scene.comparisons
         ]
@@ -245,10 +245,10 @@ def _bundle(scene: Scene, ladders: Sequence[Ladder]) -> str:
         next((arm.constant("n_params") for arm in scene.arms if arm.model == model), None)
         for model in pairs.pop()
     )
-    if not base or not top:
+    if not base or not top or base == top:
         return ""
     more = 100 * (top / base - 1)
-    return f", {abs(more):.0f} % {'more' if more >= 0 else 'fewer'} parameters included"
+    return f", {abs(more):.0f} % {'more' if more > 0 else 'fewer'} parameters included"
 
 
 def _of_other_pairs(scene: Scene, ladders: Sequence[Ladder]) -> str:

@@ -56,7 +56,7 @@ def paired_differences(scene: Scene) -> Drawing | None:
         difference_ticks(axes, TICKS)
         for place, comparison in enumerate(found):
             _draw_row(axes, place, comparison, scene.look(comparison.arm), seeds, shown)
-            write_beside(axes, place, str(comparison.verdict), bold=True)
+            write_beside(axes, place, comparison.told, bold=True)
             if place:
                 axes.axhline(place - 0.5, color=FAINT, linewidth=0.7, zorder=0)
 

@@ -37,10 +37,10 @@ WIDE = 8.0  # a range of costs from which on the axis is logarithmic
 
 CAPTION = (
     "Final validation loss against training time and against {memory}; left and down is better. "
-    "Large points: mean over seeds ({n}); small ones: single seeds{few}. Filled: no other arm has "
-    "both a lower mean loss and a lower mean cost; the line joins these. Grey: dominated by "
-    "another arm. Neither axis starts at 0; whether a difference is more than noise, the "
-    "intervals of the other pictures tell."
+    "Large points: mean over seeds ({n}); small ones: single seeds{few}. Filled: no other arm "
+    "is better in mean loss or mean cost and as good in the other; the line joins these. Grey: "
+    "dominated by another arm. Neither axis starts at 0; whether a difference is more than noise, "
+    "the intervals of the other pictures tell."
 )
 
 

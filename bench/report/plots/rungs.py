@@ -39,13 +39,14 @@ def best_ladders(scene: Scene, family: Family) -> list[Ladder]:
 def rungs(scene: Scene, ladder: Ladder, comparisons: Sequence[Comparison] | None) -> list[Row]:
     """RUNGS rows, from the smallest change to the whole; verdicts where there are comparisons."""
     judged = comparisons is not None
-    verdicts = {
-        (comparison.arm.model, comparison.arm.optimizer): str(comparison.verdict)
+    claimed = {
+        (comparison.arm.model, comparison.arm.optimizer): comparison
         for comparison in comparisons or ()
     }
 
     def row(what: str, how: str, contrast: Contrast, model: str, optimizer: str) -> Row:
-        verdict = verdicts.get((model, optimizer), "")
+        comparison = claimed.get((model, optimizer))
+        verdict = comparison.verdict_on(contrast) if comparison else ""
         return Row(_label(what, how), scene.look_of(model, optimizer), contrast, verdict)
 
     model, optimizer = ladder.model, ladder.optimizer

@@ -45,7 +45,9 @@ def margin_words(family: Family) -> str:
 
 
 def claim_words(family: Family) -> str:
-    return "No claim was made before the run: this is exploratory." if family.exploratory else ""
+    if not family.exploratory:
+        return ""
+    return family.note or "No claim was made before the run: this is exploratory."
 
 
 def better_words(metric: str) -> str:

@@ -138,7 +138,8 @@ def _by_sign(
     whose = "this arm's" if more else "the baseline's"
     why = f"{max(diverged.new_alone, diverged.base_alone)} of {whose} seeds diverged alone"
     if won + lost < least_seeds:
-        return Judgement(Verdict.TOO_FEW, f"{why}; {_too_few(won + lost, least_seeds)}")
+        pairs = f"{won + lost} pairs that are no tie; a verdict needs {least_seeds}"
+        return Judgement(Verdict.TOO_FEW, f"{why}; {pairs}")
     significant = binomtest(won, won + lost).pvalue <= 1 - contrast.confidence
     if not significant:
         return Judgement(Verdict.UNDECIDED, why)
