@@ -14,6 +14,8 @@ from bench.report.page.answer import answer_tables
 from bench.report.page.content import Headline, Table
 from bench.report.page.headline import headline
 from bench.report.sections import make_sections
+from bench.report.statistics.power import seeds_to_decide
+from bench.report.statistics.verdict import alpha_of_look
 from bench.report.targets import target_of, to_target
 
 CLAIM = """
@@ -296,6 +298,30 @@ def test_a_ratio_that_two_seeds_leave_open_is_not_spelled_out(new):
     assert time.endswith(" % to over 1,000 times")
 
 
+def test_a_look_that_tests_nothing_does_not_raise_what_the_next_one_needs(new):
+    noisy = factorial(new(), seeds=4)
+    for row in noisy.runs:
+        if row["optimizer"] == "truemuon":
+            row["val_loss_final"] += 0.05 * (-1) ** row["seed"]
+    family = Answer(noisy).family
+    first = family.comparisons[0]
+    alpha = alpha_of_look(1) / 3
+    assert first.seeds_needed == seeds_to_decide(first.contrast.sd, 4, 0.01, alpha, least=5)
+
+
+def test_a_verdict_by_sign_says_so_everywhere(new):
+    folder = factorial(new(), seeds=8)
+    for row in folder.runs:
+        if (row["model"], row["optimizer"], row["seed"]) == (*BASE, 3):
+            row |= {"status": "diverged", "val_loss_final": None}
+    answer = Answer(folder)
+    row = next(each for each in answer.table("The claim") if each["arm"] == "nanokimi + adamw")
+    assert row["verdict"] == "better by sign"
+    told = "better by sign (1 of the baseline's seeds diverged alone; by the sign of 8 pairs)"
+    assert answer.headline.points[0].endswith(told)
+    assert "pairs are tested by their sign" in answer.tables[0].note
+
+
 # --- targets
 
 
@@ -329,6 +355,15 @@ def test_a_miss_and_a_divergence_are_not_reached(new):
     assert base.steps.by_seed == dict.fromkeys(range(1, 7))
     row = answer.table("Until a validation loss of 2.0350")[0]
     assert (row["seeds that reached it"], row["steps"]) == ("0 of 6", "not reached")
+
+
+def test_a_seed_that_diverged_in_one_folder_and_finished_in_another_has_finished(new):
+    first = factorial(new("a"))
+    for row in first.runs:
+        if (row["model"], row["optimizer"], row["seed"]) == (*BASE, 2):
+            row |= {"status": "diverged", "val_loss_final": None}
+    (section,) = make_sections(merge([first.write(), factorial(new("b")).write()]))
+    assert to_target(section, 2.425)[0].steps.by_seed[2] == 60
 
 
 def test_a_seed_whose_times_do_not_count_is_no_miss_in_time(new):

@@ -177,3 +177,10 @@ def test_a_report_says_that_its_look_was_not_noted(new, tmp_path):
     build_report([folder.path], tmp_path / "out")
     assert "could not be noted" not in (tmp_path / "out" / "report.md").read_text()
     assert noted(folder) == ["1"]
+
+
+@pytest.mark.parametrize("content", [b"", b"look,figures_sha256\n", b"\x00\xff"])
+def test_a_ledger_without_looks_was_damaged(tmp_path, content):
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(RecordError, match="it holds no look"):
+        look_number([tmp_path], "figures")
