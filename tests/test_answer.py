@@ -362,8 +362,12 @@ def test_a_seed_that_diverged_in_one_folder_and_finished_in_another_has_finished
     for row in first.runs:
         if (row["model"], row["optimizer"], row["seed"]) == (*BASE, 2):
             row |= {"status": "diverged", "val_loss_final": None}
-    (section,) = make_sections(merge([first.write(), factorial(new("b")).write()]))
+    second = factorial(new("b"))
+    (section,) = make_sections(merge([first.write(), second.write()]))
     assert to_target(section, 2.425)[0].steps.by_seed[2] == 60
+    second.curves.clear()  # it finished, and how is not known: no miss
+    (section,) = make_sections(merge([first.write(), second.write()]))
+    assert 2 not in to_target(section, 2.425)[0].steps.by_seed
 
 
 def test_a_seed_whose_times_do_not_count_is_no_miss_in_time(new):
