@@ -3,13 +3,12 @@
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from bench.attempt import Attempt, run_attempt
@@ -27,6 +26,7 @@ from bench.measure.watch import SAMPLE_MS
 from bench.outcome import is_number
 from bench.progress import Display
 from bench.records import Row, RunsTable, terminal
+from bench.signals import heard
 
 SIGNAL_S = 1.0  # the longest that Ctrl-C may go unnoticed
 
@@ -265,16 +265,6 @@ class Runner:
         return sum(known) / lanes if len(known) == len(times) else None
 
 
-@contextmanager
-def _on_signal(stop: Stop) -> Iterator[None]:
+def _on_signal(stop: Stop) -> AbstractContextManager[None]:
     """Ctrl-C and SIGTERM set `stop` and nothing else: no row is torn by an exception."""
-
-    def note(number: int, frame: FrameType | None) -> None:
-        stop.set(f"stopped by {signal.Signals(number).name}", by_user=True)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return heard(lambda number: stop.set(f"stopped by {signal.Signals(number).name}", by_user=True))

@@ -1,15 +1,13 @@
 """Two versions on one machine, cell beside cell: what drifts falls on both alike."""
 
 import hashlib
-import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
@@ -25,6 +23,7 @@ from bench.measure.machine import this_machine
 from bench.progress import duration, name
 from bench.records import Row, read_table, terminal
 from bench.runner import skip_reason
+from bench.signals import heard
 from bench.yamlfile import read_yaml
 
 Say = Callable[[str], None]
@@ -75,19 +74,13 @@ class Turns:
                 if self.stopped_by:
                     child.send_signal(self.stopped_by)
 
-    @contextmanager
-    def passing_signals_on(self) -> Iterator[None]:
-        def note(number: int, frame: FrameType | None) -> None:
-            self.stopped_by = number
-            if self.child is not None and self.child.poll() is None:
-                self.child.send_signal(number)
+    def passing_signals_on(self) -> AbstractContextManager[None]:
+        return heard(self._pass_on)
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _pass_on(self, number: int) -> None:
+        self.stopped_by = number
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(number)
 
 
 @dataclass(frozen=True)

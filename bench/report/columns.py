@@ -17,14 +17,19 @@ CONSTANTS = (
     "optimizer_flops_per_step",
 )
 
-# What may differ from seed to seed: summary.csv has its mean and standard deviation.
-METRICS = (
+# Losses and what is computed from one.
+LOSSES = (
     "val_loss_final",
     "val_loss_best",
     "train_loss_final",
     "perplexity",
     "bits_per_char",
     "param_efficiency",
+)
+
+# What may differ from seed to seed: summary.csv has its mean and standard deviation.
+METRICS = (
+    *LOSSES,
     "train_time_s",
     "step_time_ms_p50",
     "step_time_ms_p90",
@@ -59,15 +64,6 @@ METRICS = (
     "sm_clock_mean_mhz",
 )
 
-# Of these, the losses and what is computed from one.
-LOSSES = (
-    "val_loss_final",
-    "val_loss_best",
-    "train_loss_final",
-    "perplexity",
-    "bits_per_char",
-    "param_efficiency",
-)
 HIGHER_IS_BETTER = ("tokens_per_s",)  # of all METRICS; of the others, less is better
 
 # Of the METRICS, what somebody else's load on the machine changes: times, and what is taken over
