@@ -143,8 +143,8 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 
 perf: $(VENV)/.worker ## what measuring costs, as a share of the step time; that ab finds a slowdown
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
-	@$(PY) tests/perf.py --runtime $(RUNTIME) $(ARGS); short=$$?; \
-	    $(PY) tests/perf_ab.py --runtime $(RUNTIME) $(if $(PAIRS),--seeds $(PAIRS)) && exit $$short
+	@$(PY) tests/perf/measuring.py --runtime $(RUNTIME) $(ARGS); short=$$?; \
+	    $(PY) tests/perf/ab.py --runtime $(RUNTIME) $(if $(PAIRS),--seeds $(PAIRS)) && exit $$short
 
 scale: $(VENV)/.base ## what a report on 1,000, 3,000 and 10,000 cells takes
 	@PYTHONPATH=. $(PY) tests/scale.py $(ARGS)

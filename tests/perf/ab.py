@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.launch.choose import RUNTIMES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 INTERRUPTED = 130
 RULE = "step_time_ms_p50>5%"
 SLOWDOWN = 0.15  # of each step's own time
