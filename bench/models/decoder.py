@@ -15,9 +15,12 @@ from bench.options import NanoGPTOptions
 
 
 class FeedForward(Protocol):
-    """What a block does between its attention and the next block: (N, d) -> (N, d)."""
+    """What a block does between its attention and the next block, added onto the stream.
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    x and onto: (N, d), N = B T; returns onto + f(x).
+    """
+
+    def __call__(self, x: Tensor, onto: Tensor) -> Tensor: ...
 
     def stacks(self, prefix: str) -> Iterator[Stack]: ...
 
@@ -44,12 +47,14 @@ class Attention(nn.Module):
         self.output = empty(d, d)
         self.output_bias = empty(d)
 
-    def forward(self, x: Tensor) -> Tensor:
-        B, T, d = x.shape
-        qkv = F.linear(x, self.qkv).view(B, T, 3, self.n_head, d // self.n_head)
+    def forward(self, x: Tensor, onto: Tensor, T: int) -> Tensor:
+        """x and onto: (N, d), sequences of T tokens one after another; returns onto + f(x)."""
+        N, d = x.shape
+        qkv = F.linear(x, self.qkv).view(N // T, T, 3, self.n_head, d // self.n_head)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, d / H)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.scale)
-        return F.linear(mixed.transpose(1, 2).reshape(B, T, d), self.output, self.output_bias)
+        mixed = mixed.transpose(1, 2).reshape(N, d)
+        return torch.addmm(onto, mixed, self.output.t()).add_(self.output_bias)
 
     def stacks(self, prefix: str) -> Iterator[Stack]:
         d = self.output_bias.numel()
@@ -64,7 +69,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), on (N, d).
+
+    Each part adds itself onto the stream in its last product, which spares a sum.
+    """
 
     def __init__(self, options: NanoGPTOptions, feed_forward: FeedForward) -> None:
         super().__init__()
@@ -73,9 +81,9 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(options.n_embd)
         self.feed_forward = feed_forward
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x))
-        return x + self.feed_forward(self.feed_forward_norm(x).flatten(0, 1)).view_as(x)
+    def forward(self, x: Tensor, T: int) -> Tensor:
+        x = self.attention(self.attention_norm(x), onto=x, T=T)
+        return self.feed_forward(self.feed_forward_norm(x), onto=x)
 
     def stacks(self, prefix: str) -> Iterator[Stack]:
         yield from norm_stacks(f"{prefix}.attention_norm", self.attention_norm)
@@ -111,10 +119,11 @@ class Decoder(nn.Module):
         self.head_bias = empty(vocab_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = F.embedding(tokens, self.token) + self.position[: tokens.shape[1]]
+        B, T = tokens.shape
+        x = (F.embedding(tokens, self.token) + self.position[:T]).flatten(0, 1)  # (B T, d)
         for block in self.blocks:
-            x = block(x)
-        return F.linear(self.norm(x), self.head, self.head_bias)
+            x = block(x, T)
+        return F.linear(self.norm(x), self.head, self.head_bias).view(B, T, -1)
 
     def stacks(self) -> list[Stack]:
         """All logical tensors of the model; their names are equal between models where shared."""

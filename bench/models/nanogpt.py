@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,9 +21,9 @@ class DenseFeedForward(nn.Module):
         self.down = empty(d, 4 * d)
         self.down_bias = empty(d)
 
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = F.relu(F.linear(x, self.up, self.up_bias))  # (N, 4d)
-        return F.linear(hidden, self.down, self.down_bias)
+    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
+        hidden = F.linear(x, self.up, self.up_bias).relu_()  # (N, 4d)
+        return torch.addmm(onto, hidden, self.down.t()).add_(self.down_bias)
 
     def stacks(self, prefix: str) -> Iterator[Stack]:
         wide, d = self.up.shape

@@ -30,12 +30,15 @@ class Mixture(nn.Module):
         self.down = empty(n_experts * d, d)  # each expert's matrix stored (in, out)
         self.down_bias = empty(n_experts, d)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
         N, d = x.shape
         gate = F.linear(x, self.gate, self.gate_bias).softmax(-1)  # (N, E)
         up = F.linear(x, self.up, self.up_bias).view(N, self.n_experts, 2, d)
-        hidden = F.silu(up[:, :, 0]) * up[:, :, 1] * gate.unsqueeze(-1)  # (N, E, d)
-        return torch.addmm(gate @ self.down_bias, hidden.view(N, self.n_experts * d), self.down)
+        # Not up[:, :, 0] and up[:, :, 1]: the backward of each fills the whole with zeros first.
+        first, second = up.unbind(2)  # (N, E, d) each
+        hidden = F.silu(first) * second * gate.unsqueeze(-1)
+        onto = torch.addmm(onto, gate, self.down_bias)
+        return torch.addmm(onto, hidden.view(N, self.n_experts * d), self.down)
 
     def stacks(self, prefix: str) -> Iterator[Stack]:
         E, d = self.down_bias.shape

@@ -6,7 +6,7 @@ matrix's momentum by the nearest semi-orthogonal matrix. The original differs in
 head's and every expert's matrix by itself; so do we.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +39,8 @@ def orthogonalise(X: Tensor, steps: int) -> Tensor:
     for _ in range(steps):
         A = X @ X.mT  # (n, rows, rows)
         B = torch.baddbmm(A, A, A, beta=b, alpha=c)
-        X = torch.baddbmm(X, B, X, beta=a)
+        B.diagonal(dim1=1, dim2=2).add_(a)  # (a I + B) X spares a copy of X in a X + B X
+        X = B @ X
     return X
 
 
@@ -50,9 +51,14 @@ def orthogonalise_flops(rows: int, columns: int, steps: int) -> int:
 
 
 class TrueMuon(torch.optim.Optimizer):
-    """Orthogonalised momentum on logical matrices; those of one shape are one batch."""
+    """Orthogonalised momentum on logical matrices; those of one shape in memory are one batch.
+
+    Momenta of all matrices lie in one tensor, batch by batch, and so do the gradients once they
+    are gathered: what is elementwise is one operation, and a batch is a slice of it.
+    """
 
     def __init__(self, stacks: Sequence[Stack], options: TrueMuonOptions) -> None:
+        stacks = sorted(stacks, key=_stored_shape)
         defaults: dict[str, Any] = {
             "lr": options.lr,
             "momentum": options.momentum,
@@ -60,43 +66,52 @@ class TrueMuon(torch.optim.Optimizer):
             "ns_steps": options.ns_steps,
         }
         super().__init__([stack.parameter for stack in stacks], defaults)
-        self.batches: dict[tuple[int, int], list[Stack]] = defaultdict(list)
-        for stack in stacks:
-            small, large = sorted(stack.shape)
-            self.batches[small, large].append(stack)
+        parameters = [stack.parameter.detach() for stack in stacks]
+        self.momentum = torch.cat([torch.zeros_like(each).flatten() for each in parameters])
+        self.update = torch.empty_like(self.momentum)
+        self.updates = _parts(self.update, parameters)
+        for stack, part in zip(stacks, _parts(self.momentum, parameters), strict=True):
+            self.state[stack.parameter]["momentum"] = part
+        self.batches = _batches(self.update, stacks)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
-        parameters = group["params"]
-        gradients = [parameter.grad for parameter in parameters]
-        momenta = [self._momentum(parameter) for parameter in parameters]
+        parameters, beta = group["params"], group["momentum"]
 
-        torch._foreach_mul_(momenta, group["momentum"])
-        torch._foreach_add_(momenta, gradients, alpha=1 - group["momentum"])
-        updates = torch._foreach_mul(momenta, group["momentum"])
-        torch._foreach_add_(updates, gradients)
+        torch._foreach_copy_(self.updates, [parameter.grad for parameter in parameters])
+        self.momentum.lerp_(self.update, 1 - beta)  # m <- beta m + (1 - beta) g
+        self.update.add_(self.momentum, alpha=beta)  # g + beta m
+        for wide in self.batches:
+            wide.copy_(orthogonalise(wide, group["ns_steps"]))
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-
-        update_of = dict(zip(map(id, parameters), updates, strict=True))
-        for stacks in self.batches.values():
-            wide = [_wide(stack, update_of[id(stack.parameter)]) for stack in stacks]
-            orthogonal = orthogonalise(torch.cat(wide), group["ns_steps"])
-            for stack, part in zip(stacks, orthogonal.split([len(w) for w in wide]), strict=True):
-                _wide(stack, stack.parameter).sub_(part, alpha=group["lr"])
-
-    def _momentum(self, parameter: Tensor) -> Tensor:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum: Tensor = state["momentum"]
-        return momentum
+        torch._foreach_add_(parameters, self.updates, alpha=-group["lr"])
 
 
-def _wide(stack: Stack, tensor: Tensor) -> Tensor:
-    """The stack's matrices lying down: (n, rows, columns) with rows <= columns."""
+def _stored_shape(stack: Stack) -> tuple[int, int]:
+    """Of one matrix, as it lies in memory."""
     rows, columns = stack.shape
-    return stack.view(tensor) if rows <= columns else stack.view(tensor).mT
+    return (columns, rows) if stack.transposed else (rows, columns)
+
+
+def _parts(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Views of a flat tensor, one after another, in these tensors' shapes."""
+    pieces = flat.split([each.numel() for each in like])
+    return [piece.view_as(each) for piece, each in zip(pieces, like, strict=True)]
+
+
+def _batches(flat: Tensor, stacks: Sequence[Stack]) -> list[Tensor]:
+    """Views of a flat tensor: the matrices of each stored shape, lying: (n, rows <= columns).
+
+    A matrix and its transpose have the same singular values, so it does not matter which of the
+    two is stored.
+    """
+    counts = Counter[tuple[int, int]]()
+    for stack in stacks:  # sorted by that shape
+        counts[_stored_shape(stack)] += len(stack.names)
+    pieces = flat.split([n * rows * columns for (rows, columns), n in counts.items()])
+    stacked = [piece.view(-1, *shape) for piece, shape in zip(pieces, counts, strict=True)]
+    return [each if each.shape[1] <= each.shape[2] else each.mT for each in stacked]
 
 
 def build(stacks: Sequence[Stack], options: TrueMuonOptions) -> list[torch.optim.Optimizer]:

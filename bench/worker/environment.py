@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
         "variables": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(("OMP_", "MKL_", "TORCH_", "CUDA_", "NVIDIA_"))
+            if name.startswith(("OMP_", "MKL_", "TORCH_", "CUDA_", "NVIDIA_", "GLIBC_"))
         },
     }
     if torch.cuda.is_available():

@@ -13,9 +13,10 @@ from bench.worker.clocks import synchronise
 from bench.worker.data import Tokens
 from bench.worker.streams import numpy_stream
 
-# Tokens of one evaluation batch: large enough to fill the device, small enough for its caches.
-# Fixed, because the order of a sum decides its last digits.
-EVAL_TOKENS = 8_192
+# Tokens of one evaluation batch: large enough to fill the device, small enough for its caches. On a
+# CPU 8,192 take up to 1.6 times as long a token (docs/performance.md). Fixed, because the order of
+# a sum decides its last digits.
+EVAL_TOKENS = {"cpu": 2_048, "cuda": 8_192}
 
 INFER_WARMUP = 20
 INFER_TRIALS = 200
@@ -63,7 +64,8 @@ class Evaluator:
         windows = self.windows[split]
         starts = self.starts(split, step).to(windows.device)
         total = torch.zeros((), dtype=torch.float64, device=windows.device)
-        for chunk in starts.split(max(1, EVAL_TOKENS // self.block_size)):
+        together = max(1, EVAL_TOKENS[windows.device.type] // self.block_size)
+        for chunk in starts.split(together):
             batch = windows[chunk]
             total += cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction="sum")
             beat()
