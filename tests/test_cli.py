@@ -165,6 +165,8 @@ def test_shards_together_are_the_whole_matrix(tiny_matrix: Path, tmp_path: Path)
             "--worker-python",
         ),
         (["run", ORIGINAL, *LOCAL, "--jobs", "5000"], "Lower --jobs"),
+        (["run", ORIGINAL, *LOCAL, "--jobs", "0"], "write a whole number from 1 on, or auto"),
+        (["run", ORIGINAL, *LOCAL, "--jobs", "all"], "write a whole number from 1 on, or auto"),
         (["run", ORIGINAL, *LOCAL, "--sample-ms", "nan"], "write 10 to 60000 milliseconds"),
         (["run", ORIGINAL, *LOCAL, "--sample-ms", "1"], "or 0 to read nothing"),
         (["run", ORIGINAL, "--out", "/proc/results"], "Give another --out"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -299,6 +300,54 @@ def test_jobs_run_at_once_on_cpus_of_their_own(bench: Bench) -> None:
     rows = bench.rows()
     assert len(rows) == 4
     assert {row["cpus"] for row in rows} == {"0", "1"}
+    ids = {row["run_id"] for row in rows}
+    for row in rows:
+        beside = set(row["neighbour_ids"].split())
+        assert beside < ids - {row["run_id"]}
+        assert int(row["neighbours"]) == len(beside) > 0
+
+
+def test_as_many_jobs_as_the_machine_allows(bench: Bench) -> None:
+    """By memory: 12 GiB are free, and limits.memory_gib is 4."""
+    three = threading.Barrier(3, timeout=20)
+    bench.launcher.during = lambda job, stop: job.spec.seed == 1 and three.wait() and None
+    text = bench.matrix_file.read_text()
+    text = text.replace("[adamw, truemuon]", "[adamw, truemuon, low]")
+    bench.matrix_file.write_text(text + "optimizers: {low: {base: adamw, lr: 0.0001}}\n")
+    bench.run(jobs=None)
+    assert {row["cpus"] for row in bench.rows()} == {"0", "1", "2"}
+
+
+def test_a_cell_that_runs_alone_has_no_neighbours_and_that_is_known(bench: Bench) -> None:
+    bench.run()
+    told = {(row["neighbours"], row["neighbour_ids"]) for row in bench.rows()}
+    assert told == {("0", "")}
+
+
+@pytest.mark.parametrize("fails", ["launch", "display"])
+def test_a_failure_beside_another_cell_ends_that_one_with_a_row(
+    bench: Bench, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def during(job: Job, stop: Stop) -> None:
+        both.wait()
+        if job.spec.optimizer.name == "truemuon":
+            assert select.select([stop], [], [], 20)[0], "it was not stopped"
+        elif fails == "launch":
+            raise EngineError("made up")
+
+    def ended(self: Silent, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+        if fails == "display" and row["status"] == "ok":
+            raise OSError("made up")
+
+    bench.launcher.during = during
+    monkeypatch.setattr(Silent, "ended", ended)
+    with pytest.raises((EngineError, OSError), match="made up"):
+        bench.run(jobs=2)
+    rows = {row["optimizer"]: (row["status"], row["neighbours"]) for row in bench.rows()}
+    left = {} if fails == "launch" else {"adamw": ("ok", "1")}
+    assert rows == left | {"truemuon": ("interrupted", "1")}
 
 
 def test_curves_hold_every_committed_attempt(bench: Bench) -> None:

@@ -49,9 +49,7 @@ def test_each_slot_has_cpus_and_a_gpu_of_its_own(matrix: Path) -> None:
         ("memory_gib: 1", "cuda", "as many GPUs; here are 2. Lower --jobs"),
     ],
 )
-def test_more_than_there_is_is_an_error(
-    matrix: Path, limits: str, device: str, words: str
-) -> None:
+def test_more_than_there_is_is_an_error(matrix: Path, limits: str, device: str, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         make_slots(3, cells(matrix, limits, device), machine(TWO_GPUS))
 
