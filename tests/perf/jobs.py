@@ -24,8 +24,8 @@ SLOWER = 1.05
 MATRIX = """\
 name: jobs
 data: {corpus: pydoc}
-train: {steps: 400}
-eval: {every: 400, train_windows: 20}
+train: {steps: 300}
+eval: {every: 300, protocol: sampled, batches: 10}
 matrix:
   model: [nanogpt, nanokimi]
   optimizer: [adamw, truemuon]
