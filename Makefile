@@ -1,13 +1,13 @@
 # The harness's commands. Each target first sets up what it needs; `make` alone lists them.
 #
 #   MATRIX=FILE   another matrix            OUT=DIR        another results folder
-#   RUNTIME=NAME  auto, docker, podman, local               JOBS=N         cells at once
+#   RUNTIME=NAME  auto, docker, podman, local               JOBS=N|auto    cells at once
 #   ARGS='...'    more options for `run`     TORCH_INDEX=URL where torch comes from
 #   PYTHON=PATH   the interpreter that .venv is made with
 
 PYTHON ?= python3
 RUNTIME ?= auto
-JOBS ?= 1
+JOBS ?= auto
 ROUNDS ?= 50
 DIR ?= results/cpu
 BUNDLE = $(or $(OUT),$(DIR:/=).tar.gz)

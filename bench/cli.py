@@ -82,6 +82,10 @@ OnlyOption = Annotated[
 ShardOption = Annotated[
     str | None, typer.Option(help="only the I-th of N parts of the matrix", metavar="I/N")
 ]
+JobsOption = Annotated[
+    str,
+    typer.Option(help="cells at once, on CPUs of their own; auto: all that fit", metavar="N|auto"),
+]
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="run cells again that ended, but not ok")
 ]
@@ -127,7 +131,7 @@ def run(
     image: ImageOption = None,
     only: OnlyOption = None,
     shard: ShardOption = None,
-    jobs: Annotated[int, typer.Option(min=1, help="cells at once, on CPUs of their own")] = 1,
+    jobs: JobsOption = "1",
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
     sample_ms: Annotated[
@@ -138,6 +142,7 @@ def run(
     """Run what is open; a row is committed as each cell ends. Installs nothing."""
     if with_report:
         _report_builder()  # what it lacks is to be known before a long run, not after
+    at_once = _jobs(jobs)
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
     launcher, why = choose_launcher(runtime, worker_python, image)
@@ -162,13 +167,13 @@ def run(
             sample_ms=sample_ms,
         )
         folder.write_plan(asked, selected)
-        code = _run_cells(runner, [c for c in asked.cells if c.spec.run_id in selected], jobs)
+        code = _run_cells(runner, [c for c in asked.cells if c.spec.run_id in selected], at_once)
     if with_report:
         code = _report_after_run(folder, code)
     raise typer.Exit(code)
 
 
-def _run_cells(runner: Runner, cells: list[Cell], jobs: int) -> int:
+def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     """Run them, say how they stand, and give the exit code that follows."""
     failed = False
     try:
@@ -378,6 +383,15 @@ def image(
     base = find_base(launcher.engine)
     out.print(f"base: {base}")
     out.print(f"image: {build(launcher.engine, device, base)}")
+
+
+def _jobs(asked: str) -> int | None:
+    """Cells at once; None for auto."""
+    if asked == "auto":
+        return None
+    if not (asked.isdecimal() and asked.isascii() and int(asked) > 0):
+        raise RequestError(f"--jobs {asked}: write a whole number from 1 on, or auto.")
+    return int(asked)
 
 
 def _check_sample_ms(sample_ms: float) -> None:

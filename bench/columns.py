@@ -58,6 +58,9 @@ RUN_COLUMNS: dict[str, str] = {
     "optimizer_flops_per_step": "operations of one optimizer step, Newton-Schulz included",
     "threads": "threads of one CPU operator",
     "cpus": "CPUs the cell was bound to",
+    "neighbours": "other cells of the same run that ran at any moment between its launch and exit; "
+    "0: it was alone",
+    "neighbour_ids": "their run_ids",
     "memory_limit_gib": "limits.memory_gib",
     "memory_limit_enforced": "whether anything held the cell to it; false in the local runtime",
     # loss

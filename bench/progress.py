@@ -20,6 +20,10 @@ class Display(Protocol):
         self, cells: Sequence[Cell], left_s: float | None
     ) -> AbstractContextManager[object]: ...
 
+    def chose(self, jobs: int, why: str) -> None: ...
+
+    def started(self, cell: Cell) -> None: ...
+
     def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
 
     def again(self, cell: Cell, row: dict[str, Any]) -> None: ...
@@ -71,6 +75,13 @@ class PlainDisplay:
         self.console.print(what)
         return nullcontext()
 
+    def chose(self, jobs: int, why: str) -> None:
+        """How many cells at once, where that was left to us; before `open`."""
+        self.console.print(f"jobs: {jobs} at once: {why}")
+
+    def started(self, cell: Cell) -> None:
+        pass
+
     def event(self, cell: Cell, event: dict[str, Any]) -> None:
         pass
 
@@ -114,13 +125,15 @@ class LiveDisplay:
         self.overall = self.bars.add_task("cells", total=len(cells), detail=left)
         return self.bars
 
+    def chose(self, jobs: int, why: str) -> None:
+        self.plain.chose(jobs, why)
+
+    def started(self, cell: Cell) -> None:
+        self.running[cell.spec.run_id] = self.bars.add_task(
+            escape(name(cell)), total=cell.spec.train.steps, detail="starting"
+        )
+
     def event(self, cell: Cell, event: dict[str, Any]) -> None:
-        task = self.running.get(cell.spec.run_id)
-        if task is None:
-            task = self.bars.add_task(
-                escape(name(cell)), total=cell.spec.train.steps, detail="starting"
-            )
-            self.running[cell.spec.run_id] = task
         details = [str(event.get("stage", ""))]
         if "loss" in event:
             details.append(f"loss {event['loss']:.4f}")
@@ -128,15 +141,20 @@ class LiveDisplay:
             details.append(f"{event['tokens_per_s']:,.0f} tokens/s")
         if "val_loss" in event:
             details.append(f"val {event['val_loss']:.4f}")
+        task = self.running[cell.spec.run_id]
         self.bars.update(task, completed=event.get("step"), detail=", ".join(details))
 
     def again(self, cell: Cell, row: dict[str, Any]) -> None:
+        self._remove(cell)
         self.plain.again(cell, row)
 
-    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
-        task = self.running.pop(cell.spec.run_id, None)
+    def _remove(self, cell: Cell) -> None:
+        task = self.running.pop(cell.spec.run_id, None)  # none of a cell that is skipped
         if task is not None:
             self.bars.remove_task(task)
+
+    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+        self._remove(cell)
         self.plain.ended(cell, row, None)
         if self.overall is not None:
             left = f"{duration(left_s)} left" if left_s else ""

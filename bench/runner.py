@@ -2,9 +2,8 @@
 
 import contextlib
 import signal
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,19 +13,20 @@ from typing import Any
 from bench.attempt import Attempt, run_attempt
 from bench.columns import SETTLED
 from bench.corpora import Corpus, check_stored
-from bench.errors import BenchError, RequestError
+from bench.errors import BenchError
 from bench.estimate import estimate_arms
 from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
+from bench.lanes import Lanes
 from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.matrix import Cell
-from bench.measure.gpus import Gpu
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.outcome import is_number
 from bench.progress import Display
 from bench.records import Row, RunsTable, terminal
 from bench.signals import heard
+from bench.slots import Slot, choose_jobs, make_slots
 
 SIGNAL_S = 1.0  # the longest that Ctrl-C may go unnoticed
 
@@ -47,34 +47,6 @@ class Policy:
             and row["host_id"] == machine.host_id
             and (row["device"] != "cuda" or row["gpu_name"] in machine.gpus.names)
         )
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place where one cell at a time runs, with CPUs (and a GPU) of its own."""
-
-    cpus: tuple[int, ...]
-    gpu: Gpu | None
-
-
-def make_slots(jobs: int, cpus_per_cell: int, needs_gpu: bool, machine: Machine) -> list[Slot]:
-    """Disjoint CPUs for each of `jobs` cells at once, and a GPU each where cells need one.
-
-    Raises:
-        RequestError: if the machine has not enough of either.
-    """
-    wanted, gpus = jobs * cpus_per_cell, machine.gpus.gpus
-    if wanted > len(machine.cpus):
-        raise RequestError(
-            f"--jobs {jobs} with limits.cpus {cpus_per_cell} needs {wanted} CPUs; this process "
-            f"may use {len(machine.cpus)}. Lower --jobs, limits.cpus or train.threads."
-        )
-    if needs_gpu and jobs > len(gpus):
-        raise RequestError(
-            f"{jobs} cuda cells at once need as many GPUs; here are {len(gpus)}. Lower --jobs."
-        )
-    cpus = [machine.cpus[i * cpus_per_cell : (i + 1) * cpus_per_cell] for i in range(jobs)]
-    return [Slot(cpus[i], gpus[i] if i < len(gpus) else None) for i in range(jobs)]
 
 
 def skip_reason(cell: Cell, machine: Machine) -> str | None:
@@ -103,8 +75,10 @@ class Runner:
     sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
     stop: Stop = field(default_factory=Stop)
 
-    def run(self, cells: Sequence[Cell], jobs: int) -> None:
+    def run(self, cells: Sequence[Cell], jobs: int | None) -> None:
         """Bring every cell to a terminal row, unless `stop` is set first.
+
+        `jobs`: cells at once; None: as many as this machine allows.
 
         Raises:
             MissingError, RequestError: before anything runs.
@@ -118,18 +92,16 @@ class Runner:
         still_open = [
             cell for cell in runnable if not self.settled(cell, environments[cell.spec.device])
         ]
-        slots = make_slots(
-            jobs,
-            max((cell.limits.cpus or 1 for cell in still_open), default=1),
-            any(cell.spec.device == "cuda" for cell in still_open),
-            self.machine,
-        )
+        if jobs is None:
+            jobs, why = choose_jobs(still_open, self.machine)
+            self.display.chose(jobs, why)
+        lanes = Lanes(still_open, make_slots(jobs, still_open, self.machine))
         try:
-            left_s = self._time_left_s(still_open, len(slots))
+            left_s = self._time_left_s(lanes)
             with self.display.open([*skipped, *still_open], left_s), _on_signal(self.stop):
                 for cell, why in skipped.items():
                     self._skip(cell, why)
-                self._run_open(still_open, slots, environments)
+                self._run_open(lanes, environments)
         except BaseException:
             with contextlib.suppress(BenchError):  # the first error is the one to tell
                 self.folder.rebuild_curves(self.runs)
@@ -155,43 +127,44 @@ class Runner:
             self.runs.append({**row, "status": "skipped", "reason": why})
         self.display.ended(cell, {"status": "skipped", "reason": why}, None)
 
-    def _run_open(
-        self, cells: Sequence[Cell], slots: list[Slot], environments: Mapping[str, Environment]
-    ) -> None:
-        waiting = list(cells)
-        failure: Exception | None = None
-        running: dict[Future[Attempt], tuple[Cell, Slot]] = {}
-        retried: Counter[Cell] = Counter()
-        with ThreadPoolExecutor(len(slots)) as pool:
+    def _run_open(self, lanes: Lanes, environments: Mapping[str, Environment]) -> None:
+        failures: list[Exception] = []
+        with ThreadPoolExecutor(len(lanes.slots)) as pool:
             while True:
-                while slots and waiting and not self.stop.is_set:
-                    cell, slot = waiting.pop(0), slots.pop(0)
-                    environment = environments[cell.spec.device]
-                    future = pool.submit(self._run_cell, cell, slot, environment)
-                    running[future] = cell, slot
-                if not running:
+                with self._stopping_at(failures):
+                    while lanes.may_launch and not self.stop.is_set:
+                        cell, slot = lanes.next()
+                        self.display.started(cell)
+                        environment = environments[cell.spec.device]
+                        future = pool.submit(self._run_cell, cell, slot, environment)
+                        lanes.launched(future, cell, slot)
+                if not lanes.futures:
                     break
                 # A signal that comes just before a wait without end would not be seen in it.
-                for future in wait(running, SIGNAL_S, FIRST_COMPLETED).done:
-                    cell, slot = running.pop(future)
-                    slots.append(slot)
-                    try:
-                        attempt = future.result()
-                        self.runs.append(attempt.columns)
-                    except Exception as error:
-                        failure = failure or error
-                        self.stop.set("stopped because another cell's launch or record failed")
-                        continue
-                    if attempt.fault_of_machine and retried[cell] < cell.limits.retries:
-                        retried[cell] += 1
-                        waiting.insert(0, cell)
-                        self.display.again(cell, attempt.columns)
-                        continue
-                    left = [*waiting, *(other for other, _ in running.values())]
-                    left_s = self._time_left_s(left, len(slots) + len(running))
-                    self.display.ended(cell, attempt.columns, left_s)
-        if failure is not None:
-            raise failure
+                for future in wait(lanes.futures, SIGNAL_S, FIRST_COMPLETED).done:
+                    with self._stopping_at(failures):
+                        cell, beside = lanes.ended(future)
+                        self._commit(cell, future.result(), beside, lanes)
+        if failures:
+            raise failures[0]
+
+    @contextlib.contextmanager
+    def _stopping_at(self, failures: list[Exception]) -> Iterator[None]:
+        """An error ends the cells that run as well; their rows are committed before it is told."""
+        try:
+            yield
+        except Exception as error:
+            failures.append(error)
+            self.stop.set("stopped because another cell's launch or record failed")
+
+    def _commit(
+        self, cell: Cell, attempt: Attempt, beside: Mapping[str, Any], lanes: Lanes
+    ) -> None:
+        self.runs.append({**attempt.columns, **beside})
+        if attempt.fault_of_machine and lanes.again(cell):
+            self.display.again(cell, attempt.columns)
+        else:
+            self.display.ended(cell, attempt.columns, self._time_left_s(lanes))
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> Attempt:
         """One attempt, in a thread of its own."""
@@ -257,12 +230,13 @@ class Runner:
             "corpus_sha256": spec.corpus.sha256,
         }
 
-    def _time_left_s(self, left: Sequence[Cell], lanes: int) -> float | None:
+    def _time_left_s(self, lanes: Lanes) -> float | None:
         """By the finished cells of each arm, or by arithmetic; None where neither tells."""
-        by_arm = estimate_arms((cell.spec for cell in left), self.corpus, self.runs.rows)
-        times = [by_arm[cell.spec.arm_id].wall_s for cell in left]
-        known = [time for time in times if time is not None]
-        return sum(known) / lanes if len(known) == len(times) else None
+        cells = lanes.cells()
+        by_arm = estimate_arms((cell.spec for cell in cells), self.corpus, self.runs.rows)
+        walls = {arm_id: expected.wall_s for arm_id, expected in by_arm.items()}
+        known = {arm_id: wall_s for arm_id, wall_s in walls.items() if wall_s is not None}
+        return lanes.left_s(lambda cell: known[cell.spec.arm_id]) if known == walls else None
 
 
 def _on_signal(stop: Stop) -> AbstractContextManager[None]:

@@ -123,16 +123,20 @@ class Broken:
 
     def paused(self) -> Path:
         """The folder in which a pause has begun, once there is one."""
+        return self.all_paused(1)[0]
+
+    def all_paused(self, count: int) -> list[Path]:
+        """The folders of so many pauses, once all have begun."""
         found: list[Path] = []
 
         def look() -> bool:
             assert self.runners[-1].poll() is None, self.runners[-1].communicate()
-            found.extend(here.parent for here in self.results.glob("cells/*/here"))
-            found.extend(here.parent for here in self.root.glob("here"))
-            return bool(found)
+            here = [*self.results.glob("cells/*/here"), *self.root.glob("here")]
+            found[:] = sorted(file.parent for file in here)
+            return len(found) >= count
 
         wait_until(look)
-        return found[0]
+        return found
 
     def rows(self) -> list[Row]:
         return read_table(self.results / "runs.csv")

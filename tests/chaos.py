@@ -1,6 +1,6 @@
 """Kill the runner or a worker at a random moment, resume, compare with an undisturbed run.
 
-    python tests/chaos.py [--rounds N] [--runtime auto|docker|podman|local] [--seed N]
+    python tests/chaos.py [--rounds N] [--runtime auto|docker|podman|local] [--jobs N] [--seed N]
 
 Each round has a results folder and a seed of its own, which its line names: `--rounds 1 --seed
 THAT` plays it again, as far as the machine keeps the same time. Counted, and 0 in a good program:
@@ -63,6 +63,7 @@ matrix:
   seed: [1]
 models:
   small: {base: nanogpt, n_embd: 8, n_layer: 1, n_head: 2}
+limits: {memory_gib: 1}
 """
 
 Finding = tuple[str, str]  # one of KINDS, and what it is
@@ -230,9 +231,10 @@ class Arena:
     runtime: str  # docker, podman or local
     reference: Reference
     undisturbed_s: float
+    jobs: int = 1  # cells at once
 
     @classmethod
-    def open(cls, folder: Path, runtime: str) -> "Arena":
+    def open(cls, folder: Path, runtime: str, jobs: int = 1) -> "Arena":
         """Write the matrix and its text, and run it once.
 
         Raises:
@@ -241,21 +243,22 @@ class Arena:
         text = folder / "text.txt"
         text.write_text("the quick brown fox jumps over the lazy dog\n" * 91)
         (folder / "chaos.yaml").write_text(MATRIX + f"data: {{corpus: {text}}}\n")
-        arena, results = cls(folder, runtime, {}, 0.0), folder / "undisturbed"
+        arena, results = cls(folder, runtime, {}, 0.0, jobs), folder / "undisturbed"
         began = time.monotonic()
         with arena.start(results) as runner:
             code = runner.wait()
         if code != 0:
             said = results.with_suffix(".log").read_text()
             raise RuntimeError(f"the undisturbed run ends with exit code {code}: {said}")
-        return cls(folder, runtime, reference_of(results), time.monotonic() - began)
+        return cls(folder, runtime, reference_of(results), time.monotonic() - began, jobs)
 
     def start(self, results: Path, *more: str) -> "subprocess.Popen[bytes]":
         """`bench run`, as somebody types it; what it prints goes to a log beside the folder."""
         arguments = ["run", str(self.folder / "chaos.yaml"), "--out", str(results), *more]
+        arguments += ["--runtime", self.runtime, "--jobs", str(self.jobs)]
         with results.with_suffix(".log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "bench", *arguments, "--runtime", self.runtime],
+                [sys.executable, "-m", "bench", *arguments],
                 cwd=ROOT,
                 env={**os.environ, "BENCH_CACHE": str(self.folder / "cache")},
                 stdout=log,
@@ -443,13 +446,14 @@ def main() -> int:
     options = argparse.ArgumentParser(description="kill runs at random moments, resume, compare")
     options.add_argument("--rounds", type=int, default=50)
     options.add_argument("--runtime", choices=RUNTIMES, default="auto")
+    options.add_argument("--jobs", type=int, default=1, help="cells at once")
     options.add_argument("--seed", type=int, help="of the first round; the next has the next")
     asked = options.parse_args()
     seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
     folder = Path(tempfile.mkdtemp(prefix="bench-chaos-")).resolve()
     try:
         launcher, why = choose_launcher(asked.runtime, None)
-        arena = Arena.open(folder, launcher.runtime)
+        arena = Arena.open(folder, launcher.runtime, asked.jobs)
     except (BenchError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         shutil.rmtree(folder)

@@ -76,6 +76,12 @@ def without(why: str) -> NoReturn:
     pytest.skip(why)
 
 
+def need_cpus(count: int) -> None:
+    """For cells at once, each on CPUs of its own."""
+    if len(os.sched_getaffinity(0)) < count:
+        without(f"{count} cells at once need {count} CPUs")
+
+
 @pytest.fixture(params=["local", "container"])
 def runtime(request: pytest.FixtureRequest) -> str:
     """Every way in which a cell can run; the container one only where an engine answers."""

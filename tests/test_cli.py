@@ -1,6 +1,7 @@
 """The commands as a person types them: what they print, what they leave, how they exit."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,6 +55,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], P
         return results
 
     return run
+
+
+def test_jobs_auto_says_what_it_chose_and_why(tiny_matrix: Path, tmp_path: Path) -> None:
+    out = [*LOCAL, "--out", tmp_path / "results", "--only", "seed=1"]
+    answer = bench("run", tiny_matrix, *out, "--jobs", "auto")
+    assert answer.returncode == 0, answer.stderr
+    (line,) = (line for line in answer.stdout.splitlines() if line.startswith("jobs: "))
+    assert re.fullmatch(r"jobs: [12] at once: .* (open|a cell)", line)
+    assert {row["neighbours"] for row in read_table(tmp_path / "results" / "runs.csv")} == {
+        str(int(line[len("jobs: ")]) - 1)
+    }
 
 
 def test_run_leaves_the_files_of_the_contract(
@@ -165,6 +177,8 @@ def test_shards_together_are_the_whole_matrix(tiny_matrix: Path, tmp_path: Path)
             "--worker-python",
         ),
         (["run", ORIGINAL, *LOCAL, "--jobs", "5000"], "Lower --jobs"),
+        (["run", ORIGINAL, *LOCAL, "--jobs", "0"], "write a whole number from 1 on, or auto"),
+        (["run", ORIGINAL, *LOCAL, "--jobs", "all"], "write a whole number from 1 on, or auto"),
         (["run", ORIGINAL, *LOCAL, "--sample-ms", "nan"], "write 10 to 60000 milliseconds"),
         (["run", ORIGINAL, *LOCAL, "--sample-ms", "1"], "or 0 to read nothing"),
         (["run", ORIGINAL, "--out", "/proc/results"], "Give another --out"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from chaos import Arena, Chaos, Reference, Round, damage, left_running, reference_of
-from conftest import ROOT, bench
+from conftest import ROOT, bench, need_cpus
 
 from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
 from bench.folder import ResultsFolder
@@ -25,9 +25,11 @@ KILLS = int(os.environ.get("KILLS", "2"))
 
 
 @pytest.mark.slow
-def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path, runtime: str) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path, runtime: str, jobs: int) -> None:
+    need_cpus(jobs)
     said = list[str]()
-    chaos = Chaos(Arena.open(tmp_path, runtime), say=said.append)
+    chaos = Chaos(Arena.open(tmp_path, runtime, jobs), say=said.append)
     chaos.play(KILLS, seed=random.randrange(1_000_000))
     assert chaos.counts.total() == 0, "\n".join(said)
     assert chaos.killed.total() >= KILLS

@@ -189,3 +189,13 @@ def test_the_childs_processes_are_found_while_it_runs(child: Child) -> None:
     child.event = look  # type: ignore[method-assign]
     child.run(text)
     assert len(pids[0]) == 2
+
+
+def test_a_child_that_ended_before_it_was_bound_to_its_cpus(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(pid: int, cpus: tuple[int, ...]) -> None:
+        raise ProcessLookupError(pid)
+
+    monkeypatch.setattr(os, "sched_setaffinity", gone)
+    assert child.run("raise SystemExit(3)", cpus=(0,)).code == 3

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,16 +14,18 @@ from typing import Any
 import pytest
 
 from bench.corpora import find_corpus
-from bench.errors import CorpusError, EngineError, FolderError, RecordError, RequestError
+from bench.errors import CorpusError, EngineError, FolderError, RecordError
 from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.matrix import Cell, load_matrix
 from bench.measure.gpus import Gpu, Gpus
 from bench.measure.machine import Machine
+from bench.measure.room import Room
 from bench.records import Row, RunsTable
-from bench.runner import Policy, Runner, make_slots
+from bench.runner import Policy, Runner
 
+ROOM = Room(cpus=(0, 1, 2, 3), cores=4, memory_gib=16.0, free_gib=12.0)
 NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver")
 
 
@@ -78,6 +81,10 @@ class Silent:
     def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
         return nullcontext()
 
+    def chose(self, jobs: int, why: str) -> None: ...
+
+    def started(self, cell: Cell) -> None: ...
+
     def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
 
     def again(self, cell: Cell, row: dict[str, Any]) -> None: ...
@@ -98,7 +105,7 @@ class Bench:
         matrix = load_matrix(self.matrix_file)
         return list(matrix.with_corpus(find_corpus(matrix.corpus).ref).cells)
 
-    def run(self, jobs: int = 1, policy: Policy | None = None) -> Runner:
+    def run(self, jobs: int | None = 1, policy: Policy | None = None) -> Runner:
         matrix = load_matrix(self.matrix_file)
         corpus = find_corpus(matrix.corpus)
         with self.folder.locked():
@@ -108,7 +115,7 @@ class Bench:
                 launcher=self.launcher,
                 corpus=corpus,
                 corpus_file=corpus.store(),
-                machine=Machine("host-1", "a processor", (0, 1, 2, 3), self.gpus, None, None),
+                machine=Machine("host-1", "a processor", ROOM, self.gpus, None, None),
                 display=Silent(),
                 policy=policy or Policy(),
                 name=matrix.name,
@@ -293,15 +300,54 @@ def test_jobs_run_at_once_on_cpus_of_their_own(bench: Bench) -> None:
     rows = bench.rows()
     assert len(rows) == 4
     assert {row["cpus"] for row in rows} == {"0", "1"}
+    ids = {row["run_id"] for row in rows}
+    for row in rows:
+        beside = set(row["neighbour_ids"].split())
+        assert beside < ids - {row["run_id"]}
+        assert int(row["neighbours"]) == len(beside) > 0
 
 
-def test_slots_are_disjoint_and_never_more_than_the_machine_has() -> None:
-    machine = Machine("h", None, (2, 3, 5, 7), NO_GPU, None, None)
-    assert [slot.cpus for slot in make_slots(2, 2, False, machine)] == [(2, 3), (5, 7)]
-    with pytest.raises(RequestError, match="needs 6 CPUs; this process may use 4"):
-        make_slots(3, 2, False, machine)
-    with pytest.raises(RequestError, match="as many GPUs; here are 0"):
-        make_slots(2, 1, True, machine)
+def test_as_many_jobs_as_the_machine_allows(bench: Bench) -> None:
+    """By memory: 12 GiB are free, and limits.memory_gib is 4."""
+    three = threading.Barrier(3, timeout=20)
+    bench.launcher.during = lambda job, stop: job.spec.seed == 1 and three.wait() and None
+    text = bench.matrix_file.read_text()
+    text = text.replace("[adamw, truemuon]", "[adamw, truemuon, low]")
+    bench.matrix_file.write_text(text + "optimizers: {low: {base: adamw, lr: 0.0001}}\n")
+    bench.run(jobs=None)
+    assert {row["cpus"] for row in bench.rows()} == {"0", "1", "2"}
+
+
+def test_a_cell_that_runs_alone_has_no_neighbours_and_that_is_known(bench: Bench) -> None:
+    bench.run()
+    told = {(row["neighbours"], row["neighbour_ids"]) for row in bench.rows()}
+    assert told == {("0", "")}
+
+
+@pytest.mark.parametrize("fails", ["launch", "display"])
+def test_a_failure_beside_another_cell_ends_that_one_with_a_row(
+    bench: Bench, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def during(job: Job, stop: Stop) -> None:
+        both.wait()
+        if job.spec.optimizer.name == "truemuon":
+            assert select.select([stop], [], [], 20)[0], "it was not stopped"
+        elif fails == "launch":
+            raise EngineError("made up")
+
+    def ended(self: Silent, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+        if fails == "display" and row["status"] == "ok":
+            raise OSError("made up")
+
+    bench.launcher.during = during
+    monkeypatch.setattr(Silent, "ended", ended)
+    with pytest.raises((EngineError, OSError), match="made up"):
+        bench.run(jobs=2)
+    rows = {row["optimizer"]: (row["status"], row["neighbours"]) for row in bench.rows()}
+    left = {} if fails == "launch" else {"adamw": ("ok", "1")}
+    assert rows == left | {"truemuon": ("interrupted", "1")}
 
 
 def test_curves_hold_every_committed_attempt(bench: Bench) -> None:

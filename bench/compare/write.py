@@ -200,9 +200,22 @@ def left_out(comparison: Comparison) -> Iterator[str]:
     for which, labels in (("BASE", joined.only_base), ("NEW", joined.only_new)):
         for label in labels:
             yield f"{label}: only in {which}, left out."
+    base, new = _company(joined.base), _company(joined.new)
+    if base and new and base != new:
+        yield f"BASE ran {base}, NEW {new}: times differ by that as well."
     for compared in comparison.arms:
         for text in _left_out_of(compared.arm, comparison.keep_disturbed):
             yield f"{compared.arm.label}: {text}"
+
+
+def _company(version: Version) -> str:
+    """Whether its cells were alone on the machine; empty if that is not known."""
+    told = version.told("neighbours")
+    if not told:
+        return ""
+    if "0" not in told:
+        return "several cells at once"
+    return "one cell at a time" if len(told) == 1 else "some cells alone and some at once"
 
 
 def _left_out_of(arm: Arm, keep_disturbed: bool) -> Iterator[str]:

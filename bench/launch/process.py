@@ -51,7 +51,8 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
         waiter = _Waiter(child)
         try:
             if command.cpus:
-                os.sched_setaffinity(child.pid, command.cpus)  # its threads inherit it
+                with contextlib.suppress(ProcessLookupError):  # it ended in this moment
+                    os.sched_setaffinity(child.pid, command.cpus)  # its threads inherit it
             watcher.started(lambda: command.find(child.pid))
             lines = _Lines(log, watcher.event)
             ended_by, why = _pump(child, waiter, lines, stop, Deadlines(command.limits, launched))

@@ -56,14 +56,20 @@ class Cgroup:
 
         The sum over its CPUs. None if no group in our view is accounted for.
         """
-        found = [value for folder in self._upwards() if (value := _throttled_s(folder)) is not None]
+        found = [
+            value for folder in _upwards(self.cpu) if (value := _throttled_s(folder)) is not None
+        ]
         return sum(found) if found else None
 
-    def _upwards(self) -> Iterator[Path]:
-        folder = self.cpu
-        while folder.is_relative_to(MOUNT):
-            yield folder
-            folder = folder.parent
+    def memory_limit_mib(self) -> float | None:
+        """What its processes may hold together, by the groups above it as well; None: no limit."""
+        found = [_memory_limit_mib(folder) for folder in _upwards(self.memory)]
+        return min((limit for limit in found if limit is not None), default=None)
+
+    def cpu_quota(self) -> float | None:
+        """CPUs' worth of time that it may take, by the groups above it as well; None: no quota."""
+        found = [_cpu_quota(folder) for folder in _upwards(self.cpu)]
+        return min((quota for quota in found if quota is not None), default=None)
 
 
 def _folder(paths: dict[str, str], controller: str) -> Path | None:
@@ -80,6 +86,26 @@ def _folder(paths: dict[str, str], controller: str) -> Path | None:
         if path and ".." not in Path(path).parts and (folder / "cgroup.procs").exists():
             return folder
     return None
+
+
+def _upwards(folder: Path) -> Iterator[Path]:
+    while folder.is_relative_to(MOUNT):
+        yield folder
+        folder = folder.parent
+
+
+def _memory_limit_mib(folder: Path) -> float | None:
+    """Without a limit, version 2 says "max", and version 1 a number beyond all memory."""
+    text = _read(folder / "memory.max", folder / "memory.limit_in_bytes")
+    return int(text) / MIB if text.isdecimal() else None
+
+
+def _cpu_quota(folder: Path) -> float | None:
+    """Version 2 has "max 100000" where there is none, version 1 a quota of -1."""
+    quota, _, period = _read(folder / "cpu.max").partition(" ")
+    if not quota:
+        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
 
 
 def _throttled_s(folder: Path) -> float | None:

@@ -11,6 +11,7 @@ import psutil
 
 from bench.identity import PACKAGE
 from bench.measure.gpus import Gpus, find_gpus
+from bench.measure.room import Room, this_room
 
 # Keeps a published host_id from being looked up in a list of hashed machine ids.
 SALT = "bench host"
@@ -22,7 +23,7 @@ class Machine:
 
     host_id: str
     cpu_model: str | None
-    cpus: tuple[int, ...]  # those that this process may use
+    room: Room
     gpus: Gpus
     git_commit: str | None
     git_dirty: bool | None
@@ -31,8 +32,7 @@ class Machine:
 def this_machine() -> Machine:
     gpus = find_gpus()
     commit, dirty = _git()
-    cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return Machine(_host_id(), _cpu_model(), cpus, gpus, commit, dirty)
+    return Machine(_host_id(), _cpu_model(), this_room(), gpus, commit, dirty)
 
 
 def _cpu_model() -> str | None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.columns import STATUSES
+from bench.report import beside
 from bench.report.merge import OPEN, Cell, Merged, Source
 from bench.report.reading import Damage
 from bench.report.taint import REASONS, UNCHECKED, is_tainted, names
@@ -24,6 +25,7 @@ def notes(merged: Merged) -> list[str]:
         *(note for source in merged.sources for note in _left_out(source)),
         *_tainted(merged.cells),
         *_unchecked(merged.cells),
+        *beside.notes(merged.cells),
     ]
 
 
