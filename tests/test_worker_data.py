@@ -188,7 +188,7 @@ def test_full_validation_takes_all_non_overlapping_windows_once(n_val, block_siz
 
 @pytest.mark.parametrize("chunk", [1, 40, 8_192])
 def test_full_validation_is_the_mean_of_a_plain_loop(monkeypatch, model, chunk):
-    monkeypatch.setattr(evaluation, "EVAL_TOKENS", chunk)  # 1, 5 and all windows a batch
+    monkeypatch.setattr(evaluation, "EVAL_TOKENS", {"cpu": chunk})  # 1, 5 and all windows a batch
     full = evaluator(n_val=100)
     val = torch.cat([full.windows["val"][0], full.windows["val"][1:, -1]])
     expected = loss_by_hand(model, val, [8 * n for n in range(12)], 8)

@@ -1,9 +1,9 @@
 """The original's way of working, plainly: the baseline that our speed is measured against.
 
 The same models, optimizers and figures as ours, written as the original's program is: a Linear a
-head for each of query, key and value, a list of experts whose outputs are stacked, Newton-Schulz one
-matrix at a time, batches cut out and stacked one by one, evaluation on 200 random batches of each
-split. Parameters are named as our logical tensors are.
+head for each of query, key and value, a list of experts whose outputs are stacked, Newton-Schulz
+one matrix at a time, batches cut out and stacked one by one, evaluation on 200 random batches of
+each split.
 
 Shapes: B sequences, T tokens, d = n_embd, H heads, E experts, V = vocabulary.
 """

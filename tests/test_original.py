@@ -1,0 +1,59 @@
+"""The baseline of `make perf` computes what we compute; ours strays no further than rounding does.
+
+Training is chaotic: two runs that differ in the last place of a weight part in the end. So ours is
+held against the spread of such runs of the plain implementation.
+"""
+
+import pytest
+import torch
+
+from tests.perf import original
+from tests.perf.arms import ARMS, make_arm, original_program, pydoc
+
+STEPS = 150
+TWINS = 3  # runs from weights that differ in the last place
+ALLOWED = 3.0  # times their spread
+RESOLUTION = 1e-6  # of a loss in float32: what a sum in another order may move it by
+
+PER_ARM = pytest.mark.parametrize(("model", "optimizer"), ARMS, ids=["-".join(arm) for arm in ARMS])
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return pydoc()
+
+
+@PER_ARM
+def test_twenty_losses_are_those_of_the_original_way(model, optimizer, tokens):
+    arm = make_arm(model, optimizer, tokens, steps=20)
+    for positions in arm.positions:
+        ours, theirs = arm.ours.step(positions).item(), arm.theirs.step(positions)
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.mark.slow
+@PER_ARM
+def test_the_curve_lies_within_the_spread_of_runs_that_differ_in_the_last_place(
+    model, optimizer, tokens
+):
+    arm = make_arm(model, optimizer, tokens, steps=STEPS)
+    twins = [original_program(model, optimizer, tokens, arm.ours.model) for _ in range(TWINS)]
+    for seed, twin in enumerate(twins):
+        move_by_one_place(twin.model, seed)
+    envelope = 0.0
+    for step, positions in enumerate(arm.positions):
+        plain = arm.theirs.step(positions)
+        spread = max(abs(twin.step(positions) - plain) for twin in twins)
+        envelope = max(envelope, spread, RESOLUTION * plain)
+        away = abs(arm.ours.step(positions).item() - plain)
+        assert away <= ALLOWED * envelope, f"step {step}: {away:.2g} away, spread {envelope:.2g}"
+
+
+def move_by_one_place(model: original.Model, seed: int) -> None:
+    """Every weight to its next neighbour in float32, up or down by chance."""
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            up = torch.rand(parameter.shape, generator=chance) < 0.5
+            towards = torch.where(up, torch.inf, -torch.inf)
+            parameter.copy_(torch.nextafter(parameter, towards))
