@@ -154,7 +154,7 @@ def run(
             runs=runs,
             launcher=launcher,
             corpus=corpus,
-            corpus_file=corpus.store(),
+            tokens_file=corpus.store_tokens(),
             machine=this_machine(),
             display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
             policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),

@@ -1,5 +1,6 @@
 """AdamW (Loshchilov and Hutter 2019), PyTorch's own, on every parameter."""
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -12,9 +13,19 @@ from bench.options import AdamWOptions
 FLOPS_PER_NUMBER = 14
 
 
+class AdamW(torch.optim.AdamW):
+    """PyTorch's own, without what its `step` does for its compiler.
+
+    Around the step, torch imports torch._dynamo (a second, at the first one) and calls it twice,
+    which tells a compiler to leave the step alone, and does nothing where none is at work.
+    """
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def build(stacks: Sequence[Stack], options: AdamWOptions) -> list[torch.optim.Optimizer]:
     return [
-        torch.optim.AdamW(
+        AdamW(
             [stack.parameter for stack in stacks],
             lr=options.lr,
             betas=(options.beta1, options.beta2),

@@ -64,7 +64,7 @@ class Evaluator:
         starts = self.starts(split, step).to(windows.device)
         total = torch.zeros((), dtype=torch.float64, device=windows.device)
         for chunk in starts.split(max(1, EVAL_TOKENS // self.block_size)):
-            batch = windows[chunk]
+            batch = windows[chunk].long()
             total += cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction="sum")
             beat()
         return total.item() / (len(starts) * self.block_size)
