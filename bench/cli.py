@@ -114,8 +114,8 @@ def plan(
     rows = read_table(_folder(asked, out_dir).runs)
     machine = this_machine()
     settled = _settled(asked, rows, machine, runtime, worker_python)
-    for line in describe(asked, corpus, rows, selected, settled, machine):
-        out.print(line)
+    # In one piece: rich takes its time over every print.
+    out.print("\n".join(describe(asked, corpus, rows, selected, settled, machine)))
 
 
 @app.command()

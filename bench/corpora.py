@@ -92,8 +92,8 @@ def check_tokens(path: Path, name: str) -> None:
         ) from error
     if found != path.stem:
         raise CorpusError(
-            f"corpus {name}: {path} changed while cells ran: its SHA-256 is {found}. "
-            "Run again: it is stored anew from its source."
+            f"corpus {name}: {path} changed while cells ran: its SHA-256 is {found}, not "
+            f"{path.stem}. Run again: it is stored anew from its source."
         )
 
 

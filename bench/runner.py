@@ -134,7 +134,8 @@ class Runner:
             with contextlib.suppress(BenchError):  # the first error is the one to tell
                 self.folder.rebuild_curves(self.runs)
             raise
-        self.folder.rebuild_curves(self.runs)
+        if still_open or not self.folder.curves_are_current(self.runs):
+            self.folder.rebuild_curves(self.runs)
 
     def settled(self, cell: Cell, environment: Environment) -> bool:
         rows = self.runs.of(cell.spec.run_id)
