@@ -11,8 +11,6 @@ import typer
 from rich.console import Console
 
 from bench.corpora import Corpus, find_corpus
-from bench.doctor.examine import examine
-from bench.doctor.finding import CPU, as_dict, as_lines, missing
 from bench.errors import (
     BenchError,
     CorpusError,
@@ -345,6 +343,9 @@ def doctor(
     ] = None,
 ) -> None:
     """Check what cells need here, each finding with its remedy; change nothing."""
+    from bench.doctor.examine import examine
+    from bench.doctor.finding import CPU, as_dict, as_lines, missing
+
     findings = examine(runtime, worker_python, out_dir or Path("results"), corpus)
     if as_json:
         print(json.dumps(as_dict(findings), indent=2))

@@ -2,9 +2,7 @@
 
 import contextlib
 import hashlib
-import http.client
 import os
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +187,9 @@ def _tinyshakespeare(chosen: str) -> Corpus:
 
 
 def _fetch_tinyshakespeare() -> bytes:
+    import http.client  # some 30 ms that every other command would wait for
+    import urllib.request
+
     try:
         with urllib.request.urlopen(TINYSHAKESPEARE_URL, timeout=FETCH_TIMEOUT_S) as answer:
             content: bytes = answer.read()
