@@ -63,7 +63,7 @@ def start_rows(runtime: str, folder: Path) -> list[Row]:
     reference, *cells = interleaved(measures, START_ROUNDS)
     return [
         Row(
-            f"start of a cell, {' + '.join(arm)}: importing torch",
+            f"start of a cell, {' + '.join(arm)}, over importing torch",
             ratios(cell, reference),
             at_most=1.3,
         )
@@ -82,7 +82,11 @@ def memory_rows(runtime: str, folder: Path) -> list[Row]:
     place = Place(runtime, folder, matrix)
     found = [(arm, [_memory(place, *arm) for _ in range(MEMORY_ROUNDS)]) for arm in ARMS]
     return [
-        Row(f"memory of a cell, {' + '.join(arm)}: holding the same", tuple(values), at_most=1.25)
+        Row(
+            f"memory of a cell, {' + '.join(arm)}, over holding as much",
+            tuple(values),
+            at_most=1.25,
+        )
         for arm, values in found
     ]
 

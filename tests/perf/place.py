@@ -107,7 +107,8 @@ class Place:
         else:
             assert isinstance(launcher, ContainerLauncher)
             image = launcher.environment(job.spec.device).env_id
-            whole = run_argv(launcher.runtime, image, job, os.getuid() or NOBODY, NOBODY)
+            user = (NOBODY, NOBODY) if os.getuid() == 0 else (os.getuid(), os.getgid())
+            whole = run_argv(launcher.runtime, image, job, *user)
             argv = [*whole[: whole.index(image) + 1], "python3", *words]
         return Command(
             argv=argv,
