@@ -11,8 +11,6 @@ import typer
 from rich.console import Console
 
 from bench.corpora import Corpus, find_corpus
-from bench.doctor.examine import examine
-from bench.doctor.finding import CPU, as_dict, as_lines, missing
 from bench.errors import (
     BenchError,
     CorpusError,
@@ -118,8 +116,8 @@ def plan(
     rows = read_table(_folder(asked, out_dir).runs)
     machine = this_machine()
     settled = _settled(asked, rows, machine, runtime, worker_python)
-    for line in describe(asked, corpus, rows, selected, settled, machine):
-        out.print(line)
+    # In one piece: rich takes its time over every print.
+    out.print("\n".join(describe(asked, corpus, rows, selected, settled, machine)))
 
 
 @app.command()
@@ -159,7 +157,7 @@ def run(
             runs=runs,
             launcher=launcher,
             corpus=corpus,
-            corpus_file=corpus.store(),
+            tokens_file=corpus.store_tokens(),
             machine=this_machine(),
             display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
             policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
@@ -350,6 +348,9 @@ def doctor(
     ] = None,
 ) -> None:
     """Check what cells need here, each finding with its remedy; change nothing."""
+    from bench.doctor.examine import examine
+    from bench.doctor.finding import CPU, as_dict, as_lines, missing
+
     findings = examine(runtime, worker_python, out_dir or Path("results"), corpus)
     if as_json:
         print(json.dumps(as_dict(findings), indent=2))

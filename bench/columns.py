@@ -33,7 +33,7 @@ RUN_COLUMNS: dict[str, str] = {
     "wall_time_s": "from before the launch to the observed exit; the phases below add up to it",
     "startup_time_s": "launch to the worker's first line",
     "import_time_s": "importing torch",
-    "data_time_s": "reading the corpus, tokens, the table of batch positions",
+    "data_time_s": "the corpus's tokens, mapped and checked; the table of batch positions",
     "build_time_s": "model, weights and optimizer, moved to the device",
     "compile_time_s": "compiling the model",
     "warmup_time_s": "steps that train nothing, before the clock",

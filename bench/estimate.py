@@ -87,5 +87,5 @@ def _rough_memory_mib(spec: RunSpec, corpus: Corpus) -> float:
     parameters = BYTES_PER_PARAMETER * n_params(options, corpus.vocab_size, train.block_size)
     tokens = train.batch_size * train.block_size
     activations = 4 * tokens * options.n_embd * options.n_layer * ACTIVATIONS_PER_WIDTH
-    text = 32 * corpus.n_chars  # code points, sorting and token ids together
+    text = 4 * corpus.n_chars  # token ids
     return TORCH_MIB + (parameters + activations + text) / 2**20

@@ -125,9 +125,19 @@ class ResultsFolder:
         with self.writing():
             write_table(self.curves, CURVE_COLUMNS, self._curve_rows(runs))
 
+    def curves_are_current(self, runs: RunsTable) -> bool:
+        """Whether curves.csv is younger than the rows and all that it was made from.
+
+        A runner that was killed has not come to it.
+        """
+        made = _changed_ns(self.curves)
+        cells = (self._cell_of(row) for row in runs.rows)
+        sources = (path for cell in cells for path in (cell.folder, cell.curve))
+        return all(_changed_ns(path) < made for path in (self.runs, *sources))
+
     def _curve_rows(self, runs: RunsTable) -> Iterator[Mapping[str, str]]:
         for row in runs.rows:
-            curve = CellFiles(self.cells / f"{row['run_id']}-{row['attempt']}").curve
+            curve = self._cell_of(row).curve
             if curve.is_symlink() or not curve.is_file():
                 continue  # a worker owns its folder; it must not make us read another file
             which = {key: row[key] for key in ("run_id", "host_id", "attempt")}
@@ -137,3 +147,14 @@ class ResultsFolder:
                 continue
             for point in points:
                 yield {**point, **which}  # a curve cannot say whose it is
+
+    def _cell_of(self, row: Row) -> CellFiles:
+        return CellFiles(self.cells / f"{row['run_id']}-{row['attempt']}")
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file was written last, or a folder given or rid of one; 0 if it is not there."""
+    try:
+        return os.lstat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -13,7 +13,15 @@ SCHEMA_VERSION = 1
 PACKAGE = Path(__file__).resolve().parent
 
 # What a cell's process runs: a change in any of these may change a figure.
-WORKER_FILES = ("__init__.py", "atomic.py", "identity.py", "logical.py", "options.py", "spec.py")
+WORKER_FILES = (
+    "__init__.py",
+    "atomic.py",
+    "identity.py",
+    "logical.py",
+    "options.py",
+    "spec.py",
+    "tokenised.py",
+)
 WORKER_FOLDERS = ("models", "optim", "worker")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.attempt import Attempt, run_attempt
 from bench.columns import SETTLED
-from bench.corpora import Corpus, check_stored
+from bench.corpora import Corpus, check_tokens
 from bench.errors import BenchError
 from bench.estimate import estimate_arms
 from bench.folder import ResultsFolder
@@ -67,7 +67,7 @@ class Runner:
     runs: RunsTable
     launcher: Launcher
     corpus: Corpus
-    corpus_file: Path
+    tokens_file: Path  # of the corpus
     machine: Machine
     display: Display
     policy: Policy
@@ -106,7 +106,8 @@ class Runner:
             with contextlib.suppress(BenchError):  # the first error is the one to tell
                 self.folder.rebuild_curves(self.runs)
             raise
-        self.folder.rebuild_curves(self.runs)
+        if still_open or not self.folder.curves_are_current(self.runs):
+            self.folder.rebuild_curves(self.runs)
 
     def settled(self, cell: Cell, environment: Environment) -> bool:
         rows = self.runs.of(cell.spec.run_id)
@@ -168,7 +169,7 @@ class Runner:
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> Attempt:
         """One attempt, in a thread of its own."""
-        check_stored(self.corpus_file, self.corpus.name, self.corpus.sha256)
+        check_tokens(self.tokens_file, self.corpus.name)
         number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
         files = self.folder.make_attempt(cell, number)
         gpu = slot.gpu if cell.spec.device == "cuda" else None
@@ -176,7 +177,7 @@ class Runner:
             spec=cell.spec,
             limits=cell.limits,
             files=files,
-            corpus=self.corpus_file,
+            tokens=self.tokens_file,
             cpus=slot.cpus,
             gpu_uuid=gpu.uuid if gpu else None,
         )

@@ -1,6 +1,6 @@
 """A worker that sleeps in one phase: the real one, with one function of that phase slowed down.
 
-Called as SLOW_PHASE=... SLEEP_S=... SLEPT=file slow_worker.py CELL_FOLDER CORPUS; it notes in the
+Called as SLOW_PHASE=... SLEEP_S=... SLEPT=file slow_worker.py CELL_FOLDER TOKENS; it notes in the
 file when it slept.
 """
 

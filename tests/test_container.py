@@ -30,9 +30,9 @@ docker run --interactive --name bench-FOLDER-abc-1 --label bench.folder=FOLDER
 --env PYTHONHASHSEED=0 --env PYTHONUNBUFFERED=1 --env HOME=/tmp --env PYTHONPATH=/opt/bench
 --mount type=bind,source=/results/x/cells/abc-1,target=/cell
 --mount type=bind,source=/results/x/cells/abc-1/spec.json,target=/cell/spec.json,readonly
---mount type=bind,source=/cache/text.txt,target=/corpus.txt,readonly
+--mount type=bind,source=/cache/text.tokens,target=/corpus.tokens,readonly
 --mount type=bind,source=PACKAGE,target=/opt/bench/bench,readonly
-sha256:123 python3 -P -m bench.worker /cell /corpus.txt
+sha256:123 python3 -P -m bench.worker /cell /corpus.tokens
 """
 
 
@@ -44,7 +44,7 @@ def job(tiny_matrix: Path) -> Job:
         spec=spec,
         limits=Limits(memory_gib=2.0, cpus=2),
         files=CellFiles(Path("/results/x/cells/abc-1")),
-        corpus=Path("/cache/text.txt"),
+        tokens=Path("/cache/text.tokens"),
         cpus=(2, 3),
         gpu_uuid="GPU-abc",
     )
@@ -118,7 +118,7 @@ print(json.dumps({
     "interfaces": [name for _, name in socket.if_nameindex()],
     "root": refused(lambda: pathlib.Path("/opt/x").write_text("x")),
     "code": refused(lambda: pathlib.Path("/opt/bench/bench/x").write_text("x")),
-    "corpus": refused(lambda: open("/corpus.txt", "a").close()),
+    "corpus": refused(lambda: open("/corpus.tokens", "a").close()),
     "spec": refused(lambda: open("/cell/spec.json", "a").close()),
     "cell": refused(lambda: pathlib.Path("/cell/mine").write_text("x")),
     "scratch": refused(lambda: pathlib.Path("/tmp/x").write_text("x")),
@@ -142,7 +142,7 @@ def cell(tiny_matrix: Path, tmp_path: Path, engine: Engine) -> Job:
     files = CellFiles(folder)
     files.spec.write_text(spec.to_json())
     cpu = max(os.sched_getaffinity(0))
-    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.store(), (cpu,), None)
+    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.store_tokens(), (cpu,), None)
 
 
 class Heard:

@@ -6,6 +6,7 @@ import io
 import re
 import urllib.error
 import urllib.request
+from array import array
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench import corpora
-from bench.corpora import TINYSHAKESPEARE_SHA256, Corpus, find_corpus
+from bench.corpora import TINYSHAKESPEARE_SHA256, Corpus, check_tokens, find_corpus
 from bench.errors import CorpusError
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
@@ -222,6 +223,50 @@ def test_the_cache_is_the_users_own_where_none_is_named(tmp_path, monkeypatch):
 def test_a_relative_cache_is_one_folder_wherever_it_is_asked_for(here, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", "near")
     assert corpora.cache_folder() == here / "near" / "corpora"
+
+
+# --- Tokens -------------------------------------------------------------------------------------
+
+
+def test_tokens_lie_beside_the_text_named_by_their_own_hash(here, tmp_path):
+    (here / "input.txt").write_text("banana")
+    path = find_corpus(None).store_tokens()
+    content = array("i", [3, *b"abn", 1, 0, 2, 0, 2, 0]).tobytes()
+    assert path.read_bytes() == content
+    assert path == tmp_path / "cache" / "corpora" / f"{hashlib.sha256(content).hexdigest()}.tokens"
+    assert path.stat().st_mode & 0o777 == 0o644  # a container maps it as another user
+    assert {file.suffix for file in path.parent.iterdir()} == {".txt", ".tokens"}
+
+
+def test_stored_tokens_are_used_again_without_writing(here):
+    (here / "input.txt").write_text(TEXT)
+    before = find_corpus(None).store_tokens().stat()
+    again = find_corpus(None).store_tokens().stat()
+    assert (again.st_ino, again.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("damage", [b"", b"other", bytes(4)])
+def test_damaged_tokens_are_refused_before_a_cell_and_written_again_by_a_run(here, damage):
+    (here / "input.txt").write_text(TEXT)
+    corpus = find_corpus(None)
+    path = corpus.store_tokens()
+    whole = path.read_bytes()
+    check_tokens(path, corpus.name)
+    path.write_bytes(damage)
+    found = hashlib.sha256(damage).hexdigest()
+    says = f"corpus input.txt: {path} changed while cells ran: its SHA-256 is {found}, not"
+    with pytest.raises(CorpusError, match=f"{re.escape(says)}.*Run again: it is stored anew"):
+        check_tokens(path, corpus.name)
+    assert corpus.store_tokens() == path
+    assert path.read_bytes() == whole
+
+
+def test_tokens_that_are_gone_are_told_with_the_remedy(here):
+    (here / "input.txt").write_text(TEXT)
+    path = find_corpus(None).store_tokens()
+    path.unlink()
+    with pytest.raises(CorpusError, match=r"cannot be read any more: No such file.*Run again"):
+        check_tokens(path, "input.txt")
 
 
 # --- tinyshakespeare ----------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from broken import (
 
 from bench.launch.engine import Engine
 from bench.records import Row, read_table
+from bench.tokenised import tokenise
 
 pytestmark = pytest.mark.slow
 
@@ -392,8 +393,8 @@ def test_a_corpus_that_is_not_the_same_between_two_cells(
     broken.insert(BEFORE_A_CELL, PAUSE_BETWEEN)
     runner = broken.start("local")
     pausing = broken.paused()
-    sha256 = hashlib.sha256(broken.text.read_bytes()).hexdigest()
-    stored = Path(os.environ["BENCH_CACHE"], "corpora", f"{sha256}.txt")
+    sha256 = hashlib.sha256(tokenise(broken.text.read_text())).hexdigest()
+    stored = Path(os.environ["BENCH_CACHE"], "corpora", f"{sha256}.tokens")
     stored.unlink()
     if content is not None:
         stored.write_text(content)

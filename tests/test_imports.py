@@ -21,6 +21,7 @@ BORDER = {
     "options",
     "spec",
     "logical",
+    "tokenised",
 }  # bench's modules that both sides may share
 
 

@@ -72,7 +72,7 @@ tell(
         join_namespace=tried(lambda: call("setns", os.open("/proc/1/ns/mnt", os.O_RDONLY), 0)),
         mount=tried(lambda: call("mount", b"none", b"/tmp", b"tmpfs", 0, None)),
         remount=tried(lambda: call("mount", None, b"/", None, 32, None)),
-        umount=tried(lambda: call("umount2", b"/corpus.txt", 0)),
+        umount=tried(lambda: call("umount2", b"/corpus.tokens", 0)),
         chroot=tried(lambda: os.chroot("/tmp")),
         device=tried(lambda: os.mknod("/tmp/disk", 0o60666, os.makedev(8, 0))),
         chown=tried(lambda: os.chown("/cell", 0, 0)),
@@ -119,7 +119,7 @@ tell(
     listed=sorted(os.listdir("/cell")),
 )
 """
-GIVEN = {container.CELL, f"{container.CELL}/spec.json", container.CORPUS, f"{container.CODE}/bench"}
+GIVEN = {container.CELL, f"{container.CELL}/spec.json", container.TOKENS, f"{container.CODE}/bench"}
 ENGINES_OWN = {"/etc/resolv.conf", "/etc/hostname", "/etc/hosts"}  # files; what they hold is bland
 DEVICES = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")}
 DEVICES |= {"/dev/pts/ptmx", "/dev/shm", "/dev/mqueue"}  # its own, in memory

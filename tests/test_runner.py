@@ -114,7 +114,7 @@ class Bench:
                 runs=RunsTable(self.folder.runs),
                 launcher=self.launcher,
                 corpus=corpus,
-                corpus_file=corpus.store(),
+                tokens_file=corpus.store_tokens(),
                 machine=Machine("host-1", "a processor", ROOM, self.gpus, None, None),
                 display=Silent(),
                 policy=policy or Policy(),
@@ -385,9 +385,9 @@ def test_no_other_end_is_tried_again(bench: Bench, status: str) -> None:
 def test_a_corpus_that_changes_between_cells_ends_the_run(bench: Bench, change: str) -> None:
     def spoil(job: Job, stop: Stop) -> None:
         if change == "gone":
-            job.corpus.unlink()
+            job.tokens.unlink()
         else:
-            job.corpus.write_bytes(b"another text")
+            job.tokens.write_bytes(b"other tokens")
 
     bench.launcher.during = spoil
     with pytest.raises(CorpusError, match=r"cannot be read any more|its SHA-256 is"):
@@ -419,6 +419,33 @@ def test_a_row_tells_whether_memory_was_limited(bench: Bench) -> None:
     bench.run()
     row = bench.rows()[0]
     assert (row["memory_limit_gib"], row["memory_limit_enforced"]) == ("4.0", "false")
+
+
+def test_a_run_without_a_new_row_leaves_the_curves_as_they_are(bench: Bench) -> None:
+    bench.run()
+    before = bench.folder.curves.stat()
+    os.utime(bench.folder.curves, ns=(0, before.st_mtime_ns + 10**9))
+    bench.run()
+    assert bench.folder.curves.stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("missing", ["a row's curve", "the file", "a cell's curve"])
+def test_curves_that_a_killed_runner_left_behind_are_made_whole(bench: Bench, missing: str) -> None:
+    bench.run()
+    whole = bench.folder.curves.read_text()
+    if missing == "a row's curve":
+        bench.folder.curves.write_text(whole[: whole.index("\n") + 1])
+        bench.folder.runs.touch()
+    elif missing == "the file":
+        bench.folder.curves.unlink()
+    else:
+        first = next(bench.folder.cells.iterdir())
+        (first / "curve.csv").unlink()
+        whole = "".join(
+            line for line in whole.splitlines(keepends=True) if first.name[:12] not in line
+        )
+    bench.run()
+    assert bench.folder.curves.read_text() == whole
 
 
 def test_a_curve_that_is_not_one_spoils_no_other(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """Text -> tokens -> batches -> evaluation windows, each against slices taken by hand."""
 
 import hashlib
+from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.corpora import MAX_VOCABULARY
 from bench.logical import initialise
 from bench.models import nanogpt
 from bench.models.decoder import Decoder
 from bench.options import EvalOptions, NanoGPTOptions
-from bench.worker import evaluation
+from bench.tokenised import tokenise
+from bench.worker import data, evaluation
 from bench.worker.clocks import PhaseClock
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.evaluation import Evaluator, cross_entropy, infer_times_ms
@@ -25,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def read(path: Path, content: bytes) -> Tokens:
-    path.write_bytes(content)
+    path.write_bytes(tokenise(content.decode()))
     return read_tokens(path, hashlib.sha256(content).hexdigest())
 
 
@@ -37,15 +40,14 @@ def all_of(tokens: Tokens) -> list[int]:
 
 
 def test_a_token_is_a_characters_rank_in_the_sorted_vocabulary(tmp_path):
-    tokens = read(tmp_path / "text", b"banana split")
+    tokens = read(tmp_path / "tokens", b"banana split")
     assert all_of(tokens) == [" abilnpst".index(character) for character in "banana split"]
     assert tokens.vocab_size == 9
-    assert tokens.train.dtype == tokens.val.dtype == torch.int64
 
 
 def test_characters_are_ranked_by_code_point_and_line_ends_are_kept(tmp_path):
     text = "a𝄞\r\nÅ€￿\x00é𐀀"
-    tokens = read(tmp_path / "text", text.encode())
+    tokens = read(tmp_path / "tokens", text.encode())
     assert all_of(tokens) == [sorted(set(text)).index(character) for character in text]
     assert tokens.vocab_size == len(text)
 
@@ -53,16 +55,57 @@ def test_characters_are_ranked_by_code_point_and_line_ends_are_kept(tmp_path):
 @pytest.mark.parametrize("n_chars", [10, 11, 99, 100, 1_003])
 def test_the_first_nine_tenths_train_and_the_rest_validates(tmp_path, n_chars):
     text = ("0123456789" * 101)[:n_chars]
-    tokens = read(tmp_path / "text", text.encode())
+    tokens = read(tmp_path / "tokens", text.encode())
     assert len(tokens.train) == n_chars * 9 // 10
     assert all_of(tokens) == [int(character) for character in text]
 
 
-def test_a_text_that_is_not_the_one_asked_for_is_refused(tmp_path):
-    (tmp_path / "text").write_bytes(b"another")
-    found, asked = hashlib.sha256(b"another").hexdigest(), hashlib.sha256(b"one").hexdigest()
-    with pytest.raises(ValueError, match=f"SHA-256 {found}, the cell was asked for {asked}"):
-        read_tokens(tmp_path / "text", asked)
+def test_a_vocabulary_may_be_as_large_as_any_that_is_accepted(tmp_path):
+    """Some of its ranks are code points of surrogates, which no text may hold."""
+    text = "".join(map(chr, reversed(range(0x10000, 0x10000 + MAX_VOCABULARY))))
+    tokens = read(tmp_path / "tokens", text.encode())
+    assert all_of(tokens) == list(reversed(range(MAX_VOCABULARY)))
+
+
+def test_a_text_longer_than_what_is_checked_at_once_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "PART", 7)
+    text = "ein Satz über längere Wörter" * 5
+    assert all_of(read(tmp_path / "tokens", text.encode())) == [
+        sorted(set(text)).index(character) for character in text
+    ]
+
+
+NOT_OF_BANANA = {
+    "empty": [],
+    "another text": [2, *b"an", 0, 1, 0],
+    "cut off": [3, *b"abn", 1, 0, 2, 0, 2],
+    "longer": [3, *b"abn", 1, 0, 2, 0, 2, 0, 0],
+    "another token": [3, *b"abn", 1, 0, 2, 0, 2, 1],
+    "no rank": [3, *b"abn", 1, 0, 2, 0, 2, 3],
+    "below zero": [3, *b"abn", 1, 0, -1, 0, 2, 0],
+    "another character": [3, *b"abm", 1, 0, 2, 0, 2, 0],
+    "no character": [3, *b"ab", 0xD800, 1, 0, 2, 0, 2, 0],
+    "beyond Unicode": [3, *b"ab", 0x110000, 1, 0, 2, 0, 2, 0],
+    "out of order": [3, *b"ban", 0, 1, 2, 1, 2, 1],
+    "a character twice": [4, *b"aabn", 2, 0, 3, 1, 3, 0],
+    "a character that the text lacks": [4, *b"abcn", 1, 0, 3, 0, 3, 0],
+    "a smaller vocabulary": [2, *b"abn", 1, 0, 2, 0, 2, 0],
+    "a larger vocabulary": [4, *b"abn", 1, 0, 2, 0, 2, 0],
+    "a vocabulary beyond the end": [2**31 - 1, *b"abn", 1, 0, 2, 0, 2, 0],
+    "a vocabulary below zero": [-1, *b"abn", 1, 0, 2, 0, 2, 0],
+    "the text itself": array("i", b"banana  ").tolist(),
+}
+
+
+@pytest.mark.parametrize("items", NOT_OF_BANANA.values(), ids=NOT_OF_BANANA)
+def test_what_are_not_the_tokens_of_the_text_asked_for_is_refused(tmp_path, items):
+    path, asked = tmp_path / "tokens", hashlib.sha256(b"banana").hexdigest()
+    path.write_bytes(array("i", [3, *b"abn", 1, 0, 2, 0, 2, 0]).tobytes())
+    assert all_of(read_tokens(path, asked)) == [1, 0, 2, 0, 2, 0]
+    path.write_bytes(array("i", items).tobytes())
+    says = rf"tokens does not hold the tokens of the text with SHA-256 {asked}.*--retry-failed"
+    with pytest.raises(ValueError, match=says):
+        read_tokens(path, asked)
 
 
 def test_there_is_a_window_at_every_position_that_has_a_block_and_its_next_character():
@@ -128,7 +171,7 @@ class Recorder(nn.Module):
 
 
 def test_a_training_batch_is_cut_where_the_table_says_and_its_targets_are_one_further():
-    train = torch.arange(1_000) % 26  # abc...zabc...
+    train = torch.arange(1_000, dtype=torch.int32) % 26  # abc...zabc..., as narrow as mapped ones
     windows = Tokens(train, train, 26).windows("train", 8)
     positions = batch_positions(1, 5, 3, len(windows))
     model = Recorder(26)
@@ -136,6 +179,7 @@ def test_a_training_batch_is_cut_where_the_table_says_and_its_targets_are_one_fu
     losses = [trainer.step(row).item() for row in positions]
     for row, seen in zip(positions.tolist(), model.seen, strict=True):
         assert seen.tolist() == [train[p : p + 8].tolist() for p in row]
+        assert seen.dtype == torch.int64
     assert losses == pytest.approx([0.0] * 5, abs=1e-6)  # it is always right
 
 

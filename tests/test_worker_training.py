@@ -24,6 +24,7 @@ from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.logical import initialise
 from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, EvalOptions, TrainOptions
 from bench.spec import PHASES, CorpusRef, Model, Optimizer, RunSpec
+from bench.tokenised import tokenise
 from bench.worker import cell, clocks, training
 from bench.worker.cell import run_cell
 from bench.worker.clocks import PhaseClock, StepSample, StepTimer
@@ -353,8 +354,8 @@ def run(parent: Path, spec: RunSpec, corpus: Path | None = None) -> Ran:
     folder.mkdir()
     (folder / "spec.json").write_text(spec.to_json())
     if corpus is None:
-        corpus = parent / "text"
-        corpus.write_bytes(TEXT)
+        corpus = parent / "tokens"
+        corpus.write_bytes(tokenise(TEXT.decode()))
     events: Events = []
     code = run_cell(folder, corpus, time.monotonic(), recorder(events))
     return Ran(folder, code, events)
@@ -495,7 +496,7 @@ def plain_losses(spec: RunSpec, corpus: Path) -> list[float]:
     optimizers = OPTIMIZERS[spec.optimizer.base].build(stacks, spec.optimizer.options)
     losses = []
     for row in batch_positions(spec.seed, train.steps, train.batch_size, len(tokens.train) - T):
-        batch = torch.stack([tokens.train[p : p + T + 1] for p in row.tolist()])
+        batch = torch.stack([tokens.train[p : p + T + 1] for p in row.tolist()]).long()
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         loss.backward()
         for optimizer in optimizers:
@@ -512,7 +513,7 @@ def test_warm_up_evaluation_and_clocks_change_no_loss(tmp_path, model, optimizer
     spec = spec_of(model, optimizer, steps=12, lr=0.02)
     ran = run(tmp_path, spec)
     losses = [float(loss) for loss in ran.column("steps.csv", "loss")]
-    assert losses == plain_losses(spec, tmp_path / "text")
+    assert losses == plain_losses(spec, tmp_path / "tokens")
 
 
 def test_evaluating_more_often_changes_no_loss_of_training(tmp_path):
@@ -596,23 +597,23 @@ def test_a_figure_that_no_float_holds_is_left_empty(tmp_path, monkeypatch, loss)
     assert (ran.row.get("param_efficiency") is not None) == (loss <= 700)
 
 
-def test_a_text_that_is_missing_is_a_crash_with_a_reason(tmp_path, capsys):
-    ran = run(tmp_path, spec_of(), corpus=tmp_path / "absent.txt")
+def test_tokens_that_are_missing_are_a_crash_with_a_reason(tmp_path, capsys):
+    ran = run(tmp_path, spec_of(), corpus=tmp_path / "absent.tokens")
     assert ran.code == 1
     assert (ran.result["status"], ran.result["stage"]) == ("crashed", "data")
     assert ran.result["reason"].startswith("FileNotFoundError: ")
-    assert "absent.txt" in ran.result["reason"]
+    assert "absent.tokens" in ran.result["reason"]
     assert "Traceback" in capsys.readouterr().err
     assert not (ran.folder / "curve.csv").exists()
     assert set(ran.row) <= set(RUN_COLUMNS)
     assert not {"steps", "val_loss_final", "init_hash"} & set(ran.row)
 
 
-def test_a_text_that_is_another_is_a_crash_with_a_reason(tmp_path):
-    (tmp_path / "other").write_bytes(b"another text")
+def test_tokens_of_another_text_are_a_crash_with_a_reason(tmp_path):
+    (tmp_path / "other").write_bytes(tokenise("another text"))
     ran = run(tmp_path, spec_of(), corpus=tmp_path / "other")
     assert (ran.code, ran.result["status"]) == (1, "crashed")
-    assert f"the cell was asked for {spec_of().corpus.sha256}" in ran.result["reason"]
+    assert f"tokens of the text with SHA-256 {spec_of().corpus.sha256}" in ran.result["reason"]
 
 
 def test_cuda_without_a_gpu_is_a_crash_and_never_the_cpu(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from bench.launch.process import Command, supervise
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
 
-CELL, CORPUS, CODE = "/cell", "/corpus.txt", "/opt/bench"
+CELL, TOKENS, CODE = "/cell", "/corpus.tokens", "/opt/bench"
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
@@ -179,9 +179,9 @@ def run_argv(engine: str, image: str, job: Job, uid: int, gid: int) -> list[str]
         argv += ["--env", f"{name}={value}"]
     argv += ["--mount", mount(files.folder, CELL)]
     argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
-    argv += ["--mount", mount(job.corpus, CORPUS, read_only=True)]
+    argv += ["--mount", mount(job.tokens, TOKENS, read_only=True)]
     argv += ["--mount", mount(PACKAGE, f"{CODE}/bench", read_only=True)]
-    return [*argv, image, "python3", "-P", "-m", "bench.worker", CELL, CORPUS]
+    return [*argv, image, "python3", "-P", "-m", "bench.worker", CELL, TOKENS]
 
 
 def _gpu(engine: str, uuid: str) -> list[str]:

@@ -27,7 +27,7 @@ class Job:
     spec: RunSpec
     limits: Limits
     files: CellFiles
-    corpus: Path
+    tokens: Path  # of the corpus
     cpus: tuple[int, ...]  # the CPUs that the cell is bound to
     gpu_uuid: str | None
 

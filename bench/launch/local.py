@@ -105,7 +105,7 @@ class LocalLauncher:
                 "-m",
                 "bench.worker",
                 str(files.folder.absolute()),
-                str(job.corpus.absolute()),
+                str(job.tokens.absolute()),
             ],
             environment={
                 **os.environ,

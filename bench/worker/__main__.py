@@ -1,4 +1,4 @@
-"""python -m bench.worker CELL_FOLDER CORPUS: one run, from spec.json to result.json."""
+"""python -m bench.worker CELL_FOLDER TOKENS: one run, from spec.json to result.json."""
 
 import time
 

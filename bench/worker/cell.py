@@ -17,6 +17,7 @@ from bench.models.decoder import Decoder
 from bench.spec import CellFiles, RunSpec
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
+from bench.worker.eager import leave_out_compiler
 from bench.worker.environment import (
     MIB,
     environment,
@@ -37,7 +38,7 @@ WARMUP_STEPS = 5
 DRIFT_STEPS = 30
 
 
-def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
+def run_cell(folder: Path, tokens: Path, started: float, say: Speaker) -> int:
     """Run what spec.json asks, whatever comes of it; result.json says how it ended.
 
     Returns the process's exit code: 0 for ok and diverged, 1 otherwise.
@@ -49,7 +50,7 @@ def run_cell(folder: Path, corpus: Path, started: float, say: Speaker) -> int:
         cell = Cell(spec, clock, say)
     status, reason = "ok", None
     try:
-        cell.run(corpus)
+        cell.run(tokens)
     except DivergedError as error:
         status, reason = "diverged", str(error)
     except StoppedError as error:
@@ -115,10 +116,11 @@ class Cell:
         # On CUDA: from when to when the device held its context and nothing else.
         self.context_window: tuple[float, float] | None = None
         torch.set_num_threads(spec.train.threads)
+        leave_out_compiler()
 
-    def run(self, corpus: Path) -> None:
+    def run(self, tokens_file: Path) -> None:
         device = self._open_device()
-        tokens, positions = self._read(corpus, device)
+        tokens, positions = self._read(tokens_file, device)
         self.trainer = trainer = self._build(tokens, positions, device)
         self._warm_up(trainer)
         train, seed = self.spec.train, self.spec.seed
@@ -137,12 +139,12 @@ class Cell:
         self.clock.device = device
         return device
 
-    def _read(self, corpus: Path, device: torch.device) -> tuple[Tokens, torch.Tensor]:
+    def _read(self, tokens_file: Path, device: torch.device) -> tuple[Tokens, torch.Tensor]:
         context_ready = time.monotonic()
         self.say(stage="data")  # the launching side measures the context when it hears this
         train = self.spec.train
         with self.clock.during("data"):
-            tokens = read_tokens(corpus, self.spec.corpus.sha256)
+            tokens = read_tokens(tokens_file, self.spec.corpus.sha256)
             n_windows = len(tokens.windows("train", train.block_size))
             positions = batch_positions(self.spec.seed, train.steps, train.batch_size, n_windows)
             self.known["data_order_hash"] = hash_tensor(positions)
@@ -209,7 +211,7 @@ class Cell:
         with self.clock.during("infer"):
             windows = tokens.windows("val", train.block_size)
             rows = torch.arange(train.batch_size, device=windows.device) % len(windows)
-            times = infer_times_ms(trainer.model, windows[rows][:, :-1].contiguous())
+            times = infer_times_ms(trainer.model, windows[rows][:, :-1].contiguous().long())
         self.known["infer_time_ms_p50"], self.known["infer_time_ms_p90"] = _percentiles(
             times, 50, 90
         )

@@ -1,4 +1,4 @@
-"""Text -> tokens -> batches. Shapes: B sequences of T tokens."""
+"""Tokens -> batches. Shapes: B sequences of T tokens."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,19 +9,29 @@ import torch
 from torch import Tensor
 
 from bench.options import TRAIN_SHARE
+from bench.tokenised import UTF_32
 from bench.worker.streams import numpy_stream
+
+# Characters that are checked at once.
+PART = 262_144
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A corpus as token ids, one a character: the first 90 % train."""
+    """A corpus as token ids, one a character: the first 90 % train.
 
-    train: Tensor  # (n_train,) int64
-    val: Tensor  # (n_val,) int64
+    Narrow where they are mapped from a file, int64 on a GPU; a batch is made int64 as it is drawn.
+    """
+
+    train: Tensor  # (n_train,) int32 or int64
+    val: Tensor  # (n_val,), likewise
     vocab_size: int
 
     def to(self, device: torch.device) -> "Tokens":
-        return Tokens(self.train.to(device), self.val.to(device), self.vocab_size)
+        if device.type == "cpu":
+            return self
+        train, val = (split.to(device, torch.int64) for split in (self.train, self.val))
+        return Tokens(train, val, self.vocab_size)
 
     def windows(self, split: str, block_size: int) -> Tensor:
         """Every window of a split, as a view: (positions, T + 1); row p starts at character p."""
@@ -29,20 +39,39 @@ class Tokens:
 
 
 def read_tokens(path: Path, sha256: str) -> Tokens:
-    """Vocabulary = the sorted distinct characters; a token is a character's rank in it.
+    """Map a file of `bench.tokenised`: a token is a character's rank in the sorted distinct ones.
 
     Raises:
-        ValueError: if the file's content is not the one that was asked for.
+        ValueError: if it does not hold the text with this SHA-256.
     """
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"the corpus has SHA-256 {found}, the cell was asked for {sha256}")
-    characters = np.frombuffer(content.decode("utf-8").encode("utf-32-le"), dtype="<u4")
-    vocabulary, ids = np.unique(characters, return_inverse=True)
-    tokens = torch.from_numpy(ids.astype(np.int64))
-    n_train = int(TRAIN_SHARE * len(tokens))
-    return Tokens(tokens[:n_train], tokens[n_train:], len(vocabulary))
+    n_items = path.stat().st_size // torch.int32.itemsize
+    content = torch.from_file(str(path), size=n_items, dtype=torch.int32)  # private to us
+    vocab_size = int(content[0]) if n_items else 0
+    vocabulary, ids = content[1 : 1 + vocab_size], content[1 + vocab_size :]
+    if not _spell(vocabulary.numpy().view(np.uint32), ids.numpy().view(np.uint32), sha256):
+        raise ValueError(
+            f"{path} does not hold the tokens of the text with SHA-256 {sha256}, which the cell "
+            "was asked for. Run again with --retry-failed: they are stored anew"
+        )
+    n_train = int(TRAIN_SHARE * len(ids))
+    return Tokens(ids[:n_train], ids[n_train:], vocab_size)
+
+
+def _spell(vocabulary: np.ndarray, ids: np.ndarray, sha256: str) -> bool:
+    """Whether ids (n,) into a vocabulary (V,) of code points spell the text with this SHA-256.
+
+    And whether the vocabulary is in order, with no character that the text lacks: then there are
+    no other such arrays. Part by part: a copy of the whole would show in the peak of memory.
+    """
+    total, counts = hashlib.sha256(), np.zeros(len(vocabulary), np.int64)
+    try:
+        for part in np.split(ids, range(PART, len(ids), PART)):
+            total.update(vocabulary[part].tobytes().decode(UTF_32).encode())
+            counts += np.bincount(part, minlength=len(vocabulary))
+    except (IndexError, UnicodeDecodeError):  # no rank in the vocabulary, no code point
+        return False
+    in_order = bool((vocabulary[1:] > vocabulary[:-1]).all())
+    return total.hexdigest() == sha256 and in_order and bool(counts.all())
 
 
 def batch_positions(seed: int, steps: int, batch_size: int, n_windows: int) -> Tensor:

@@ -66,7 +66,7 @@ class Evaluator:
         total = torch.zeros((), dtype=torch.float64, device=windows.device)
         together = max(1, EVAL_TOKENS[windows.device.type] // self.block_size)
         for chunk in starts.split(together):
-            batch = windows[chunk]
+            batch = windows[chunk].long()
             total += cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction="sum")
             beat()
         return total.item() / (len(starts) * self.block_size)

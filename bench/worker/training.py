@@ -65,7 +65,7 @@ class Trainer:
 
     def step(self, positions: Tensor) -> Tensor:
         """One update on the batch at these positions (B,); the loss before it."""
-        batch = self.windows[positions]
+        batch = self.windows[positions].long()
         loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
         loss.backward()
         for optimizer in self.optimizers:

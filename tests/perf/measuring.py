@@ -167,7 +167,8 @@ def main() -> int:
         files.folder.mkdir(parents=True)
         files.spec.write_text(spec.to_json())
         gpu = machine.gpus.gpus[0].uuid if asked.device == "cuda" else None
-        job = Job(spec, Limits(timeout_s=7200.0), files, corpus.store(), machine.room.cpus[:1], gpu)
+        cpus = machine.room.cpus[:1]
+        job = Job(spec, Limits(timeout_s=7200.0), files, corpus.store_tokens(), cpus, gpu)
         print(f"runtime: {why}; {asked.pairs} pairs of {STRETCH_S:g} s with and without samplers")
         found, cell = run(job, launcher, asked.pairs)
         steps = steps_of(job, cell)
