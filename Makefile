@@ -141,10 +141,9 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-perf: $(VENV)/.worker ## what measuring costs, as a share of the step time; that ab finds a slowdown
+perf: $(VENV)/.worker ## speed against its targets, minutes on a quiet machine: ARGS='training around jobs ...'
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
-	@$(PY) tests/perf/measuring.py --runtime $(RUNTIME) $(ARGS); short=$$?; \
-	    $(PY) tests/perf/ab.py --runtime $(RUNTIME) $(if $(PAIRS),--seeds $(PAIRS)) && exit $$short
+	@$(PY) -m tests.perf --runtime $(RUNTIME) $(ARGS)
 
 scale: $(VENV)/.base ## what a report on 1,000, 3,000 and 10,000 cells takes
 	@PYTHONPATH=. $(PY) tests/scale.py $(ARGS)

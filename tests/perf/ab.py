@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.launch.choose import RUNTIMES
+from tests.perf.rows import Row, table
 
 ROOT = Path(__file__).parents[2]
 INTERRUPTED = 130
@@ -83,14 +85,8 @@ def ab(repository: Path, base: str, head: str, asked: argparse.Namespace, out: P
     return code
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--matrix", type=Path, default=ROOT / "bench" / "matrices" / "ab.yaml")
-    parser.add_argument("--seeds", type=int, default=6, help="pairs of each arm")
-    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
-    parser.add_argument("--worker-python")
-    parser.add_argument("--out", type=Path, help="keep both sides' results, in aa/ and slowed/")
-    asked = parser.parse_args()
+def exit_codes(asked: argparse.Namespace) -> tuple[int, int]:
+    """Of HEAD beside itself, and of HEAD beside longer steps."""
     with tempfile.TemporaryDirectory(prefix="bench-perf-ab-") as place:
         out = asked.out.absolute() if asked.out else Path(place)
         repository = clone(Path(place))
@@ -98,14 +94,35 @@ def main() -> int:
         print(f"HEAD beside itself must pass {RULE}\n", flush=True)
         alike = ab(repository, head, head, asked, out / "aa")
         if alike == INTERRUPTED:
-            return INTERRUPTED
+            raise KeyboardInterrupt
         slower = slow_down(repository)
         print(f"HEAD beside steps that are {SLOWDOWN:.0%} longer must fail it\n", flush=True)
-        slowed = ab(repository, head, slower, asked, out / "slowed")
-    passed = alike == 0 and slowed == 1
-    print(f"A/A: exit code {alike}; {SLOWDOWN:.0%} slower: exit code {slowed}: ", end="")
-    print("as it must be" if passed else "NOT as it must be, or not decided")
-    return 0 if passed else 1
+        return alike, ab(repository, head, slower, asked, out / "slowed")
+
+
+def rows(runtime: str, words: Sequence[str] = ()) -> list[Row]:
+    alike, slowed = exit_codes(options().parse_args(["--runtime", runtime, *words]))
+    return [
+        Row(f"ab, equal versions, {RULE}", (alike,), equals=0, unit="exit code"),
+        Row(f"ab, steps {SLOWDOWN:.0%} longer, {RULE}", (slowed,), equals=1, unit="exit code"),
+    ]
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--matrix", type=Path, default=ROOT / "bench" / "matrices" / "ab.yaml")
+    parser.add_argument("--seeds", type=int, default=6, help="pairs of each arm")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
+    parser.add_argument("--worker-python")
+    parser.add_argument("--out", type=Path, help="keep both sides' results, in aa/ and slowed/")
+    return parser
+
+
+def main() -> int:
+    asked = options().parse_args()
+    found = rows(asked.runtime, sys.argv[1:])
+    print(table(found))
+    return 0 if all(row.passes for row in found) else 1
 
 
 if __name__ == "__main__":

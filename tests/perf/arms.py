@@ -1,10 +1,13 @@
 """The four arms, ours and the original's way, from the same weights, text and batches."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import cycle
+from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.corpora import find_corpus
@@ -28,68 +31,119 @@ from tests.perf import original
 
 MODEL_OPTIONS = {"nanogpt": NanoGPTOptions(), "nanokimi": NanoKimiOptions()}
 OPTIMIZER_OPTIONS = {"adamw": AdamWOptions(), "truemuon": TrueMuonOptions()}
-ARMS = [(model, optimizer) for model in MODEL_OPTIONS for optimizer in OPTIMIZER_OPTIONS]
 SEED = 1
+TRAIN = TrainOptions()  # the original's batch and block
 # Ours keeps the heads of a kind together, the original's program the kinds of a head.
 HEAD = re.compile(r"(query|key|value)\.(\d+)")
-TRAIN = TrainOptions()  # the original's batch and block
+EVAL_BATCHES = 20  # of each split: enough to time the original's way
 
 
+class Work(Protocol):
+    """What is timed of either side."""
+
+    def step(self) -> float: ...
+
+    def gradients(self) -> None:
+        """Those of the next batch, kept for the optimizers' step alone."""
+
+    def optimizers_step(self) -> None: ...
+
+    def evaluate(self) -> int:
+        """How many tokens were evaluated."""
+
+
+@cache
 def pydoc() -> Tokens:
     """The built-in text as tokens."""
     text = find_corpus("pydoc").load().decode()
-    vocabulary = sorted(set(text))
-    rank = {character: index for index, character in enumerate(vocabulary)}
+    rank = {character: index for index, character in enumerate(sorted(set(text)))}
     tokens = torch.tensor([rank[character] for character in text])
     n_train = int(0.9 * len(tokens))
-    return Tokens(tokens[:n_train], tokens[n_train:], len(vocabulary))
+    return Tokens(tokens[:n_train], tokens[n_train:], len(rank))
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One arm twice; a batch position table that both read."""
-
-    name: str
-    ours: Trainer
-    evaluator: Evaluator
-    theirs: original.Program
-    positions: Tensor  # (steps, B)
+@cache
+def batches(steps: int = 1_000) -> Tensor:
+    """Positions (steps, B) that both sides read."""
+    n_windows = len(pydoc().windows("train", TRAIN.block_size))
+    return batch_positions(SEED, steps, TRAIN.batch_size, n_windows)
 
 
-def make_arm(model: str, optimizer: str, tokens: Tokens, steps: int = 1_000) -> Arm:
-    n_windows = len(tokens.windows("train", TRAIN.block_size))
-    positions = batch_positions(SEED, steps, TRAIN.batch_size, n_windows)
-    ours = our_trainer(model, optimizer, tokens, positions)
-    theirs = original_program(model, optimizer, tokens, ours.model)
-    evaluator = Evaluator(tokens, EvalOptions(), TRAIN.batch_size, TRAIN.block_size, SEED)
-    return Arm(f"{model} + {optimizer}", ours, evaluator, theirs, positions)
+class Ours:
+    def __init__(self, model: str, optimizer: str) -> None:
+        self.model = build(model)
+        windows = pydoc().windows("train", TRAIN.block_size)
+        self.trainer = Trainer(self.model, [], windows, batches(), PhaseClock())
+        self.trainer.optimizers = OPTIMIZERS[optimizer].build(
+            self.model.stacks(), OPTIMIZER_OPTIONS[optimizer]
+        )
+        sizes = (TRAIN.batch_size, TRAIN.block_size)
+        self.evaluator = Evaluator(pydoc(), EvalOptions(), *sizes, SEED)
+        self.positions = cycle(batches())
+
+    def step(self) -> float:
+        return self.trainer.step(next(self.positions)).item()
+
+    def gradients(self) -> None:
+        batch = self.trainer.windows[next(self.positions)]
+        logits = self.model(batch[:, :-1])
+        F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
+
+    def optimizers_step(self) -> None:
+        for optimizer in self.trainer.optimizers:
+            optimizer.step()
+
+    def evaluate(self) -> int:
+        self.evaluator.loss(self.model, "val", 0)
+        return len(self.evaluator.starts("val", 0)) * TRAIN.block_size
 
 
-def our_trainer(model: str, optimizer: str, tokens: Tokens, positions: Tensor) -> Trainer:
-    built = MODELS[model](MODEL_OPTIONS[model], tokens.vocab_size, TRAIN.block_size)
-    stacks = built.stacks()
-    initialise(stacks, lambda name: torch_stream(SEED, "weights", name))
-    windows = tokens.windows("train", TRAIN.block_size)
-    trainer = Trainer(built, [], windows, positions, PhaseClock())
-    trainer.optimizers = OPTIMIZERS[optimizer].build(stacks, OPTIMIZER_OPTIONS[optimizer])
-    return trainer
+class Theirs:
+    """The original's way, from our weights."""
+
+    def __init__(self, model: str, optimizer: str) -> None:
+        tokens, options = pydoc(), MODEL_OPTIONS[model]
+        built = original.Model(options, tokens.vocab_size, TRAIN.block_size)
+        copy_weights(build(model), built)
+        splits = {"train": tokens.train, "val": tokens.val}
+        sizes = (TRAIN.batch_size, TRAIN.block_size)
+        self.program = original.Program(built, OPTIMIZER_OPTIONS[optimizer], splits, *sizes)
+        self.positions = cycle(batches())
+
+    def step(self) -> float:
+        return self.program.step(next(self.positions))
+
+    def gradients(self) -> None:
+        program = self.program
+        text = program.splits["train"]
+        program.model(*original.batch(text, next(self.positions), TRAIN.block_size)).backward()
+
+    def optimizers_step(self) -> None:
+        for optimizer in self.program.optimizers:
+            optimizer.step()
+
+    def evaluate(self) -> int:
+        self.program.evaluate(EVAL_BATCHES)
+        return 2 * EVAL_BATCHES * TRAIN.batch_size * TRAIN.block_size
 
 
-def original_program(
-    model: str, optimizer: str, tokens: Tokens, weights: Decoder
-) -> original.Program:
-    """The original's way, with these weights."""
-    built = original.Model(MODEL_OPTIONS[model], tokens.vocab_size, TRAIN.block_size)
-    named = dict(built.named_parameters())
-    with torch.no_grad():
-        for name, value in logical_tensors(weights):
-            named.pop(HEAD.sub(r"heads.\2.\1", name)).copy_(value)
+SIDES: dict[str, Callable[[str, str], Work]] = {"ours": Ours, "original": Theirs}
+
+
+def build(model: str) -> Decoder:
+    built = MODELS[model](MODEL_OPTIONS[model], pydoc().vocab_size, TRAIN.block_size)
+    initialise(built.stacks(), lambda name: torch_stream(SEED, "weights", name))
+    return built
+
+
+@torch.no_grad()
+def copy_weights(ours: Decoder, theirs: original.Model) -> None:
+    named = dict(theirs.named_parameters())
+    for name, value in _logical_tensors(ours):
+        named.pop(HEAD.sub(r"heads.\2.\1", name)).copy_(value)
     assert not named, f"without a value: {sorted(named)}"
-    splits = {"train": tokens.train, "val": tokens.val}
-    options = OPTIMIZER_OPTIONS[optimizer]
-    return original.Program(built, options, splits, TRAIN.batch_size, TRAIN.block_size)
 
 
-def logical_tensors(model: Decoder) -> Iterator[tuple[str, Tensor]]:
+def _logical_tensors(model: Decoder) -> Iterator[tuple[str, Tensor]]:
     for stack in model.stacks():
         yield from zip(stack.names, stack.view(stack.parameter.detach()), strict=True)

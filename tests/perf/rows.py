@@ -15,6 +15,7 @@ class Row:
     values: tuple[float, ...]
     at_least: float | None = None
     at_most: float | None = None
+    equals: float | None = None
     unit: str = "x"  # a ratio, unless it says otherwise
 
     @property
@@ -31,13 +32,17 @@ class Row:
     @property
     def passes(self) -> bool:
         """A row without a target only tells."""
-        reaches = self.at_least is None or self.figure >= self.at_least
-        return reaches and (self.at_most is None or self.figure <= self.at_most)
+        figure = self.figure
+        return (
+            (self.at_least is None or figure >= self.at_least)
+            and (self.at_most is None or figure <= self.at_most)
+            and (self.equals is None or figure == self.equals)
+        )
 
     def cells(self) -> tuple[str, ...]:
         targets = [
             f"{sign} {target:g} {self.unit}"
-            for sign, target in ((">=", self.at_least), ("<=", self.at_most))
+            for sign, target in ((">=", self.at_least), ("<=", self.at_most), ("=", self.equals))
             if target is not None
         ]
         low, high = self.spread
