@@ -99,7 +99,7 @@ def _holds(path: Path, sha256: str) -> bool:
     """Whether the file is there, and whole; then it is readable to a container's user as well."""
     if not path.exists() or _sha256(path.read_bytes()) != sha256:
         return False
-    with contextlib.suppress(PermissionError):  # another user's, who made it readable
+    with contextlib.suppress(OSError):  # another user's, or read-only: who put it there saw to it
         path.chmod(0o644)
     return True
 

@@ -20,6 +20,7 @@ WORKER_FILES = (
     "logical.py",
     "options.py",
     "spec.py",
+    "surroundings.py",
     "tokenised.py",
 )
 WORKER_FOLDERS = ("models", "optim", "worker")

@@ -53,10 +53,12 @@ def make_slots(jobs: int, cells: Sequence[Cell], machine: Machine) -> list[Slot]
     """
     limits = cells[0].limits if cells else Limits()
     each, cpus, gpus = _cpus(limits), machine.room.cpus, machine.gpus.gpus
-    if jobs * each > len(cpus):
+    most = min(len(cpus), machine.room.quota or len(cpus))
+    # One cell alone may be slow under a quota; several would take each other's time.
+    if jobs * each > (most if jobs > 1 else len(cpus)):
         raise RequestError(
             f"--jobs {jobs} with limits.cpus {each} needs {jobs * each} CPUs; this process "
-            f"may use {len(cpus)}. Lower --jobs, limits.cpus or train.threads."
+            f"may use {most:g}. Lower --jobs, limits.cpus or train.threads."
         )
     memory_gib = jobs * limits.memory_gib
     if jobs > 1 and memory_gib > machine.room.memory_gib:

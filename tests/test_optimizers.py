@@ -142,6 +142,17 @@ def test_training_lowers_the_loss(name, module, options):
     assert losses[-1] < 0.85 * losses[0]
 
 
+def test_a_tensor_without_a_gradient_stays_as_it_is_under_adamw(name):
+    model = build(name)
+    (optimizer,) = adamw.build(model.stacks(), AdamWOptions())
+    gradients(model, seed=0)
+    model.token.grad = None
+    token, head = model.token.detach().clone(), model.head.detach().clone()
+    optimizer.step()
+    assert model.token.equal(token)
+    assert not model.head.equal(head)
+
+
 # --- Orthogonalisation --------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import statistics
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -37,8 +39,10 @@ def said(file: Path) -> str:
 
 
 def test_the_readmes_figures_are_those_of_the_csvs(results: Path) -> None:
-    """A table line starts with an arm; each `column` of the heading is rounded as it is shown."""
-    rows = {f"{row['model']} + {row['optimizer']}": row for row in ok_rows(results)}
+    """A table line starts with an arm; each `column` of the heading is its mean, as it is shown."""
+    arms: dict[str, list[Row]] = defaultdict(list)
+    for row in ok_rows(results):
+        arms[f"{row['model']} + {row['optimizer']}"].append(row)
     lines = (results / "README.md").read_text().splitlines()
     heading: list[str] = []
     checked = 0
@@ -52,8 +56,9 @@ def test_the_readmes_figures_are_those_of_the_csvs(results: Path) -> None:
                     checked += 1
                     decimals = len(shown.partition(".")[2])
                     number = float(shown.replace(",", ""))
-                    assert number == round(float(rows[cells[0]][column]), decimals), (line, column)
-    assert checked >= 4 * len(rows)
+                    mean = statistics.fmean(float(row[column]) for row in arms[cells[0]])
+                    assert number == round(mean, decimals), (line, column)
+    assert checked >= 4 * len(arms)
 
 
 def ok_rows(results: Path) -> list[Row]:

@@ -54,6 +54,14 @@ def test_more_than_there_is_is_an_error(matrix: Path, limits: str, device: str, 
         make_slots(3, cells(matrix, limits, device), machine(TWO_GPUS))
 
 
+def test_several_cells_do_not_share_a_quota_of_less(matrix: Path) -> None:
+    asked = cells(matrix, "memory_gib: 1")
+    assert len(make_slots(2, asked, machine(quota=2.5))) == 2
+    with pytest.raises(RequestError, match=r"needs 3 CPUs; this process may use 2\.5\. Lower"):
+        make_slots(3, asked, machine(quota=2.5))
+    assert len(make_slots(1, asked, machine(quota=0.5))) == 1  # slow, but nobody else's time
+
+
 def test_one_cell_runs_whatever_it_may_take(matrix: Path) -> None:
     """As it always has: its limit is what it must not exceed, not what it takes."""
     assert len(make_slots(1, cells(matrix, "memory_gib: 64"), machine())) == 1
@@ -139,3 +147,4 @@ def test_a_control_group_of_ours_may_allow_less(
     assert found.cores == cores
     assert (found.free_gib if free_gib else None) == free_gib
     assert found.free_gib <= found.memory_gib
+    assert (found.memory_gib if free_gib else None) == free_gib

@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -837,3 +838,21 @@ def test_warm_up_leaves_buffers_as_they_were(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "step", counting)
     run(tmp_path, spec_of(steps=2))
     assert seen == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_state_of_warm_up_is_gone_before_the_new_one_is_made(tmp_path, monkeypatch, optimizer):
+    """Both at once would be a peak of memory that training never has."""
+    held: list[weakref.ref[Tensor]] = []
+    entry = cell.OPTIMIZERS[optimizer]
+
+    def build(*arguments: Any) -> list[torch.optim.Optimizer]:
+        assert [reference() for reference in held] == [None] * len(held)
+        made = entry.build(*arguments)
+        states = (state for each in made for state in each.state.values())
+        held.extend(weakref.ref(value) for state in states for value in state.values())
+        return made
+
+    monkeypatch.setitem(cell.OPTIMIZERS, optimizer, dataclasses.replace(entry, build=build))
+    assert run(tmp_path, spec_of("nanokimi", optimizer, steps=2)).row["steps"] == 2
+    assert held

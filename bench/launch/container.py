@@ -15,10 +15,11 @@ from bench.identity import PACKAGE
 from bench.launch.engine import Engine
 from bench.launch.image import require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
-from bench.launch.local import kill_group, worker_environment
+from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
+from bench.surroundings import worker_environment
 
 CELL, TOKENS, CODE = "/cell", "/corpus.tokens", "/opt/bench"
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing

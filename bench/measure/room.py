@@ -19,6 +19,7 @@ class Room:
     cores: int  # whole ones that may be busy at once; 1 at least
     memory_gib: float
     free_gib: float  # what is available of it
+    quota: float | None = None  # CPUs' worth of time that our control group may take
 
 
 def this_room() -> Room:
@@ -31,8 +32,9 @@ def this_room() -> Room:
     return Room(
         cpus=_by_core(cores),
         cores=len(cores) if quota is None else max(1, min(len(cores), int(quota))),
-        memory_gib=memory.total / 2**30,
+        memory_gib=min(memory.total / 2**30, most_gib),
         free_gib=min(memory.available / 2**30, most_gib),
+        quota=quota,
     )
 
 

@@ -29,10 +29,10 @@ class AdamW(torch.optim.AdamW):
             weight_decay=options.weight_decay,
             fused=True,  # one kernel for all tensors, on the CPU and on CUDA
         )
-        self.steps = torch.zeros((), device=parameters[0].device)
+        steps = torch.zeros((), device=parameters[0].device)
         for parameter in parameters:
             self.state[parameter] = {
-                "step": self.steps,
+                "step": steps,
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
@@ -40,16 +40,17 @@ class AdamW(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
-        parameters = group["params"]
+        parameters = [each for each in group["params"] if each.grad is not None]
         beta1, beta2 = group["betas"]
-        self.steps += 1
+        steps = self.state[group["params"][0]]["step"]
+        steps += 1
         torch._fused_adamw_(
             parameters,
             [parameter.grad for parameter in parameters],
             [self.state[parameter]["exp_avg"] for parameter in parameters],
             [self.state[parameter]["exp_avg_sq"] for parameter in parameters],
             [],
-            [self.steps] * len(parameters),
+            [steps] * len(parameters),
             lr=group["lr"],
             beta1=beta1,
             beta2=beta2,

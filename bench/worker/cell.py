@@ -187,6 +187,7 @@ class Cell:
         stacks = trainer.model.stacks()
         initialise(stacks, lambda name: torch_stream(self.spec.seed, "weights", name))
         optimizer = self.spec.optimizer
+        trainer.optimizers = []  # the state of warm-up goes before the new one comes
         trainer.optimizers = OPTIMIZERS[optimizer.base].build(stacks, optimizer.options)
 
     def _warm_up(self, trainer: Trainer) -> None:

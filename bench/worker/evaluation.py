@@ -16,7 +16,7 @@ from bench.worker.streams import numpy_stream
 # Tokens of one evaluation batch: large enough to fill the device, small enough for its caches. On a
 # CPU 8,192 take up to 1.6 times as long a token (docs/performance.md). Fixed, because the order of
 # a sum decides its last digits.
-EVAL_TOKENS = {"cpu": 2_048, "cuda": 8_192}
+EVAL_TOKENS = {"cpu": 1_024, "cuda": 8_192}
 
 INFER_WARMUP = 20
 INFER_TRIALS = 200

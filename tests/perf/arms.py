@@ -14,6 +14,7 @@ from bench.corpora import find_corpus
 from bench.logical import initialise
 from bench.models.decoder import Decoder
 from bench.options import (
+    TRAIN_SHARE,
     AdamWOptions,
     EvalOptions,
     NanoGPTOptions,
@@ -55,10 +56,13 @@ class Work(Protocol):
 @cache
 def pydoc() -> Tokens:
     """The built-in text as tokens."""
-    text = find_corpus("pydoc").load().decode()
+    return tokens_of(find_corpus("pydoc").load().decode())
+
+
+def tokens_of(text: str) -> Tokens:
     rank = {character: index for index, character in enumerate(sorted(set(text)))}
     tokens = torch.tensor([rank[character] for character in text])
-    n_train = int(0.9 * len(tokens))
+    n_train = int(TRAIN_SHARE * len(tokens))
     return Tokens(tokens[:n_train], tokens[n_train:], len(rank))
 
 
@@ -71,21 +75,23 @@ def batches(steps: int = 1_000) -> Tensor:
 
 class Ours:
     def __init__(self, model: str, optimizer: str) -> None:
-        self.model = build(model)
-        windows = pydoc().windows("train", TRAIN.block_size)
+        tokens = pydoc()  # as a cell maps them
+        tokens = Tokens(tokens.train.int(), tokens.val.int(), tokens.vocab_size)
+        self.model = build(model, tokens)
+        windows = tokens.windows("train", TRAIN.block_size)
         self.trainer = Trainer(self.model, [], windows, batches(), PhaseClock())
         self.trainer.optimizers = OPTIMIZERS[optimizer].build(
             self.model.stacks(), OPTIMIZER_OPTIONS[optimizer]
         )
         sizes = (TRAIN.batch_size, TRAIN.block_size)
-        self.evaluator = Evaluator(pydoc(), EvalOptions(), *sizes, SEED)
+        self.evaluator = Evaluator(tokens, EvalOptions(), *sizes, SEED)
         self.positions = cycle(batches())
 
     def step(self) -> float:
         return self.trainer.step(next(self.positions)).item()
 
     def gradients(self) -> None:
-        batch = self.trainer.windows[next(self.positions)]
+        batch = self.trainer.windows[next(self.positions)].long()
         logits = self.model(batch[:, :-1])
         F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
 
@@ -101,10 +107,10 @@ class Ours:
 class Theirs:
     """The original's way, from our weights."""
 
-    def __init__(self, model: str, optimizer: str) -> None:
-        tokens, options = pydoc(), MODEL_OPTIONS[model]
-        built = original.Model(options, tokens.vocab_size, TRAIN.block_size)
-        copy_weights(build(model), built)
+    def __init__(self, model: str, optimizer: str, tokens: Tokens | None = None) -> None:
+        tokens = tokens or pydoc()
+        built = original.Model(MODEL_OPTIONS[model], tokens.vocab_size, TRAIN.block_size)
+        copy_weights(build(model, tokens), built)
         splits = {"train": tokens.train, "val": tokens.val}
         sizes = (TRAIN.batch_size, TRAIN.block_size)
         self.program = original.Program(built, OPTIMIZER_OPTIONS[optimizer], splits, *sizes)
@@ -130,8 +136,8 @@ class Theirs:
 SIDES: dict[str, Callable[[str, str], Work]] = {"ours": Ours, "original": Theirs}
 
 
-def build(model: str) -> Decoder:
-    built = MODELS[model](MODEL_OPTIONS[model], pydoc().vocab_size, TRAIN.block_size)
+def build(model: str, tokens: Tokens) -> Decoder:
+    built = MODELS[model](MODEL_OPTIONS[model], tokens.vocab_size, TRAIN.block_size)
     initialise(built.stacks(), lambda name: torch_stream(SEED, "weights", name))
     return built
 

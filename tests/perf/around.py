@@ -35,7 +35,7 @@ IMPORT_TORCH = "import torch; print('{}', flush=True)"
 # Beside torch: parameters, optimizer state and the corpus, as plain tensors.
 HOLD = """
 import torch
-held = torch.ones({n_params}), torch.ones({state_numbers}), torch.ones({n_chars}, dtype=torch.long)
+held = torch.ones({n_params}), torch.ones({state_numbers}), torch.ones({n_chars}, dtype=torch.int32)
 with open("/proc/self/status") as status:
     peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 print('{{"peak_mib": %f}}' % (peak_kib / 1024), flush=True)

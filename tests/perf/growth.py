@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.launch.local import worker_environment
+from bench.surroundings import worker_environment
 
 PICTURE = Path(__file__).parents[2] / "docs" / "growth.png"
 ROUNDS = 2

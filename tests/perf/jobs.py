@@ -74,6 +74,7 @@ def _steps(alone: Runs, beside: Runs) -> list[Row]:
             if after[run_id]["neighbours"] != "0":  # the last may have been left alone
                 ratio = _step_ms(after[run_id]) / _step_ms(row)
                 found[f"{row['model']} + {row['optimizer']}"].append(ratio)
+    assert len(found) == 4, f"no neighbours in the rows of an arm; there are {sorted(found)}"
     return [
         Row(f"step beside another cell, {arm}", tuple(values), at_most=SLOWER)
         for arm, values in found.items()

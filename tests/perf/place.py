@@ -13,13 +13,14 @@ from bench.corpora import find_corpus
 from bench.launch.choose import choose_launcher
 from bench.launch.container import NOBODY, ContainerLauncher, container_name, run_argv
 from bench.launch.job import Job, Launcher, Stop
-from bench.launch.local import LocalLauncher, kill_group, worker_environment
+from bench.launch.local import LocalLauncher, kill_group
 from bench.launch.process import Command, supervise
 from bench.matrix import load_matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import this_machine
 from bench.options import Limits
 from bench.spec import CellFiles
+from bench.surroundings import worker_environment
 
 Event = dict[str, Any]
 
@@ -43,9 +44,10 @@ class Ear:
 
 
 class Place:
-    """Cells of a matrix, each a job of its own, on the first CPU that this process may use."""
+    """Cells of a matrix, each a job of its own, on the first CPUs that this process may use."""
 
-    def __init__(self, runtime: str, folder: Path, matrix: str) -> None:
+    def __init__(self, runtime: str, folder: Path, matrix: str, n_cpus: int = 1) -> None:
+        self.cpus = this_machine().room.cpus[:n_cpus]
         self.launcher: Launcher = choose_launcher(runtime, None)[0]
         self.folder = folder
         folder.mkdir()
@@ -68,7 +70,7 @@ class Place:
         files.folder.mkdir(parents=True)
         files.spec.write_text(cell.spec.to_json())
         files.spec.chmod(0o644)
-        return Job(cell.spec, Limits(), files, self.tokens, this_machine().room.cpus[:1], None)
+        return Job(cell.spec, Limits(), files, self.tokens, self.cpus, None)
 
     def cell_until(self, job: Job, awaited: Callable[[Event], bool]) -> float:
         """Seconds from the launch of a cell to an event, with which it is stopped."""

@@ -1,7 +1,8 @@
 """One side of a comparison in a process of its own: `python -m tests.perf.side ours|original N`.
 
 Reads lines `MODEL OPTIMIZER WHAT` and answers each with a number: milliseconds of a training step,
-of the optimizers' step or of a step's matrix products alone; microseconds of evaluating a token.
+of the optimizers' step or of a step's matrix products alone; their GFLOP; microseconds of
+evaluating a token.
 """
 
 import os
@@ -11,22 +12,25 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from bench.launch.local import worker_environment
+from bench.surroundings import worker_environment
 
 STEPS = 12  # a measurement
+CHOSEN = ("OMP_", "MKL_", "GLIBC_", "MALLOC_")
 
 
 class Side:
     """The process, on these CPUs, with so many threads (the original: torch's own choice)."""
 
     def __init__(self, whose: str, cpus: Sequence[int]) -> None:
+        # Ours as a cell has it; the original with nothing that another choice has left there.
+        plain = {k: v for k, v in os.environ.items() if not k.startswith(CHOSEN)}
         ours = worker_environment(len(cpus)) if whose == "ours" else {}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.perf.side", whose],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **ours},
+            env={**plain, **ours},
         )
         os.sched_setaffinity(self.process.pid, cpus)
 
@@ -51,7 +55,7 @@ class Side:
 
 def main() -> None:
     from tests.perf.arms import SIDES, Work  # torch: the asking side needs none
-    from tests.perf.limit import products_of
+    from tests.perf.limit import gflop_of, products_of
 
     @cache
     def side(model: str, optimizer: str) -> Work:
@@ -73,6 +77,8 @@ def main() -> None:
                 return milliseconds(work.optimizers_step, STEPS)
             case "products":
                 return milliseconds(products(model, optimizer), STEPS)
+            case "gflop":
+                return gflop_of(products(model, optimizer))
             case "eval":
                 begin = time.perf_counter()
                 tokens = work.evaluate()
