@@ -63,13 +63,14 @@ class RunSpec:
 
     @cached_property
     def run_id(self) -> str:
-        return digest({**self._asked_of_arm(), "seed": self.seed})
+        return digest({**self._asked_of_arm, "seed": self.seed})
 
     @cached_property
     def arm_id(self) -> str:
         """Identity without the seed: summaries group by it, never by a name alone."""
-        return digest(self._asked_of_arm())
+        return digest(self._asked_of_arm)
 
+    @cached_property
     def _asked_of_arm(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA_VERSION,

@@ -114,7 +114,7 @@ class Theirs:
         splits = {"train": tokens.train, "val": tokens.val}
         sizes = (TRAIN.batch_size, TRAIN.block_size)
         self.program = original.Program(built, OPTIMIZER_OPTIONS[optimizer], splits, *sizes)
-        self.positions = cycle(batches())
+        self.positions: Iterator[Tensor] = cycle(batches())
 
     def step(self) -> float:
         return self.program.step(next(self.positions))

@@ -24,10 +24,14 @@ matrix: {model: [nanogpt, nanokimi], optimizer: [adamw, truemuon], device: [cpu]
 
 
 def original_s(model: str, optimizer: str) -> float:
-    from tests.perf.arms import Theirs, tokens_of
+    from bench.worker.data import batch_positions
+    from tests.perf.arms import SEED, TRAIN, Theirs, tokens_of
 
     text = find_corpus("tinyshakespeare").store().read_text(encoding="utf-8")
-    theirs = Theirs(model, optimizer, tokens_of(text))
+    tokens = tokens_of(text)
+    theirs = Theirs(model, optimizer, tokens)
+    n_windows = len(tokens.windows("train", TRAIN.block_size))
+    theirs.positions = iter(batch_positions(SEED, STEPS, TRAIN.batch_size, n_windows))
     begin = time.monotonic()
     for step in range(STEPS + 1):
         if step % EVERY == 0:
