@@ -1,7 +1,9 @@
 """The baseline of `make perf` computes what we compute; ours strays no further than rounding does.
 
 Training is chaotic: two runs that differ in the last place of a weight part in the end. So ours is
-held against the spread of such runs of the plain implementation.
+held against the spread of such runs of the plain implementation. Their weights are moved after every
+step, since operations in another order round otherwise in every step too: moved once at the start,
+they stay closer for some 40 steps than any other order of sums does.
 """
 
 from itertools import product
@@ -33,10 +35,10 @@ def test_twenty_losses_are_those_of_the_original_way(model, optimizer):
 def test_the_curve_lies_within_the_spread_of_runs_that_differ_in_the_last_place(model, optimizer):
     ours, plain = Ours(model, optimizer), Theirs(model, optimizer)
     twins = [Theirs(model, optimizer) for _ in range(TWINS)]
-    for seed, twin in enumerate(twins):
-        move_by_one_place(twin.program.model, seed)
     envelope = 0.0
     for step in range(STEPS):
+        for seed, twin in enumerate(twins):
+            move_by_one_place(twin.program.model, TWINS * step + seed)
         loss = plain.step()
         spread = max(abs(twin.step() - loss) for twin in twins)
         envelope = max(envelope, spread, RESOLUTION * loss)
