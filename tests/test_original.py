@@ -1,9 +1,9 @@
 """The baseline of `make perf` computes what we compute; ours strays no further than rounding does.
 
 Training is chaotic: two runs that differ in the last place of a weight part in the end. So ours is
-held against the spread of such runs of the plain implementation. Their weights are moved after every
-step, since operations in another order round otherwise in every step too: moved once at the start,
-they stay closer for some 40 steps than any other order of sums does.
+held against the spread of such runs of the plain implementation. Their weights are moved after
+every step, since sums in another order round otherwise in every step too: moved once, at the start,
+they stay closer to each other for some 40 steps than any other order of sums does.
 """
 
 from itertools import product
