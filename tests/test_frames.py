@@ -194,5 +194,6 @@ def test_the_notebooks_example_runs_on_published_results(monkeypatch):
         exec(code, {"__name__": "notebook"})
     for arm in ("nanogpt", "nanokimi", "truemuon"):
         assert arm in output.getvalue()
-    loss = load(PUBLISHED).cells.query("model == 'nanokimi'")["val_loss_final"].max()
+    of_arm = load(PUBLISHED).cells.query("model == 'nanokimi' and optimizer == 'adamw'")
+    loss = of_arm["val_loss_final"].mean()
     assert f"{loss:.4f}" in output.getvalue()
