@@ -19,6 +19,7 @@ from bench.matrix import load_matrix
 from bench.measure.host import FindProcesses, HostSample, read_host
 from bench.options import Limits
 from bench.spec import CellFiles
+from bench.surroundings import KEEP_MEMORY
 
 RECORDED = """\
 docker run --interactive --name bench-FOLDER-abc-1 --label bench.folder=FOLDER
@@ -26,6 +27,7 @@ docker run --interactive --name bench-FOLDER-abc-1 --label bench.folder=FOLDER
 --tmpfs /tmp:rw,exec,nosuid,nodev,size=1g --cap-drop ALL --security-opt no-new-privileges
 --user 65532:65532 --pids-limit 512 --memory 2147483648b --memory-swap 2147483648b
 --cpuset-cpus 2,3 --gpus device=GPU-abc
+--env GLIBC_TUNABLES=KEEP_MEMORY
 --env OMP_NUM_THREADS=1 --env MKL_NUM_THREADS=1 --env PYTHONDONTWRITEBYTECODE=1
 --env PYTHONHASHSEED=0 --env PYTHONUNBUFFERED=1 --env HOME=/tmp --env PYTHONPATH=/opt/bench
 --mount type=bind,source=/results/x/cells/abc-1,target=/cell
@@ -53,6 +55,7 @@ def job(tiny_matrix: Path) -> Job:
 def test_the_command_is_the_recorded_one(job: Job) -> None:
     folder = container.folder_label(Path("/results/x")).partition("=")[2]
     recorded = RECORDED.replace("FOLDER", folder).replace("PACKAGE", str(image.PACKAGE))
+    recorded = recorded.replace("KEEP_MEMORY", KEEP_MEMORY)
     assert run_argv("docker", "sha256:123", job, 65532, 65532) == recorded.split()
 
 
