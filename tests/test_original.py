@@ -23,6 +23,12 @@ ARMS = list(product(MODEL_OPTIONS, OPTIMIZER_OPTIONS))
 PER_ARM = pytest.mark.parametrize(("model", "optimizer"), ARMS, ids=["-".join(arm) for arm in ARMS])
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Several threads on a busy machine wait for each other most of the time."""
+    torch.set_num_threads(1)
+
+
 @PER_ARM
 def test_twenty_losses_are_those_of_the_original_way(model, optimizer):
     ours, theirs = Ours(model, optimizer), Theirs(model, optimizer)
