@@ -1,8 +1,8 @@
 """Step time and memory as a model grows, beside the growth of its arithmetic.
 
 `python -m tests.perf.growth` prints the table of docs/performance.md and draws its picture. Every
-size is a process of its own with one thread; sizes take turns, and the least of the rounds counts:
-what a busy machine adds is no growth.
+size is a process of its own with one thread; what counts is the least over the rounds, in which
+sizes take turns: what a busy machine adds is no growth.
 """
 
 import json
@@ -20,7 +20,7 @@ from bench.surroundings import worker_environment
 PICTURE = Path(__file__).parents[2] / "docs" / "growth.png"
 ROUNDS = 2
 WARMUP, STEPS = 3, 9
-SECONDS = 4.0  # of steps at most, for large sizes
+SECONDS = 2.0  # of steps at most, for large sizes
 # nanokimi + truemuon at the original's sizes, but for the one that varies.
 SIZES = {
     "n_experts": (4, 8, 16, 32, 64),
