@@ -1,6 +1,6 @@
 """What a matrix file may hold, as pydantic forms: types, limits, defaults, JSON Schema.
 
-The settings themselves are the dataclasses of options.py, which the worker reads as well; here
+The settings themselves are the dataclasses of bench/options, which the worker reads as well; here
 they become forms, so that each is written down once.
 """
 
@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 def section(name: str, options: type, **first: Any) -> type[Section]:
-    """The pydantic form of one dataclass of options.py: same fields, defaults and limits."""
+    """The pydantic form of one dataclass of bench/options: same fields, defaults and limits."""
     entries: dict[str, Any] = dict(first)
     for entry in dataclasses.fields(options):
         about = Field(description=entry.metadata["doc"], **entry.metadata["limits"])

@@ -18,12 +18,11 @@ WORKER_FILES = (
     "atomic.py",
     "identity.py",
     "logical.py",
-    "options.py",
     "spec.py",
     "surroundings.py",
     "tokenised.py",
 )
-WORKER_FOLDERS = ("models", "optim", "worker")
+WORKER_FOLDERS = ("models", "optim", "options", "worker")
 
 
 def digest(asked: dict[str, Any]) -> str:

@@ -307,10 +307,10 @@ def test_spec_json_of_another_schema_is_refused():
 
 # --- code_sha256 --------------------------------------------------------------------------------
 
-SHARED = ["__init__.py", "atomic.py", "identity.py", "logical.py", "options.py", "spec.py"]
+SHARED = ["__init__.py", "atomic.py", "identity.py", "logical.py", "spec.py"]
 RUN_BY_WORKER = [
     file.relative_to(identity.PACKAGE).as_posix()
-    for folder in ("worker", "models", "optim")
+    for folder in ("worker", "models", "optim", "options")
     for file in sorted((identity.PACKAGE / folder).rglob("*.py"))
 ]
 

@@ -1,0 +1,27 @@
+"""Everything that a matrix may set, with its default, range and meaning.
+
+Plain dataclasses on purpose: the worker's side has no pydantic. The launching side turns them
+into a schema (forms.py), and the README's reference is held against them by a test.
+
+A default is part of every old `run_id` (identity.py leaves defaults out), so a default must
+never change: add a new option instead.
+"""
+
+from bench.options.fields import asked
+from bench.options.models import MODEL_OPTIONS, NanoGPTOptions, NanoKimiOptions
+from bench.options.optimizers import OPTIMIZER_OPTIONS, AdamWOptions, TrueMuonOptions
+from bench.options.training import TRAIN_SHARE, EvalOptions, Limits, TrainOptions
+
+__all__ = [
+    "MODEL_OPTIONS",
+    "OPTIMIZER_OPTIONS",
+    "TRAIN_SHARE",
+    "AdamWOptions",
+    "EvalOptions",
+    "Limits",
+    "NanoGPTOptions",
+    "NanoKimiOptions",
+    "TrainOptions",
+    "TrueMuonOptions",
+    "asked",
+]
