@@ -5,11 +5,21 @@ they become forms, so that each is written down once.
 """
 
 import dataclasses
+import os
 from typing import Annotated, Any, Literal
+
+# Its plugins are none of ours, and looking for them takes longer than reading a matrix.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, EvalOptions, Limits, TrainOptions
+from bench.options import (
+    MODEL_OPTIONS,
+    OPTIMIZER_OPTIONS,
+    EvalOptions,
+    Limits,
+    TrainOptions,
+)
 
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -233,12 +233,15 @@ class _Expansion:
         )
 
     def _check_cells(self, cells: Sequence[Cell]) -> None:
-        first: dict[str, RunSpec] = {}
-        for cell in cells:
-            other = first.setdefault(cell.spec.run_id, cell.spec)
-            if other is not cell.spec:
-                what = f"{_names(cell.spec)} is planned twice"
-                same = "" if _names(other) == _names(cell.spec) else f", as {_names(other)}"
+        arm_ids: dict[tuple[str, str, str], str] = {}  # one identity an arm, not one a cell
+        first: dict[tuple[str, int], RunSpec] = {}
+        for spec in (cell.spec for cell in cells):
+            arm = (spec.model.name, spec.optimizer.name, spec.device)
+            arm_id = arm_ids.get(arm) or arm_ids.setdefault(arm, spec.arm_id)
+            other = first.setdefault((arm_id, spec.seed), spec)
+            if other is not spec:
+                what = f"{_names(spec)} is planned twice"
+                same = "" if _names(other) == _names(spec) else f", as {_names(other)}"
                 self.document.mistake(("matrix",), f"{what}{same}. Remove one of them.")
         if not cells:
             self.document.mistake(("exclude",), "leaves no cell at all.")

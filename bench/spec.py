@@ -31,6 +31,10 @@ class Model:
     base: str
     options: NanoGPTOptions
 
+    @cached_property  # a matrix's cells share it
+    def asked(self) -> dict[str, Any]:
+        return {"base": self.base, **asked(self.options)}
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -39,6 +43,10 @@ class Optimizer:
     name: str
     base: str
     options: AdamWOptions | TrueMuonOptions
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        return {"base": self.base, **asked(self.options)}
 
 
 @dataclass(frozen=True)
@@ -74,8 +82,8 @@ class RunSpec:
     def _asked_of_arm(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA_VERSION,
-            "model": {"base": self.model.base, **asked(self.model.options)},
-            "optimizer": {"base": self.optimizer.base, **asked(self.optimizer.options)},
+            "model": self.model.asked,
+            "optimizer": self.optimizer.asked,
             "device": self.device,
             "train": asked(self.train),
             "eval": asked(self.eval),
