@@ -9,7 +9,7 @@ KEEP_MEMORY = ":".join(
     for name, value in {
         "mmap_threshold": 32 * 2**20,  # the most that glibc takes
         "trim_threshold": 2**30,
-        "top_pad": 2 * 2**20,  # more of it is memory that huge pages fill
+        "top_pad": 2**20,  # more of it is memory that huge pages fill
         "hugetlb": 1,
     }.items()
 )
