@@ -29,6 +29,10 @@ class Leaves:
         """All leaves: (rows, columns) a matrix, (length,) a vector."""
         return [leaf for leaves in self.by_stack for leaf in leaves]
 
+    def of(self, stack: Stack) -> Sequence[Tensor]:
+        """The leaves of one of the stacks."""
+        return self.by_stack[self.stacks.index(stack)]
+
     @torch.no_grad()
     def gather(self) -> None:
         """Give every leaf its part of its parameter: the gradient, and the values of a copy."""
