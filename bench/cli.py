@@ -13,6 +13,7 @@ from rich.console import Console
 from bench.corpora import Corpus, find_corpus
 from bench.errors import (
     BenchError,
+    CodeError,
     CorpusError,
     EngineError,
     FolderError,
@@ -25,6 +26,8 @@ from bench.folder import ResultsFolder
 from bench.forms import json_schema
 from bench.launch.choose import RUNTIMES, choose_launcher
 from bench.launch.container import ContainerLauncher
+from bench.launch.derived import build_derived, find_derived
+from bench.launch.engine import Engine
 from bench.launch.image import build, find_base, find_image
 from bench.matrix import Cell, Matrix, load_matrix, select
 from bench.measure.machine import Machine, this_machine
@@ -143,7 +146,7 @@ def run(
     at_once = _jobs(jobs)
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
-    launcher, why = choose_launcher(runtime, worker_python, image)
+    launcher, why = choose_launcher(runtime, worker_python, image, asked.requirements)
     folder = _folder(asked, out_dir)
     _check_sample_ms(sample_ms)
     out.print(f"corpus: {corpus.chosen}")
@@ -163,6 +166,7 @@ def run(
             policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
             name=asked.name,
             sample_ms=sample_ms,
+            code={code.sha256: code.store() for code in asked.codes},
         )
         folder.write_plan(asked, selected)
         code = _run_cells(runner, [c for c in asked.cells if c.spec.run_id in selected], at_once)
@@ -176,7 +180,7 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     failed = False
     try:
         runner.run(cells, jobs)
-    except (CorpusError, EngineError, FolderError, RecordError) as error:
+    except (CodeError, CorpusError, EngineError, FolderError, RecordError) as error:
         err.print(f"error: {error}\nCells that were not run stay open.")
         failed = True
     rows = [terminal(runner.runs.of(cell.spec.run_id)) for cell in cells]
@@ -370,6 +374,9 @@ def schema() -> None:
 def image(
     device: Annotated[str, typer.Argument(help="cpu or cuda")],
     runtime: Annotated[str, typer.Option(help="auto, docker or podman")] = "auto",
+    matrix: Annotated[
+        Path | None, typer.Option(help="with what its image.requirements ask for", metavar="FILE")
+    ] = None,
 ) -> None:
     """Build the image that a device's cells run in, unless it is there already."""
     if device not in ("cpu", "cuda"):
@@ -377,13 +384,25 @@ def image(
     launcher, why = choose_launcher(runtime, None)
     if not isinstance(launcher, ContainerLauncher):
         raise EngineError(f"an image needs a container engine; here is none ({why}).")
-    found = find_image(launcher.engine, device)
+    requirements = load_matrix(matrix).requirements if matrix else ()
+    found = find_derived(launcher.engine, device, requirements)
     if found is not None:
         out.print(f"image: {found[0]} (was there)")
         return
-    base = find_base(launcher.engine)
+    tag = _cell_image(launcher.engine, device)
+    out.print(
+        f"image: {build_derived(launcher.engine, tag, requirements) if requirements else tag}"
+    )
+
+
+def _cell_image(engine: Engine, device: str) -> str:
+    """The tag of a device's own image, built if it is not there."""
+    found = find_image(engine, device)
+    if found is not None:
+        return found[0]
+    base = find_base(engine)
     out.print(f"base: {base}")
-    out.print(f"image: {build(launcher.engine, device, base)}")
+    return build(engine, device, base)
 
 
 def _jobs(asked: str) -> int | None:
@@ -434,7 +453,7 @@ def _settled(
     matrix: Matrix, rows: list[Row], machine: Machine, runtime: str, worker_python: str | None
 ) -> set[str]:
     """The run_ids that `run` would pass over; none, and why, where that cannot be told yet."""
-    launcher, why = choose_launcher(runtime, worker_python)
+    launcher, why = choose_launcher(runtime, worker_python, requirements=matrix.requirements)
     out.print(f"runtime  {why}")
     policy, settled = Policy(), set()
     runnable = [cell for cell in matrix.cells if not skip_reason(cell, machine)]

@@ -3,6 +3,7 @@
 BenchError                  anything this program explains itself; exit code 2 at the top
 ├── MatrixError             the matrix is wrong: all its mistakes at once
 ├── CorpusError             the text cannot be used
+├── CodeError               the code that a matrix brings along cannot be used
 ├── RequestError            an option on the command line asks for what cannot be
 ├── MissingError            a package, an image or an engine is absent; carries the remedy
 ├── EngineError             the container engine refused or failed
@@ -45,6 +46,10 @@ class MatrixError(BenchError):
 
 
 class CorpusError(BenchError):
+    pass
+
+
+class CodeError(BenchError):
     pass
 
 

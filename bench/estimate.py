@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.corpora import Corpus
-from bench.options import TRAIN_SHARE, NanoGPTOptions, NanoKimiOptions
+from bench.options import TRAIN_SHARE, NanoGPTOptions, NanoKimiOptions, OwnModel
 from bench.records import Row
 from bench.spec import RunSpec
 
@@ -44,9 +44,12 @@ def _estimate(spec: RunSpec, corpus: Corpus, done: Sequence[Row]) -> Estimate:
     if done:
         wall_s, memory_mib = _median(done, "wall_time_s"), _median(done, "host_rss_peak_mib")
         return Estimate(wall_s, memory_mib, "measured")
-    if spec.device != "cpu":
+    options = spec.model.options
+    if spec.device != "cpu" or isinstance(options, OwnModel):  # whose arithmetic nobody knows
         return Estimate(None, None, "unknown")
-    return Estimate(_rough_wall_s(spec, corpus), _rough_memory_mib(spec, corpus), "rough")
+    return Estimate(
+        _rough_wall_s(spec, options, corpus), _rough_memory_mib(spec, options, corpus), "rough"
+    )
 
 
 def _median(rows: Sequence[Row], column: str) -> float | None:
@@ -67,9 +70,8 @@ def n_params(options: NanoGPTOptions, vocab_size: int, block_size: int) -> int:
     return embeddings + options.n_layer * (norms + attention + feed_forward) + 2 * d + head
 
 
-def _rough_wall_s(spec: RunSpec, corpus: Corpus) -> float:
-    train, evaluation = spec.train, spec.eval
-    block, options = train.block_size, spec.model.options
+def _rough_wall_s(spec: RunSpec, options: NanoGPTOptions, corpus: Corpus) -> float:
+    train, evaluation, block = spec.train, spec.eval, spec.train.block_size
     per_token = 6 * n_params(options, corpus.vocab_size, block)
     trained = train.steps * train.batch_size * block
     if evaluation.protocol == "sampled":
@@ -82,8 +84,8 @@ def _rough_wall_s(spec: RunSpec, corpus: Corpus) -> float:
     return STARTUP_S + flops / (FLOPS_PER_SECOND_AND_THREAD * train.threads)
 
 
-def _rough_memory_mib(spec: RunSpec, corpus: Corpus) -> float:
-    train, options = spec.train, spec.model.options
+def _rough_memory_mib(spec: RunSpec, options: NanoGPTOptions, corpus: Corpus) -> float:
+    train = spec.train
     parameters = BYTES_PER_PARAMETER * n_params(options, corpus.vocab_size, train.block_size)
     tokens = train.batch_size * train.block_size
     activations = 4 * tokens * options.n_embd * options.n_layer * ACTIVATIONS_PER_WIDTH

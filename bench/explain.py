@@ -1,9 +1,12 @@
 """pydantic's findings -> one sentence each: what is wrong, what is allowed, the nearest name."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
+
+from bench.options import OWN
 
 NUMBER_IN_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
@@ -25,24 +28,46 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
         case "missing":
             return "is required."
         case "union_tag_not_found":
-            return "needs `base`, the built-in that it varies."
+            return "needs `base`, the built-in that it varies, or `class`, one of your own."
         case "union_tag_invalid":
-            tags = re.findall(r"'([^']*)'", context["expected_tags"])
+            tags = set(re.findall(r"'([^']*)'", context["expected_tags"])) - {OWN}
             return f"base {context['tag']!r} is not a built-in. {nearest(context['tag'], tags)}"
         case "literal_error":
             valid = re.findall(r"'([^']*)'", context["expected"])
             return f"{shown(given)} is not allowed. {nearest(str(given), valid)}"
+        case "string_pattern_mismatch" if error["loc"][0] == "image":
+            return (
+                f"{shown(given)} is no pinned package: nobody could run the same again. "
+                "Write name==version."
+            )
+        case "string_pattern_mismatch" if error["loc"][-1] == OWN:
+            return f"{shown(given)} names no class. Write package.module:Name."
         case "string_pattern_mismatch":
             return (
                 f"{shown(given)} cannot be a name. Use 1 to 64 letters, digits, '.', '_' or '-', "
                 "a letter or digit first."
             )
+        case "value_error":  # of a check of our own
+            return str(context["error"])
         case "too_short":
             return "is empty. Give at least one value."
         case "float_type" | "int_type" | "int_from_float":
             return _not_a_number(error["type"], given)
         case _:
             return f"{shown(given)}: {_lower_first(error['msg'])}."
+
+
+def why_no_setting(value: Any) -> str | None:
+    """Why a value cannot be an argument of somebody's class; None if it can."""
+    if isinstance(value, str) and NUMBER_IN_TEXT.fullmatch(value):
+        return _not_a_number("float_type", value)
+    if isinstance(value, list):
+        return next((why for each in value if (why := why_no_setting(each))), None)
+    if value is None or isinstance(value, bool | int | str):
+        return None
+    if isinstance(value, float) and math.isfinite(value):
+        return None
+    return f"{shown(value)} is no argument. Give a plain value, or a list of them."
 
 
 def _not_a_number(kind: str, given: Any) -> str:

@@ -11,15 +11,18 @@ from typing import Annotated, Any, Literal
 # Its plugins are none of ours, and looking for them takes longer than reading a matrix.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
+from bench.explain import why_no_setting
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
+    OWN,
     EvalOptions,
     Limits,
     TrainOptions,
 )
+from bench.options.own import GroupName, LeafKind
 
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -40,13 +43,86 @@ def section(name: str, options: type, **first: Any) -> type[Section]:
     return create_model(name, __base__=Section, __doc__=options.__doc__, **entries)
 
 
-def variants(kinds: dict[str, Any]) -> Any:
-    """Named variants: a mapping whose `base` says which settings there are."""
-    forms = [section(f"{base}_variant", kinds[base], base=(Literal[base], ...)) for base in kinds]
-    union: Any = forms[0]
-    for form in forms[1:]:
-        union |= form
-    return dict[Name, Annotated[union, Field(discriminator="base")]]
+def _setting(value: Any) -> Any:
+    """An argument of somebody's class: a plain value, or a list of them."""
+    if why := why_no_setting(value):
+        raise ValueError(why)
+    return value
+
+
+Setting = Annotated[Any, AfterValidator(_setting)]
+Reference = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z_][A-Za-z0-9_]*\.)*[A-Za-z_][A-Za-z0-9_]*[.:][A-Za-z_][A-Za-z0-9_]*$",
+        description="package.module:Name, of what is at `path` or installed where cells run",
+    ),
+]
+
+
+class OwnModelForm(Section):
+    """A class that lives elsewhere; what is not below is an argument of it."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Setting]
+
+    reference: Reference = Field(alias="class")
+    path: str | None = Field(
+        None, min_length=1, description="its package's folder, or a .py file, beside the matrix"
+    )
+
+
+class OwnGroup(Section):
+    """What one role's parameters get; without `class`, settings over those of the variant."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Setting]
+
+    reference: Reference | None = Field(None, alias="class")
+    leaves: LeafKind = Field("parameters", description="as that of the variant")
+
+
+OwnGroup.model_rebuild()
+
+
+def _kind(value: Any) -> str | None:
+    """Which form a variant has: that of its `base`, or of a class."""
+    if not isinstance(value, dict):
+        return None
+    base = OWN if OWN in value else value.get("base")
+    return base if isinstance(base, str) else None
+
+
+def _group_kind(value: Any) -> str | None:
+    return _kind(value) or OWN
+
+
+def variants(kinds: dict[str, Any], own: type[Section], kind: Any = _kind) -> Any:
+    """Variants by their names: `base` or `class` says which settings there are."""
+    union: Any = Annotated[own, Tag(OWN)]
+    for base, options in kinds.items():
+        form = section(f"{base}_variant", options, base=(Literal[base], ...))
+        union |= Annotated[form, Tag(base)]
+    return Annotated[union, Discriminator(kind)]
+
+
+def _named(form: Any) -> Any:
+    return dict[Name, form]
+
+
+GROUP = variants(OPTIMIZER_OPTIONS, OwnGroup, _group_kind)
+
+
+class OwnOptimizerForm(OwnModelForm):
+    """An optimizer's class, and which parameters it gets."""
+
+    groups: dict[GroupName, GROUP] = Field(  # type: ignore[valid-type]
+        {}, description="what each role's parameters get; `other`: every role that is not named"
+    )
+    leaves: LeafKind = Field(
+        "parameters",
+        description="parameters: as the model has them; matrices: one leaf a logical matrix",
+    )
 
 
 class Data(Section):
@@ -56,6 +132,14 @@ class Data(Section):
         description="a path, or a built-in corpus: tinyshakespeare, pydoc. "
         "Default: input.txt where you are, else pydoc",
     )
+
+
+class Image(Section):
+    """What the image of the cells has beside torch and numpy."""
+
+    requirements: list[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*$")]
+    ] = Field([], description="packages by pip, each as name==version")
 
 
 class Axes(Section):
@@ -115,19 +199,21 @@ MatrixFile = create_model(
     __base__=Section,
     name=(Name, Field(description="results/<name>/ unless --out")),
     data=(Data, Data(corpus=None)),
+    image=(Image, Image(requirements=[])),
     train=(TrainForm, TrainForm()),
     eval=(EvalForm, EvalForm()),
     matrix=(Axes, ...),
     exclude=(list[Exclude], []),
     include=(list[Include], []),
-    models=(variants(MODEL_OPTIONS), {}),
-    optimizers=(variants(OPTIMIZER_OPTIONS), {}),
+    models=(_named(variants(MODEL_OPTIONS, OwnModelForm)), {}),
+    optimizers=(_named(variants(OPTIMIZER_OPTIONS, OwnOptimizerForm)), {}),
     limits=(LimitsForm, LimitsForm()),
     claim=(Claim | None, None),
 )
 
 SECTIONS: dict[str, type[Section]] = {
     "data": Data,
+    "image": Image,
     "train": TrainForm,
     "eval": EvalForm,
     "matrix": Axes,
@@ -143,9 +229,11 @@ def allowed_keys(loc: tuple[str | int, ...]) -> list[str]:
     match loc[:-1]:
         case ():
             form: type[Section] = MatrixFile
+        case ("models" | "optimizers", _, *_, str(base)) if base == OWN:
+            return []
         case ("models", _, str(base)):
             return ["base", *(entry.name for entry in dataclasses.fields(MODEL_OPTIONS[base]))]
-        case ("optimizers", _, str(base)):
+        case ("optimizers", _, str(base)) | ("optimizers", _, _, "groups", _, str(base)):
             return ["base", *(entry.name for entry in dataclasses.fields(OPTIMIZER_OPTIONS[base]))]
         case ("claim", "baseline"):
             form = Baseline

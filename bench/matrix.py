@@ -16,14 +16,18 @@ import pydantic
 
 from bench.errors import RequestError
 from bench.explain import explain, nearest, shown
-from bench.forms import AXES, Claim, MatrixFile, allowed_keys
+from bench.forms import AXES, Claim, MatrixFile, OwnModelForm, allowed_keys
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
+    OWN,
     EvalOptions,
     Limits,
+    OwnModel,
     TrainOptions,
 )
+from bench.own import OwnVariants
+from bench.owncode import OwnCode
 from bench.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.yamlfile import Document, read_yaml
 
@@ -48,6 +52,8 @@ class Matrix:
     corpus: str | None  # as asked
     claim: Claim | None
     cells: tuple[Cell, ...]
+    codes: tuple[OwnCode, ...] = ()  # that the matrix brings along
+    requirements: tuple[str, ...] = ()  # that cells need beside torch and numpy: name==version
 
     def with_corpus(self, corpus: CorpusRef) -> "Matrix":
         def on_corpus(cell: Cell) -> Cell:
@@ -65,10 +71,19 @@ def load_matrix(path: Path) -> Matrix:
     document = read_yaml(path)
     form = _validate(document)
     if form is not None:
-        cells = _Expansion(document, form).cells()
+        expansion = _Expansion(document, form)
+        cells = expansion.cells()
     document.raise_mistakes()
     assert form is not None
-    return Matrix(form.name, document.text, form.data.corpus, form.claim, tuple(cells))
+    return Matrix(
+        form.name,
+        document.text,
+        form.data.corpus,
+        form.claim,
+        tuple(cells),
+        expansion.own.codes,
+        tuple(dict.fromkeys(form.image.requirements)),
+    )
 
 
 def _validate(document: Document) -> Any:
@@ -92,9 +107,11 @@ def _validate(document: Document) -> Any:
 
 def _where(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """pydantic's location without the parts that are not in the file."""
-    if loc[0] in ("models", "optimizers") and len(loc) > 2:
-        return loc[:2] if loc[2] == "[key]" else (*loc[:2], *loc[3:])
-    return loc
+    where = loc[:-1] if loc[-1] == "[key]" else loc
+    if where[0] in ("models", "optimizers") and len(where) > 2:
+        # After a variant's name and after a group's comes the kind of it.
+        where = (*where[:2], *where[3:5], *where[6:])
+    return where
 
 
 class _Expansion:
@@ -106,6 +123,7 @@ class _Expansion:
         self.train = TrainOptions(**form.train.model_dump())
         self.eval = EvalOptions(**form.eval.model_dump())
         self.limits = self._limits()
+        self.own = OwnVariants(document)
         self.models = self._named("models", Model, MODEL_OPTIONS)
         self.optimizers = self._named("optimizers", Optimizer, OPTIMIZER_OPTIONS)
 
@@ -153,6 +171,9 @@ class _Expansion:
             if name in options:
                 what = f"{name!r} is a built-in's own name. Choose another for the variant."
                 self.document.mistake((key, name), what)
+                continue
+            if isinstance(variant, OwnModelForm):
+                named[name] = kind(name, OWN, self.own.options((key, name), variant))
                 continue
             try:
                 settings = options[variant.base](**variant.model_dump(exclude={"base"}))
@@ -243,6 +264,8 @@ class _Expansion:
                 what = f"{_names(spec)} is planned twice"
                 same = "" if _names(other) == _names(spec) else f", as {_names(other)}"
                 self.document.mistake(("matrix",), f"{what}{same}. Remove one of them.")
+        for model, optimizer in {(cell.spec.model, cell.spec.optimizer) for cell in cells}:
+            self._check_packages(model, optimizer)
         if not cells:
             self.document.mistake(("exclude",), "leaves no cell at all.")
         claim = self.form.claim
@@ -252,6 +275,18 @@ class _Expansion:
             for cell in cells
         ):
             self.document.mistake(("claim", "baseline"), "no cell of the matrix is this arm.")
+
+    def _check_packages(self, model: Model, optimizer: Optimizer) -> None:
+        """A cell imports one package of a name."""
+        own, other = model.options, optimizer.options
+        if (
+            isinstance(own, OwnModel)
+            and isinstance(other, OwnModel)
+            and own.package == other.package
+            and own.code_sha256 != other.code_sha256
+        ):
+            what = f"has another {own.package} at its path than model {model.name}. Rename one."
+            self.document.mistake(("optimizers", optimizer.name), what)
 
 
 def _names(spec: RunSpec) -> str:

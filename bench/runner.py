@@ -23,6 +23,7 @@ from bench.matrix import Cell
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.outcome import is_number
+from bench.owncode import check_code
 from bench.progress import Display
 from bench.records import Row, RunsTable, terminal
 from bench.signals import heard
@@ -73,6 +74,7 @@ class Runner:
     policy: Policy
     name: str  # the matrix's
     sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
+    code: Mapping[str, Path] = field(default_factory=dict)  # the matrix's own, by its SHA-256
     stop: Stop = field(default_factory=Stop)
 
     def run(self, cells: Sequence[Cell], jobs: int | None) -> None:
@@ -170,6 +172,9 @@ class Runner:
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> Attempt:
         """One attempt, in a thread of its own."""
         check_tokens(self.tokens_file, self.corpus.name)
+        code = tuple(self.code[sha256] for sha256 in cell.spec.own_code)
+        for folder in code:
+            check_code(folder)
         number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
         files = self.folder.make_attempt(cell, number)
         gpu = slot.gpu if cell.spec.device == "cuda" else None
@@ -180,6 +185,7 @@ class Runner:
             tokens=self.tokens_file,
             cpus=slot.cpus,
             gpu_uuid=gpu.uuid if gpu else None,
+            code=code,
         )
         identity = self._identity(cell, number, environment) | {
             "log_path": str(files.log.relative_to(self.folder.path)),

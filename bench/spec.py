@@ -11,9 +11,12 @@ from bench.identity import SCHEMA_VERSION, digest
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
+    OWN,
     AdamWOptions,
     EvalOptions,
     NanoGPTOptions,
+    OwnModel,
+    OwnOptimizer,
     TrainOptions,
     TrueMuonOptions,
     asked,
@@ -25,11 +28,11 @@ PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infe
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the matrix names it: a built-in `base` with its settings."""
+    """A model as the matrix names it: a built-in `base` with its settings, or a class."""
 
     name: str
     base: str
-    options: NanoGPTOptions
+    options: NanoGPTOptions | OwnModel
 
     @cached_property  # a matrix's cells share it
     def asked(self) -> dict[str, Any]:
@@ -38,11 +41,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer as the matrix names it: a built-in `base` with its settings."""
+    """An optimizer as the matrix names it: a built-in `base` with its settings, or a class."""
 
     name: str
     base: str
-    options: AdamWOptions | TrueMuonOptions
+    options: AdamWOptions | TrueMuonOptions | OwnOptimizer
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -78,6 +81,13 @@ class RunSpec:
         """Identity without the seed: summaries group by it, never by a name alone."""
         return digest(self._asked_of_arm)
 
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """SHA-256 of the code that the matrix brings for this cell, each once."""
+        options = (self.model.options, self.optimizer.options)
+        found = [each.code_sha256 for each in options if isinstance(each, OwnModel)]
+        return tuple(dict.fromkeys(sha256 for sha256 in found if sha256))
+
     @cached_property
     def _asked_of_arm(self) -> dict[str, Any]:
         return {
@@ -104,14 +114,12 @@ class RunSpec:
                 f"this code reads {SCHEMA_VERSION}"
             )
         model, optimizer = content["model"], content["optimizer"]
+        of_model = {**MODEL_OPTIONS, OWN: OwnModel}[model["base"]]
+        of_optimizer = {**OPTIMIZER_OPTIONS, OWN: OwnOptimizer}[optimizer["base"]]
         return cls(
-            model=Model(
-                model["name"], model["base"], MODEL_OPTIONS[model["base"]](**model["options"])
-            ),
+            model=Model(model["name"], model["base"], of_model(**model["options"])),
             optimizer=Optimizer(
-                optimizer["name"],
-                optimizer["base"],
-                OPTIMIZER_OPTIONS[optimizer["base"]](**optimizer["options"]),
+                optimizer["name"], optimizer["base"], of_optimizer(**optimizer["options"])
             ),
             device=content["device"],
             seed=content["seed"],

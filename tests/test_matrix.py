@@ -265,7 +265,7 @@ ONE_MISTAKE = {
         broken("{base: adamw, lr: 3.0e-4}", "{lr: 3.0e-4}"),
         17,
         "optimizers.slow",
-        "needs `base`, the built-in that it varies.",
+        "needs `base`, the built-in that it varies, or `class`, one of your own.",
     ),
     "variant of an unknown base": (
         broken("{base: adamw, lr", "{base: adam, lr"),
@@ -851,10 +851,15 @@ def violations(value: Any, schema: dict[str, Any], where: str = "") -> Iterator[
             case "properties":
                 for key in value.keys() & limit.keys():
                     yield from violations(value[key], limit[key], f"{where}.{key}")
-            case "additionalProperties":
-                assert limit is False
+            case "additionalProperties" if limit is False:
                 unknown = value.keys() - schema["properties"].keys()
                 yield from (f"{where}: unknown {key}" for key in unknown)
+            case "additionalProperties" if isinstance(limit, dict):
+                for key in value.keys() - schema.get("properties", {}).keys():
+                    yield from violations(value[key], limit, f"{where}.{key}")
+            case "propertyNames":
+                for key in value:
+                    yield from violations(key, limit, f"{where}.{key}")
             case "patternProperties":
                 for key, form in (
                     (k, f) for k in value for p, f in limit.items() if re.search(p, k)

@@ -15,11 +15,15 @@ RUNTIMES = ("auto", "docker", "podman", "local")
 
 
 def choose_launcher(
-    runtime: str, worker_python: str | None, image: str | None = None
+    runtime: str,
+    worker_python: str | None,
+    image: str | None = None,
+    requirements: tuple[str, ...] = (),
 ) -> tuple[Launcher, str]:
     """The launcher, and one line that says why it is this one.
 
     `image`: the tag of an image for all cells, in place of the one made for their device.
+    `requirements`: what cells need beside torch and numpy.
 
     Raises:
         RequestError: for a runtime that does not exist, or an image without a container engine.
@@ -29,13 +33,18 @@ def choose_launcher(
         raise RequestError(f"there is no runtime {runtime!r}. {nearest(runtime, RUNTIMES)}")
     launcher, why = _choose(runtime, worker_python or sys.executable)
     if image is None:
-        return launcher, why
+        return replace(launcher, requirements=requirements), why
+    if requirements:
+        raise RequestError(
+            f"--image {image} names the cells' image, and the matrix says what is to be in it "
+            "(image.requirements). Leave one of them out."
+        )
     if not isinstance(launcher, ContainerLauncher):
         raise RequestError(f"--image {image} needs a container engine; here: {why}.")
     return replace(launcher, image=image), f"{why}; image {image}, as asked"
 
 
-def _choose(runtime: str, python: str) -> tuple[Launcher, str]:
+def _choose(runtime: str, python: str) -> tuple[ContainerLauncher | LocalLauncher, str]:
     if runtime == "local":
         return LocalLauncher(python), "local processes, as asked"
     if runtime != "auto":

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from bench.errors import EngineError
 from bench.identity import PACKAGE
+from bench.launch.derived import require_derived
 from bench.launch.engine import Engine
-from bench.launch.image import require_image, require_named
+from bench.launch.image import require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
@@ -21,7 +22,7 @@ from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
 from bench.surroundings import worker_environment
 
-CELL, TOKENS, CODE = "/cell", "/corpus.tokens", "/opt/bench"
+CELL, TOKENS, CODE, OWN_CODE = "/cell", "/corpus.tokens", "/opt/bench", "/own"
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
@@ -34,6 +35,7 @@ RUNNER_GONE = 143  # how a worker ends that has lost its runner, see worker/life
 class ContainerLauncher:
     engine: Engine
     image: str | None = None  # a tag for all devices; None: the image made for each
+    requirements: tuple[str, ...] = ()  # what that image has on top, as the matrix asks
     enforces_memory: bool = True
 
     @property
@@ -45,9 +47,9 @@ class ContainerLauncher:
         return Environment(env_id=image_id, image_id=image_id)
 
     def _image(self, device: str) -> str:
-        return (
-            _image(self.engine, device) if self.image is None else _named(self.engine, self.image)
-        )
+        if self.image is not None:
+            return _named(self.engine, self.image)
+        return _image(self.engine, device, self.requirements)
 
     def clean(self, folder: Path) -> int:
         left = self.engine.containers(folder_label(folder))
@@ -131,8 +133,8 @@ def _lost(client: int, container: int) -> bool:
 
 
 @cache
-def _image(engine: Engine, device: str) -> str:
-    return require_image(engine, device)
+def _image(engine: Engine, device: str, requirements: tuple[str, ...] = ()) -> str:
+    return require_derived(engine, device, requirements)
 
 
 @cache
@@ -182,7 +184,10 @@ def run_argv(engine: str, image: str, job: Job, uid: int, gid: int) -> list[str]
     argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
     argv += ["--mount", mount(job.tokens, TOKENS, read_only=True)]
     argv += ["--mount", mount(PACKAGE, f"{CODE}/bench", read_only=True)]
-    return [*argv, image, "python3", "-P", "-m", "bench.worker", CELL, TOKENS]
+    code = {folder: f"{OWN_CODE}/{folder.name}" for folder in job.code}
+    for folder, target in code.items():
+        argv += ["--mount", mount(folder, target, read_only=True)]
+    return [*argv, image, "python3", "-P", "-m", job.program, CELL, TOKENS, *code.values()]
 
 
 def _gpu(engine: str, uuid: str) -> list[str]:

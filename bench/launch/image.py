@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.errors import EngineError, MissingError
@@ -30,7 +32,7 @@ def tag(device: str, base: str) -> str:
             f"{dockerfile(device)} is not there: images are made in a clone of the repository. "
             "Run from one, or without containers: --runtime local"
         )
-    wheels = sorted((ROOT / "docker" / "wheels").glob("*.whl"))
+    wheels = [wheel for wheel in _wheels() if _is_pinned(wheel)]
     inputs = [
         dockerfile(device).read_text(encoding="utf-8"),
         (ROOT / "docker" / "constraints.txt").read_text(encoding="utf-8"),
@@ -40,6 +42,27 @@ def tag(device: str, base: str) -> str:
     ]
     digest = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
     return f"bench-{device}:{digest[:12]}"
+
+
+def further_wheels() -> list[Path]:
+    """Those in docker/wheels that are not of the image itself, but of a matrix's requirements."""
+    return [wheel for wheel in _wheels() if not _is_pinned(wheel)]
+
+
+def _wheels() -> list[Path]:
+    return sorted((ROOT / "docker" / "wheels").glob("*.whl"))
+
+
+def _is_pinned(wheel: Path) -> bool:
+    """Whether it is of a package that docker/constraints.txt pins."""
+    lines = (ROOT / "docker" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {normalised(line.partition("==")[0]) for line in lines if "==" in line}
+    return normalised(wheel.name.partition("-")[0]) in pinned
+
+
+def normalised(package: str) -> str:
+    """A package's name as the index compares names."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def bases() -> list[str]:
@@ -97,21 +120,26 @@ def build(engine: Engine, device: str, base: str) -> str:
         EngineError: if the build fails.
     """
     name = tag(device, base)
-    arguments = [
-        *("build", "--file", str(dockerfile(device)), "--tag", name),
-        *("--build-arg", f"BASE_IMAGE={base}"),
-        *("--build-arg", f"TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}"),
-        str(ROOT),
-    ]
+    arguments = {"BASE_IMAGE": base, "TORCH_INDEX": os.environ.get("TORCH_INDEX", "")}
+    build_file(engine, dockerfile(device), name, arguments)
+    return name
+
+
+def build_file(engine: Engine, file: Path, name: str, arguments: Mapping[str, str]) -> None:
+    """Build a Dockerfile of ours under a tag.
+
+    Raises:
+        EngineError: if the build fails.
+    """
+    words = ["build", "--file", str(file), "--tag", name]
+    for key, value in arguments.items():
+        words += ["--build-arg", f"{key}={value}"]
     try:
-        answer = subprocess.run([engine.name, *arguments], stdin=subprocess.DEVNULL)
+        answer = subprocess.run([engine.name, *words, str(ROOT)], stdin=subprocess.DEVNULL)
     except OSError as error:
         raise EngineError(f"{engine.name} build: {error}") from error
     if answer.returncode != 0:
-        raise EngineError(
-            f"{engine.name} build of docker/{device}.Dockerfile failed; its output is above."
-        )
-    return name
+        raise EngineError(f"{engine.name} build of docker/{file.name} failed; its output is above.")
 
 
 def find_base(engine: Engine) -> str:

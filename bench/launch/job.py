@@ -30,6 +30,8 @@ class Job:
     tokens: Path  # of the corpus
     cpus: tuple[int, ...]  # the CPUs that the cell is bound to
     gpu_uuid: str | None
+    code: tuple[Path, ...] = ()  # folders that the matrix's own classes are imported from
+    program: str = "bench.worker"  # the module that runs
 
 
 @dataclass(frozen=True)

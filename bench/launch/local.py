@@ -20,11 +20,11 @@ from bench.surroundings import worker_environment
 
 # Versions without importing the packages: a torch import takes seconds.
 VERSIONS = """
-import importlib.metadata, json, platform
+import importlib.metadata, json, platform, sys
 def version(name):
     try: return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError: return None
-print(json.dumps([platform.python_version(), version("torch"), version("numpy")]))
+print(json.dumps([platform.python_version(), *map(version, sys.argv[1:])]))
 """
 PROBE_TIMEOUT_S = 60.0
 
@@ -36,15 +36,17 @@ class LocalLauncher:
     python: str
     runtime: str = "local"
     enforces_memory: bool = False
+    requirements: tuple[str, ...] = ()  # name==version, as the matrix asks
 
     def environment(self, device: str) -> Environment:
         return Environment(env_id=self._env_id)
 
     @cached_property
     def _env_id(self) -> str:
+        pinned = dict(each.split("==") for each in self.requirements)
         try:
             answer = subprocess.run(
-                [self.python, "-c", VERSIONS],
+                [self.python, "-c", VERSIONS, "torch", "numpy", *pinned],
                 capture_output=True,
                 text=True,
                 timeout=PROBE_TIMEOUT_S,
@@ -56,15 +58,24 @@ class LocalLauncher:
                 f"{self.python} does not answer as a Python interpreter ({error}). "
                 "Name one that has torch and numpy: --worker-python PATH."
             ) from error
-        found = dict(zip(("torch", "numpy"), versions[1:], strict=True))
-        missing = [name for name, version in found.items() if version is None]
+        found = dict(zip(("torch", "numpy", *pinned), versions[1:], strict=True))
+        missing = [name for name in ("torch", "numpy") if found[name] is None]
         if missing:
             raise MissingError(
                 f"{self.python} has no {' and no '.join(missing)}, which a cell needs in the local "
                 "runtime. Install with: make setup RUNTIME=local   (or name an interpreter that "
                 "has them: --worker-python PATH)"
             )
-        text = "python {} torch {} numpy {}".format(*versions)
+        wrong = {name: found[name] for name in pinned if found[name] != pinned[name]}
+        if wrong:
+            has = ", ".join(f"{name} {version or 'not at all'}" for name, version in wrong.items())
+            raise MissingError(
+                f"the matrix asks for {', '.join(self.requirements)}, and {self.python} has {has}. "
+                f"Install with: {self.python} -m pip install {' '.join(self.requirements)}"
+            )
+        text = f"python {versions[0]}"
+        for name, version in found.items():
+            text += f" {name} {version}"
         return "local:" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def clean(self, folder: Path) -> int:
@@ -77,9 +88,10 @@ class LocalLauncher:
                 self.python,
                 "-P",  # nothing of the current folder is imported
                 "-m",
-                "bench.worker",
+                job.program,
                 str(files.folder.absolute()),
                 str(job.tokens.absolute()),
+                *(str(folder.absolute()) for folder in job.code),
             ],
             environment={
                 **os.environ,

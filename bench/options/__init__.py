@@ -10,17 +10,21 @@ never change: add a new option instead.
 from bench.options.fields import asked
 from bench.options.models import MODEL_OPTIONS, NanoGPTOptions, NanoKimiOptions
 from bench.options.optimizers import OPTIMIZER_OPTIONS, AdamWOptions, TrueMuonOptions
+from bench.options.own import OWN, OwnModel, OwnOptimizer
 from bench.options.training import TRAIN_SHARE, EvalOptions, Limits, TrainOptions
 
 __all__ = [
     "MODEL_OPTIONS",
     "OPTIMIZER_OPTIONS",
+    "OWN",
     "TRAIN_SHARE",
     "AdamWOptions",
     "EvalOptions",
     "Limits",
     "NanoGPTOptions",
     "NanoKimiOptions",
+    "OwnModel",
+    "OwnOptimizer",
     "TrainOptions",
     "TrueMuonOptions",
     "asked",

@@ -1,4 +1,7 @@
-"""python -m bench.worker CELL_FOLDER TOKENS: one run, from spec.json to result.json."""
+"""python -m bench.worker CELL_FOLDER TOKENS [CODE...]: one run, from spec.json to result.json.
+
+CODE: folders to import from, after all others, what the matrix brings along.
+"""
 
 import time
 
@@ -22,6 +25,7 @@ def main() -> int:
 
 def run() -> int:
     code_sha256()  # now, of the files that are about to be imported; it is remembered
+    sys.path += sys.argv[3:]
     say = Speaker()
     say(stage="import")
     from bench.worker.cell import run_cell  # torch: seconds, and timed as the import phase

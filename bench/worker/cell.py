@@ -13,7 +13,6 @@ import torch
 
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.logical import assert_covers, initialise
-from bench.models.decoder import Decoder
 from bench.spec import CellFiles, RunSpec
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
@@ -27,9 +26,10 @@ from bench.worker.environment import (
 )
 from bench.worker.evaluation import Evaluator, infer_times_ms
 from bench.worker.lifeline import StoppedError
+from bench.worker.own_model import BroughtModel
 from bench.worker.protocol import Speaker, log, write_csv, write_json
 from bench.worker.registry import MODELS, OPTIMIZERS
-from bench.worker.streams import torch_stream
+from bench.worker.streams import seed_shared_streams, torch_stream
 from bench.worker.training import DivergedError, Trainer
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
@@ -167,10 +167,11 @@ class Cell:
                 spec.train.step_timing,
             )
             self._reset(trainer)
-            self._describe(model)
+            self._describe(trainer)
         return trainer
 
-    def _describe(self, model: Decoder) -> None:
+    def _describe(self, trainer: Trainer) -> None:
+        model = trainer.model
         optimizer, stacks = self.spec.optimizer, model.stacks()
         assert_covers(stacks, model)
         flops_per_step = OPTIMIZERS[optimizer.base].flops_per_step(stacks, optimizer.options)
@@ -184,11 +185,14 @@ class Cell:
 
     def _reset(self, trainer: Trainer) -> None:
         """Weights from their streams and optimizers without a past: the state before step 0."""
-        stacks = trainer.model.stacks()
-        initialise(stacks, lambda name: torch_stream(self.spec.seed, "weights", name))
-        optimizer = self.spec.optimizer
+        model, seed, optimizer = trainer.model, self.spec.seed, self.spec.optimizer
         trainer.optimizers = []  # the state of warm-up goes before the new one comes
-        trainer.optimizers = OPTIMIZERS[optimizer.base].build(stacks, optimizer.options)
+        if isinstance(model, BroughtModel):
+            model.draw(seed, self.clock.device)
+        else:
+            initialise(model.stacks(), lambda name: torch_stream(seed, "weights", name))
+        trainer.optimizers = OPTIMIZERS[optimizer.base].build(model.stacks(), optimizer.options)
+        seed_shared_streams(seed, "training")
 
     def _warm_up(self, trainer: Trainer) -> None:
         """A few real steps, then back to the start: warm-up trains nothing.
@@ -212,7 +216,9 @@ class Cell:
         with self.clock.during("infer"):
             windows = tokens.windows("val", train.block_size)
             rows = torch.arange(train.batch_size, device=windows.device) % len(windows)
-            times = infer_times_ms(trainer.model, windows[rows][:, :-1].contiguous().long())
+            batch = windows[rows][:, :-1].contiguous().long()
+            with trainer.evaluating():
+                times = infer_times_ms(trainer.model, batch)
         self.known["infer_time_ms_p50"], self.known["infer_time_ms_p90"] = _percentiles(
             times, 50, 90
         )

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from bench.models.decoder import Decoder
 from bench.options import EvalOptions
 from bench.worker.clocks import synchronise
 from bench.worker.data import Tokens
@@ -58,7 +57,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def loss(
-        self, model: Decoder, split: str, step: int, beat: Callable[[], None] = lambda: None
+        self, model: nn.Module, split: str, step: int, beat: Callable[[], None] = lambda: None
     ) -> float:
         """Mean nats a token over the split's windows at this step; `beat` is called on the way."""
         windows = self.windows[split]
@@ -73,7 +72,7 @@ class Evaluator:
 
 
 @torch.inference_mode()
-def infer_times_ms(model: Decoder, batch: Tensor) -> list[float]:
+def infer_times_ms(model: nn.Module, batch: Tensor) -> list[float]:
     """Times of a forward pass of one (B, T) batch, each with the device waited for."""
     for _ in range(INFER_WARMUP):
         model(batch)

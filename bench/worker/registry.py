@@ -10,19 +10,29 @@ from bench.logical import Stack
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
 from bench.optim import adamw, truemuon
+from bench.options import OWN, OwnOptimizer
+from bench.worker import own_optimizer
+from bench.worker.own_model import BroughtModel
 
 
 @dataclass(frozen=True)
 class OptimizerEntry:
     build: Callable[[Sequence[Stack], Any], list[torch.optim.Optimizer]]
-    flops_per_step: Callable[[Sequence[Stack], Any], int]
+    flops_per_step: Callable[[Sequence[Stack], Any], int | None]  # None: unknown
 
 
-MODELS: dict[str, Callable[[Any, int, int], Decoder]] = {
+def _build_own(stacks: Sequence[Stack], options: OwnOptimizer) -> list[torch.optim.Optimizer]:
+    built_in = {base: entry.build for base, entry in OPTIMIZERS.items() if base != OWN}
+    return own_optimizer.build(stacks, options, built_in)
+
+
+MODELS: dict[str, Callable[[Any, int, int], Decoder | BroughtModel]] = {
     "nanogpt": nanogpt.build,
     "nanokimi": nanokimi.build,
+    OWN: BroughtModel,
 }
 OPTIMIZERS: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(adamw.build, adamw.flops_per_step),
     "truemuon": OptimizerEntry(truemuon.build, truemuon.flops_per_step),
+    OWN: OptimizerEntry(_build_own, own_optimizer.flops_per_step),
 }

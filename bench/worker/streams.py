@@ -4,6 +4,7 @@ Nothing is drawn from a shared stream: what one arm draws never shifts what anot
 """
 
 import hashlib
+import random
 
 import numpy as np
 import torch
@@ -21,3 +22,14 @@ def torch_stream(seed: int, *key: str | int) -> torch.Generator:
 
 def numpy_stream(seed: int, *key: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(stream_seed(seed, *key)))
+
+
+def seed_shared_streams(seed: int, *key: str | int) -> None:
+    """Begin the streams that torch, numpy and Python share out, for code that draws from them.
+
+    Built-in models and optimizers do not; a dropout does.
+    """
+    start = stream_seed(seed, *key)
+    torch.manual_seed(start)
+    np.random.seed(start % 2**32)
+    random.seed(start)

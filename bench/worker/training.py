@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from bench.models.decoder import Decoder
 from bench.worker.clocks import PhaseClock, StepTimer
 from bench.worker.evaluation import Evaluator, cross_entropy
+from bench.worker.own_model import BroughtModel
+from bench.worker.own_optimizer import needs_closure, switch
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
@@ -46,7 +48,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Decoder | BroughtModel,
         optimizers: list[torch.optim.Optimizer],
         windows: Tensor,
         positions: Tensor,
@@ -69,9 +71,21 @@ class Trainer:
         loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
         loss.backward()
         for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+            if needs_closure(optimizer):
+                optimizer.step(lambda: self._anew(batch))  # type: ignore[arg-type, return-value]
+                self.model.zero_grad()
+            else:
+                optimizer.step()
+                optimizer.zero_grad()
         return loss.detach()
+
+    def _anew(self, batch: Tensor) -> Tensor:
+        """The loss on a batch (B, T + 1), and its gradients in place of earlier ones."""
+        self.model.zero_grad()
+        with torch.enable_grad():  # optimizers call this where it is off
+            loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
+        loss.backward()
+        return loss
 
     def run(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
         """All steps, with an evaluation at step 0, every `every` steps and after the last.
@@ -116,6 +130,20 @@ class Trainer:
             self.done = first
             raise DivergedError(first, self.losses[first - 1].item() if first else None)
 
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The model and its optimizers in the mode, and with the weights, that are judged."""
+        self._switch("eval")
+        try:
+            yield
+        finally:
+            self._switch("train")
+
+    def _switch(self, mode: str) -> None:
+        self.model.train(mode == "train")
+        for optimizer in self.optimizers:
+            switch(optimizer, mode)
+
     def _evaluate(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
         last = time.monotonic()
 
@@ -125,7 +153,7 @@ class Trainer:
                 last = time.monotonic()
                 say(stage="eval", step=self.done)
 
-        with self.clock.during("eval"):
+        with self.clock.during("eval"), self.evaluating():
             train_loss = evaluator.loss(self.model, "train", self.done, beat)
             val_loss = evaluator.loss(self.model, "val", self.done, beat)
         point = Point(

@@ -1,0 +1,89 @@
+"""Variants that name a class of somebody's -> what a cell is asked. Nothing is imported here."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from bench.errors import CodeError
+from bench.explain import shown
+from bench.forms import OwnGroup, OwnModelForm, OwnOptimizerForm
+from bench.options import OPTIMIZER_OPTIONS, OwnModel, OwnOptimizer, asked
+from bench.options.own import OTHER, ROLES
+from bench.owncode import OwnCode, read_code
+from bench.yamlfile import Document, Where
+
+
+class OwnVariants:
+    """Those of one matrix file, whose folder their paths are relative to."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._read: dict[str, OwnCode | None] = {}  # by path; None: it had a mistake
+
+    @property
+    def codes(self) -> tuple[OwnCode, ...]:
+        return tuple(code for code in self._read.values() if code is not None)
+
+    def options(self, where: Where, form: OwnModelForm) -> OwnModel:
+        """What a sound form asks; mistakes beyond its form go into the document."""
+        self._check_one_kind(where, form)
+        own = OwnModel(_reference(form.reference), dict(form.model_extra or {}))
+        code = self._code((*where, "path"), form.path, own)
+        sha256 = code.sha256 if code else ""
+        if not isinstance(form, OwnOptimizerForm):
+            return OwnModel(own.reference, own.settings, sha256)
+        groups: dict[str, Any] = {role: _group(group) for role, group in form.groups.items()}
+        for role, group in form.groups.items():
+            self._check_one_kind((*where, "groups", role), group)
+        self._check_covered((*where, "groups"), groups)
+        return OwnOptimizer(own.reference, own.settings, sha256, groups, form.leaves)
+
+    def _code(self, where: Where, path: str | None, own: OwnModel) -> OwnCode | None:
+        if path is None:
+            return None
+        if re.search("[\x00-\x1f\x7f-\x9f]", path):
+            self.document.mistake(where, f"{shown(path)} holds a control character. Rename it.")
+            return None
+        source = Path(self.document.file).parent / path
+        if source.resolve().name.removesuffix(".py") != own.package:
+            what = (
+                f"{shown(path)} is not where {own.reference!r} is from: give the folder of the "
+                f"package {own.package}, or {own.package}.py."
+            )
+            self.document.mistake(where, what)
+            return None
+        if path not in self._read:
+            self._read[path] = None
+            try:
+                self._read[path] = read_code(source)
+            except CodeError as error:
+                self.document.mistake(where, str(error))
+        return self._read[path]
+
+    def _check_one_kind(self, where: Where, form: Any) -> None:
+        if "base" in (form.model_extra or {}):
+            self.document.mistake(where, "has a `base` and a `class`. Leave one of them out.")
+
+    def _check_covered(self, where: Where, groups: dict[str, Any]) -> None:
+        missing = [role for role in ROLES if role not in groups]
+        if groups and missing and OTHER not in groups:
+            what = f"nothing is said of {', '.join(missing)}. Add them, or `{OTHER}` for the rest."
+            self.document.mistake(where, what)
+
+
+def _reference(text: str) -> str:
+    """package.module.Name as package.module:Name, so that both are one identity."""
+    return text if ":" in text else ":".join(text.rpartition(".")[::2])
+
+
+def _group(form: Any) -> dict[str, Any]:
+    """One group as the cell's options hold it."""
+    if not isinstance(form, OwnGroup):
+        settings = form.model_dump(exclude={"base"})
+        return {"base": form.base, "settings": asked(OPTIMIZER_OPTIONS[form.base](**settings))}
+    group: dict[str, Any] = {"settings": dict(form.model_extra or {})}
+    if form.reference is not None:
+        group |= {"class": _reference(form.reference)}
+        if form.leaves != "parameters":
+            group |= {"leaves": form.leaves}
+    return group
