@@ -11,11 +11,10 @@ from bench.identity import SCHEMA_VERSION, digest
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
-    AdamWOptions,
     EvalOptions,
     NanoGPTOptions,
+    OptimizerOptions,
     TrainOptions,
-    TrueMuonOptions,
     asked,
 )
 
@@ -38,7 +37,7 @@ class Optimizer:
 
     name: str
     base: str
-    options: AdamWOptions | TrueMuonOptions
+    options: OptimizerOptions
 
 
 @dataclass(frozen=True)
