@@ -12,13 +12,12 @@ from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     OWN,
-    AdamWOptions,
     EvalOptions,
     NanoGPTOptions,
+    OptimizerOptions,
     OwnModel,
     OwnOptimizer,
     TrainOptions,
-    TrueMuonOptions,
     asked,
 )
 
@@ -45,7 +44,7 @@ class Optimizer:
 
     name: str
     base: str
-    options: AdamWOptions | TrueMuonOptions | OwnOptimizer
+    options: OptimizerOptions | OwnOptimizer
 
     @cached_property
     def asked(self) -> dict[str, Any]:

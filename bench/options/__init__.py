@@ -9,22 +9,34 @@ never change: add a new option instead.
 
 from bench.options.fields import asked
 from bench.options.models import MODEL_OPTIONS, NanoGPTOptions, NanoKimiOptions
-from bench.options.optimizers import OPTIMIZER_OPTIONS, AdamWOptions, TrueMuonOptions
+from bench.options.optimizers import (
+    OPTIMIZER_OPTIONS,
+    OPTIMIZER_VARIANTS,
+    AdamWOptions,
+    MuonOptions,
+    OptimizerOptions,
+    SGDOptions,
+    TrueMuonOptions,
+)
 from bench.options.own import OWN, OwnModel, OwnOptimizer
 from bench.options.training import TRAIN_SHARE, EvalOptions, Limits, TrainOptions
 
 __all__ = [
     "MODEL_OPTIONS",
     "OPTIMIZER_OPTIONS",
+    "OPTIMIZER_VARIANTS",
     "OWN",
     "TRAIN_SHARE",
     "AdamWOptions",
     "EvalOptions",
     "Limits",
+    "MuonOptions",
     "NanoGPTOptions",
     "NanoKimiOptions",
+    "OptimizerOptions",
     "OwnModel",
     "OwnOptimizer",
+    "SGDOptions",
     "TrainOptions",
     "TrueMuonOptions",
     "asked",

@@ -9,7 +9,7 @@ import torch
 from bench.logical import Stack
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
-from bench.optim import adamw, truemuon
+from bench.optim import adamw, muon, sgd, truemuon
 from bench.options import OWN, OwnOptimizer
 from bench.worker import own_optimizer
 from bench.worker.own_model import BroughtModel
@@ -33,6 +33,8 @@ MODELS: dict[str, Callable[[Any, int, int], Decoder | BroughtModel]] = {
 }
 OPTIMIZERS: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(adamw.build, adamw.flops_per_step),
+    "sgd": OptimizerEntry(sgd.build, sgd.flops_per_step),
     "truemuon": OptimizerEntry(truemuon.build, truemuon.flops_per_step),
     OWN: OptimizerEntry(_build_own, own_optimizer.flops_per_step),
+    "muon": OptimizerEntry(muon.build, muon.flops_per_step),
 }

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from bench.models.decoder import Decoder
+from bench.options import TrainOptions
 from bench.worker.clocks import PhaseClock, StepTimer
 from bench.worker.evaluation import Evaluator, cross_entropy
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
+from bench.worker.schedule import changes_rates, rate_share, set_rates
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
@@ -53,23 +55,28 @@ class Trainer:
         windows: Tensor,
         positions: Tensor,
         clock: PhaseClock,
-        step_timing: str = "sampled",
+        train: TrainOptions | None = None,  # None: every setting at its default
     ) -> None:
         self.model = model
         self.optimizers = optimizers
         self.windows = windows  # (positions in the training split, T + 1)
         self.positions = positions  # (steps, B)
         self.clock = clock
-        self.timer = StepTimer(windows.device, step_timing)
+        self.train = train or TrainOptions()
+        self.timer = StepTimer(windows.device, self.train.step_timing)
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.done = 0
 
+    def pace(self, step: int) -> None:
+        """Set the learning rates of this step, where the schedule has any but the base rates."""
+        if changes_rates(self.train):
+            set_rates(self.optimizers, rate_share(self.train, step))
+
     def step(self, positions: Tensor) -> Tensor:
         """One update on the batch at these positions (B,); the loss before it."""
         batch = self.windows[positions].long()
-        loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
-        loss.backward()
+        loss = self._gradients(batch)
         for optimizer in self.optimizers:
             if needs_closure(optimizer):
                 optimizer.step(lambda: self._anew(batch))  # type: ignore[arg-type, return-value]
@@ -83,8 +90,14 @@ class Trainer:
         """The loss on a batch (B, T + 1), and its gradients in place of earlier ones."""
         self.model.zero_grad()
         with torch.enable_grad():  # optimizers call this where it is off
-            loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
+            return self._gradients(batch)
+
+    def _gradients(self, batch: Tensor) -> Tensor:
+        """The loss on a batch (B, T + 1); its gradients are added to those that there are."""
+        loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
         loss.backward()
+        if self.train.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
         return loss
 
     def run(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
@@ -117,6 +130,7 @@ class Trainer:
             with self.clock.during("train"):
                 self.timer.begin_span()
                 for step in range(begin, end):
+                    self.pace(step)
                     self.losses[step] = self.step(self.positions[step])
                     self.timer.step_done()
                     self.done = step + 1
