@@ -10,13 +10,22 @@ never change: add a new option instead.
 from bench.options.fields import asked
 from bench.options.models import MODEL_OPTIONS, NanoGPTOptions, NanoKimiOptions
 from bench.options.optimizers import OPTIMIZER_OPTIONS, AdamWOptions, TrueMuonOptions
-from bench.options.training import TRAIN_SHARE, EvalOptions, Limits, TrainOptions
+from bench.options.training import (
+    SHARES,
+    TRAIN_SHARE,
+    DataOptions,
+    EvalOptions,
+    Limits,
+    TrainOptions,
+)
 
 __all__ = [
     "MODEL_OPTIONS",
     "OPTIMIZER_OPTIONS",
+    "SHARES",
     "TRAIN_SHARE",
     "AdamWOptions",
+    "DataOptions",
     "EvalOptions",
     "Limits",
     "NanoGPTOptions",
