@@ -22,6 +22,7 @@ from bench.forms import AXES, Claim, MatrixFile, Tune, allowed_keys
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
+    OPTIMIZER_VARIANTS,
     SHARES,
     DataOptions,
     EvalOptions,
@@ -110,12 +111,14 @@ class _Expansion:
     def __init__(self, document: Document, form: Any) -> None:
         self.document = document
         self.form = form
-        self.train = TrainOptions(**form.train.model_dump())
+        self.train = self._train()
         self.eval = EvalOptions(**form.eval.model_dump())
         self.limits = self._limits()
         self.data = self._data()
-        self.models = self._named("models", Model, MODEL_OPTIONS)
-        self.optimizers = self._named("optimizers", Optimizer, OPTIMIZER_OPTIONS)
+        self.models = self._named("models", Model, MODEL_OPTIONS, {})
+        self.optimizers = self._named(
+            "optimizers", Optimizer, OPTIMIZER_OPTIONS, OPTIMIZER_VARIANTS
+        )
 
     def cells(self) -> list[Cell]:
         self._check_corpus()
@@ -164,6 +167,13 @@ class _Expansion:
             what = "is of the split that tuning chooses by. Claim test_loss_final."
             self.document.mistake(("claim", "metric"), f"{claim.metric} {what}")
 
+    def _train(self) -> TrainOptions:
+        try:
+            return TrainOptions(**self.form.train.model_dump())
+        except ValueError as error:  # settings that do not go together
+            self.document.mistake(("train",), f"{error}.")
+            return TrainOptions()  # whatever else is wrong is told as well
+
     def _limits(self) -> Limits:
         limits = Limits(**self.form.limits.model_dump())
         if limits.cpus is None:
@@ -176,11 +186,19 @@ class _Expansion:
             )
         return limits
 
-    def _named(self, key: str, kind: Any, options: dict[str, Any]) -> dict[str, Any]:
-        """Built-ins under their own names, and the file's variants of them."""
+    def _named(
+        self,
+        key: str,
+        kind: Any,
+        options: dict[str, Any],
+        settled: dict[str, tuple[str, Any]],
+    ) -> dict[str, Any]:
+        """Built-ins under their own names, `settled` ones under theirs, and the file's variants."""
         named = {base: kind(base, base, form()) for base, form in options.items()}
+        named |= {name: kind(name, base, chosen) for name, (base, chosen) in settled.items()}
+        built_in = set(named)
         for name, variant in getattr(self.form, key).items():
-            if name in options:
+            if name in built_in:
                 what = f"{name!r} is a built-in's own name. Choose another for the variant."
                 self.document.mistake((key, name), what)
                 continue

@@ -5,11 +5,9 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from bench.forms import Linear, Log, Space, Values
-
-Options = TypeVar("Options")
 
 # Bases of Halton's sequence, one a key of the space. Of larger ones the first points lie on lines.
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
@@ -25,7 +23,7 @@ def keys_of(space: Space, options: Any) -> list[str]:
     return [key for key in space if hasattr(options, key)]
 
 
-def to_try(space: Space, options: Options, trials: int, sampler: str) -> list[Options]:
+def to_try(space: Space, options: Any, trials: int, sampler: str) -> list[Any]:
     """As many settings as `trials`, all different: `options` as they are, then what is sampled.
 
     The n-th point of the sequence is the same for every optimizer, and each takes of it what it
@@ -61,7 +59,7 @@ def settings_text(space: Space, options: Any) -> str:
 def grid(space: Space, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Every combination of the lists of these keys."""
     lists = [space[key] for key in keys]
-    for values in itertools.product(*lists):  # type: ignore[arg-type]
+    for values in itertools.product(*lists):
         yield dict(zip(keys, values, strict=True))
 
 

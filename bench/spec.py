@@ -11,12 +11,11 @@ from bench.identity import SCHEMA_VERSION, digest
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
-    AdamWOptions,
     DataOptions,
     EvalOptions,
     NanoGPTOptions,
+    OptimizerOptions,
     TrainOptions,
-    TrueMuonOptions,
     asked,
 )
 
@@ -39,7 +38,7 @@ class Optimizer:
 
     name: str
     base: str
-    options: AdamWOptions | TrueMuonOptions
+    options: OptimizerOptions
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,13 @@ def other(option: dataclasses.Field) -> Any:
     choices = {
         **{"attention_scale": "head_size", "protocol": "sampled"},
         **{"dtype": "bfloat16", "step_timing": "every"},
+        **{"adjust_lr": "match_rms_adamw", "schedule": "cosine"},
     }
-    return choices[option.name] if option.name in choices else option.default / 2
+    if option.name in choices:
+        return choices[option.name]
+    if isinstance(option.default, bool):
+        return not option.default
+    return type(option.default)(option.default / 2 or 1)  # of what kind the default is
 
 
 # --- run_id and arm_id --------------------------------------------------------------------------
@@ -60,19 +65,26 @@ CHANGED = {
     "optimizer": with_optimizer("truemuon"),
 }
 SECTIONS = {"train": TrainOptions, "eval": EvalOptions}
+# Settings that are refused beside the defaults alone, with settings that they go with.
+BESIDE = {
+    "train.decay_steps": TrainOptions(schedule="wsd", decay_steps=1_000),
+    "train.min_lr_share": TrainOptions(schedule="cosine"),
+}
 for section, options in SECTIONS.items():
     for option in dataclasses.fields(options):
-        changed = options(**{option.name: other(option)})
-        CHANGED[f"{section}.{option.name}"] = dataclasses.replace(SPEC, **{section: changed})
+        key = f"{section}.{option.name}"
+        changed = dataclasses.replace(BESIDE.get(key, options()), **{option.name: other(option)})
+        CHANGED[key] = dataclasses.replace(SPEC, **{section: changed})
 for build, bases in ((with_model, MODEL_OPTIONS), (with_optimizer, OPTIMIZER_OPTIONS)):
     for base, options in bases.items():
         for option in dataclasses.fields(options):
-            value = int(other(option)) if isinstance(option.default, int) else other(option)
-            CHANGED[f"{base}.{option.name}"] = build(base, **{option.name: value})
+            CHANGED[f"{base}.{option.name}"] = build(base, **{option.name: other(option)})
 
 
 def default_of(key: str) -> RunSpec:
     """What `CHANGED[key]` differs from in one setting."""
+    if key in BESIDE:
+        return dataclasses.replace(SPEC, train=BESIDE[key])
     base = key.partition(".")[0] if "." in key else ""
     if base in MODEL_OPTIONS:
         return with_model(base)
@@ -244,6 +256,18 @@ DEFAULTS = {
     "AdamWOptions.beta2": 0.999,
     "AdamWOptions.eps": 1e-08,
     "AdamWOptions.weight_decay": 0.01,
+    "SGDOptions.lr": 0.1,
+    "SGDOptions.momentum": 0.9,
+    "SGDOptions.nesterov": False,
+    "SGDOptions.weight_decay": 0.0,
+    "MuonOptions.lr": 0.01,
+    "MuonOptions.momentum": 0.95,
+    "MuonOptions.nesterov": True,
+    "MuonOptions.weight_decay": 0.01,
+    "MuonOptions.ns_steps": 5,
+    "MuonOptions.adjust_lr": "original",
+    "MuonOptions.adamw_lr": 0.001,
+    "MuonOptions.adamw_weight_decay": 0.01,
     "TrueMuonOptions.lr": 0.01,
     "TrueMuonOptions.momentum": 0.9,
     "TrueMuonOptions.weight_decay": 0.01,
@@ -256,6 +280,11 @@ DEFAULTS = {
     "TrainOptions.dtype": "float32",
     "TrainOptions.threads": 1,
     "TrainOptions.step_timing": "sampled",
+    "TrainOptions.schedule": "constant",
+    "TrainOptions.warmup_steps": 0,
+    "TrainOptions.decay_steps": 0,
+    "TrainOptions.min_lr_share": 0.0,
+    "TrainOptions.clip_norm": 0.0,
     "EvalOptions.every": 100,
     "EvalOptions.protocol": "full",
     "EvalOptions.train_windows": 500,

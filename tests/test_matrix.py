@@ -99,7 +99,7 @@ ONE_MISTAKE = {
         broken("steps: 100", "step: 100"),
         3,
         "train.step",
-        "unknown key. Did you mean 'steps'? Allowed: batch_size, block_size, dtype, step_timing, ",
+        "unknown key. Did you mean 'steps'? Allowed: batch_size, block_size, clip_norm, ",
     ),
     "misspelt section": (
         broken("limits:", "limit:"),
@@ -142,7 +142,8 @@ ONE_MISTAKE = {
         broken("truemuon]", "truemuo]"),
         7,
         "matrix.optimizer[1]",
-        "nothing defines 'truemuo'. Did you mean 'truemuon'? Allowed: adamw, slow, truemuon.",
+        "nothing defines 'truemuo'. Did you mean 'truemuon'? Allowed: adamw, muon, "
+        "muon-rms, sgd, slow, truemuon.",
     ),
     "unknown device": (
         broken("[cpu]", "[gpu]"),
@@ -272,13 +273,13 @@ ONE_MISTAKE = {
         broken("{base: adamw, lr", "{base: adam, lr"),
         17,
         "optimizers.slow",
-        "base 'adam' is not a built-in. Did you mean 'adamw'? Allowed: adamw, truemuon.",
+        "base 'adam' is not a built-in. Did you mean 'adamw'? Allowed: adamw, muon, sgd, truemuon.",
     ),
     "variant of another variant": (
         broken("lr: 3.0e-4}", "lr: 3.0e-4}\n  slower: {base: slow, lr: 1.0e-4}"),
         18,
         "optimizers.slower",
-        "base 'slow' is not a built-in. Allowed: adamw, truemuon.",
+        "base 'slow' is not a built-in. Allowed: adamw, muon, sgd, truemuon.",
     ),
     "variant with a built-in's name": (
         broken("slow: {", "adamw: {"),
@@ -291,6 +292,52 @@ ONE_MISTAKE = {
         15,
         "models.nanokimi-8",
         "n_embd 64 is not a multiple of n_head 5.",
+    ),
+    "variant with the name of settled settings": (
+        broken("slow: {", "muon-rms: {"),
+        17,
+        "optimizers.muon-rms",
+        "'muon-rms' is a built-in's own name. Choose another for the variant.",
+    ),
+    "warm-up without an end": (
+        broken("steps: 100", "steps: 100, warmup_steps: 100"),
+        3,
+        "train",
+        "warmup_steps 100 leaves nothing of steps 100: give at most 99.",
+    ),
+    "decay without its schedule": (
+        broken("steps: 100", "steps: 100, schedule: cosine, decay_steps: 20"),
+        3,
+        "train",
+        "decay_steps belongs to schedule wsd, and schedule is cosine: leave it out, or give "
+        "schedule wsd.",
+    ),
+    "wsd without its decay": (
+        broken("steps: 100", "steps: 100, schedule: wsd, warmup_steps: 10"),
+        3,
+        "train",
+        "schedule wsd needs decay_steps, the length of its decay: for instance 18, a fifth of the "
+        "steps after warm-up.",
+    ),
+    "decay and warm-up longer than the run": (
+        broken("steps: 100", "steps: 100, schedule: wsd, warmup_steps: 50, decay_steps: 51"),
+        3,
+        "train",
+        "decay_steps 51 and warmup_steps 50 are more than steps 100: give decay_steps of at most "
+        "50.",
+    ),
+    "minimum of a schedule that has none": (
+        broken("steps: 100", "steps: 100, min_lr_share: 0.1"),
+        3,
+        "train",
+        "min_lr_share is where a decay ends, and schedule constant has none: leave it out, or give "
+        "schedule cosine or wsd.",
+    ),
+    "unknown schedule": (
+        broken("steps: 100", "steps: 100, schedule: cosin"),
+        3,
+        "train.schedule",
+        "'cosin' is not allowed. Did you mean 'cosine'? Allowed: constant, cosine, wsd.",
     ),
     "zero steps": (
         broken("steps: 100", "steps: 0"),
@@ -644,6 +691,21 @@ def test_variants_carry_their_settings_and_their_base(tmp_path):
     (slow,) = {cell.spec.optimizer for cell in cells if cell.spec.optimizer.name == "slow"}
     assert (kimi.base, kimi.options) == ("nanokimi", NanoKimiOptions(n_experts=8))
     assert (slow.base, slow.options) == ("adamw", AdamWOptions(lr=3e-4))
+
+
+def test_a_name_of_settled_settings_is_the_variant_that_it_stands_for(tmp_path):
+    own = "optimizers: {mine: {base: muon, adjust_lr: match_rms_adamw}}\n"
+    (named,) = load(tmp_path, MINIMAL.replace("adamw", "muon-rms")).cells
+    (spelt,) = load(tmp_path, MINIMAL.replace("adamw", "mine") + own).cells
+    assert named.spec.optimizer.name == "muon-rms"
+    assert named.spec.run_id == spelt.spec.run_id
+    error = refusal(tmp_path, MINIMAL.replace("[adamw]", "[muon-rms, mine]") + own)
+    assert "nanogpt + mine on cpu, seed 7 is planned twice, as nanogpt + muon-rms" in str(error)
+
+
+def test_a_refused_train_section_hides_no_other_mistake(tmp_path):
+    text = broken("steps: 100", "steps: 100, warmup_steps: 100").replace("[cpu]", "[gpu]")
+    assert {mistake.where for mistake in refusal(tmp_path, text).mistakes} >= {"matrix.device[0]"}
 
 
 def test_cpus_follow_the_threads_where_they_are_not_given(tmp_path):

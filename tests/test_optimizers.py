@@ -7,22 +7,35 @@ import torch
 import torch.nn.functional as F
 from reference import AdamW, Muon, assert_near, is_block_matrix, logical, newton_schulz, stream
 from torch import Tensor
+from torch.optim._muon import _zeropower_via_newtonschulz as zeropower
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.logical import initialise
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
-from bench.optim import adamw, truemuon
-from bench.optim.truemuon import orthogonalise, orthogonalise_flops
-from bench.options import AdamWOptions, NanoGPTOptions, NanoKimiOptions, TrueMuonOptions
+from bench.optim import adamw, muon, sgd, truemuon
+from bench.optim.orthogonal import NS_COEFFICIENTS, orthogonalise, orthogonalise_flops
+from bench.options import (
+    AdamWOptions,
+    MuonOptions,
+    NanoGPTOptions,
+    NanoKimiOptions,
+    SGDOptions,
+    TrueMuonOptions,
+)
 
 PRECISIONS = pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)], ids=["f64", "f32"]
 )
-BOTH = pytest.mark.parametrize(
+EACH = pytest.mark.parametrize(
     ("module", "options"),
-    [(adamw, AdamWOptions()), (truemuon, TrueMuonOptions())],
-    ids=["adamw", "truemuon"],
+    [
+        (adamw, AdamWOptions()),
+        (sgd, SGDOptions()),
+        (truemuon, TrueMuonOptions()),
+        (muon, MuonOptions()),
+    ],
+    ids=["adamw", "sgd", "truemuon", "muon"],
 )
 
 
@@ -113,19 +126,28 @@ def test_adamw_is_pytorchs_with_its_defaults(name, dtype, tolerance):
         assert_near(parameter, expected, tolerance)
 
 
-@BOTH
+@EACH
 def test_every_parameter_has_exactly_one_optimizer(name, module, options):
     model = build(name)
+    optimizers = module.build(model.stacks(), options)
     owned = [
-        id(parameter)
-        for optimizer in module.build(model.stacks(), options)
+        parameter.numel()
+        for optimizer in optimizers
         for group in optimizer.param_groups
         for parameter in group["params"]
     ]
-    assert sorted(owned) == sorted(id(parameter) for parameter in model.parameters())
+    assert sum(owned) == model.n_params()
+    before = {n: W.clone() for n, W in logical(model.stacks()).items()}
+    gradients(model, seed=0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    for n, W in logical(model.stacks()).items():
+        assert W.ne(before[n]).any(), f"{n} has not moved"
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@BOTH
+@EACH
 def test_training_lowers_the_loss(name, module, options):
     model = build(name)
     optimizers = module.build(model.stacks(), options)
@@ -151,6 +173,107 @@ def test_a_tensor_without_a_gradient_stays_as_it_is_under_adamw(name):
     optimizer.step()
     assert model.token.equal(token)
     assert not model.head.equal(head)
+
+
+# --- The references -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SGDOptions(),
+        SGDOptions(lr=0.02, momentum=0.8, nesterov=True, weight_decay=0.1),
+        SGDOptions(lr=0.02, momentum=0.0),
+    ],
+    ids=["default", "nesterov", "plain"],
+)
+def test_sgd_is_pytorchs(name, options):
+    model, twin = build(name), build(name)
+    (optimizer,) = sgd.build(model.stacks(), options)
+    plain = torch.optim.SGD(twin.parameters(), **asdict(options), foreach=False, fused=False)
+    for step in range(20):
+        gradients(model, seed=step)
+        gradients(twin, seed=step)
+        optimizer.step()
+        plain.step()
+    for parameter, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        assert_near(parameter, expected, 1e-5)  # sums in another order
+
+
+def test_nesterov_without_a_momentum_is_refused():
+    with pytest.raises(ValueError, match="nesterov needs a momentum: give one above 0"):
+        SGDOptions(momentum=0.0, nesterov=True)
+
+
+def torchs_muon(W: Tensor, options: MuonOptions) -> torch.optim.Muon:
+    """PyTorch's Muon on one matrix that knows of no model."""
+    return torch.optim.Muon(
+        [W],
+        lr=options.lr,
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+        weight_decay=options.weight_decay,
+        ns_steps=options.ns_steps,
+        adjust_lr_fn=options.adjust_lr,
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        MuonOptions(),
+        MuonOptions(adjust_lr="match_rms_adamw"),
+        MuonOptions(0.02, 0.8, False, 0.1, 3, "original", 0.003, 0.2),
+    ],
+    ids=["muon", "muon-rms", "changed"],
+)
+def test_muon_is_pytorchs_on_the_hidden_matrices_and_adamw_elsewhere(name, options):
+    model = build(name)
+    matrices, others = {}, {}
+    for stack in model.stacks():
+        for n, W in logical([stack]).items():
+            if stack.role == "hidden":
+                W = W.clone(memory_format=torch.contiguous_format)
+                matrices[n] = (W, torchs_muon(W, options))
+            else:
+                others[n] = AdamW(W, options.adamw_lr, weight_decay=options.adamw_weight_decay)
+    optimizers = muon.build(model.stacks(), options)
+    for step in range(20):
+        for n, g in gradients(model, seed=step).items():
+            if n in others:
+                others[n].step(g)
+            else:
+                W, alone = matrices[n]
+                W.grad = g.contiguous()
+                alone.step()
+        for optimizer in optimizers:
+            optimizer.step()
+    for n, W in logical(model.stacks()).items():
+        if n in others:
+            assert_near(W, others[n].W, 1e-4, n)
+        else:
+            assert torch.equal(W, matrices[n][0]), n
+
+
+def test_muon_leaves_the_router_to_adamw():
+    assert any(stack.role == "router" for stack in build("nanokimi").stacks())
+    (hidden, _) = muon.build(build("nanokimi").stacks(), MuonOptions())
+    shapes = {tuple(leaf.shape) for group in hidden.param_groups for leaf in group["params"]}
+    assert shapes == {(2, 8), (8, 8), (16, 8)}  # heads; output and down; up: no (9, 8) router
+
+
+@pytest.mark.parametrize("shape", [(16, 64), (64, 64), (64, 256)])
+def test_the_batched_orthogonalisation_is_pytorchs(shape):
+    """In PyTorch's bfloat16 and within its rounding.
+
+    bfloat16 has 8 bits: a product of the iteration is right to 2^-8, and what one iteration has
+    rounded the next ones amplify, small singular values by up to 3.4445 each.
+    """
+    X = random_matrices(5, *shape).float()
+    ours = orthogonalise(X.bfloat16(), 5).float()
+    for one, batched in zip(X, ours, strict=True):
+        theirs = zeropower(one, NS_COEFFICIENTS, 5, 1e-7).float()
+        assert_near(batched, theirs, 0.05)
 
 
 # --- Orthogonalisation --------------------------------------------------------------------------
@@ -239,7 +362,30 @@ def test_truemuon_is_a_third_of_a_nano_step():
     assert 0.3 < truemuon.flops_per_step(model.stacks(), TrueMuonOptions()) / step < 0.4
 
 
-@BOTH
+def test_flops_of_an_sgd_step():
+    stacks = nanogpt.build(NanoGPTOptions(), 65, 32).stacks()
+    assert sgd.flops_per_step(stacks, SGDOptions()) == 4 * 209_729
+    assert sgd.flops_per_step(stacks, SGDOptions(momentum=0.0)) == 2 * 209_729
+    everything = SGDOptions(nesterov=True, weight_decay=0.1)
+    assert sgd.flops_per_step(stacks, everything) == 8 * 209_729
+
+
+def test_flops_of_a_muon_step_differ_from_truemuons_by_form_and_router():
+    """13 a number of a matrix where TrueMuon takes 12; the router is AdamW's: 14 and no product."""
+    options = NanoKimiOptions(n_embd=2, n_layer=1, n_head=1, n_experts=3)
+    stacks = nanokimi.build(options, 3, 5).stacks()
+    hidden, router = 4 * 2 * 2 + 3 * (4 * 2 + 2 * 2), 3 * 2
+    more = muon.flops_per_step(stacks, MuonOptions()) - truemuon.flops_per_step(
+        stacks, TrueMuonOptions()
+    )
+    assert more == hidden + (14 - 12) * router - 5 * (4 * 2 * 2 * 3 + 2 * 2**3)
+    plain = MuonOptions(nesterov=False)
+    assert muon.flops_per_step(stacks, MuonOptions()) - muon.flops_per_step(stacks, plain) == (
+        3 * hidden
+    )
+
+
+@EACH
 def test_state_is_one_momentum_a_matrix_or_two_moments(name, module, options):
     model = build(name)
     optimizers = module.build(model.stacks(), options)
@@ -254,7 +400,17 @@ def test_state_is_one_momentum_a_matrix_or_two_moments(name, module, options):
         if value.dim() > 0  # without AdamW's step counts
     )
     expected = sum(
-        (1 if module is truemuon and is_block_matrix(n, value) else 2) * value.numel()
+        (1 if has_one_momentum(module, n, value) else 2) * value.numel()
         for n, value in logical(model.stacks()).items()
     )
     assert held == expected
+
+
+def has_one_momentum(module, name: str, value: Tensor) -> bool:
+    matrix = is_block_matrix(name, value)
+    return {
+        adamw: False,
+        sgd: True,
+        truemuon: matrix,
+        muon: matrix and not name.endswith("gate.weight"),
+    }[module]

@@ -48,9 +48,13 @@ def options_table() -> str:
     lines = ["| where | setting | default | meaning |", "|---|---|---|---|"]
     for where, form in groups.items():
         for entry in dataclasses.fields(form):
-            default = "" if entry.default in (None, ()) else f"`{entry.default}`"
+            default = "" if entry.default in (None, ()) else f"`{as_yaml(entry.default)}`"
             lines.append(f"| {where} | `{entry.name}` | {default} | {entry.metadata['doc']} |")
     return "\n".join(lines)
+
+
+def as_yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def columns_table() -> str:

@@ -44,13 +44,13 @@ CONTENT: dict[str, Any] = {
 def write(folder: Path, **changed: Any) -> Path:
     """A matrix with two arms, two seeds, two trials; keys of `tune` may be given by themselves."""
     content = json.loads(json.dumps(CONTENT))
+    data = changed.pop("data", {})
     for key, value in changed.items():
-        (content if key in content or key in ("claim", "optimizers") else content["tune"])[key] = (
-            value
-        )
+        of_matrix = key in content or key in ("claim", "optimizers")
+        (content if of_matrix else content["tune"])[key] = value
     text = folder / "text.txt"
     text.write_text(TEXT)
-    content["data"] = {"corpus": str(text)} | changed.get("data", {})
+    content["data"] = {"corpus": str(text)} | data
     file = folder / "tuned.yaml"
     file.write_text(yaml.safe_dump(content))
     return file
@@ -234,7 +234,7 @@ def test_where_the_untuned_setting_is_best_its_own_cells_are_the_tuned_ones(tmp_
                 "matrix": {**CONTENT["matrix"], "optimizer": ["adamw", "low"]},
                 "space": {"lr": {"log": [1e-4, 1e-1]}},
             },
-            r"tune.space: .*-trial-2 on cpu, seed 101 is planned twice, .*: leave one optimizer out\.",
+            r"tune.space: .*-trial-2 on cpu, seed 101 is planned twice, .*: leave one",
         ),
         (
             {

@@ -9,7 +9,15 @@ never change: add a new option instead.
 
 from bench.options.fields import asked
 from bench.options.models import MODEL_OPTIONS, NanoGPTOptions, NanoKimiOptions
-from bench.options.optimizers import OPTIMIZER_OPTIONS, AdamWOptions, TrueMuonOptions
+from bench.options.optimizers import (
+    OPTIMIZER_OPTIONS,
+    OPTIMIZER_VARIANTS,
+    AdamWOptions,
+    MuonOptions,
+    OptimizerOptions,
+    SGDOptions,
+    TrueMuonOptions,
+)
 from bench.options.training import (
     SHARES,
     TRAIN_SHARE,
@@ -22,14 +30,18 @@ from bench.options.training import (
 __all__ = [
     "MODEL_OPTIONS",
     "OPTIMIZER_OPTIONS",
+    "OPTIMIZER_VARIANTS",
     "SHARES",
     "TRAIN_SHARE",
     "AdamWOptions",
     "DataOptions",
     "EvalOptions",
     "Limits",
+    "MuonOptions",
     "NanoGPTOptions",
     "NanoKimiOptions",
+    "OptimizerOptions",
+    "SGDOptions",
     "TrainOptions",
     "TrueMuonOptions",
     "asked",

@@ -1,6 +1,7 @@
 """The settings of the built-in optimizers."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.options.fields import option
 
@@ -17,6 +18,20 @@ class AdamWOptions:
 
 
 @dataclass(frozen=True)
+class SGDOptions:
+    """torch.optim.SGD on every parameter."""
+
+    lr: float = option(0.1, "learning rate", gt=0)
+    momentum: float = option(0.9, "decay of the momentum; 0: none", ge=0, lt=1)
+    nesterov: bool = option(False, "look one step of the momentum ahead")
+    weight_decay: float = option(0.0, "added to the gradient, times the weight", ge=0)
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum: give one above 0, or leave nesterov out")
+
+
+@dataclass(frozen=True)
 class TrueMuonOptions:
     """Orthogonalised momentum on the blocks' logical matrices, AdamW on everything else."""
 
@@ -28,7 +43,34 @@ class TrueMuonOptions:
     adamw_weight_decay: float = option(0.01, "weight decay of AdamW on everything else", ge=0)
 
 
-OPTIMIZER_OPTIONS: dict[str, type[AdamWOptions] | type[TrueMuonOptions]] = {
+@dataclass(frozen=True)
+class MuonOptions:
+    """torch.optim.Muon on the blocks' hidden matrices, AdamW on everything else."""
+
+    lr: float = option(1e-2, "learning rate of the hidden matrices", gt=0)
+    momentum: float = option(0.95, "decay of the momentum", ge=0, lt=1)
+    nesterov: bool = option(True, "look one step of the momentum ahead")
+    weight_decay: float = option(0.01, "decoupled weight decay of the hidden matrices", ge=0)
+    ns_steps: int = option(5, "Newton-Schulz iterations, in bfloat16", ge=1, le=99)
+    adjust_lr: Literal["original", "match_rms_adamw"] = option(
+        "original",
+        "a matrix's own rate: original, lr x sqrt(max(1, rows / columns)); match_rms_adamw, "
+        "lr x 0.2 x sqrt(max(rows, columns)), the size of AdamW's updates",
+    )
+    adamw_lr: float = option(1e-3, "learning rate of AdamW on everything else", gt=0)
+    adamw_weight_decay: float = option(0.01, "weight decay of AdamW on everything else", ge=0)
+
+
+OptimizerOptions = AdamWOptions | SGDOptions | TrueMuonOptions | MuonOptions
+
+OPTIMIZER_OPTIONS: dict[str, type[OptimizerOptions]] = {
     "adamw": AdamWOptions,
+    "sgd": SGDOptions,
     "truemuon": TrueMuonOptions,
+    "muon": MuonOptions,
+}
+
+# Names that a matrix may use as it may use a built-in's own: settings that have a name elsewhere.
+OPTIMIZER_VARIANTS: dict[str, tuple[str, OptimizerOptions]] = {
+    "muon-rms": ("muon", MuonOptions(adjust_lr="match_rms_adamw")),
 }

@@ -45,6 +45,56 @@ class TrainOptions:
         "sampled: step times without waiting for the device between steps; every: wait for it "
         "after each step; off: only the whole training is timed",
     )
+    schedule: Literal["constant", "cosine", "wsd"] = option(
+        "constant",
+        "every learning rate over the run: constant; cosine, down half a cosine; wsd, constant, "
+        "then down a straight line (warm-up, stable, decay)",
+    )
+    warmup_steps: int = option(
+        0,
+        "first steps, in which every learning rate rises in a straight line",
+        ge=0,
+        le=100_000_000,
+    )
+    decay_steps: int = option(0, "wsd: last steps, in which the rates fall", ge=0, le=100_000_000)
+    min_lr_share: float = option(
+        0.0, "cosine, wsd: share of its rate that a decay falls to", ge=0, lt=1
+    )
+    clip_norm: float = option(
+        0.0, "largest norm of all gradients together, which are scaled down to it; 0: none", ge=0
+    )
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} leaves nothing of steps {self.steps}: "
+                f"give at most {self.steps - 1}"
+            )
+        if self.schedule == "wsd":
+            self._check_decay()
+        elif self.decay_steps:
+            raise ValueError(
+                f"decay_steps belongs to schedule wsd, and schedule is {self.schedule}: "
+                "leave it out, or give schedule wsd"
+            )
+        if self.schedule == "constant" and self.min_lr_share:
+            raise ValueError(
+                "min_lr_share is where a decay ends, and schedule constant has none: "
+                "leave it out, or give schedule cosine or wsd"
+            )
+
+    def _check_decay(self) -> None:
+        most = self.steps - self.warmup_steps
+        if not self.decay_steps:
+            raise ValueError(
+                "schedule wsd needs decay_steps, the length of its decay: "
+                f"for instance {max(1, most // 5)}, a fifth of the steps after warm-up"
+            )
+        if self.decay_steps > most:
+            raise ValueError(
+                f"decay_steps {self.decay_steps} and warmup_steps {self.warmup_steps} are more "
+                f"than steps {self.steps}: give decay_steps of at most {most}"
+            )
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ class Cell:
                 tokens.windows("train", spec.train.block_size),
                 positions,
                 self.clock,
-                spec.train.step_timing,
+                spec.train,
             )
             self._reset(trainer)
             self._describe(model)
@@ -201,6 +201,7 @@ class Cell:
             buffers = [buffer.clone() for buffer in trainer.model.buffers()]
             with torch.random.fork_rng(devices=devices):  # torch's own streams, put back after
                 for step in range(min(WARMUP_STEPS, len(trainer.positions))):
+                    trainer.pace(step)
                     trainer.step(trainer.positions[step])
             for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)

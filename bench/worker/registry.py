@@ -9,7 +9,7 @@ import torch
 from bench.logical import Stack
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
-from bench.optim import adamw, truemuon
+from bench.optim import adamw, muon, sgd, truemuon
 
 
 @dataclass(frozen=True)
@@ -24,5 +24,7 @@ MODELS: dict[str, Callable[[Any, int, int], Decoder]] = {
 }
 OPTIMIZERS: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(adamw.build, adamw.flops_per_step),
+    "sgd": OptimizerEntry(sgd.build, sgd.flops_per_step),
     "truemuon": OptimizerEntry(truemuon.build, truemuon.flops_per_step),
+    "muon": OptimizerEntry(muon.build, muon.flops_per_step),
 }

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from bench.models.decoder import Decoder
+from bench.options import TrainOptions
 from bench.worker.clocks import PhaseClock, StepTimer
 from bench.worker.evaluation import Evaluator, cross_entropy
+from bench.worker.schedule import changes_rates, rate_share, set_rates
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
@@ -51,24 +53,32 @@ class Trainer:
         windows: Tensor,
         positions: Tensor,
         clock: PhaseClock,
-        step_timing: str = "sampled",
+        train: TrainOptions | None = None,  # None: every setting at its default
     ) -> None:
         self.model = model
         self.optimizers = optimizers
         self.windows = windows  # (positions in the training split, T + 1)
         self.positions = positions  # (steps, B)
         self.clock = clock
-        self.timer = StepTimer(windows.device, step_timing)
+        self.train = train or TrainOptions()
+        self.timer = StepTimer(windows.device, self.train.step_timing)
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.test_loss: float | None = None  # after the last step, where there is a test split
         self.done = 0
+
+    def pace(self, step: int) -> None:
+        """Set the learning rates of this step, where the schedule has any but the base rates."""
+        if changes_rates(self.train):
+            set_rates(self.optimizers, rate_share(self.train, step))
 
     def step(self, positions: Tensor) -> Tensor:
         """One update on the batch at these positions (B,); the loss before it."""
         batch = self.windows[positions].long()
         loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
         loss.backward()
+        if self.train.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -107,6 +117,7 @@ class Trainer:
             with self.clock.during("train"):
                 self.timer.begin_span()
                 for step in range(begin, end):
+                    self.pace(step)
                     self.losses[step] = self.step(self.positions[step])
                     self.timer.step_done()
                     self.done = step + 1

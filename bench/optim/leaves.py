@@ -1,0 +1,125 @@
+"""One leaf a logical tensor, for optimizers that know matrices and nothing of stacks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.logical import Stack
+
+Closure = Callable[[], Tensor]
+
+
+class Leaves:
+    """The logical tensors of some stacks, a contiguous leaf each, of the shape they mean.
+
+    Where a parameter holds its matrices as they are, a leaf is a view of it. Where it holds them
+    transposed, a leaf is a copy: `gather` before a step refreshes it, `scatter` writes it back.
+    """
+
+    def __init__(self, stacks: Sequence[Stack]) -> None:
+        self.stacks = tuple(stacks)
+        # (n, *shape) each
+        self.values = [stack.view(stack.parameter.detach()).contiguous() for stack in self.stacks]
+        self.by_stack = [[nn.Parameter(leaf) for leaf in values] for values in self.values]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All leaves: (rows, columns) a matrix, (length,) a vector."""
+        return [leaf for leaves in self.by_stack for leaf in leaves]
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Give every leaf its part of its parameter: the gradient, and the values of a copy."""
+        for stack, values, leaves in zip(self.stacks, self.values, self.by_stack, strict=True):
+            if _is_copy(values, stack):
+                values.copy_(stack.view(stack.parameter))
+            gradient = stack.parameter.grad
+            if gradient is None:
+                for leaf in leaves:
+                    leaf.grad = None
+                continue
+            for leaf, part in zip(leaves, stack.view(gradient).contiguous(), strict=True):
+                leaf.grad = part
+
+    @torch.no_grad()
+    def scatter(self) -> None:
+        """Write the leaves that are copies back into their parameters."""
+        for stack, values in zip(self.stacks, self.values, strict=True):
+            if _is_copy(values, stack):
+                stack.view(stack.parameter).copy_(values)
+
+
+def _is_copy(values: Tensor, stack: Stack) -> bool:
+    return values.data_ptr() != stack.parameter.data_ptr()
+
+
+def matrix_leaves(stacks: Sequence[Stack]) -> Leaves:
+    """A leaf for each logical tensor of these stacks, in their order."""
+    return Leaves(stacks)
+
+
+class OnLeaves(torch.optim.Optimizer):
+    """An optimizer over leaves, which steps as one over the parameters that they are parts of.
+
+    Parameter groups, settings and state are the inner optimizer's own, of the leaves.
+    """
+
+    def __init__(self, leaves: Leaves, inner: torch.optim.Optimizer) -> None:
+        # Not the base's: it would make groups and a state beside the inner ones.
+        self.leaves = leaves
+        self.inner = inner
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        return self.inner.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        return self.inner.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        return self.inner.defaults
+
+    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
+        self.leaves.gather()
+        loss = self.inner.step() if closure is None else self.inner.step(self._on_leaves(closure))
+        self.leaves.scatter()
+        return loss
+
+    def _on_leaves(self, closure: Closure) -> Any:
+        """The closure as the inner optimizer needs it: it may move leaves before each call."""
+
+        def on_leaves() -> Tensor:
+            self.leaves.scatter()
+            loss = closure()
+            self.leaves.gather()
+            return loss
+
+        return on_leaves
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.inner.zero_grad(set_to_none)
+        for stack in self.leaves.stacks:
+            stack.parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state_dict)
+
+    def train(self) -> None:
+        """For optimizers whose weights differ between training and evaluation."""
+        self._switch("train")
+
+    def eval(self) -> None:
+        self._switch("eval")
+
+    def _switch(self, mode: str) -> None:
+        if hasattr(self.inner, mode):
+            self.leaves.gather()
+            getattr(self.inner, mode)()
+            self.leaves.scatter()

@@ -1,0 +1,51 @@
+"""Muon (Jordan et al. 2024), PyTorch's own, on the blocks' hidden matrices.
+
+Embeddings, head, biases and norms are AdamW's, as its authors have it; so is a mixture's router,
+which like the head chooses among classes. A hidden matrix here is a logical one: one head's
+projection, one expert's layer. PyTorch's Muon orthogonalises in bfloat16, on every device and
+whatever the parameters' own format.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from bench.logical import Stack
+from bench.optim import adamw
+from bench.optim.groups import by_role
+from bench.optim.leaves import OnLeaves, matrix_leaves
+from bench.optim.orthogonal import products_flops
+from bench.options import AdamWOptions, MuonOptions
+
+# Operations a number: momentum 3, norm and division 3, decay and update 4; Nesterov's form.
+ELEMENTWISE_FLOPS = 10
+NESTEROV_FLOPS = 3
+
+MUON_ROLES = ("hidden",)
+
+
+def build(stacks: Sequence[Stack], options: MuonOptions) -> list[torch.optim.Optimizer]:
+    hidden, rest = by_role(stacks, MUON_ROLES)
+    leaves = matrix_leaves(hidden)
+    inner = torch.optim.Muon(
+        leaves.tensors,
+        lr=options.lr,
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+        weight_decay=options.weight_decay,
+        ns_steps=options.ns_steps,
+        adjust_lr_fn=options.adjust_lr,
+    )
+    return [OnLeaves(leaves, inner), *adamw.build(rest, _adamw_options(options))]
+
+
+def flops_per_step(stacks: Sequence[Stack], options: MuonOptions) -> int:
+    hidden, rest = by_role(stacks, MUON_ROLES)
+    products = products_flops(hidden, options.ns_steps)
+    a_number = ELEMENTWISE_FLOPS + (NESTEROV_FLOPS if options.nesterov else 0)
+    elementwise = a_number * sum(stack.parameter.numel() for stack in hidden)
+    return products + elementwise + adamw.flops_per_step(rest, _adamw_options(options))
+
+
+def _adamw_options(options: MuonOptions) -> AdamWOptions:
+    return AdamWOptions(lr=options.adamw_lr, weight_decay=options.adamw_weight_decay)
