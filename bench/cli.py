@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.cells import Cell
 from bench.corpora import Corpus, find_corpus
 from bench.errors import (
     BenchError,
@@ -29,7 +30,7 @@ from bench.launch.container import ContainerLauncher
 from bench.launch.derived import build_derived, find_derived
 from bench.launch.engine import Engine
 from bench.launch.image import build, find_base, find_image
-from bench.matrix import Cell, Matrix, load_matrix, select
+from bench.matrix import Matrix, load_matrix, select
 from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.plan import describe
@@ -37,6 +38,7 @@ from bench.progress import LiveDisplay, PlainDisplay
 from bench.records import Row, RunsTable, read_table, terminal
 from bench.report.built import Built
 from bench.runner import Policy, Runner, skip_reason
+from bench.tuning import arm_of
 
 OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
@@ -118,7 +120,11 @@ def plan(
     selected = select(asked.cells, only or [], shard)
     rows = read_table(_folder(asked, out_dir).runs)
     machine = this_machine()
-    settled = _settled(asked, rows, machine, runtime, worker_python)
+    settling = _settling(asked, rows, machine, runtime, worker_python)
+    places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
+    asked = asked.decided(settling)
+    selected = {cell.spec.run_id for cell in asked.cells if cell.place in places}
+    settled = {row["run_id"] for row in settling} & {cell.spec.run_id for cell in asked.cells}
     # In one piece: rich takes its time over every print.
     out.print("\n".join(describe(asked, corpus, rows, selected, settled, machine)))
 
@@ -168,11 +174,40 @@ def run(
             sample_ms=sample_ms,
             code={code.sha256: code.store() for code in asked.codes},
         )
-        folder.write_plan(asked, selected)
-        code = _run_cells(runner, [c for c in asked.cells if c.spec.run_id in selected], at_once)
+        code = _run_matrix(runner, asked, selected, at_once)
     if with_report:
         code = _report_after_run(folder, code)
     raise typer.Exit(code)
+
+
+def _run_matrix(runner: Runner, asked: Matrix, selected: set[str], jobs: int | None) -> int:
+    """Run what can be run at once, then what its trials have told; the exit code."""
+    places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
+    _plan_decided(runner, asked, places)
+    now = [cell for cell in asked.cells if cell.place in places and not cell.waits]
+    code = _run_cells(runner, now, jobs)
+    if asked.tune is None or runner.stop.is_set:
+        return code
+    tuned = [cell for cell in _plan_decided(runner, asked, places) if cell.part == "tuned"]
+    waiting = [cell for cell in tuned if cell.waits]
+    if waiting:
+        arms = sorted({" + ".join(arm_of(cell)[:2]) for cell in waiting})
+        out.print(
+            f"{len(waiting)} tuned cells wait for trials that have not ended: {', '.join(arms)}"
+        )
+    out.print("tuned cells:")
+    later = _run_cells(runner, [cell for cell in tuned if not cell.waits], jobs)
+    return max(code, later, NOT_ALL_OK if waiting else OK)
+
+
+def _plan_decided(
+    runner: Runner, asked: Matrix, places: set[tuple[str, str, str, int]]
+) -> list[Cell]:
+    """Write the plan as far as rows tell it; its selected cells."""
+    matrix = asked.decided(runner.ended(cell for cell in asked.cells if cell.part == "trial"))
+    cells = [cell for cell in matrix.cells if cell.place in places]
+    runner.folder.write_plan(matrix, {cell.spec.run_id for cell in cells})
+    return cells
 
 
 def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
@@ -441,7 +476,8 @@ def _read(path: Path) -> tuple[Matrix, Corpus]:
     """A matrix and its text, both checked."""
     matrix = load_matrix(path)
     corpus = find_corpus(matrix.corpus)
-    corpus.check(matrix.cells[0].spec.train.block_size)
+    spec = matrix.cells[0].spec
+    corpus.check(spec.train.block_size, spec.data)
     return matrix.with_corpus(corpus.ref), corpus
 
 
@@ -449,13 +485,13 @@ def _folder(matrix: Matrix, asked: Path | None) -> ResultsFolder:
     return ResultsFolder(asked or Path("results") / matrix.name)
 
 
-def _settled(
+def _settling(
     matrix: Matrix, rows: list[Row], machine: Machine, runtime: str, worker_python: str | None
-) -> set[str]:
-    """The run_ids that `run` would pass over; none, and why, where that cannot be told yet."""
+) -> list[Row]:
+    """The rows for which `run` would pass over cells; none, and why, where that cannot be told."""
     launcher, why = choose_launcher(runtime, worker_python, requirements=matrix.requirements)
     out.print(f"runtime  {why}")
-    policy, settled = Policy(), set()
+    policy, settling = Policy(), []
     runnable = [cell for cell in matrix.cells if not skip_reason(cell, machine)]
     for device in sorted({cell.spec.device for cell in runnable}):
         try:
@@ -463,5 +499,9 @@ def _settled(
         except MissingError as error:
             out.print(f"note     {error}")
             continue
-        settled |= {row["run_id"] for row in rows if policy.settles(row, environment, machine)}
-    return settled & {cell.spec.run_id for cell in runnable}
+        settling += [
+            row
+            for row in rows
+            if row["device"] == device and policy.settles(row, environment, machine)
+        ]
+    return settling

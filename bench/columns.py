@@ -18,6 +18,11 @@ RUN_COLUMNS: dict[str, str] = {
     "device": "cpu or cuda",
     "seed": "the random seed",
     "order_in_seed": "position of the cell among the arms of its seed, from 0",
+    "part": "of an equal tuning budget: trial, or tuned for the best one on the matrix's own "
+    "seeds; empty for a cell of the matrix itself",
+    "tuned_optimizer": "the matrix's name of the optimizer that a trial or tuned cell is of",
+    "trial": "1, 2, ...: which trial's settings these are; 1 is the matrix's own",
+    "tuned_settings": "the settings of it that tuning tries, as JSON",
     "status": "how it ended: " + ", ".join(STATUSES),
     "reason": "why it did not end ok",
     "stage": "what it was doing when it ended; empty when ok",
@@ -66,6 +71,8 @@ RUN_COLUMNS: dict[str, str] = {
     # loss
     "train_loss_final": "loss on the training split after the last step, by eval_protocol",
     "val_loss_final": "loss on the validation split after the last step, by eval_protocol",
+    "test_loss_final": "loss on the whole test split after the last step; empty without a third "
+    "share in data.split",
     "val_loss_best": "lowest validation loss of all evaluations (the original's figure)",
     "perplexity": "exp(val_loss_final)",
     "bits_per_char": "val_loss_final / ln 2",
@@ -131,6 +138,9 @@ PLAN_COLUMNS: dict[str, str] = {
     "device": RUN_COLUMNS["device"],
     "seed": RUN_COLUMNS["seed"],
     "order_in_seed": RUN_COLUMNS["order_in_seed"],
+    "part": RUN_COLUMNS["part"],
+    "tuned_optimizer": RUN_COLUMNS["tuned_optimizer"],
+    "trial": RUN_COLUMNS["trial"] + "; empty where the trials have not told yet",
     "selected": "whether --only and --shard chose it, in any run so far; coverage counts these",
 }
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from bench.atomic import write_atomically
 from bench.errors import CorpusError
-from bench.options import TRAIN_SHARE
+from bench.options import DataOptions
 from bench.spec import CorpusRef
 from bench.tokenised import tokenise
 
@@ -38,12 +39,13 @@ class Corpus:
     def ref(self) -> CorpusRef:
         return CorpusRef(self.name, self.sha256)
 
-    def check(self, block_size: int) -> None:
-        """Both splits hold at least one block and the character that follows it."""
-        n_train = int(TRAIN_SHARE * self.n_chars)
-        shortest = min(n_train, self.n_chars - n_train)
+    def check(self, block_size: int, data: DataOptions) -> None:
+        """Every split holds at least one block and the character that follows it."""
+        n_train, end = data.bounds(self.n_chars)
+        sizes = (n_train, end - n_train, self.n_chars - end)[: len(data.shares)]
+        shortest = min(sizes)
         if shortest < block_size + 1:
-            needed = 10 * (block_size + 1)
+            needed = math.ceil((block_size + 1) / min(data.shares))
             raise CorpusError(
                 f"corpus {self.name}: {self.n_chars:,} characters leave a split of {shortest:,}, "
                 f"shorter than one block of {block_size} and its next character. Use a text of at "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.corpora import Corpus
-from bench.options import TRAIN_SHARE, NanoGPTOptions, NanoKimiOptions, OwnModel
+from bench.options import NanoGPTOptions, NanoKimiOptions, OwnModel
 from bench.records import Row
 from bench.spec import RunSpec
 
@@ -74,13 +74,14 @@ def _rough_wall_s(spec: RunSpec, options: NanoGPTOptions, corpus: Corpus) -> flo
     train, evaluation, block = spec.train, spec.eval, spec.train.block_size
     per_token = 6 * n_params(options, corpus.vocab_size, block)
     trained = train.steps * train.batch_size * block
+    n_train, end = spec.data.bounds(corpus.n_chars)
     if evaluation.protocol == "sampled":
         evaluated = 2 * evaluation.batches * train.batch_size * block
     else:
-        validation = int((1 - TRAIN_SHARE) * corpus.n_chars)
-        evaluated = validation + min(evaluation.train_windows * block, 9 * validation)
+        evaluated = end - n_train + min(evaluation.train_windows * block, n_train)
     evaluations = 2 + (train.steps - 1) // evaluation.every
-    flops = per_token * (trained + evaluations * evaluated / 3)  # forward is a third of a step
+    forward = evaluations * evaluated + corpus.n_chars - end  # the test split once
+    flops = per_token * (trained + forward / 3)  # forward is a third of a step
     return STARTUP_S + flops / (FLOPS_PER_SECOND_AND_THREAD * train.threads)
 
 

@@ -27,6 +27,11 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             return f"unknown key. {nearest(str(error['loc'][-1]), allowed_keys)}"
         case "missing":
             return "is required."
+        case "union_tag_not_found" if error["loc"][:2] == ("tune", "space"):
+            return (
+                f"{shown(given)} is neither a list of values nor a range. Write [0.0, 0.1], "
+                "{log: [1.0e-4, 1.0e-1]} or {linear: [0.0, 1.0]}."
+            )
         case "union_tag_not_found":
             return "needs `base`, the built-in that it varies, or `class`, one of your own."
         case "union_tag_invalid":

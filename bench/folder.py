@@ -10,11 +10,14 @@ from pathlib import Path
 import filelock
 
 from bench.atomic import write_atomically
+from bench.cells import Cell
 from bench.columns import CURVE_COLUMNS, PLAN_COLUMNS
 from bench.errors import FolderError, RecordError
-from bench.matrix import Cell, Matrix
+from bench.matrix import Matrix
 from bench.records import Row, RunsTable, read_table, write_table
 from bench.spec import CellFiles
+
+PLACE = ("model", "optimizer", "device", "seed")  # `Cell.place` in plan.csv
 
 # A cell's own files: some 100 KiB, and a few MiB of samples and step times for an hour.
 ROOM_FOR_A_CELL = 8 * 2**20
@@ -64,7 +67,10 @@ class ResultsFolder:
 
     def write_plan(self, matrix: Matrix, selected: set[str]) -> None:
         """What was asked, and which cells; a cell that an earlier run selected stays selected."""
-        earlier = {row["run_id"] for row in read_table(self.plan) if row["selected"] == "true"}
+        earlier = [row for row in read_table(self.plan) if row["selected"] == "true"]
+        chosen = selected | {row["run_id"] for row in earlier}
+        # A tuned cell gets its run_id from its trials; by its names it is the same one.
+        tuned = {tuple(row[key] for key in PLACE) for row in earlier if row.get("part") == "tuned"}
         rows = [
             {
                 "run_id": cell.spec.run_id,
@@ -75,7 +81,8 @@ class ResultsFolder:
                 "device": cell.spec.device,
                 "seed": cell.spec.seed,
                 "order_in_seed": cell.order_in_seed,
-                "selected": cell.spec.run_id in selected | earlier,
+                **cell.tuning,
+                "selected": cell.spec.run_id in chosen or tuple(map(str, cell.place)) in tuned,
             }
             for cell in matrix.cells
         ]

@@ -18,6 +18,7 @@ from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     OWN,
+    DataOptions,
     EvalOptions,
     Limits,
     TrainOptions,
@@ -132,6 +133,12 @@ class Data(Section):
         description="a path, or a built-in corpus: tinyshakespeare, pydoc. "
         "Default: input.txt where you are, else pydoc",
     )
+    split: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
+        None,
+        min_length=2,
+        max_length=3,
+        description=dataclasses.fields(DataOptions)[0].metadata["doc"],
+    )
 
 
 class Image(Section):
@@ -178,15 +185,67 @@ class Claim(Section):
     """What the report is to decide, written before the run."""
 
     baseline: Baseline
-    metric: Literal["val_loss_final", "val_loss_best", "perplexity", "train_time_s"] = Field(
-        description="the column of runs.csv that is compared"
-    )
+    metric: Literal[
+        "val_loss_final", "test_loss_final", "val_loss_best", "perplexity", "train_time_s"
+    ] = Field(description="the column of runs.csv that is compared")
     margin: float = Field(gt=0, description="differences below this do not matter")
     target: float | None = Field(
         None,
         gt=0,
         description="validation loss to reach: the report says how long each arm takes. Default: "
         "what the worst seed of the worst arm ends with",
+    )
+
+
+class Log(Section):
+    """A range whose logarithm is even: a learning rate's."""
+
+    log: list[Annotated[float, Field(gt=0)]] = Field(min_length=2, max_length=2)
+
+
+class Linear(Section):
+    """An even range."""
+
+    linear: list[float] = Field(min_length=2, max_length=2)
+
+
+def _kind_of_values(values: Any) -> str | None:
+    if isinstance(values, list):
+        return "list"
+    kinds = [kind for kind in ("log", "linear") if isinstance(values, dict) and kind in values]
+    if isinstance(values, Log | Linear):
+        return "log" if isinstance(values, Log) else "linear"
+    return kinds[0] if kinds else None
+
+
+Values = Log | Linear | list[Any]
+Space = dict[str, Values]
+_Values = Annotated[
+    Annotated[Log, Tag("log")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[list[Any], Tag("list"), Field(min_length=1)],
+    Discriminator(_kind_of_values),
+]
+
+
+class Tune(Section):
+    """The same number of trials for every arm; the best setting runs on the matrix's seeds."""
+
+    trials: int = Field(
+        ge=2, le=10_000, description="settings that each arm tries, its untuned one included"
+    )
+    seeds: list[Seed] = Field(min_length=1, description="of the trials: never the matrix's own")
+    space: dict[str, _Values] = Field(
+        min_length=1,
+        max_length=8,
+        description="what is tried of each option of that name, whichever optimizers have it: a "
+        "list of values, {log: [low, high]} or {linear: [low, high]}",
+    )
+    sampler: Literal["quasi-random", "grid"] = Field(
+        "quasi-random", description="quasi-random: Halton's sequence; grid: every combination"
+    )
+    metric: Literal["val_loss_final", "val_loss_best"] = Field(
+        "val_loss_final", description="its mean over the seeds tells which trial is best"
     )
 
 
@@ -198,7 +257,7 @@ MatrixFile = create_model(
     "MatrixFile",
     __base__=Section,
     name=(Name, Field(description="results/<name>/ unless --out")),
-    data=(Data, Data(corpus=None)),
+    data=(Data, Data(corpus=None, split=None)),
     image=(Image, Image(requirements=[])),
     train=(TrainForm, TrainForm()),
     eval=(EvalForm, EvalForm()),
@@ -209,6 +268,7 @@ MatrixFile = create_model(
     optimizers=(_named(variants(OPTIMIZER_OPTIONS, OwnOptimizerForm)), {}),
     limits=(LimitsForm, LimitsForm()),
     claim=(Claim | None, None),
+    tune=(Tune | None, None),
 )
 
 SECTIONS: dict[str, type[Section]] = {
@@ -221,6 +281,7 @@ SECTIONS: dict[str, type[Section]] = {
     "include": Include,
     "limits": LimitsForm,
     "claim": Claim,
+    "tune": Tune,
 }
 
 
@@ -237,6 +298,8 @@ def allowed_keys(loc: tuple[str | int, ...]) -> list[str]:
             return ["base", *(entry.name for entry in dataclasses.fields(OPTIMIZER_OPTIONS[base]))]
         case ("claim", "baseline"):
             form = Baseline
+        case ("tune", "space", _, str(kind)):
+            return [kind]
         case (str(key), *_):
             form = SECTIONS.get(key, Section)
         case _:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.attempt import Attempt
-from bench.matrix import Cell
+from bench.cells import Cell
 from bench.slots import Slot
 
 

@@ -7,21 +7,25 @@ line, what is allowed and the nearest valid name.
 import dataclasses
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
+from bench import tuning
+from bench.cells import Cell
 from bench.errors import RequestError
 from bench.explain import explain, nearest, shown
-from bench.forms import AXES, Claim, MatrixFile, OwnModelForm, allowed_keys
+from bench.forms import AXES, Claim, MatrixFile, OwnModelForm, Tune, allowed_keys
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     OPTIMIZER_VARIANTS,
     OWN,
+    SHARES,
+    DataOptions,
     EvalOptions,
     Limits,
     OwnModel,
@@ -29,19 +33,12 @@ from bench.options import (
 )
 from bench.own import OwnVariants
 from bench.owncode import OwnCode
+from bench.records import Row
 from bench.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.yamlfile import Document, read_yaml
 
+TUNED_ON = ("val_loss_final", "val_loss_best", "perplexity")  # of the validation split
 NO_CORPUS = CorpusRef("", "")  # until the launching side has resolved the text
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One planned run: what is asked, what it may use, and its place in the order."""
-
-    spec: RunSpec
-    limits: Limits
-    order_in_seed: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,8 @@ class Matrix:
     text: str  # the file as it was read
     corpus: str | None  # as asked
     claim: Claim | None
-    cells: tuple[Cell, ...]
+    tune: Tune | None
+    cells: tuple[Cell, ...]  # of the matrix itself, then trials, then what waits for these
     codes: tuple[OwnCode, ...] = ()  # that the matrix brings along
     requirements: tuple[str, ...] = ()  # that cells need beside torch and numpy: name==version
 
@@ -61,6 +59,13 @@ class Matrix:
             return dataclasses.replace(cell, spec=dataclasses.replace(cell.spec, corpus=corpus))
 
         return dataclasses.replace(self, cells=tuple(on_corpus(cell) for cell in self.cells))
+
+    def decided(self, rows: Iterable[Row]) -> "Matrix":
+        """With the settings of the tuned cells, as far as these rows of trials tell them."""
+        if self.tune is None:
+            return self
+        cells = tuning.decided(self.cells, self.tune, rows)
+        return dataclasses.replace(self, cells=tuple(cells))
 
 
 def load_matrix(path: Path) -> Matrix:
@@ -81,6 +86,7 @@ def load_matrix(path: Path) -> Matrix:
         document.text,
         form.data.corpus,
         form.claim,
+        form.tune,
         tuple(cells),
         expansion.own.codes,
         tuple(dict.fromkeys(form.image.requirements)),
@@ -112,6 +118,8 @@ def _where(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
     if where[0] in ("models", "optimizers") and len(where) > 2:
         # After a variant's name and after a group's comes the kind of it.
         where = (*where[:2], *where[3:5], *where[6:])
+    if where[:2] == ("tune", "space") and len(where) > 3:
+        where = (*where[:3], *where[4:])
     return where
 
 
@@ -125,6 +133,7 @@ class _Expansion:
         self.eval = EvalOptions(**form.eval.model_dump())
         self.limits = self._limits()
         self.own = OwnVariants(document)
+        self.data = self._data()
         self.models = self._named("models", Model, MODEL_OPTIONS, {})
         self.optimizers = self._named(
             "optimizers", Optimizer, OPTIMIZER_OPTIONS, OPTIMIZER_VARIANTS
@@ -133,6 +142,7 @@ class _Expansion:
     def cells(self) -> list[Cell]:
         self._check_corpus()
         self._check_names()
+        self._check_metrics()
         by_seed: dict[int, list[tuple[str, str, str]]] = {}
         axes = self.form.matrix
         names = (dict.fromkeys(axis) for axis in (axes.model, axes.optimizer, axes.device))
@@ -152,8 +162,29 @@ class _Expansion:
             for seed, seed_arms in by_seed.items()
             for order, arm in enumerate(seed_arms)
         ]
+        if self.form.tune is not None and cells:
+            cells += tuning.planned(self.document, self.form.tune, cells)
         self._check_cells(cells)
         return cells
+
+    def _data(self) -> DataOptions:
+        shares = tuple(self.form.data.split or ())
+        if shares and abs(sum(shares) - 1) > 1e-9:
+            what = f"sums to {sum(shares):g}. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."
+            self.document.mistake(("data", "split"), what)
+        return DataOptions() if shares == SHARES else DataOptions(shares)
+
+    def _check_metrics(self) -> None:
+        """What is claimed has been measured, and on no text that tuning has seen."""
+        claim, has_test = self.form.claim, len(self.data.shares) > 2
+        if claim is None:
+            return
+        if claim.metric == "test_loss_final" and not has_test:
+            what = "needs a test split. Give data.split three shares, such as [0.8, 0.1, 0.1]."
+            self.document.mistake(("claim", "metric"), f"{claim.metric} {what}")
+        if self.form.tune is not None and has_test and claim.metric in TUNED_ON:
+            what = "is of the split that tuning chooses by. Claim test_loss_final."
+            self.document.mistake(("claim", "metric"), f"{claim.metric} {what}")
 
     def _train(self) -> TrainOptions:
         try:
@@ -269,18 +300,24 @@ class _Expansion:
             train=self.train,
             eval=self.eval,
             corpus=NO_CORPUS,
+            data=self.data,
         )
 
     def _check_cells(self, cells: Sequence[Cell]) -> None:
         arm_ids: dict[tuple[str, str, str], str] = {}  # one identity an arm, not one a cell
         first: dict[tuple[str, int], RunSpec] = {}
-        for spec in (cell.spec for cell in cells):
+        for cell in cells:
+            spec = cell.spec
             arm = (spec.model.name, spec.optimizer.name, spec.device)
             arm_id = arm_ids.get(arm) or arm_ids.setdefault(arm, spec.arm_id)
             other = first.setdefault((arm_id, spec.seed), spec)
             if other is not spec:
                 what = f"{_names(spec)} is planned twice"
                 same = "" if _names(other) == _names(spec) else f", as {_names(other)}"
+                if cell.tried:  # and so are their other trials
+                    remedy = "Tuned over one space they are one arm: leave one optimizer out."
+                    self.document.mistake(("tune", "space"), f"{what}{same}. {remedy}")
+                    break
                 self.document.mistake(("matrix",), f"{what}{same}. Remove one of them.")
         for model, optimizer in {(cell.spec.model, cell.spec.optimizer) for cell in cells}:
             self._check_packages(model, optimizer)

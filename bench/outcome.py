@@ -130,7 +130,7 @@ def _read_result(job: Job) -> tuple[dict[str, Any] | None, str]:
     for key, value in wanted.items():
         if not isinstance(result, dict) or result.get(key) != value:
             return None, f"its result has another {key}: did the code change while it ran?"
-    why = _why_malformed(result)
+    why = _why_malformed(job, result)
     return (None, why) if why else (result, "")
 
 
@@ -138,7 +138,7 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number that JSON knows")
 
 
-def _why_malformed(result: dict[str, Any]) -> str | None:
+def _why_malformed(job: Job, result: dict[str, Any]) -> str | None:
     row, reason = result.get("row"), result.get("reason")
     if not isinstance(row, dict) or not set(row) <= set(RUN_COLUMNS):
         return "its result has columns that runs.csv does not know"
@@ -151,8 +151,9 @@ def _why_malformed(result: dict[str, Any]) -> str | None:
         return "its result lacks its status or its times"
     if not isinstance(reason, str) and result["status"] != "ok":
         return "its result gives no reason"
-    if result["status"] == "ok" and any(row.get(name) is None for name in OF_OK):
-        return f"its result says ok and lacks one of {', '.join(OF_OK)}"
+    needed = (*OF_OK, "test_loss_final") if len(job.spec.data.shares) > 2 else OF_OK
+    if result["status"] == "ok" and any(row.get(name) is None for name in needed):
+        return f"its result says ok and lacks one of {', '.join(needed)}"
     spans = result.get("spans")
     if not isinstance(spans, list) or not all(map(_is_span, spans)):
         return "its result lacks the spans of its phases"

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
+from bench.cells import Cell
 from bench.corpora import Corpus
 from bench.estimate import Estimate, estimate_arms
-from bench.matrix import Cell, Matrix
+from bench.matrix import Matrix
 from bench.measure.machine import Machine
 from bench.progress import duration
 from bench.records import Row
@@ -29,10 +30,11 @@ def describe(
     estimates = estimate_arms((cell.spec for cell in cells), corpus, rows)
     table: list[tuple[str, ...]] = [HEADER]
     open_s, unknown = 0.0, 0
+    will_run = ("open", "after the trials")
     for cell in cells:
         state = _state(cell, selected, settled, machine)
         expected = estimates[cell.spec.arm_id]
-        if state == "open":
+        if state in will_run:
             open_s += expected.wall_s or 0.0
             unknown += expected.wall_s is None
         table.append(_line(cell, state, expected))
@@ -50,6 +52,8 @@ def _state(
 ) -> str:
     if cell.spec.run_id not in selected:
         return "not selected"
+    if cell.waits:
+        return "after the trials"
     if skip_reason(cell, machine):
         return "no GPU: will be skipped"
     return "settled" if cell.spec.run_id in settled else "open"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from bench.matrix import Cell
+from bench.cells import Cell
 
 SIGN = {"ok": "✓", "skipped": "–", "interrupted": "…"}
 

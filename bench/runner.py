@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.attempt import Attempt, run_attempt
+from bench.cells import Cell
 from bench.columns import SETTLED
 from bench.corpora import Corpus, check_tokens
 from bench.errors import BenchError
@@ -19,7 +20,6 @@ from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.lanes import Lanes
 from bench.launch.job import Environment, Job, Launcher, Stop
-from bench.matrix import Cell
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.outcome import is_number
@@ -110,6 +110,18 @@ class Runner:
             raise
         if still_open or not self.folder.curves_are_current(self.runs):
             self.folder.rebuild_curves(self.runs)
+
+    def ended(self, cells: Iterable[Cell]) -> list[Row]:
+        """The row by which each of these cells is settled here, also by a failure."""
+        policy = replace(self.policy, retry_failed=False)
+        found = []
+        for cell in cells:
+            if not skip_reason(cell, self.machine):
+                environment = self.launcher.environment(cell.spec.device)
+                rows = self.runs.of(cell.spec.run_id)
+                settling = [r for r in rows if policy.settles(r, environment, self.machine)]
+                found += settling[-1:]
+        return found
 
     def settled(self, cell: Cell, environment: Environment) -> bool:
         rows = self.runs.of(cell.spec.run_id)
@@ -224,6 +236,7 @@ class Runner:
             "device": spec.device,
             "seed": spec.seed,
             "order_in_seed": cell.order_in_seed,
+            **cell.tuning,
             "runtime": self.launcher.runtime,
             "image_id": environment.image_id,
             "env_id": environment.env_id,

@@ -6,8 +6,8 @@ All cells of a matrix have the same limits, so that every slot fits every cell.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.cells import Cell
 from bench.errors import RequestError
-from bench.matrix import Cell
 from bench.measure.gpus import Gpu
 from bench.measure.machine import Machine
 from bench.options import Limits

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     OWN,
+    DataOptions,
     EvalOptions,
     NanoGPTOptions,
     OptimizerOptions,
@@ -70,6 +71,7 @@ class RunSpec:
     train: TrainOptions
     eval: EvalOptions
     corpus: CorpusRef
+    data: DataOptions = field(default_factory=DataOptions)
 
     @cached_property
     def run_id(self) -> str:
@@ -89,6 +91,7 @@ class RunSpec:
 
     @cached_property
     def _asked_of_arm(self) -> dict[str, Any]:
+        divided = asked(self.data)
         return {
             "schema": SCHEMA_VERSION,
             "model": self.model.asked,
@@ -97,6 +100,7 @@ class RunSpec:
             "train": asked(self.train),
             "eval": asked(self.eval),
             "corpus_sha256": self.corpus.sha256,
+            **({"data": divided} if divided else {}),  # younger than the first run_ids
         }
 
     def to_json(self) -> str:
@@ -125,6 +129,7 @@ class RunSpec:
             train=TrainOptions(**content["train"]),
             eval=EvalOptions(**content["eval"]),
             corpus=CorpusRef(**content["corpus"]),
+            data=DataOptions(split=tuple(content["data"]["split"])),
         )
 
 

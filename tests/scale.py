@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.cells import Cell
 from bench.columns import CURVE_COLUMNS, RUN_COLUMNS
 from bench.folder import ResultsFolder
-from bench.matrix import Cell, Matrix, load_matrix
+from bench.matrix import Matrix, load_matrix
 from bench.records import write_table
 from bench.report.columns import CONSTANTS, METRICS
 from bench.spec import CorpusRef

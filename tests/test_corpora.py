@@ -16,6 +16,7 @@ import pytest
 from bench import corpora
 from bench.corpora import TINYSHAKESPEARE_SHA256, Corpus, check_tokens, find_corpus
 from bench.errors import CorpusError
+from bench.options import DataOptions
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
 
@@ -146,18 +147,18 @@ def test_each_split_needs_a_block_and_the_character_after_it():
         n_train = int(0.9 * n_chars)
         for block_size in range(1, 15):
             if min(n_train, n_chars - n_train) >= block_size + 1:
-                corpus.check(block_size)
+                corpus.check(block_size, DataOptions())
             else:
                 with pytest.raises(CorpusError):
-                    corpus.check(block_size)
+                    corpus.check(block_size, DataOptions())
 
 
 def test_a_text_that_is_too_short_is_told_how_long_it_must_be():
     corpus = Corpus("text", "0" * 64, 300, 3, "text", lambda: b"")
     says = r"corpus text: 300 characters leave a split of 30, shorter than one block of 32 .* 330 "
     with pytest.raises(CorpusError, match=says + r"characters or a smaller train.block_size"):
-        corpus.check(32)
-    Corpus("text", "0" * 64, 330, 3, "text", lambda: b"").check(32)
+        corpus.check(32, DataOptions())
+    Corpus("text", "0" * 64, 330, 3, "text", lambda: b"").check(32, DataOptions())
 
 
 # --- The cache ----------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ def test_tinyshakespeare_is_known_without_the_network(here):
     assert corpus.ref.name == "tinyshakespeare"
     assert corpus.sha256 == TINYSHAKESPEARE_SHA256
     assert (corpus.n_chars, corpus.vocab_size) == (1_115_394, 65)  # as its readers report it
-    corpus.check(32)
+    corpus.check(32, DataOptions())
 
 
 def test_tinyshakespeare_put_into_the_cache_by_hand_is_not_fetched(monkeypatch, tmp_path):

@@ -7,8 +7,9 @@ import pytest
 
 from bench import lanes
 from bench.attempt import Attempt
+from bench.cells import Cell
 from bench.lanes import Lanes
-from bench.matrix import Cell, load_matrix
+from bench.matrix import load_matrix
 from bench.slots import Slot
 
 TAKES_S = 10.0

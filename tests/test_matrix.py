@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bench
+from bench.cells import Cell
 from bench.errors import BenchError, MatrixError, RequestError
 from bench.forms import json_schema
-from bench.matrix import Cell, Matrix, axis_values, load_matrix, select
+from bench.matrix import Matrix, axis_values, load_matrix, select
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,

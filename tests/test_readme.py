@@ -16,7 +16,14 @@ from conftest import ROOT
 
 from bench.columns import RUN_COLUMNS
 from bench.matrix import load_matrix
-from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, EvalOptions, Limits, TrainOptions
+from bench.options import (
+    MODEL_OPTIONS,
+    OPTIMIZER_OPTIONS,
+    DataOptions,
+    EvalOptions,
+    Limits,
+    TrainOptions,
+)
 
 README = (ROOT / "README.md").read_text()
 
@@ -31,6 +38,7 @@ def part(name: str) -> str:
 def options_table() -> str:
     """The reference of all settings, as the README must hold it."""
     groups: dict[str, Any] = {
+        "data": DataOptions,
         "train": TrainOptions,
         "eval": EvalOptions,
         "limits": Limits,
@@ -40,7 +48,7 @@ def options_table() -> str:
     lines = ["| where | setting | default | meaning |", "|---|---|---|---|"]
     for where, form in groups.items():
         for entry in dataclasses.fields(form):
-            default = "" if entry.default is None else f"`{as_yaml(entry.default)}`"
+            default = "" if entry.default in (None, ()) else f"`{as_yaml(entry.default)}`"
             lines.append(f"| {where} | `{entry.name}` | {default} | {entry.metadata['doc']} |")
     return "\n".join(lines)
 

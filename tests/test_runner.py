@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from bench.cells import Cell
 from bench.corpora import find_corpus
 from bench.errors import CorpusError, EngineError, FolderError, RecordError
 from bench.folder import ResultsFolder
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
-from bench.matrix import Cell, load_matrix
+from bench.matrix import load_matrix
 from bench.measure.gpus import Gpu, Gpus
 from bench.measure.machine import Machine
 from bench.measure.room import Room

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cells import Cell
 from bench.errors import RequestError
-from bench.matrix import Cell, load_matrix
+from bench.matrix import load_matrix
 from bench.measure import cgroup, room
 from bench.measure.cgroup import Cgroup
 from bench.measure.gpus import Gpu, Gpus

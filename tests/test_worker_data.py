@@ -15,7 +15,7 @@ from bench.corpora import MAX_VOCABULARY
 from bench.logical import initialise
 from bench.models import nanogpt
 from bench.models.decoder import Decoder
-from bench.options import EvalOptions, NanoGPTOptions
+from bench.options import DataOptions, EvalOptions, NanoGPTOptions
 from bench.tokenised import tokenise
 from bench.worker import data, evaluation
 from bench.worker.clocks import PhaseClock
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 def read(path: Path, content: bytes) -> Tokens:
     path.write_bytes(tokenise(content.decode()))
-    return read_tokens(path, hashlib.sha256(content).hexdigest())
+    return read_tokens(path, hashlib.sha256(content).hexdigest(), DataOptions())
 
 
 def all_of(tokens: Tokens) -> list[int]:
@@ -101,11 +101,11 @@ NOT_OF_BANANA = {
 def test_what_are_not_the_tokens_of_the_text_asked_for_is_refused(tmp_path, items):
     path, asked = tmp_path / "tokens", hashlib.sha256(b"banana").hexdigest()
     path.write_bytes(array("i", [3, *b"abn", 1, 0, 2, 0, 2, 0]).tobytes())
-    assert all_of(read_tokens(path, asked)) == [1, 0, 2, 0, 2, 0]
+    assert all_of(read_tokens(path, asked, DataOptions())) == [1, 0, 2, 0, 2, 0]
     path.write_bytes(array("i", items).tobytes())
     says = rf"tokens does not hold the tokens of the text with SHA-256 {asked}.*--retry-failed"
     with pytest.raises(ValueError, match=says):
-        read_tokens(path, asked)
+        read_tokens(path, asked, DataOptions())
 
 
 def test_there_is_a_window_at_every_position_that_has_a_block_and_its_next_character():

@@ -500,7 +500,7 @@ def test_a_cell_run_again_has_the_same_losses_to_the_last_digit(
 
 def plain_losses(spec: RunSpec, corpus: Path) -> list[float]:
     """The cell's training without warm-up, evaluation or clock."""
-    tokens = read_tokens(corpus, spec.corpus.sha256)
+    tokens = read_tokens(corpus, spec.corpus.sha256, spec.data)
     T, train = spec.train.block_size, spec.train
     model = MODELS[spec.model.base](spec.model.options, tokens.vocab_size, T)
     stacks = model.stacks()

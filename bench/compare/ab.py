@@ -13,12 +13,13 @@ from typing import Any
 import yaml
 
 from bench.atomic import write_atomically
+from bench.cells import Cell
 from bench.compare.sides import Side, check_same, prepared
 from bench.corpora import BUILT_IN, DEFAULT_FILE
 from bench.errors import RequestError, StoppedError, VersionError
 from bench.launch.container import ContainerLauncher
 from bench.launch.job import Launcher
-from bench.matrix import Cell, axis_values, load_matrix
+from bench.matrix import axis_values, load_matrix
 from bench.measure.machine import this_machine
 from bench.progress import duration, name
 from bench.records import Row, read_table, terminal
@@ -131,7 +132,8 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
         corpus = DEFAULT_FILE
     if corpus is not None and corpus not in BUILT_IN:
         corpus = str(Path(corpus).absolute())
-    content["data"] = {"corpus": corpus or "pydoc"}
+    content["data"] = {**(content.get("data") or {}), "corpus": corpus or "pydoc"}
+    content.pop("tune", None)  # two versions are compared on the matrix's own cells
     if n_pairs is not None:
         if not 1 <= n_pairs <= MOST_PAIRS:
             raise RequestError(f"--pairs {n_pairs}: write 1 to {MOST_PAIRS:,}.")

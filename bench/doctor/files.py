@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.corpora import TINYSHAKESPEARE_SHA256, Corpus, cache_folder, find_corpus
 from bench.doctor.finding import Answer, explained, ok, problem, warning
 from bench.errors import CorpusError
-from bench.options import TrainOptions
+from bench.options import DataOptions, TrainOptions
 
 # Curves, raw step times and samples of hundreds of cells, with as much again to spare.
 RESULTS_GIB = 1.0
@@ -36,7 +36,7 @@ def corpus(asked: str | None) -> Answer:
     """The text, and whether its file is in the cache or can be put there. Fetches nothing."""
     try:
         text = find_corpus(asked)
-        text.check(TrainOptions().block_size)
+        text.check(TrainOptions().block_size, DataOptions())
     except CorpusError as error:
         return problem(*explained(error))
     file = cache_folder() / f"{text.sha256}.txt"

@@ -19,15 +19,24 @@ from bench.options.optimizers import (
     TrueMuonOptions,
 )
 from bench.options.own import OWN, OwnModel, OwnOptimizer
-from bench.options.training import TRAIN_SHARE, EvalOptions, Limits, TrainOptions
+from bench.options.training import (
+    SHARES,
+    TRAIN_SHARE,
+    DataOptions,
+    EvalOptions,
+    Limits,
+    TrainOptions,
+)
 
 __all__ = [
     "MODEL_OPTIONS",
     "OPTIMIZER_OPTIONS",
     "OPTIMIZER_VARIANTS",
     "OWN",
+    "SHARES",
     "TRAIN_SHARE",
     "AdamWOptions",
+    "DataOptions",
     "EvalOptions",
     "Limits",
     "MuonOptions",

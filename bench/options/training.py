@@ -5,7 +5,30 @@ from typing import Literal
 
 from bench.options.fields import option
 
-TRAIN_SHARE = 0.9  # of a text, from its start; the rest is the validation split
+TRAIN_SHARE = 0.9  # of a text, from its start, where a matrix says nothing else
+SHARES = (TRAIN_SHARE, 0.1)  # the rest is the validation split
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How a text is divided."""
+
+    split: tuple[float, ...] = option(
+        (),
+        "shares of the text from its start, which sum to 1: training, validation and, if there "
+        "are three, test, whose loss is taken once, after the last step; [0.9, 0.1] where not "
+        "given",
+    )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        return self.split or SHARES
+
+    def bounds(self, n_chars: int) -> tuple[int, int]:
+        """Where training and where validation ends; what is left of the text is for the test."""
+        train, validation, *test = self.shares
+        end = int((train + validation) * n_chars) if test else n_chars
+        return int(train * n_chars), end
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ LOSSES = (
     "val_loss_final",
     "val_loss_best",
     "train_loss_final",
+    "test_loss_final",
     "perplexity",
     "bits_per_char",
     "param_efficiency",

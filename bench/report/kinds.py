@@ -42,7 +42,7 @@ FLAG = Kind("true or false", "boolean", _flag)
 TIME = Kind("a time with its zone in ISO 8601", "datetime64[us, UTC]", _time)
 
 _WHOLE = (
-    *("attempt", "schema_version", "seed", "order_in_seed", "neighbours"),
+    *("attempt", "schema_version", "seed", "order_in_seed", "neighbours", "trial"),
     *CONSTANTS,
     *("context_switches_voluntary", "context_switches_involuntary"),
 )

@@ -144,7 +144,7 @@ class Cell:
         self.say(stage="data")  # the launching side measures the context when it hears this
         train = self.spec.train
         with self.clock.during("data"):
-            tokens = read_tokens(tokens_file, self.spec.corpus.sha256)
+            tokens = read_tokens(tokens_file, self.spec.corpus.sha256, self.spec.data)
             n_windows = len(tokens.windows("train", train.block_size))
             positions = batch_positions(self.spec.seed, train.steps, train.batch_size, n_windows)
             self.known["data_order_hash"] = hash_tensor(positions)
@@ -266,6 +266,7 @@ def _training_columns(trainer: Trainer) -> dict[str, Any]:
         row |= {
             "train_loss_final": last.train_loss,
             "val_loss_final": last.val_loss,
+            "test_loss_final": trainer.test_loss,
             "perplexity": _exp(last.val_loss),
             "bits_per_char": last.val_loss / math.log(2),
         }

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.options import TRAIN_SHARE
+from bench.options import DataOptions
 from bench.tokenised import UTF_32
 from bench.worker.streams import numpy_stream
 
@@ -18,7 +18,7 @@ PART = 262_144
 
 @dataclass(frozen=True)
 class Tokens:
-    """A corpus as token ids, one a character: the first 90 % train.
+    """A corpus as token ids, one a character, in splits.
 
     Narrow where they are mapped from a file, int64 on a GPU; a batch is made int64 as it is drawn.
     """
@@ -26,19 +26,26 @@ class Tokens:
     train: Tensor  # (n_train,) int32 or int64
     val: Tensor  # (n_val,), likewise
     vocab_size: int
+    test: Tensor | None = None  # (n_test,), likewise; None: there is no such split
 
     def to(self, device: torch.device) -> "Tokens":
         if device.type == "cpu":
             return self
-        train, val = (split.to(device, torch.int64) for split in (self.train, self.val))
-        return Tokens(train, val, self.vocab_size)
+        moved = {name: split.to(device, torch.int64) for name, split in self.splits.items()}
+        return Tokens(**moved, vocab_size=self.vocab_size)
+
+    @property
+    def splits(self) -> dict[str, Tensor]:
+        """Those that there are, by name."""
+        found = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in found.items() if split is not None}
 
     def windows(self, split: str, block_size: int) -> Tensor:
         """Every window of a split, as a view: (positions, T + 1); row p starts at character p."""
-        return (self.train if split == "train" else self.val).unfold(0, block_size + 1, 1)
+        return self.splits[split].unfold(0, block_size + 1, 1)
 
 
-def read_tokens(path: Path, sha256: str) -> Tokens:
+def read_tokens(path: Path, sha256: str, data: DataOptions) -> Tokens:
     """Map a file of `bench.tokenised`: a token is a character's rank in the sorted distinct ones.
 
     Raises:
@@ -53,8 +60,9 @@ def read_tokens(path: Path, sha256: str) -> Tokens:
             f"{path} does not hold the tokens of the text with SHA-256 {sha256}, which the cell "
             "was asked for. Run again with --retry-failed: they are stored anew"
         )
-    n_train = int(TRAIN_SHARE * len(ids))
-    return Tokens(ids[:n_train], ids[n_train:], vocab_size)
+    n_train, end = data.bounds(len(ids))
+    test = ids[end:] if end < len(ids) else None
+    return Tokens(ids[:n_train], ids[n_train:end], vocab_size, test)
 
 
 def _spell(vocabulary: np.ndarray, ids: np.ndarray, sha256: str) -> bool:

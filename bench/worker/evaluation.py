@@ -31,7 +31,8 @@ class Evaluator:
 
     full: all non-overlapping windows of the validation split, and as many evenly spaced ones of
     the training split as `train_windows` says. sampled: `batches` random batches of each split,
-    from a stream of their own; the mean over batches is the mean over their tokens.
+    from a stream of their own; the mean over batches is the mean over their tokens. The test
+    split is evaluated once, so that it is always taken whole.
     """
 
     def __init__(
@@ -41,16 +42,16 @@ class Evaluator:
         self.seed = seed
         self.sampled = options.batches * batch_size
         self.block_size = block_size
-        self.windows = {split: tokens.windows(split, block_size) for split in ("train", "val")}
+        self.windows = {split: tokens.windows(split, block_size) for split in tokens.splits}
 
     def starts(self, split: str, step: int) -> Tensor:
         """First characters of the windows to evaluate: (n,) int64."""
         n_windows = len(self.windows[split])
-        if self.options.protocol == "sampled":
+        if self.options.protocol == "sampled" and split != "test":
             stream = numpy_stream(self.seed, "eval", split, step)
             return torch.from_numpy(stream.integers(0, n_windows, size=self.sampled))
         blocks = (n_windows - 1) // self.block_size + 1  # non-overlapping ones
-        if split == "val":
+        if split != "train":
             return torch.arange(blocks) * self.block_size
         chosen = min(self.options.train_windows, blocks)
         return torch.arange(chosen) * blocks // chosen * self.block_size

@@ -66,6 +66,7 @@ class Trainer:
         self.timer = StepTimer(windows.device, self.train.step_timing)
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
+        self.test_loss: float | None = None  # after the last step, where there is a test split
         self.done = 0
 
     def pace(self, step: int) -> None:
@@ -103,6 +104,8 @@ class Trainer:
     def run(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
         """All steps, with an evaluation at step 0, every `every` steps and after the last.
 
+        The test split is evaluated after all else, and once.
+
         Raises:
             DivergedError: at the first loss that is NaN or infinite.
         """
@@ -114,6 +117,7 @@ class Trainer:
                 point = self.curve[-1]
                 say(stage="eval", step=self.done, loss=point.train_loss, val_loss=point.val_loss)
             if self.done == total:
+                self._test(evaluator, say)
                 return
             begin, before = self.done, self.clock.seconds["train"]
             self._train(min(span, every - begin % every, total - begin))
@@ -159,14 +163,7 @@ class Trainer:
             switch(optimizer, mode)
 
     def _evaluate(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
-        last = time.monotonic()
-
-        def beat() -> None:
-            nonlocal last
-            if time.monotonic() - last >= HEARTBEAT_S:
-                last = time.monotonic()
-                say(stage="eval", step=self.done)
-
+        beat = self._beat(say)
         with self.clock.during("eval"), self.evaluating():
             train_loss = evaluator.loss(self.model, "train", self.done, beat)
             val_loss = evaluator.loss(self.model, "val", self.done, beat)
@@ -180,6 +177,27 @@ class Trainer:
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise DivergedError(self.done, self.curve[-1].val_loss if self.curve else None)
         self.curve.append(point)
+
+    def _test(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
+        if "test" not in evaluator.windows:
+            return
+        with self.clock.during("eval"), self.evaluating():
+            loss = evaluator.loss(self.model, "test", self.done, self._beat(say))
+        if not math.isfinite(loss):
+            raise DivergedError(self.done, self.curve[-1].val_loss)
+        self.test_loss = loss
+
+    def _beat(self, say: Callable[..., None]) -> Callable[[], None]:
+        """What tells from time to time that an evaluation goes on."""
+        last = time.monotonic()
+
+        def beat() -> None:
+            nonlocal last
+            if time.monotonic() - last >= HEARTBEAT_S:
+                last = time.monotonic()
+                say(stage="eval", step=self.done)
+
+        return beat
 
     @property
     def tokens(self) -> int:

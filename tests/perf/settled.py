@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from bench.cells import Cell
 from bench.columns import RUN_COLUMNS
 from bench.corpora import find_corpus
 from bench.folder import ResultsFolder
 from bench.identity import code_sha256
 from bench.launch.choose import choose_launcher
-from bench.matrix import Cell, load_matrix
+from bench.matrix import load_matrix
 from bench.measure.machine import this_machine
 from bench.records import Row, RunsTable, read_table, write_table
 
