@@ -400,6 +400,33 @@ def doctor(
 
 
 @app.command()
+def check(
+    matrix: MatrixArgument,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    only: OnlyOption = None,
+) -> None:
+    """Try out every class that a matrix brings, where its cells would run; exit 1 if one fails."""
+    from bench import check as conformance
+
+    asked = load_matrix(matrix)
+    selected = select(asked.cells, only or [], None)
+    cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
+    launcher, why = choose_launcher(runtime, worker_python, requirements=asked.requirements)
+    out.print(f"runtime: {why}")
+    wrong = count = 0
+    try:
+        for finding in conformance.check(asked, cells, launcher, this_machine()):
+            out.print(conformance.as_line(finding))
+            count, wrong = count + 1, wrong + (not finding.ok)
+    except StoppedError as error:
+        err.print(str(error))
+        raise typer.Exit(INTERRUPTED) from error
+    out.print(f"{count - wrong} of {count} checks ok" if count else "no class to check")
+    raise typer.Exit(NOT_ALL_OK if wrong else OK)
+
+
+@app.command()
 def schema() -> None:
     """Print the matrix's JSON Schema, for editors."""
     print(json.dumps(json_schema(), indent=2))

@@ -166,7 +166,7 @@ class Cell:
                 self.clock,
                 spec.train,
             )
-            self._reset(trainer)
+            reset(trainer, self.spec)
             self._describe(trainer)
         return trainer
 
@@ -183,17 +183,6 @@ class Cell:
             "optimizer_flops_per_step": flops_per_step,
         }
 
-    def _reset(self, trainer: Trainer) -> None:
-        """Weights from their streams and optimizers without a past: the state before step 0."""
-        model, seed, optimizer = trainer.model, self.spec.seed, self.spec.optimizer
-        trainer.optimizers = []  # the state of warm-up goes before the new one comes
-        if isinstance(model, BroughtModel):
-            model.draw(seed, self.clock.device)
-        else:
-            initialise(model.stacks(), lambda name: torch_stream(seed, "weights", name))
-        trainer.optimizers = OPTIMIZERS[optimizer.base].build(model.stacks(), optimizer.options)
-        seed_shared_streams(seed, "training")
-
     def _warm_up(self, trainer: Trainer) -> None:
         """A few real steps, then back to the start: warm-up trains nothing.
 
@@ -209,7 +198,7 @@ class Cell:
                     trainer.step(trainer.positions[step])
             for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-            self._reset(trainer)
+            reset(trainer, self.spec)
 
     def _infer(self, trainer: Trainer, tokens: Tokens) -> None:
         self.say(stage="infer")
@@ -246,6 +235,18 @@ class Cell:
             efficiency = row["perplexity"] / (row["n_params"] / 1e6)
             row["param_efficiency"] = efficiency if math.isfinite(efficiency) else None
         return row
+
+
+def reset(trainer: Trainer, spec: RunSpec) -> None:
+    """Weights from their streams and optimizers without a past: the state before step 0."""
+    model, optimizer = trainer.model, spec.optimizer
+    trainer.optimizers = []  # the state of warm-up goes before the new one comes
+    if isinstance(model, BroughtModel):
+        model.draw(spec.seed, trainer.windows.device)
+    else:
+        initialise(model.stacks(), lambda name: torch_stream(spec.seed, "weights", name))
+    trainer.optimizers = OPTIMIZERS[optimizer.base].build(model.stacks(), optimizer.options)
+    seed_shared_streams(spec.seed, "training")
 
 
 def _training_columns(trainer: Trainer) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""python -m bench.worker.check CELL_FOLDER TOKENS [CODE...]: whether a brought class holds.
+
+On a toy task of its own, on the cell's device. What it finds goes into result.json; a check that
+fails says what is wrong and what to change.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.identity import code_sha256
+from bench.spec import CellFiles, RunSpec
+from bench.worker.lifeline import RUNNER_GONE, StoppedError, hold_on_to_runner
+from bench.worker.protocol import Speaker, log, write_json
+
+Check = tuple[str, Callable[[], str]]
+
+
+def main() -> int:
+    hold_on_to_runner()
+    code_sha256()  # of the files that are about to be imported
+    sys.path += sys.argv[3:]
+    say = Speaker()
+    try:
+        files = CellFiles(Path(sys.argv[1]))
+        spec = RunSpec.from_json(files.spec.read_text(encoding="utf-8"))
+        findings = []
+        for finding in examine(spec):
+            say(stage=finding["check"])
+            findings.append(finding)
+    except StoppedError:
+        return RUNNER_GONE
+    write_json(files.result, {"code_sha256": code_sha256(), "findings": findings})
+    return 0
+
+
+def examine(spec: RunSpec) -> Iterator[dict[str, Any]]:
+    """A finding for each check: its name, whether it is ok, and what it says."""
+    from bench.worker.conformance import checks_of  # torch: seconds
+
+    for name, look in checks_of(spec):
+        finding = _finding(name, look)
+        yield finding
+        if not finding["ok"] and name == "class":
+            return  # nothing can be said of a class that cannot be made
+
+
+def _finding(name: str, look: Callable[[], str]) -> dict[str, Any]:
+    from bench.worker.classes import WrongClassError
+
+    try:
+        return {"check": name, "ok": True, "text": look()}
+    except WrongClassError as error:
+        return {"check": name, "ok": False, "text": str(error)}
+    except Exception as error:
+        log(traceback.format_exc())
+        line = _own_line(error)
+        return {"check": name, "ok": False, "text": f"{type(error).__name__}: {error}{line}"}
+
+
+def _own_line(error: Exception) -> str:
+    """Where it was raised: the author's line, if it is of theirs."""
+    frames = traceback.extract_tb(error.__traceback__)
+    brought = [frame for frame in frames if any(map(frame.filename.startswith, sys.argv[3:]))]
+    if not brought:
+        return ""
+    last = brought[-1]
+    return f" ({Path(last.filename).name}, line {last.lineno}: {last.line})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

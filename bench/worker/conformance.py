@@ -1,0 +1,263 @@
+"""What a brought model or optimizer must hold to, each as a check on a toy task."""
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.options import OWN
+from bench.spec import RunSpec
+from bench.worker.cell import reset
+from bench.worker.classes import WrongClassError
+from bench.worker.clocks import PhaseClock
+from bench.worker.eager import leave_out_compiler
+from bench.worker.evaluation import cross_entropy
+from bench.worker.own_model import BroughtModel
+from bench.worker.registry import MODELS
+from bench.worker.streams import seed_shared_streams, torch_stream
+from bench.worker.training import Trainer
+
+VOCABULARY = 16
+SEQUENCES = 4  # that are learned by heart
+STEPS = 50
+FEW = 5
+
+Check = tuple[str, Callable[[], str]]
+
+
+def checks_of(spec: RunSpec) -> list[Check]:
+    """The checks of the class that a spec names: its optimizer's, else its model's."""
+    torch.set_num_threads(spec.train.threads)
+    leave_out_compiler()
+    toy = Toy(spec)
+    own = [("parameters", toy.covers)]
+    if spec.optimizer.base != OWN:
+        own = [("logits", toy.logits), ("causal", toy.causal), ("logical matrices", toy.logical)]
+    return [
+        ("class", toy.makes),
+        *own,
+        ("loss", toy.learns),
+        ("state", toy.resumes if spec.optimizer.base == OWN else toy.reloads),
+        ("seed", toy.repeats),
+        ("device", toy.stays),
+    ]
+
+
+class Toy:
+    """A few random sequences to learn by heart, and whoever is to learn them."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.spec = spec
+        self.device = torch.device(spec.device)
+        self.T = spec.train.block_size
+        length = SEQUENCES * self.T + 1
+        stream = torch_stream(spec.seed, "toy")
+        tokens = torch.randint(VOCABULARY, (length,), generator=stream).to(self.device)
+        self.windows = tokens.unfold(0, self.T + 1, 1)  # (positions, T + 1)
+        self.positions = torch.arange(SEQUENCES, device=self.device) * self.T
+        self.batch = self.windows[self.positions]  # (B, T + 1)
+
+    def fresh(self, steps: int = 0) -> Trainer:
+        """A model and its optimizers as they begin, and after some steps."""
+        build = MODELS[self.spec.model.base]
+        model = build(self.spec.model.options, VOCABULARY, self.T).to(self.device)
+        table = self.positions.expand(STEPS, -1)
+        trainer = Trainer(model, [], self.windows, table, PhaseClock())
+        reset(trainer, self.spec)
+        for _ in range(steps):
+            trainer.step(self.positions)
+        return trainer
+
+    @torch.no_grad()
+    def loss(self, trainer: Trainer) -> float:
+        with trainer.evaluating():
+            return cross_entropy(trainer.model(self.batch[:, :-1]), self.batch[:, 1:]).item()
+
+    @torch.no_grad()
+    def answer(self, trainer: Trainer) -> Tensor:
+        """Logits (B, T, V) of the toy's sequences."""
+        with trainer.evaluating():
+            logits: Tensor = trainer.model(self.batch[:, :-1])
+            return logits
+
+    # --- Both ---
+
+    def makes(self) -> str:
+        trainer = self.fresh()
+        if self.spec.optimizer.base != OWN:
+            return f"built: {trainer.model.n_params():,} parameters"
+        kinds = [type(getattr(each, "inner", each)).__name__ for each in trainer.optimizers]
+        return f"built: {', '.join(kinds)}"
+
+    def learns(self) -> str:
+        trainer = self.fresh()
+        before = self.loss(trainer)
+        for _ in range(STEPS):
+            trainer.step(self.positions)
+        after = self.loss(trainer)
+        if not after < before:  # also if it is not a number
+            raise WrongClassError(
+                f"from {before:.4g} to {after:.4g} in {STEPS} steps on {SEQUENCES} sequences: it "
+                "must fall. Lower lr, or look at the sign of the update"
+                if self.spec.optimizer.base == OWN
+                else f"from {before:.4g} to {after:.4g} in {STEPS} steps of AdamW on {SEQUENCES} "
+                "sequences: it must fall. Is every parameter used, and nothing detached?"
+            )
+        return f"falls from {before:.4g} to {after:.4g} in {STEPS} steps on {SEQUENCES} sequences"
+
+    def repeats(self) -> str:
+        first, again = self.fresh(FEW).model, self.fresh(FEW).model
+        if different := _different(first, again):
+            raise WrongClassError(
+                f"two runs of one seed differ after {FEW} steps, in {different}. Draw from torch's,"
+                " numpy's or Python's own streams, which are seeded, and from no other"
+            )
+        return f"two runs of one seed are equal to the last digit after {FEW} steps"
+
+    def stays(self) -> str:
+        trainer = self.fresh(FEW)
+        tensors = [*trainer.model.named_parameters(), *trainer.model.named_buffers()]
+        for optimizer in trainer.optimizers:
+            for state in optimizer.state.values():
+                items = state.items() if isinstance(state, dict) else []
+                tensors += [(f"state {name}", each) for name, each in items if _has_place(each)]
+        for name, tensor in tensors:
+            if tensor.device.type != self.device.type:
+                raise WrongClassError(
+                    f"{name} is on {tensor.device}, the cell on {self.device}. Make it like a "
+                    "parameter (torch.zeros_like), or register it as a buffer"
+                )
+        for name, parameter in trainer.model.named_parameters():
+            if parameter.dtype != torch.float32:
+                raise WrongClassError(f"{name} is of {parameter.dtype}. Leave it float32")
+        return f"all {len(tensors)} tensors are on {self.device}, the parameters float32"
+
+    # --- An optimizer ---
+
+    def covers(self) -> str:
+        """Every parameter in one optimizer; the roles that the groups are told by."""
+        trainer = self.fresh()
+        held = Counter[int]()
+        for optimizer in trainer.optimizers:
+            held.update(_held(optimizer))
+        wanted = Counter({id(parameter): 1 for parameter in trainer.model.parameters()})
+        if held != wanted:
+            raise WrongClassError(
+                f"the optimizers hold {held.total()} tensors of {len(wanted)} parameters. Keep "
+                "those that the class is given, each in one group"
+            )
+        return f"each of {len(wanted)} is in one of {len(trainer.optimizers)} optimizers"
+
+    def resumes(self) -> str:
+        """A new optimizer with the saved state goes on as the old one does."""
+        trainer = self.fresh(FEW)
+        weights = {name: each.clone() for name, each in trainer.model.state_dict().items()}
+        saved = [_saved(optimizer) for optimizer in trainer.optimizers]
+        other = self.fresh()
+        other.model.load_state_dict(weights)
+        for optimizer, state in zip(other.optimizers, saved, strict=True):
+            optimizer.load_state_dict(state)
+        for each in (trainer, other):
+            seed_shared_streams(self.spec.seed, "step")
+            each.step(self.positions)
+        if different := _different(trainer.model, other.model):
+            raise WrongClassError(
+                f"after load_state_dict(state_dict()) the next step differs, in {different}. Keep "
+                "all that a step needs in self.state[parameter] and self.param_groups"
+            )
+        return "saved and restored, it takes the same next step"
+
+    # --- A model ---
+
+    def logits(self) -> str:
+        wanted = (SEQUENCES, self.T, VOCABULARY)
+        found = self.answer(self.fresh())
+        shape = tuple(found.shape)
+        if shape != wanted:
+            raise WrongClassError(
+                f"(B, T, V) must be {wanted}, found {shape}: return one logit for each token of "
+                "the vocabulary at each position"
+            )
+        if found.dtype != torch.float32:
+            raise WrongClassError(f"float32 is wanted, found {found.dtype}: convert them")
+        return f"(B, T, V) = {wanted}, float32"
+
+    @torch.no_grad()
+    def causal(self) -> str:
+        """A position must not see those after it, or the loss says nothing."""
+        trainer = self.fresh()
+        middle = self.T // 2
+        changed = self.batch[:, :-1].clone()
+        changed[:, middle:] = (changed[:, middle:] + 1) % VOCABULARY
+        with trainer.evaluating():
+            before = trainer.model(self.batch[:, :-1])[:, :middle]
+            after = trainer.model(changed)[:, :middle]
+        if not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
+            raise WrongClassError(
+                "logits depend on later tokens, which they are to predict: mask the attention, and "
+                "mix nothing over positions"
+            )
+        return "no position sees a later one"
+
+    def logical(self) -> str:
+        model = self.fresh().model
+        stacks = model.stacks()
+        total = sum(len(stack.names) * torch.Size(stack.shape).numel() for stack in stacks)
+        if total != model.n_params():
+            raise WrongClassError(
+                f"they hold {total:,} numbers, the parameters {model.n_params():,}. Give each "
+                "parameter one Stack"
+            )
+        roles = Counter[str]()
+        for stack in stacks:
+            roles[stack.role] += len(stack.names)
+        told = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
+        return f"{told}; together all {total:,} parameters{_stacked(model)}"
+
+    def reloads(self) -> str:
+        """A new model with the saved weights answers as the old one does."""
+        trainer, other = self.fresh(FEW), self.fresh()
+        other.model.load_state_dict(trainer.model.state_dict())
+        if not torch.equal(self.answer(trainer), self.answer(other)):
+            raise WrongClassError(
+                "after load_state_dict(state_dict()) the logits differ. Keep what they depend on "
+                "in parameters and buffers, and let eval() switch off what is random"
+            )
+        return "saved and restored, it gives the same logits"
+
+
+def _has_place(value: Any) -> bool:
+    """A tensor that must lie beside its parameter; torch keeps counts of steps on the CPU."""
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _held(optimizer: Any) -> list[int]:
+    if hasattr(optimizer, "leaves"):
+        return [id(stack.parameter) for stack in optimizer.leaves.stacks]
+    return [id(each) for group in optimizer.param_groups for each in group["params"]]
+
+
+def _saved(optimizer: torch.optim.Optimizer) -> Any:
+    """The state as a file would hold it."""
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def _different(one: torch.nn.Module, other: torch.nn.Module) -> str:
+    """Which parameters of two models of a kind differ; empty if none does."""
+    pairs = zip(one.named_parameters(), other.parameters(), strict=True)
+    names = [name for (name, value), their in pairs if not torch.equal(value, their)]
+    return f"{len(names)} parameters ({names[0]} first)" if names else ""
+
+
+def _stacked(model: Any) -> str:
+    """A remark on parameters whose matrices only the author can tell."""
+    if not isinstance(model, BroughtModel) or hasattr(model.module, "stacks"):
+        return ""
+    names = [name for name, each in model.module.named_parameters() if each.ndim > 2]
+    return f"; taken as vectors, unless stacks() tells: {', '.join(names)}" if names else ""
