@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.corpora import Corpus
-from bench.options import TRAIN_SHARE, NanoGPTOptions, NanoKimiOptions
+from bench.options import TRAIN_SHARE, DecoderOptions, NanoGPTOptions, NanoKimiOptions
 from bench.records import Row
 from bench.spec import RunSpec
 
@@ -54,7 +54,7 @@ def _median(rows: Sequence[Row], column: str) -> float | None:
     return median(values) if values else None
 
 
-def n_params(options: NanoGPTOptions, vocab_size: int, block_size: int) -> int:
+def n_params(options: DecoderOptions, vocab_size: int, block_size: int) -> int:
     """Parameters of a model by its formula, without building it."""
     d = options.n_embd
     norms, attention = 4 * d, 3 * d * d + d * d + d
@@ -62,7 +62,9 @@ def n_params(options: NanoGPTOptions, vocab_size: int, block_size: int) -> int:
         expert = (2 * d * d + 2 * d) + (d * d + d)
         feed_forward = options.n_experts * (d + 1 + expert)
     else:
-        feed_forward = (4 * d * d + 4 * d) + (4 * d * d + d)
+        assert isinstance(options, NanoGPTOptions)
+        h, into = options.n_hidden, 2 if options.activation == "swiglu" else 1
+        feed_forward = into * (d * h + h) + (h * d + d)
     embeddings, head = (vocab_size + block_size) * d, (d + 1) * vocab_size
     return embeddings + options.n_layer * (norms + attention + feed_forward) + 2 * d + head
 

@@ -12,8 +12,8 @@ from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     AdamWOptions,
+    DecoderOptions,
     EvalOptions,
-    NanoGPTOptions,
     TrainOptions,
     TrueMuonOptions,
     asked,
@@ -29,7 +29,7 @@ class Model:
 
     name: str
     base: str
-    options: NanoGPTOptions
+    options: DecoderOptions
 
 
 @dataclass(frozen=True)

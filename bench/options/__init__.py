@@ -8,7 +8,7 @@ never change: add a new option instead.
 """
 
 from bench.options.fields import asked
-from bench.options.models import MODEL_OPTIONS, NanoGPTOptions, NanoKimiOptions
+from bench.options.models import MODEL_OPTIONS, DecoderOptions, NanoGPTOptions, NanoKimiOptions
 from bench.options.optimizers import OPTIMIZER_OPTIONS, AdamWOptions, TrueMuonOptions
 from bench.options.training import TRAIN_SHARE, EvalOptions, Limits, TrainOptions
 
@@ -17,6 +17,7 @@ __all__ = [
     "OPTIMIZER_OPTIONS",
     "TRAIN_SHARE",
     "AdamWOptions",
+    "DecoderOptions",
     "EvalOptions",
     "Limits",
     "NanoGPTOptions",
