@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.corpora import Corpus
-from bench.options import NanoGPTOptions, NanoKimiOptions, OwnModel
+from bench.options import DecoderOptions, NanoGPTOptions, NanoKimiOptions, OwnModel
 from bench.records import Row
 from bench.spec import RunSpec
 
@@ -57,7 +57,7 @@ def _median(rows: Sequence[Row], column: str) -> float | None:
     return median(values) if values else None
 
 
-def n_params(options: NanoGPTOptions, vocab_size: int, block_size: int) -> int:
+def n_params(options: DecoderOptions, vocab_size: int, block_size: int) -> int:
     """Parameters of a model by its formula, without building it."""
     d = options.n_embd
     norms, attention = 4 * d, 3 * d * d + d * d + d
@@ -65,12 +65,14 @@ def n_params(options: NanoGPTOptions, vocab_size: int, block_size: int) -> int:
         expert = (2 * d * d + 2 * d) + (d * d + d)
         feed_forward = options.n_experts * (d + 1 + expert)
     else:
-        feed_forward = (4 * d * d + 4 * d) + (4 * d * d + d)
+        assert isinstance(options, NanoGPTOptions)
+        h, into = options.n_hidden, 2 if options.activation == "swiglu" else 1
+        feed_forward = into * (d * h + h) + (h * d + d)
     embeddings, head = (vocab_size + block_size) * d, (d + 1) * vocab_size
     return embeddings + options.n_layer * (norms + attention + feed_forward) + 2 * d + head
 
 
-def _rough_wall_s(spec: RunSpec, options: NanoGPTOptions, corpus: Corpus) -> float:
+def _rough_wall_s(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> float:
     train, evaluation, block = spec.train, spec.eval, spec.train.block_size
     per_token = 6 * n_params(options, corpus.vocab_size, block)
     trained = train.steps * train.batch_size * block
@@ -85,7 +87,7 @@ def _rough_wall_s(spec: RunSpec, options: NanoGPTOptions, corpus: Corpus) -> flo
     return STARTUP_S + flops / (FLOPS_PER_SECOND_AND_THREAD * train.threads)
 
 
-def _rough_memory_mib(spec: RunSpec, options: NanoGPTOptions, corpus: Corpus) -> float:
+def _rough_memory_mib(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> float:
     train = spec.train
     parameters = BYTES_PER_PARAMETER * n_params(options, corpus.vocab_size, train.block_size)
     tokens = train.batch_size * train.block_size

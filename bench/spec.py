@@ -13,8 +13,8 @@ from bench.options import (
     OPTIMIZER_OPTIONS,
     OWN,
     DataOptions,
+    DecoderOptions,
     EvalOptions,
-    NanoGPTOptions,
     OptimizerOptions,
     OwnModel,
     OwnOptimizer,
@@ -32,7 +32,7 @@ class Model:
 
     name: str
     base: str
-    options: NanoGPTOptions | OwnModel
+    options: DecoderOptions | OwnModel
 
     @cached_property  # a matrix's cells share it
     def asked(self) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.logical import Stack
-from bench.options import NanoGPTOptions, NanoKimiOptions
+from bench.options import DecoderOptions, NanoKimiOptions
 
 
 class Attention(nn.Module):
-    def __init__(self, options: NanoGPTOptions) -> None:
+    def __init__(self, options: DecoderOptions) -> None:
         super().__init__()
         d, H = options.n_embd, options.n_head
         self.query = nn.ModuleList(nn.Linear(d, d // H, bias=False) for _ in range(H))
@@ -37,20 +37,21 @@ class Attention(nn.Module):
 
 
 class Dense(nn.Module):
-    def __init__(self, d: int) -> None:
+    def __init__(self, d: int, activation: str) -> None:
         super().__init__()
         self.up = nn.Linear(d, 4 * d)
         self.down = nn.Linear(4 * d, d)
+        self.activate = {"relu": nn.ReLU(), "gelu": nn.GELU()}[activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.up(x).relu())
+        return self.down(self.activate(self.up(x)))
 
 
-class Expert(nn.Module):
-    def __init__(self, d: int) -> None:
+class Gated(nn.Module):
+    def __init__(self, d: int, h: int) -> None:
         super().__init__()
-        self.up = nn.Linear(d, 2 * d)
-        self.down = nn.Linear(d, d)
+        self.up = nn.Linear(d, 2 * h)
+        self.down = nn.Linear(h, d)
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.up(x).chunk(2, -1)
@@ -61,7 +62,7 @@ class Mixture(nn.Module):
     def __init__(self, d: int, n_experts: int) -> None:
         super().__init__()
         self.gate = nn.Linear(d, n_experts)
-        self.experts = nn.ModuleList(Expert(d) for _ in range(n_experts))
+        self.experts = nn.ModuleList(Gated(d, d) for _ in range(n_experts))
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gate(x).softmax(-1)
@@ -72,14 +73,18 @@ class Mixture(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, options: NanoGPTOptions) -> None:
+    def __init__(self, options: DecoderOptions) -> None:
         super().__init__()
         d = options.n_embd
         self.attention_norm = nn.LayerNorm(d)
         self.attention = Attention(options)
         self.feed_forward_norm = nn.LayerNorm(d)
-        mixture = isinstance(options, NanoKimiOptions)
-        self.feed_forward = Mixture(d, options.n_experts) if mixture else Dense(d)
+        if isinstance(options, NanoKimiOptions):
+            self.feed_forward = Mixture(d, options.n_experts)
+        elif options.activation == "swiglu":
+            self.feed_forward = Gated(d, round((8 * d + 4) * d / (3 * d + 2)))
+        else:
+            self.feed_forward = Dense(d, options.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.attention_norm(x))
@@ -87,7 +92,7 @@ class Block(nn.Module):
 
 
 class Reference(nn.Module):
-    def __init__(self, options: NanoGPTOptions, vocab_size: int, block_size: int) -> None:
+    def __init__(self, options: DecoderOptions, vocab_size: int, block_size: int) -> None:
         super().__init__()
         d = options.n_embd
         self.token = nn.Embedding(vocab_size, d)

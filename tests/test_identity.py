@@ -44,7 +44,7 @@ def with_optimizer(base: str, **options: Any) -> RunSpec:
 def other(option: dataclasses.Field) -> Any:
     """A valid value that is not the default."""
     choices = {
-        **{"attention_scale": "head_size", "protocol": "sampled"},
+        **{"attention_scale": "head_size", "activation": "swiglu", "protocol": "sampled"},
         **{"dtype": "bfloat16", "step_timing": "every"},
         **{"adjust_lr": "match_rms_adamw", "schedule": "cosine"},
     }
@@ -246,6 +246,7 @@ DEFAULTS = {
     "NanoGPTOptions.n_layer": 4,
     "NanoGPTOptions.n_head": 4,
     "NanoGPTOptions.attention_scale": "n_embd",
+    "NanoGPTOptions.activation": "relu",
     "NanoKimiOptions.n_embd": 64,
     "NanoKimiOptions.n_layer": 4,
     "NanoKimiOptions.n_head": 4,

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from reference import Reference, assert_near, copy_weights, logical, stream
 from torch import Tensor, nn
 
+from bench.estimate import n_params
 from bench.logical import assert_covers, initialise
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
-from bench.options import NanoGPTOptions, NanoKimiOptions
+from bench.options import DecoderOptions, NanoGPTOptions, NanoKimiOptions
 
 VOCABULARY, BLOCK = 65, 32  # of the original
 GPT = NanoGPTOptions(n_embd=8, n_layer=2, n_head=2)
@@ -19,7 +20,7 @@ KIMI = NanoKimiOptions(n_embd=8, n_layer=2, n_head=2, n_experts=3)
 
 
 def build(
-    options: NanoGPTOptions,
+    options: DecoderOptions,
     vocab_size: int = VOCABULARY,
     block_size: int = BLOCK,
     dtype: torch.dtype = torch.float32,
@@ -32,18 +33,20 @@ def build(
 
 
 def drawn(
-    options: NanoGPTOptions, vocab_size: int = VOCABULARY, seed: int = 1
+    options: DecoderOptions, vocab_size: int = VOCABULARY, seed: int = 1
 ) -> dict[str, Tensor]:
     return logical(build(options, vocab_size, seed=seed).stacks())
 
 
-@pytest.fixture(params=[GPT, KIMI], ids=["nanogpt", "nanokimi"])
-def options(request: pytest.FixtureRequest) -> NanoGPTOptions:
+@pytest.fixture(
+    params=[GPT, replace(GPT, activation="swiglu"), KIMI], ids=["nanogpt", "swiglu", "nanokimi"]
+)
+def options(request: pytest.FixtureRequest) -> DecoderOptions:
     return request.param
 
 
 @pytest.fixture(params=[NanoGPTOptions(), NanoKimiOptions()], ids=["nanogpt", "nanokimi"])
-def default(request: pytest.FixtureRequest) -> NanoGPTOptions:
+def default(request: pytest.FixtureRequest) -> DecoderOptions:
     return request.param
 
 
@@ -61,6 +64,8 @@ def default(request: pytest.FixtureRequest) -> NanoGPTOptions:
         replace(GPT, n_head=1),
         replace(GPT, n_head=2),
         replace(GPT, n_head=4),
+        replace(GPT, activation="gelu"),
+        replace(GPT, activation="swiglu"),
         replace(KIMI, n_head=4, n_experts=1),
         replace(KIMI, n_head=2, n_experts=3),
         replace(KIMI, n_head=1, n_experts=4),
@@ -101,9 +106,9 @@ def test_logits_see_the_past_and_the_present_but_not_the_future(options):
 
 
 def test_defaults_are_the_originals():
-    dense = {"n_embd": 64, "n_layer": 4, "n_head": 4, "attention_scale": "n_embd"}
-    assert asdict(NanoGPTOptions()) == dense
-    assert asdict(NanoKimiOptions()) == dense | {"n_experts": 4}
+    shared = {"n_embd": 64, "n_layer": 4, "n_head": 4, "attention_scale": "n_embd"}
+    assert asdict(NanoGPTOptions()) == shared | {"activation": "relu"}
+    assert asdict(NanoKimiOptions()) == shared | {"n_experts": 4}
 
 
 def test_heads_must_divide_the_width():
@@ -144,6 +149,38 @@ def test_default_models_have_the_originals_size():
     assert build(NanoGPTOptions()).n_params() == 10_561 + 4 * (16_704 + 33_088) == 209_729
     # mixture: 4 x 64 + 4 of the gate, 4 (64 x 128 + 128 + 64 x 64 + 64) of experts: 50,180
     assert build(NanoKimiOptions()).n_params() == 10_561 + 4 * (16_704 + 50_180) == 278_097
+
+
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+@pytest.mark.parametrize("d", [8, 19, 20, 21, 22, 32, 64, 96, 128, 256, 1000, 4096])
+def test_a_feed_forward_has_as_many_parameters_with_any_activation(d, activation):
+    def size(activation: str) -> int:
+        options = NanoGPTOptions(n_embd=d, n_head=1, activation=activation)
+        module = nanogpt.build(replace(options, n_layer=1), 1, 1).blocks[0].feed_forward
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    assert size(activation) == pytest.approx(size("relu"), rel=0.01)
+
+
+def test_swiglu_has_the_hidden_width_of_the_paper():
+    # 8 d / 3 = 170.7: three matrices of 64 x 170, biases of 2 x 170 + 64
+    options = NanoGPTOptions(activation="swiglu")
+    assert options.n_hidden == 170
+    assert build(options).n_params() == 10_561 + 4 * (16_704 + 3 * 64 * 170 + 340 + 64) == 209_553
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        NanoGPTOptions(),
+        NanoGPTOptions(n_embd=12, n_head=3, activation="gelu"),
+        NanoGPTOptions(n_embd=12, n_head=3, activation="swiglu"),
+        NanoKimiOptions(n_experts=3, n_layer=2),
+    ],
+    ids=str,
+)
+def test_the_launching_side_counts_the_parameters_by_formula(options):
+    assert n_params(options, VOCABULARY, BLOCK) == build(options).n_params()
 
 
 def test_every_parameter_is_active(default):

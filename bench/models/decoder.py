@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.logical import Stack
-from bench.options import NanoGPTOptions
+from bench.options import DecoderOptions
 
 
 class FeedForward(Protocol):
@@ -38,7 +38,7 @@ class Attention(nn.Module):
     `attention_scale: head_size` gives the usual one.
     """
 
-    def __init__(self, options: NanoGPTOptions) -> None:
+    def __init__(self, options: DecoderOptions) -> None:
         super().__init__()
         d = options.n_embd
         self.n_head = options.n_head
@@ -74,7 +74,7 @@ class Block(nn.Module):
     Each part adds itself onto the stream in its last product, which spares a sum.
     """
 
-    def __init__(self, options: NanoGPTOptions, feed_forward: FeedForward) -> None:
+    def __init__(self, options: DecoderOptions, feed_forward: FeedForward) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(options.n_embd)
         self.attention = Attention(options)
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
 
     def __init__(
         self,
-        options: NanoGPTOptions,
+        options: DecoderOptions,
         vocab_size: int,
         block_size: int,
         feed_forward: Callable[[], FeedForward],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.logical import Stack
 from bench.models.decoder import Decoder, empty
-from bench.options import NanoGPTOptions, NanoKimiOptions
+from bench.options import DecoderOptions, NanoKimiOptions
 
 
 class Mixture(nn.Module):
@@ -54,7 +54,7 @@ class Mixture(nn.Module):
         yield Stack(each("down.bias"), "vector", self.down_bias, (d,), fan_in=d)
 
 
-def build(options: NanoGPTOptions, vocab_size: int, block_size: int) -> Decoder:
+def build(options: DecoderOptions, vocab_size: int, block_size: int) -> Decoder:
     """A NanoKimi without values yet: `initialise(model.stacks(), ...)` draws them."""
     assert isinstance(options, NanoKimiOptions)
     experts = options.n_experts

@@ -8,7 +8,7 @@ never change: add a new option instead.
 """
 
 from bench.options.fields import asked
-from bench.options.models import MODEL_OPTIONS, NanoGPTOptions, NanoKimiOptions
+from bench.options.models import MODEL_OPTIONS, DecoderOptions, NanoGPTOptions, NanoKimiOptions
 from bench.options.optimizers import (
     OPTIMIZER_OPTIONS,
     OPTIMIZER_VARIANTS,
@@ -37,6 +37,7 @@ __all__ = [
     "TRAIN_SHARE",
     "AdamWOptions",
     "DataOptions",
+    "DecoderOptions",
     "EvalOptions",
     "Limits",
     "MuonOptions",

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.options import AdamWOptions, NanoGPTOptions, NanoKimiOptions, TrueMuonOptions
+from bench.options import AdamWOptions, DecoderOptions, NanoKimiOptions, TrueMuonOptions
 
 EVAL_BATCHES = 200  # of each split
 
@@ -36,7 +36,7 @@ class Head(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, options: NanoGPTOptions, block_size: int) -> None:
+    def __init__(self, options: DecoderOptions, block_size: int) -> None:
         super().__init__()
         d, H = options.n_embd, options.n_head
         scale = {"n_embd": d, "head_size": d // H}[options.attention_scale] ** -0.5
@@ -81,7 +81,7 @@ class Mixture(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, options: NanoGPTOptions, block_size: int) -> None:
+    def __init__(self, options: DecoderOptions, block_size: int) -> None:
         super().__init__()
         d = options.n_embd
         self.attention_norm = nn.LayerNorm(d)
@@ -96,7 +96,7 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, options: NanoGPTOptions, vocab_size: int, block_size: int) -> None:
+    def __init__(self, options: DecoderOptions, vocab_size: int, block_size: int) -> None:
         super().__init__()
         d = options.n_embd
         self.token = nn.Embedding(vocab_size, d)
