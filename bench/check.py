@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import outcome
+from bench.cells import Cell
 from bench.errors import StoppedError
 from bench.launch.job import Exit, Job, Launcher, Stop, read_left
-from bench.matrix import Cell, Matrix
+from bench.matrix import Matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import Machine
 from bench.options import OWN, AdamWOptions, NanoKimiOptions
