@@ -46,8 +46,11 @@ def other(option: dataclasses.Field) -> Any:
     choices = {
         **{"attention_scale": "head_size", "protocol": "sampled"},
         **{"dtype": "bfloat16", "step_timing": "every"},
-        **{"adjust_lr": "match_rms_adamw", "schedule": "cosine"},
+        **{"schedule": "cosine", "momentum_form": "nesterov", "update_scale": "sqrt_ratio"},
+        **{"router": "adamw", "heads": "together"},
     }
+    if option.name == "adjust_lr":
+        return "original" if option.default == "match_rms_adamw" else "match_rms_adamw"
     if option.name in choices:
         return choices[option.name]
     if isinstance(option.default, bool):
@@ -274,6 +277,19 @@ DEFAULTS = {
     "TrueMuonOptions.ns_steps": 5,
     "TrueMuonOptions.adamw_lr": 0.001,
     "TrueMuonOptions.adamw_weight_decay": 0.01,
+    "TrueMuonOptions.momentum_form": "original",
+    "TrueMuonOptions.update_scale": "none",
+    "TrueMuonOptions.router": "truemuon",
+    "TrueMuonOptions.heads": "apart",
+    "MuonClipOptions.lr": 0.01,
+    "MuonClipOptions.momentum": 0.95,
+    "MuonClipOptions.nesterov": False,
+    "MuonClipOptions.weight_decay": 0.01,
+    "MuonClipOptions.ns_steps": 5,
+    "MuonClipOptions.adjust_lr": "match_rms_adamw",
+    "MuonClipOptions.adamw_lr": 0.001,
+    "MuonClipOptions.adamw_weight_decay": 0.01,
+    "MuonClipOptions.tau": 100.0,
     "TrainOptions.steps": 10000,
     "TrainOptions.batch_size": 16,
     "TrainOptions.block_size": 32,

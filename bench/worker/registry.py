@@ -9,7 +9,7 @@ import torch
 from bench.logical import Stack
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
-from bench.optim import adamw, muon, sgd, truemuon
+from bench.optim import adamw, muon, muonclip, sgd, truemuon
 
 
 @dataclass(frozen=True)
@@ -27,4 +27,5 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
     "sgd": OptimizerEntry(sgd.build, sgd.flops_per_step),
     "truemuon": OptimizerEntry(truemuon.build, truemuon.flops_per_step),
     "muon": OptimizerEntry(muon.build, muon.flops_per_step),
+    "muonclip": OptimizerEntry(muonclip.build, muonclip.flops_per_step),
 }
