@@ -14,6 +14,7 @@ from bench.matrix import load_matrix
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
+    OPTIMIZER_VARIANTS,
     AdamWOptions,
     EvalOptions,
     NanoKimiOptions,
@@ -232,6 +233,9 @@ def test_a_recorded_identity_with_every_setting_given_stays():
         ("nanogpt", "truemuon", "ef89597b3866"),
         ("nanokimi", "adamw", "5e7a26e00d77"),
         ("nanokimi", "truemuon", "a5a861e0e8f5"),
+        ("nanogpt", "sgd", "18998ef13b70"),
+        ("nanokimi", "muon", "c420408ec38a"),
+        ("nanokimi", "muonclip", "e765069fc06b"),
     ],
 )
 def test_recorded_identities_with_every_setting_left_out_stay(model, optimizer, run_id):
@@ -241,6 +245,12 @@ def test_recorded_identities_with_every_setting_left_out_stay(model, optimizer, 
         optimizer=Optimizer(optimizer, optimizer, OPTIMIZER_OPTIONS[optimizer]()),
     )
     assert spec.run_id == run_id
+
+
+def test_what_a_settled_name_stands_for_stays():
+    base, options = OPTIMIZER_VARIANTS["muon-rms"]
+    spec = dataclasses.replace(SPEC, optimizer=Optimizer("muon-rms", base, options))
+    assert spec.run_id == "f9aeaf752c22"
 
 
 # A new option adds a line; no line ever changes.
