@@ -6,7 +6,7 @@ it is all that an optimizer needs to know of a model.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,6 +14,19 @@ from torch import Tensor, nn
 
 Role = Literal["embedding", "hidden", "router", "head", "vector"]
 Init = Literal["uniform", "normal", "ones", "zeros"]
+
+
+@dataclass
+class AttentionLogits:
+    """The largest attention logit of each head, for an optimizer that asks for it.
+
+    An attention layer keeps one and names it in the stack of its projections. While it is asked,
+    each forward pass in training leaves its logits here: after scaling, over the batch, each query
+    with the keys that it may see.
+    """
+
+    asked: bool = False
+    largest: Tensor | None = None  # (heads,)
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,8 @@ class Stack:
     init: Init = "uniform"
     fan_in: int = 0  # inputs a weight sums over; gives the bound of the uniform draw
     transposed: bool = False  # the parameter stores each matrix as (columns, rows)
+    heads: int = 1  # so many matrices, one after another, are the heads of one projection
+    logits: AttentionLogits | None = None  # of these heads; the first projections: query, key
 
     def __post_init__(self) -> None:
         logical = len(self.names) * torch.Size(self.shape).numel()
@@ -35,6 +50,11 @@ class Stack:
                 f"{self.names[0]}: {len(self.names)} tensors of {self.shape} are {logical} "
                 f"numbers, the parameter has {self.parameter.numel()}"
             )
+        if len(self.names) % self.heads or (self.transposed and self.heads > 1):
+            raise ValueError(
+                f"{self.names[0]}: {len(self.names)} matrices are no projections of {self.heads} "
+                "heads: give a multiple of them, stored as (rows, columns)"
+            )
 
     def view(self, tensor: Tensor) -> Tensor:
         """The parameter, its gradient or an optimizer's state of it, as (n, *shape)."""
@@ -42,6 +62,14 @@ class Stack:
             rows, columns = self.shape
             return tensor.view(len(self.names), columns, rows).mT
         return tensor.view(len(self.names), *self.shape)
+
+    def joined(self) -> "Stack":
+        """The same parameter with all heads of a projection as one matrix, named as the first."""
+        if self.heads == 1:
+            return self
+        rows, columns = self.shape
+        shape = (self.heads * rows, columns)
+        return replace(self, names=self.names[:: self.heads], shape=shape, heads=1)
 
 
 @torch.no_grad()

@@ -169,15 +169,25 @@ class Muon:
         momentum: float = 0.9,
         weight_decay: float = 0.01,
         ns_steps: int = 5,
+        momentum_form: str = "original",
+        update_scale: str = "none",
     ) -> None:
+        rows, columns = W.shape
+        scales = {
+            "none": 1.0,
+            "sqrt_ratio": max(1.0, rows / columns) ** 0.5,
+            "match_rms": 0.2 * max(rows, columns) ** 0.5,
+        }
+        self.scale = scales[update_scale]
+        self.own_share = {"original": 1.0, "nesterov": 1 - momentum}[momentum_form]
         self.W, self.m = W.clone(), torch.zeros_like(W)
         self.lr, self.momentum = lr, momentum
         self.weight_decay, self.ns_steps = weight_decay, ns_steps
 
     def step(self, g: Tensor) -> None:
         self.m = self.momentum * self.m + (1 - self.momentum) * g
-        X = newton_schulz(self.momentum * self.m + g, self.ns_steps)
-        self.W = self.W - self.lr * (X + self.weight_decay * self.W)
+        X = newton_schulz(self.momentum * self.m + self.own_share * g, self.ns_steps)
+        self.W = self.W - self.lr * (self.scale * X + self.weight_decay * self.W)
 
 
 class AdamW:

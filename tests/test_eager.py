@@ -25,7 +25,7 @@ train: {steps: 3, batch_size: 2, block_size: 8}
 eval: {every: 2, train_windows: 4}
 matrix:
   model: [nanogpt, nanokimi]
-  optimizer: [adamw, sgd, truemuon, muon, muon-rms]
+  optimizer: [adamw, sgd, truemuon, muon, muon-rms, muonclip]
   device: [cpu]
   seed: [1]
 """

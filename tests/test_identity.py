@@ -14,6 +14,7 @@ from bench.matrix import load_matrix
 from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
+    OPTIMIZER_VARIANTS,
     AdamWOptions,
     EvalOptions,
     NanoKimiOptions,
@@ -46,8 +47,11 @@ def other(option: dataclasses.Field) -> Any:
     choices = {
         **{"attention_scale": "head_size", "activation": "swiglu", "protocol": "sampled"},
         **{"dtype": "bfloat16", "step_timing": "every"},
-        **{"adjust_lr": "match_rms_adamw", "schedule": "cosine"},
+        **{"schedule": "cosine", "momentum_form": "nesterov", "update_scale": "sqrt_ratio"},
+        **{"router": "adamw", "heads": "together"},
     }
+    if option.name == "adjust_lr":
+        return "original" if option.default == "match_rms_adamw" else "match_rms_adamw"
     if option.name in choices:
         return choices[option.name]
     if isinstance(option.default, bool):
@@ -229,6 +233,9 @@ def test_a_recorded_identity_with_every_setting_given_stays():
         ("nanogpt", "truemuon", "ef89597b3866"),
         ("nanokimi", "adamw", "5e7a26e00d77"),
         ("nanokimi", "truemuon", "a5a861e0e8f5"),
+        ("nanogpt", "sgd", "18998ef13b70"),
+        ("nanokimi", "muon", "c420408ec38a"),
+        ("nanokimi", "muonclip", "e765069fc06b"),
     ],
 )
 def test_recorded_identities_with_every_setting_left_out_stay(model, optimizer, run_id):
@@ -238,6 +245,12 @@ def test_recorded_identities_with_every_setting_left_out_stay(model, optimizer, 
         optimizer=Optimizer(optimizer, optimizer, OPTIMIZER_OPTIONS[optimizer]()),
     )
     assert spec.run_id == run_id
+
+
+def test_what_a_settled_name_stands_for_stays():
+    base, options = OPTIMIZER_VARIANTS["muon-rms"]
+    spec = dataclasses.replace(SPEC, optimizer=Optimizer("muon-rms", base, options))
+    assert spec.run_id == "f9aeaf752c22"
 
 
 # A new option adds a line; no line ever changes.
@@ -275,6 +288,19 @@ DEFAULTS = {
     "TrueMuonOptions.ns_steps": 5,
     "TrueMuonOptions.adamw_lr": 0.001,
     "TrueMuonOptions.adamw_weight_decay": 0.01,
+    "TrueMuonOptions.momentum_form": "original",
+    "TrueMuonOptions.update_scale": "none",
+    "TrueMuonOptions.router": "truemuon",
+    "TrueMuonOptions.heads": "apart",
+    "MuonClipOptions.lr": 0.01,
+    "MuonClipOptions.momentum": 0.95,
+    "MuonClipOptions.nesterov": False,
+    "MuonClipOptions.weight_decay": 0.01,
+    "MuonClipOptions.ns_steps": 5,
+    "MuonClipOptions.adjust_lr": "match_rms_adamw",
+    "MuonClipOptions.adamw_lr": 0.001,
+    "MuonClipOptions.adamw_weight_decay": 0.01,
+    "MuonClipOptions.tau": 100.0,
     "TrainOptions.steps": 10000,
     "TrainOptions.batch_size": 16,
     "TrainOptions.block_size": 32,

@@ -36,6 +36,33 @@ def test_a_stack_of_the_wrong_size_is_refused():
         Stack(("a", "b"), "hidden", parameter(4, 2), (2, 3))
 
 
+@pytest.mark.parametrize(("names", "heads", "transposed"), [("abc", 2, False), ("ab", 2, True)])
+def test_matrices_that_are_no_heads_are_refused(names, heads, transposed):
+    with pytest.raises(ValueError, match=r"a: \d matrices are no projections of 2 heads: give"):
+        Stack(
+            tuple(names),
+            "hidden",
+            parameter(2 * len(names), 3),
+            (2, 3),
+            heads=heads,
+            transposed=transposed,
+        )
+
+
+def test_joined_heads_are_one_matrix_a_projection():
+    names = ("query.0", "query.1", "key.0", "key.1")
+    stack = Stack(names, "hidden", parameter(4, 3), (1, 3), heads=2)
+    joined = stack.joined()
+    assert (joined.names, joined.shape, joined.heads) == (("query.0", "key.0"), (2, 3), 1)
+    assert joined.parameter is stack.parameter
+    assert joined.view(joined.parameter).equal(stack.view(stack.parameter).view(2, 2, 3))
+
+
+def test_a_stack_without_heads_is_joined_as_it_is():
+    vector = Stack(("bias",), "vector", parameter(3), (3,))
+    assert vector.joined() is vector
+
+
 def test_each_initialisation_draws_its_distribution():
     n = 100_000
     stacks = [

@@ -143,7 +143,7 @@ ONE_MISTAKE = {
         7,
         "matrix.optimizer[1]",
         "nothing defines 'truemuo'. Did you mean 'truemuon'? Allowed: adamw, muon, "
-        "muon-rms, sgd, slow, truemuon.",
+        "muon-rms, muonclip, sgd, slow, truemuon.",
     ),
     "unknown device": (
         broken("[cpu]", "[gpu]"),
@@ -273,13 +273,14 @@ ONE_MISTAKE = {
         broken("{base: adamw, lr", "{base: adam, lr"),
         17,
         "optimizers.slow",
-        "base 'adam' is not a built-in. Did you mean 'adamw'? Allowed: adamw, muon, sgd, truemuon.",
+        "base 'adam' is not a built-in. Did you mean 'adamw'? Allowed: adamw, muon, muonclip, "
+        "sgd, truemuon.",
     ),
     "variant of another variant": (
         broken("lr: 3.0e-4}", "lr: 3.0e-4}\n  slower: {base: slow, lr: 1.0e-4}"),
         18,
         "optimizers.slower",
-        "base 'slow' is not a built-in. Allowed: adamw, muon, sgd, truemuon.",
+        "base 'slow' is not a built-in. Allowed: adamw, muon, muonclip, sgd, truemuon.",
     ),
     "variant with a built-in's name": (
         broken("slow: {", "adamw: {"),

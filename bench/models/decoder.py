@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.logical import Stack
+from bench.logical import AttentionLogits, Stack
 from bench.options import DecoderOptions
 
 
@@ -46,15 +46,26 @@ class Attention(nn.Module):
         self.qkv = empty(3 * d, d)
         self.output = empty(d, d)
         self.output_bias = empty(d)
+        self.logits = AttentionLogits()
 
     def forward(self, x: Tensor, onto: Tensor, T: int) -> Tensor:
         """x and onto: (N, d), sequences of T tokens one after another; returns onto + f(x)."""
         N, d = x.shape
         qkv = F.linear(x, self.qkv).view(N // T, T, 3, self.n_head, d // self.n_head)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, d / H)
+        if self.logits.asked and torch.is_grad_enabled():
+            self.logits.largest = self._largest_logits(query, key)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.scale)
         mixed = mixed.transpose(1, 2).reshape(N, d)
         return torch.addmm(onto, mixed, self.output.t()).add_(self.output_bias)
+
+    @torch.no_grad()
+    def _largest_logits(self, query: Tensor, key: Tensor) -> Tensor:
+        """Of each head, (H,). query and key: (B, H, T, d / H)."""
+        T = query.shape[2]
+        future = torch.ones(T, T, dtype=torch.bool, device=query.device).triu(1)
+        scores = (query @ key.mT).mul_(self.scale)  # (B, H, T, T)
+        return scores.masked_fill_(future, -torch.inf).amax((0, 2, 3))
 
     def stacks(self, prefix: str) -> Iterator[Stack]:
         d = self.output_bias.numel()
@@ -63,7 +74,15 @@ class Attention(nn.Module):
             for kind in ("query", "key", "value")
             for head in range(self.n_head)
         )
-        yield Stack(projections, "hidden", self.qkv, (d // self.n_head, d), fan_in=d)
+        yield Stack(
+            projections,
+            "hidden",
+            self.qkv,
+            (d // self.n_head, d),
+            fan_in=d,
+            heads=self.n_head,
+            logits=self.logits,
+        )
         yield Stack((f"{prefix}.output.weight",), "hidden", self.output, (d, d), fan_in=d)
         yield Stack((f"{prefix}.output.bias",), "vector", self.output_bias, (d,), fan_in=d)
 

@@ -2,10 +2,11 @@
 
 Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") replaces a
 matrix's momentum by the nearest semi-orthogonal matrix. The original differs in its momentum
-(m <- 0.9 m + 0.1 g, then 0.9 m + g), in its missing scale by shape, and in treating every
-head's and every expert's matrix by itself; so do we.
+(m <- 0.9 m + 0.1 g, then 0.9 m + g), in its missing scale by shape, in treating every head's
+matrix by itself, and the router as a hidden matrix; so do we, unless a switch asks for Muon's way.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +22,8 @@ from bench.options import AdamWOptions, TrueMuonOptions
 
 # The momentum form takes 5 operations a number, norm and division 3, decay and update 4.
 ELEMENTWISE_FLOPS = 12
-
-MUON_ROLES = ("hidden", "router")
+NESTEROV_FLOPS = 1  # more: g is weighted too
+SCALE_FLOPS = 1
 
 
 class TrueMuon(torch.optim.Optimizer):
@@ -39,6 +40,7 @@ class TrueMuon(torch.optim.Optimizer):
             "momentum": options.momentum,
             "weight_decay": options.weight_decay,
             "ns_steps": options.ns_steps,
+            "nesterov": options.momentum_form == "nesterov",
         }
         super().__init__([stack.parameter for stack in stacks], defaults)
         parameters = [stack.parameter.detach() for stack in stacks]
@@ -48,6 +50,8 @@ class TrueMuon(torch.optim.Optimizer):
         for stack, part in zip(stacks, _parts(self.momentum, parameters), strict=True):
             self.state[stack.parameter]["momentum"] = part
         self.batches = _batches(self.update, stacks)
+        self.scales = [_scale(stack.shape, options.update_scale) for stack in stacks]
+        self.scaled = options.update_scale != "none"
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -56,11 +60,28 @@ class TrueMuon(torch.optim.Optimizer):
 
         torch._foreach_copy_(self.updates, [parameter.grad for parameter in parameters])
         self.momentum.lerp_(self.update, 1 - beta)  # m <- beta m + (1 - beta) g
-        self.update.add_(self.momentum, alpha=beta)  # g + beta m
+        if group["nesterov"]:
+            self.update.lerp_(self.momentum, beta)  # (1 - beta) g + beta m
+        else:
+            self.update.add_(self.momentum, alpha=beta)  # g + beta m
         for wide in self.batches:
             wide.copy_(orthogonalise(wide, group["ns_steps"]))
+        if self.scaled:
+            torch._foreach_mul_(self.updates, self.scales)
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, self.updates, alpha=-group["lr"])
+
+
+def _scale(shape: tuple[int, ...], form: str) -> float:
+    """What a logical matrix's orthogonal update is multiplied by, as PyTorch's Muon does it."""
+    rows, columns = shape
+    match form:
+        case "sqrt_ratio":  # Jordan et al. 2024
+            return math.sqrt(max(1.0, rows / columns))
+        case "match_rms":  # Liu et al. 2025: the RMS of AdamW's updates, 0.2 to 0.4
+            return 0.2 * math.sqrt(max(rows, columns))
+        case _:
+            return 1.0
 
 
 def _stored_shape(stack: Stack) -> tuple[int, int]:
@@ -89,15 +110,27 @@ def _batches(flat: Tensor, stacks: Sequence[Stack]) -> list[Tensor]:
     return [each if each.shape[1] <= each.shape[2] else each.mT for each in stacked]
 
 
+def _divide(stacks: Sequence[Stack], options: TrueMuonOptions) -> tuple[list[Stack], list[Stack]]:
+    """The stacks whose matrices are orthogonalised, as they are, and AdamW's."""
+    roles = ("hidden", "router") if options.router == "truemuon" else ("hidden",)
+    matrices, rest = by_role(stacks, roles)
+    if options.heads == "together":
+        matrices = [stack.joined() for stack in matrices]
+    return matrices, rest
+
+
 def build(stacks: Sequence[Stack], options: TrueMuonOptions) -> list[torch.optim.Optimizer]:
-    matrices, rest = by_role(stacks, MUON_ROLES)
+    matrices, rest = _divide(stacks, options)
     return [TrueMuon(matrices, options), *adamw.build(rest, _adamw_options(options))]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: TrueMuonOptions) -> int:
-    matrices, rest = by_role(stacks, MUON_ROLES)
+    matrices, rest = _divide(stacks, options)
     products = products_flops(matrices, options.ns_steps)
-    elementwise = ELEMENTWISE_FLOPS * sum(stack.parameter.numel() for stack in matrices)
+    a_number = ELEMENTWISE_FLOPS
+    a_number += NESTEROV_FLOPS * (options.momentum_form == "nesterov")
+    a_number += SCALE_FLOPS * (options.update_scale != "none")
+    elementwise = a_number * sum(stack.parameter.numel() for stack in matrices)
     return products + elementwise + adamw.flops_per_step(rest, _adamw_options(options))
 
 

@@ -41,6 +41,24 @@ class TrueMuonOptions:
     ns_steps: int = option(5, "Newton-Schulz iterations", ge=1, le=100)
     adamw_lr: float = option(1e-3, "learning rate of AdamW on everything else", gt=0)
     adamw_weight_decay: float = option(0.01, "weight decay of AdamW on everything else", ge=0)
+    momentum_form: Literal["original", "nesterov"] = option(
+        "original",
+        "what is orthogonalised, of momentum m and gradient g: original, momentum x m + g; "
+        "nesterov, momentum x m + (1 - momentum) x g, as Muon has it",
+    )
+    update_scale: Literal["none", "sqrt_ratio", "match_rms"] = option(
+        "none",
+        "a matrix's own factor: sqrt_ratio, sqrt(max(1, rows / columns)); match_rms, "
+        "0.2 x sqrt(max(rows, columns)), the size of AdamW's updates",
+    )
+    router: Literal["truemuon", "adamw"] = option(
+        "truemuon", "which of the two a mixture's router has"
+    )
+    heads: Literal["apart", "together"] = option(
+        "apart",
+        "apart: each head's query, key and value is a matrix of its own; together: those of all "
+        "heads are one each",
+    )
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,19 @@ class MuonOptions:
     adamw_weight_decay: float = option(0.01, "weight decay of AdamW on everything else", ge=0)
 
 
+@dataclass(frozen=True)
+class MuonClipOptions(MuonOptions):
+    """Muon as Kimi K2 has it, with the logits of attention heads bounded by QK-clip."""
+
+    nesterov: bool = option(False, "look one step of the momentum ahead")
+    adjust_lr: Literal["original", "match_rms_adamw"] = option(
+        "match_rms_adamw",
+        "a matrix's own rate: original, lr x sqrt(max(1, rows / columns)); match_rms_adamw, "
+        "lr x 0.2 x sqrt(max(rows, columns)), the size of AdamW's updates",
+    )
+    tau: float = option(100.0, "largest attention logit that a head may have", gt=0)
+
+
 OptimizerOptions = AdamWOptions | SGDOptions | TrueMuonOptions | MuonOptions
 
 OPTIMIZER_OPTIONS: dict[str, type[OptimizerOptions]] = {
@@ -68,6 +99,7 @@ OPTIMIZER_OPTIONS: dict[str, type[OptimizerOptions]] = {
     "sgd": SGDOptions,
     "truemuon": TrueMuonOptions,
     "muon": MuonOptions,
+    "muonclip": MuonClipOptions,
 }
 
 # Names that a matrix may use as it may use a built-in's own: settings that have a name elsewhere.

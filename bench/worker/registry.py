@@ -9,7 +9,7 @@ import torch
 from bench.logical import Stack
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
-from bench.optim import adamw, muon, sgd, truemuon
+from bench.optim import adamw, muon, muonclip, sgd, truemuon
 from bench.options import OWN, OwnOptimizer
 from bench.worker import own_optimizer
 from bench.worker.own_model import BroughtModel
@@ -37,4 +37,5 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
     "truemuon": OptimizerEntry(truemuon.build, truemuon.flops_per_step),
     OWN: OptimizerEntry(_build_own, own_optimizer.flops_per_step),
     "muon": OptimizerEntry(muon.build, muon.flops_per_step),
+    "muonclip": OptimizerEntry(muonclip.build, muonclip.flops_per_step),
 }

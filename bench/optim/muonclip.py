@@ -1,0 +1,80 @@
+"""MuonClip: Muon, and query and key projections whose attention logits stay bounded.
+
+Kimi Team 2025, "Kimi K2: open agentic intelligence", algorithm 1: after Muon's step, each head
+whose largest logit S of the step exceeded tau has its query and its key projection scaled by
+sqrt(tau / S), which brings that logit back to tau. Other heads are left alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bench.logical import Stack
+from bench.optim import muon
+from bench.optim.leaves import Closure, Leaves, OnLeaves
+from bench.options import MuonClipOptions
+
+
+class MuonClip(OnLeaves):
+    """An optimizer over leaves, and QK-clip after each of its steps.
+
+    Raises:
+        ValueError: for stacks of which none tells its heads' logits.
+    """
+
+    def __init__(self, leaves: Leaves, inner: torch.optim.Optimizer, tau: float) -> None:
+        super().__init__(leaves, inner)
+        self.tau = tau
+        self.attentions = [stack for stack in leaves.stacks if stack.logits is not None]
+        if not self.attentions:
+            raise ValueError(
+                "muonclip bounds the logits of attention heads, and this model tells of none: give "
+                "the stack of its query and key projections `heads` and `logits` "
+                "(bench/logical.py), or take muon"
+            )
+        for stack in self.attentions:
+            assert stack.logits is not None
+            stack.logits.asked = True
+
+    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
+        loss = super().step(closure)
+        for stack in self.attentions:
+            clip_heads(stack, self.tau)
+        return loss
+
+
+@torch.no_grad()
+def clip_heads(stack: Stack, tau: float) -> None:
+    """Scale the heads whose largest logit of the last forward pass exceeded tau.
+
+    Raises:
+        RuntimeError: where no forward pass in training has told its logits since the last step.
+    """
+    assert stack.logits is not None
+    largest = stack.logits.largest  # (heads,)
+    stack.logits.largest = None
+    if largest is None:
+        raise RuntimeError(
+            f"{stack.names[0]}: no attention logits since the last step; muonclip needs a forward "
+            "pass with gradients before each step"
+        )
+    share = torch.where(largest > tau, tau / largest, 1.0).sqrt()
+    heads = stack.view(stack.parameter.detach())  # (projections x heads, rows, columns)
+    heads[: 2 * stack.heads].mul_(share.repeat(2).view(-1, 1, 1))
+
+
+def build(stacks: Sequence[Stack], options: MuonClipOptions) -> list[torch.optim.Optimizer]:
+    on_leaves, *rest = muon.build(stacks, options)
+    assert isinstance(on_leaves, OnLeaves)
+    return [MuonClip(on_leaves.leaves, on_leaves.inner, options.tau), *rest]
+
+
+def flops_per_step(stacks: Sequence[Stack], options: MuonClipOptions) -> int:
+    """Muon's and the scaling of queries and keys; the logits are the forward pass's work."""
+    scaled = sum(
+        2 * stack.heads * stack.shape[0] * stack.shape[1]
+        for stack in stacks
+        if stack.logits is not None
+    )
+    return muon.flops_per_step(stacks, options) + scaled
