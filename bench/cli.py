@@ -49,9 +49,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-# No markup: names and paths may hold brackets.
-out = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+# No markup: names and paths may hold brackets, and package:Up: is no picture.
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 MatrixArgument = Annotated[Path, typer.Argument(help="the matrix, a YAML file")]
 OutOption = Annotated[

@@ -1,5 +1,6 @@
 """The batched optimizers against ones that know a single tensor; their cost, worked by hand."""
 
+import copy
 import re
 from dataclasses import asdict
 
@@ -66,6 +67,31 @@ def gradients(model: Decoder, seed: int) -> dict[str, Tensor]:
 
 
 # --- What they do -------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_saved_state_takes_the_same_next_step(name, module, options):
+    models = [build(name), build(name)]
+    optimizers = [module.build(model.stacks(), options) for model in models]
+    for step in range(3):
+        gradients(models[0], step)
+        for optimizer in optimizers[0]:
+            optimizer.step()
+    models[1].load_state_dict(models[0].state_dict())
+    for saved, restored in zip(*optimizers, strict=True):
+        restored.load_state_dict(copy.deepcopy(saved.state_dict()))
+    for step in (3, 4):
+        for model, stepping in zip(models, optimizers, strict=True):
+            gradients(model, step)
+            for optimizer in stepping:
+                optimizer.step()
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@BOTH
+def test_without_parameters_there_is_no_optimizer(module, options):
+    assert module.build([], options) == []
 
 
 def muon_reference(name: str, W: Tensor, options: TrueMuonOptions) -> Muon | AdamW:

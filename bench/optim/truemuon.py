@@ -53,6 +53,15 @@ class TrueMuon(torch.optim.Optimizer):
         self.scales = [_scale(stack.shape, options.update_scale) for stack in stacks]
         self.scaled = options.update_scale != "none"
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Values of a saved state, put where the step reads them: parts of one tensor."""
+        super().load_state_dict(state_dict)
+        (group,) = self.param_groups
+        parts = _parts(self.momentum, group["params"])
+        for parameter, part in zip(group["params"], parts, strict=True):
+            part.copy_(self.state[parameter]["momentum"])
+            self.state[parameter]["momentum"] = part
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
@@ -121,7 +130,8 @@ def _divide(stacks: Sequence[Stack], options: TrueMuonOptions) -> tuple[list[Sta
 
 def build(stacks: Sequence[Stack], options: TrueMuonOptions) -> list[torch.optim.Optimizer]:
     matrices, rest = _divide(stacks, options)
-    return [TrueMuon(matrices, options), *adamw.build(rest, _adamw_options(options))]
+    muon = [TrueMuon(matrices, options)] if matrices else []
+    return [*muon, *adamw.build(rest, _adamw_options(options))]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: TrueMuonOptions) -> int:

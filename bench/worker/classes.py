@@ -41,7 +41,11 @@ def load(reference: str, code_sha256: str = "") -> Any:
     try:
         return getattr(module, name)
     except AttributeError as error:
-        names = [each for each in vars(module) if not each.startswith("_")]
+        names = [
+            each
+            for each, value in vars(module).items()
+            if each[0] != "_" and not inspect.ismodule(value)
+        ]
         raise WrongClassError(
             f"{reference}: {module_name} has no {name!r}. {_nearest(name, names)}"
         ) from error
@@ -68,9 +72,7 @@ def check_arguments(
     known = parameters(call)
     if known is None:
         return []
-    valid = [
-        name for name, each in known.items() if each.kind not in LEFT_OVER and name not in given
-    ]
+    valid = [name for name in named(call) if name not in given]
     unnamed = [name for name in settings if name not in valid]
     if unnamed and not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values()):
         raise unknown_argument(reference, unnamed[0], valid)
@@ -93,6 +95,12 @@ def parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
         return dict(inspect.signature(call).parameters)
     except (TypeError, ValueError):
         return None
+
+
+def named(call: Callable[..., Any]) -> list[str]:
+    """The names of a call's parameters, but for those that take whatever is left over."""
+    known = (parameters(call) or {}).items()
+    return [name for name, each in known if each.kind not in LEFT_OVER]
 
 
 def unknown_argument(reference: str, name: str, valid: Collection[str]) -> WrongClassError:

@@ -16,6 +16,7 @@ from bench.worker.classes import (
     arguments,
     check_arguments,
     load,
+    named,
     parameters,
     unknown_argument,
 )
@@ -73,20 +74,20 @@ def _make(options: OwnOptimizer, groups: Sequence[Group], leaves: str) -> torch.
         raise WrongClassError(
             f"{options.reference} is no class of torch.optim.Optimizer: derive it from that"
         )
-    first, *named = parameters(kind) or ["params"]
+    first, *valid = named(kind) or ["params"]
     unnamed = check_arguments(options.reference, kind, options.settings, given=[first])
     on_leaves = None
     if leaves == "matrices":
         on_leaves = matrix_leaves([stack for part, _ in groups for stack in part])
     wanted = []
     for part, settings in groups:
-        _check_group(options.reference, settings, named)
+        _check_group(options.reference, settings, valid)
         wanted.append({"params": _tensors(part, on_leaves), **arguments(settings)})
     plain = wanted[0]["params"] if len(wanted) == 1 and len(wanted[0]) == 1 else wanted
     optimizer: torch.optim.Optimizer = kind(plain, **arguments(options.settings))
     for name in unnamed:
         if name not in optimizer.defaults and not hasattr(optimizer, name):
-            raise unknown_argument(options.reference, name, named)
+            raise unknown_argument(options.reference, name, valid)
     return optimizer if on_leaves is None else OnLeaves(on_leaves, optimizer)
 
 
@@ -96,11 +97,11 @@ def _tensors(stacks: Sequence[Stack], leaves: Leaves | None) -> list[torch.Tenso
     return [leaf for stack in stacks for leaf in leaves.of(stack)]
 
 
-def _check_group(reference: str, settings: Mapping[str, Any], named: Sequence[str]) -> None:
+def _check_group(reference: str, settings: Mapping[str, Any], valid: Sequence[str]) -> None:
     """A group may have keys that are no arguments (`use_muon`); one misspelt is a mistake."""
     for name in settings:
-        if name not in named and difflib.get_close_matches(name, named, n=1, cutoff=0.7):
-            raise unknown_argument(reference, name, named)
+        if name not in valid and difflib.get_close_matches(name, valid, n=1, cutoff=0.7):
+            raise unknown_argument(reference, name, valid)
 
 
 def flops_per_step(stacks: Sequence[Stack], options: OwnOptimizer) -> None:
