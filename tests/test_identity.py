@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -43,12 +43,23 @@ def with_optimizer(base: str, **options: Any) -> RunSpec:
 
 def other(option: dataclasses.Field) -> Any:
     """A valid value that is not the default."""
-    choices = {
-        **{"attention_scale": "head_size", "activation": "swiglu", "protocol": "sampled"},
-        **{"dtype": "bfloat16", "step_timing": "every"},
-    }
-    return choices[option.name] if option.name in choices else option.default / 2
+    choices = {"dtype": "bfloat16", "n_shared_experts": 1, "prune_every": 100, "prune_to": 2}
+    if option.name in choices:
+        return choices[option.name]
+    if get_origin(option.type) is Literal:
+        return next(value for value in get_args(option.type) if value != option.default)
+    return option.default / 2
 
+
+# What else must be given for a setting to mean something.
+NEEDED: dict[str, dict[str, Any]] = {
+    "top_k": {"gating": "topk"},
+    "balance": {"gating": "topk"},
+    "aux_coefficient": {"gating": "topk", "balance": "aux"},
+    "bias_rate": {"gating": "topk", "balance": "bias"},
+    "prune_every": {"prune_to": 3},
+    "prune_to": {"prune_every": 50},
+}
 
 # --- run_id and arm_id --------------------------------------------------------------------------
 
@@ -68,14 +79,15 @@ for build, bases in ((with_model, MODEL_OPTIONS), (with_optimizer, OPTIMIZER_OPT
     for base, options in bases.items():
         for option in dataclasses.fields(options):
             value = int(other(option)) if isinstance(option.default, int) else other(option)
-            CHANGED[f"{base}.{option.name}"] = build(base, **{option.name: value})
+            settings = {**NEEDED.get(option.name, {}), option.name: value}
+            CHANGED[f"{base}.{option.name}"] = build(base, **settings)
 
 
 def default_of(key: str) -> RunSpec:
     """What `CHANGED[key]` differs from in one setting."""
-    base = key.partition(".")[0] if "." in key else ""
+    base, _, name = key.partition(".") if "." in key else ("", "", "")
     if base in MODEL_OPTIONS:
-        return with_model(base)
+        return with_model(base, **({} if name.startswith("prune") else NEEDED.get(name, {})))
     return with_optimizer(base) if base in OPTIMIZER_OPTIONS else SPEC
 
 
@@ -240,6 +252,15 @@ DEFAULTS = {
     "NanoKimiOptions.n_head": 4,
     "NanoKimiOptions.attention_scale": "n_embd",
     "NanoKimiOptions.n_experts": 4,
+    "NanoKimiOptions.gating": "all",
+    "NanoKimiOptions.top_k": 2,
+    "NanoKimiOptions.n_shared_experts": 0,
+    "NanoKimiOptions.router": "softmax",
+    "NanoKimiOptions.balance": "none",
+    "NanoKimiOptions.aux_coefficient": 0.01,
+    "NanoKimiOptions.bias_rate": 0.001,
+    "NanoKimiOptions.prune_every": None,
+    "NanoKimiOptions.prune_to": None,
     "AdamWOptions.lr": 0.001,
     "AdamWOptions.beta1": 0.9,
     "AdamWOptions.beta2": 0.999,

@@ -168,6 +168,9 @@ class Slow(nn.Module):
         self.fake_time.pass_s(self.step_s)
         return logits
 
+    def n_params_active(self) -> int:
+        return self.bias.numel()
+
 
 class FakeEvaluator:
     """Takes 100 s; gives the step's number as loss."""
@@ -499,7 +502,8 @@ def plain_losses(spec: RunSpec, corpus: Path) -> list[float]:
     for row in batch_positions(spec.seed, train.steps, train.batch_size, len(tokens.train) - T):
         batch = torch.stack([tokens.train[p : p + T + 1] for p in row.tolist()]).long()
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
-        loss.backward()
+        auxiliary = model.auxiliary_loss() if hasattr(model, "auxiliary_loss") else None
+        (loss if auxiliary is None else loss + auxiliary).backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from bench.models.decoder import Decoder
 from bench.worker.clocks import PhaseClock, StepTimer
+from bench.worker.environment import MIB
 from bench.worker.evaluation import Evaluator, cross_entropy
+from bench.worker.pruning import Pruning
+from bench.worker.usage import watched
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
@@ -39,6 +42,11 @@ class Point:
     train_time_s: float
     train_loss: float
     val_loss: float
+    expert_load_max: float | None
+    router_entropy: float | None
+    n_params: int
+    n_params_active: int
+    optimizer_state_mib: float
 
 
 class Trainer:
@@ -59,15 +67,21 @@ class Trainer:
         self.positions = positions  # (steps, B)
         self.clock = clock
         self.timer = StepTimer(windows.device, step_timing)
+        self.pruning: Pruning | None = None
+        # A model may add to the loss that training minimises, for the forward before.
+        self.auxiliary_loss: Callable[[], Tensor | None] = getattr(
+            model, "auxiliary_loss", lambda: None
+        )
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.done = 0
 
     def step(self, positions: Tensor) -> Tensor:
-        """One update on the batch at these positions (B,); the loss before it."""
+        """One update on the batch at these positions (B,); the cross-entropy before it."""
         batch = self.windows[positions].long()
         loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
-        loss.backward()
+        auxiliary = self.auxiliary_loss()
+        (loss if auxiliary is None else loss + auxiliary).backward()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -89,13 +103,29 @@ class Trainer:
             if self.done == total:
                 return
             begin, before = self.done, self.clock.seconds["train"]
-            self._train(min(span, every - begin % every, total - begin))
+            self._train(min(span, self._to_next(every), total - begin))
             seconds = self.clock.seconds["train"] - before
             steps = self.done - begin
             loss = self.losses[self.done - 1].item()
             rate = steps * self.tokens_per_step / seconds
             say(stage="train", step=self.done, loss=loss, tokens_per_s=rate)
             span = max(1, int(HEARTBEAT_S * steps / seconds))
+            self._prune_if_due()
+
+    def _to_next(self, every: int) -> int:
+        """Steps to what comes next: an evaluation, or a pruning."""
+        to_evaluation = every - self.done % every
+        if self.pruning is None:
+            return to_evaluation
+        return min(to_evaluation, self.pruning.every - self.done % self.pruning.every)
+
+    def _prune_if_due(self) -> None:
+        """Part of the training, but of no step; not after the last step, which nothing follows."""
+        if self.pruning is None or self.done == len(self.positions):
+            return
+        if self.done % self.pruning.every == 0:
+            with self.clock.during("train"):
+                self.optimizers = self.pruning.prune(self.optimizers)
 
     def _train(self, steps: int) -> None:
         begin, end = self.done, self.done + steps
@@ -127,17 +157,35 @@ class Trainer:
 
         with self.clock.during("eval"):
             train_loss = evaluator.loss(self.model, "train", self.done, beat)
-            val_loss = evaluator.loss(self.model, "val", self.done, beat)
+            with watched(self.model) as usage:
+                val_loss = evaluator.loss(self.model, "val", self.done, beat)
         point = Point(
             step=self.done,
             tokens=self.tokens,
             train_time_s=self.clock.seconds["train"],
             train_loss=train_loss,
             val_loss=val_loss,
+            expert_load_max=usage.load_max,
+            router_entropy=usage.entropy,
+            n_params=sum(parameter.numel() for parameter in self.model.parameters()),
+            n_params_active=self.model.n_params_active(),
+            optimizer_state_mib=self.optimizer_state_mib,
         )
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise DivergedError(self.done, self.curve[-1].val_loss if self.curve else None)
         self.curve.append(point)
+
+    @property
+    def optimizer_state_mib(self) -> float:
+        """Of the tensors that the optimizers carry from step to step."""
+        state_bytes = sum(
+            value.numel() * value.element_size()
+            for optimizer in self.optimizers
+            for state in optimizer.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        )
+        return state_bytes / MIB
 
     @property
     def tokens(self) -> int:
