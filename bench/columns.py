@@ -57,10 +57,12 @@ RUN_COLUMNS: dict[str, str] = {
     # work
     "steps": "training steps done",
     "tokens": "training tokens seen",
-    "n_params": "parameters",
-    "n_params_active": "parameters that one token uses",
-    "flops_per_token": "6 x active matrix parameters + 12 x layers x block x width",
-    "optimizer_flops_per_step": "operations of one optimizer step, Newton-Schulz included",
+    "n_params": "parameters, before any pruning",
+    "n_params_active": "parameters that one token uses, before any pruning",
+    "flops_per_token": "6 x active matrix parameters + 12 x layers x block x width; empty with "
+    "pruning, which changes it",
+    "optimizer_flops_per_step": "operations of one optimizer step, Newton-Schulz included; empty "
+    "with pruning",
     "threads": "threads of one CPU operator",
     "cpus": "CPUs the cell was bound to",
     "neighbours": "other cells of the same run that ran at any moment between its launch and exit; "
@@ -77,7 +79,7 @@ RUN_COLUMNS: dict[str, str] = {
     "perplexity": "exp(val_loss_final)",
     "bits_per_char": "val_loss_final / ln 2",
     "param_efficiency": "perplexity / millions of parameters: the original's figure; it rewards "
-    "a worse perplexity",
+    "a worse perplexity; empty with pruning",
     "eval_protocol": "full or sampled",
     # memory
     "gpu_mem_nvml_peak_mib": "highest reading of GPU memory by NVML, the CUDA context included",
@@ -153,4 +155,12 @@ CURVE_COLUMNS: dict[str, str] = {
     "train_time_s": "training time so far",
     "train_loss": "loss on the training split",
     "val_loss": "loss on the validation split",
+    "expert_load_max": "tokens that chose the busiest expert of any block, over an equal share (1: "
+    "all alike), on the validation windows; weights, where all experts are visited; empty without "
+    "experts",
+    "router_entropy": "nats: of a token's scores as shares, the mean over tokens and blocks of the "
+    "same windows; empty without experts",
+    "n_params": "parameters at this evaluation; pruning lowers it",
+    "n_params_active": "parameters that one token uses at this evaluation",
+    "optimizer_state_mib": "tensors of the optimizer's state at this evaluation",
 }

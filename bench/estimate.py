@@ -62,8 +62,8 @@ def n_params(options: DecoderOptions, vocab_size: int, block_size: int) -> int:
     d = options.n_embd
     norms, attention = 4 * d, 3 * d * d + d * d + d
     if isinstance(options, NanoKimiOptions):
-        expert = (2 * d * d + 2 * d) + (d * d + d)
-        feed_forward = options.n_experts * (d + 1 + expert)
+        n_experts = options.n_experts + options.n_shared_experts
+        feed_forward = options.n_experts * (d + 1) + n_experts * _expert(d)
     else:
         assert isinstance(options, NanoGPTOptions)
         h, into = options.n_hidden, 2 if options.activation == "swiglu" else 1
@@ -72,9 +72,22 @@ def n_params(options: DecoderOptions, vocab_size: int, block_size: int) -> int:
     return embeddings + options.n_layer * (norms + attention + feed_forward) + 2 * d + head
 
 
+def n_params_active(options: DecoderOptions, vocab_size: int, block_size: int) -> int:
+    """Of these, what one token uses: of experts that it chooses among, the chosen ones."""
+    total = n_params(options, vocab_size, block_size)
+    if isinstance(options, NanoKimiOptions) and options.gating == "topk":
+        passed_over = options.n_experts - options.top_k
+        return total - options.n_layer * passed_over * _expert(options.n_embd)
+    return total
+
+
+def _expert(d: int) -> int:
+    return (2 * d * d + 2 * d) + (d * d + d)
+
+
 def _rough_wall_s(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> float:
     train, evaluation, block = spec.train, spec.eval, spec.train.block_size
-    per_token = 6 * n_params(options, corpus.vocab_size, block)
+    per_token = 6 * n_params_active(options, corpus.vocab_size, block)
     trained = train.steps * train.batch_size * block
     n_train, end = spec.data.bounds(corpus.n_chars)
     if evaluation.protocol == "sampled":

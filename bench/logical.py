@@ -42,6 +42,7 @@ class Stack:
     transposed: bool = False  # the parameter stores each matrix as (columns, rows)
     heads: int = 1  # so many matrices, one after another, are the heads of one projection
     logits: AttentionLogits | None = None  # of these heads; the first projections: query, key
+    active: int | None = None  # how many of the n one token uses; all where not given
 
     def __post_init__(self) -> None:
         logical = len(self.names) * torch.Size(self.shape).numel()
@@ -70,6 +71,39 @@ class Stack:
         rows, columns = self.shape
         shape = (self.heads * rows, columns)
         return replace(self, names=self.names[:: self.heads], shape=shape, heads=1)
+
+    def n_active(self) -> int:
+        """Numbers of the parameter that one token uses."""
+        n = len(self.names)
+        return self.parameter.numel() // n * (n if self.active is None else self.active)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A parameter of n equal parts, one after another in memory, that was left with some of them.
+
+    It is all that whoever keeps something about the parameter, an optimizer's state of it for
+    example, needs to know.
+    """
+
+    old: nn.Parameter
+    new: nn.Parameter
+    kept: Tensor  # (n_kept,) which parts, in ascending order
+    n: int
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """What is left of a tensor of the old parameter's shape: one of the new one's."""
+        return tensor.view(self.n, -1)[self.kept].view_as(self.new)
+
+
+def cut(module: nn.Module, name: str, kept: Tensor, n: int) -> Cut:
+    """Leave a module's parameter with these of its n parts; it becomes another parameter."""
+    old: nn.Parameter = getattr(module, name)
+    rows, *rest = old.shape
+    parts = old.detach().view(n, -1)[kept]
+    new = nn.Parameter(parts.view(rows // n * len(kept), *rest))
+    setattr(module, name, new)
+    return Cut(old, new, kept, n)
 
 
 @torch.no_grad()

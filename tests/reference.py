@@ -59,16 +59,50 @@ class Gated(nn.Module):
 
 
 class Mixture(nn.Module):
-    def __init__(self, d: int, n_experts: int) -> None:
+    """Every expert is computed; the weights of those that a token did not choose are 0."""
+
+    def __init__(self, options: NanoKimiOptions) -> None:
         super().__init__()
-        self.gate = nn.Linear(d, n_experts)
-        self.experts = nn.ModuleList(Gated(d, d) for _ in range(n_experts))
+        d = options.n_embd
+        self.options = options
+        self.gate = nn.Linear(d, options.n_experts)
+        self.experts = nn.ModuleList(Gated(d, d) for _ in range(options.n_experts))
+        self.shared = nn.ModuleList(Gated(d, d) for _ in range(options.n_shared_experts))
+        self.preference = torch.zeros(options.n_experts)  # what balance: bias adds to a choice
+
+    def scores(self, x: Tensor) -> Tensor:
+        logits = self.gate(x)
+        return logits.softmax(-1) if self.options.router == "softmax" else logits.sigmoid()
+
+    def choices(self, scores: Tensor) -> Tensor:
+        """1 for each expert that a token visits, 0 for the others."""
+        if self.options.gating == "all":
+            return torch.ones_like(scores)
+        ranks = (scores + self.preference).argsort(dim=-1, descending=True).argsort(dim=-1)
+        return (ranks < self.options.top_k).to(scores.dtype)
+
+    def weights(self, x: Tensor) -> Tensor:
+        scores = self.scores(x)
+        kept = scores * self.choices(scores)
+        single = self.options.gating == "topk" and self.options.top_k == 1
+        return kept if single else kept / kept.sum(-1, keepdim=True)
+
+    def auxiliary_loss(self, x: Tensor) -> Tensor:
+        scores = self.scores(x).flatten(0, -2)
+        visits = self.choices(scores).sum(0)
+        shares = (scores / scores.sum(-1, keepdim=True)).mean(0)
+        terms = zip(visits / visits.sum(), shares, strict=True)
+        total = sum(visited * share for visited, share in terms)
+        return self.options.aux_coefficient * self.options.n_experts * total
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.gate(x).softmax(-1)
+        self.seen = x
+        weights = self.weights(x)
         total = torch.zeros_like(x)
         for index, expert in enumerate(self.experts):
-            total = total + gate[..., index : index + 1] * expert(x)
+            total = total + weights[..., index : index + 1] * expert(x)
+        for expert in self.shared:
+            total = total + expert(x)
         return total
 
 
@@ -80,7 +114,7 @@ class Block(nn.Module):
         self.attention = Attention(options)
         self.feed_forward_norm = nn.LayerNorm(d)
         if isinstance(options, NanoKimiOptions):
-            self.feed_forward = Mixture(d, options.n_experts)
+            self.feed_forward = Mixture(options)
         elif options.activation == "swiglu":
             self.feed_forward = Gated(d, round((8 * d + 4) * d / (3 * d + 2)))
         else:

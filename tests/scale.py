@@ -122,10 +122,11 @@ class Ended:
 
     def curve_lines(self) -> Iterator[str]:
         which = f"{self.cell.spec.run_id},{HOST},1"
+        unknown = "," * (len(CURVE_COLUMNS) - 8)  # columns that the report does not read
         for step, second, train, val in zip(
             self.steps.tolist(), self.seconds.tolist(), *self.losses.tolist(), strict=True
         ):
-            yield f"{which},{step},{step * TOKENS_A_STEP},{second!r},{train!r},{val!r}\n"
+            yield f"{which},{step},{step * TOKENS_A_STEP},{second!r},{train!r},{val!r}{unknown}\n"
 
 
 @dataclass(frozen=True)

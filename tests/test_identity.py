@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -44,20 +44,25 @@ def with_optimizer(base: str, **options: Any) -> RunSpec:
 
 def other(option: dataclasses.Field) -> Any:
     """A valid value that is not the default."""
-    choices = {
-        **{"attention_scale": "head_size", "activation": "swiglu", "protocol": "sampled"},
-        **{"dtype": "bfloat16", "step_timing": "every"},
-        **{"schedule": "cosine", "momentum_form": "nesterov", "update_scale": "sqrt_ratio"},
-        **{"router": "adamw", "heads": "together"},
-    }
-    if option.name == "adjust_lr":
-        return "original" if option.default == "match_rms_adamw" else "match_rms_adamw"
+    choices = {"dtype": "bfloat16", "schedule": "cosine", "prune_every": 100, "prune_to": 2}
     if option.name in choices:
         return choices[option.name]
+    if get_origin(option.type) is Literal:
+        return next(value for value in get_args(option.type) if value != option.default)
     if isinstance(option.default, bool):
         return not option.default
     return type(option.default)(option.default / 2 or 1)  # of what kind the default is
 
+
+# What else must be given for a setting to mean something.
+NEEDED: dict[str, dict[str, Any]] = {
+    "top_k": {"gating": "topk"},
+    "balance": {"gating": "topk"},
+    "aux_coefficient": {"gating": "topk", "balance": "aux"},
+    "bias_rate": {"gating": "topk", "balance": "bias"},
+    "prune_every": {"prune_to": 3},
+    "prune_to": {"prune_every": 50},
+}
 
 # --- run_id and arm_id --------------------------------------------------------------------------
 
@@ -82,16 +87,17 @@ for section, options in SECTIONS.items():
 for build, bases in ((with_model, MODEL_OPTIONS), (with_optimizer, OPTIMIZER_OPTIONS)):
     for base, options in bases.items():
         for option in dataclasses.fields(options):
-            CHANGED[f"{base}.{option.name}"] = build(base, **{option.name: other(option)})
+            settings = {**NEEDED.get(option.name, {}), option.name: other(option)}
+            CHANGED[f"{base}.{option.name}"] = build(base, **settings)
 
 
 def default_of(key: str) -> RunSpec:
     """What `CHANGED[key]` differs from in one setting."""
     if key in BESIDE:
         return dataclasses.replace(SPEC, train=BESIDE[key])
-    base = key.partition(".")[0] if "." in key else ""
+    base, _, name = key.partition(".") if "." in key else ("", "", "")
     if base in MODEL_OPTIONS:
-        return with_model(base)
+        return with_model(base, **({} if name.startswith("prune") else NEEDED.get(name, {})))
     return with_optimizer(base) if base in OPTIMIZER_OPTIONS else SPEC
 
 
@@ -265,6 +271,15 @@ DEFAULTS = {
     "NanoKimiOptions.n_head": 4,
     "NanoKimiOptions.attention_scale": "n_embd",
     "NanoKimiOptions.n_experts": 4,
+    "NanoKimiOptions.gating": "all",
+    "NanoKimiOptions.top_k": 2,
+    "NanoKimiOptions.n_shared_experts": 0,
+    "NanoKimiOptions.router": "softmax",
+    "NanoKimiOptions.balance": "none",
+    "NanoKimiOptions.aux_coefficient": 0.01,
+    "NanoKimiOptions.bias_rate": 0.001,
+    "NanoKimiOptions.prune_every": None,
+    "NanoKimiOptions.prune_to": None,
     "AdamWOptions.lr": 0.001,
     "AdamWOptions.beta1": 0.9,
     "AdamWOptions.beta2": 0.999,

@@ -117,7 +117,7 @@ ONE_MISTAKE = {
         broken("n_experts: 8", "n_expert: 8"),
         15,
         "models.nanokimi-8.n_expert",
-        "unknown key. Did you mean 'n_experts'? Allowed: attention_scale, base, n_embd, ",
+        "unknown key. Did you mean 'n_experts'? Allowed: attention_scale, aux_coefficient, ",
     ),
     "misspelt key of a claim": (
         broken("  margin: 0.01", "  margin: 0.01\n  metrics: perplexity"),
@@ -339,6 +339,12 @@ ONE_MISTAKE = {
         3,
         "train.schedule",
         "'cosin' is not allowed. Did you mean 'cosine'? Allowed: constant, cosine, wsd.",
+    ),
+    "more experts chosen than there are": (
+        broken("n_experts: 8", "n_experts: 8, gating: topk, top_k: 9"),
+        15,
+        "models.nanokimi-8",
+        "top_k 9 is more than n_experts 8: give at most that.",
     ),
     "zero steps": (
         broken("steps: 100", "steps: 0"),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from reference import Reference, assert_near, copy_weights, logical, stream
 from torch import Tensor, nn
 
-from bench.estimate import n_params
+from bench.estimate import n_params, n_params_active
 from bench.logical import assert_covers, initialise
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
@@ -69,6 +69,12 @@ def default(request: pytest.FixtureRequest) -> DecoderOptions:
         replace(KIMI, n_head=4, n_experts=1),
         replace(KIMI, n_head=2, n_experts=3),
         replace(KIMI, n_head=1, n_experts=4),
+        replace(KIMI, router="sigmoid", n_shared_experts=2),
+        replace(KIMI, n_experts=5, gating="topk"),
+        replace(KIMI, n_experts=5, gating="topk", top_k=1, n_shared_experts=1),
+        replace(KIMI, n_experts=5, gating="topk", top_k=5, router="sigmoid"),
+        replace(KIMI, n_experts=5, gating="topk", top_k=1, router="sigmoid"),
+        replace(KIMI, n_experts=40, gating="topk", top_k=3),  # some of which nobody chooses
     ],
     ids=lambda options: "-".join(map(str, asdict(options).values())),
 )
@@ -108,7 +114,18 @@ def test_logits_see_the_past_and_the_present_but_not_the_future(options):
 def test_defaults_are_the_originals():
     shared = {"n_embd": 64, "n_layer": 4, "n_head": 4, "attention_scale": "n_embd"}
     assert asdict(NanoGPTOptions()) == shared | {"activation": "relu"}
-    assert asdict(NanoKimiOptions()) == shared | {"n_experts": 4}
+    assert asdict(NanoKimiOptions()) == shared | {
+        "n_experts": 4,
+        "gating": "all",
+        "top_k": 2,
+        "n_shared_experts": 0,
+        "router": "softmax",
+        "balance": "none",
+        "aux_coefficient": 0.01,
+        "bias_rate": 0.001,
+        "prune_every": None,
+        "prune_to": None,
+    }
 
 
 def test_heads_must_divide_the_width():
@@ -176,11 +193,14 @@ def test_swiglu_has_the_hidden_width_of_the_paper():
         NanoGPTOptions(n_embd=12, n_head=3, activation="gelu"),
         NanoGPTOptions(n_embd=12, n_head=3, activation="swiglu"),
         NanoKimiOptions(n_experts=3, n_layer=2),
+        NanoKimiOptions(n_experts=6, n_shared_experts=2, gating="topk", top_k=3),
     ],
     ids=str,
 )
 def test_the_launching_side_counts_the_parameters_by_formula(options):
-    assert n_params(options, VOCABULARY, BLOCK) == build(options).n_params()
+    model = build(options)
+    assert n_params(options, VOCABULARY, BLOCK) == model.n_params()
+    assert n_params_active(options, VOCABULARY, BLOCK) == model.n_params_active()
 
 
 def test_every_parameter_is_active(default):
@@ -203,6 +223,17 @@ def test_flops_of_a_small_mixture():
     head = 7 * 2
     attention = 12 * 3 * 5 * 2
     assert model.flops_per_token() == 6 * (3 * block + head) + attention == 1_488
+
+
+def test_parameters_and_flops_of_chosen_experts_are_those_of_the_chosen_and_shared():
+    options = NanoKimiOptions(
+        n_embd=2, n_layer=3, n_head=1, n_experts=9, gating="topk", top_k=2, n_shared_experts=1
+    )
+    model = build(options, vocab_size=7, block_size=5)
+    expert = 4 * 2 + 4 + 2 * 2 + 2  # up, its bias, down, its bias: 18
+    assert model.n_params() - model.n_params_active() == 3 * (9 - 2) * expert == 378
+    block = 4 * 2 * 2 + 9 * 2 + (2 + 1) * (4 * 2 + 2 * 2)  # attention, gate, experts: 70
+    assert model.flops_per_token() == 6 * (3 * block + 7 * 2) + 12 * 3 * 5 * 2 == 1_704
 
 
 # --- How it begins ------------------------------------------------------------------------------

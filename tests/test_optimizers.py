@@ -69,7 +69,7 @@ def gradients(model: Decoder, seed: int) -> dict[str, Tensor]:
 # --- What they do -------------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 def test_a_saved_state_takes_the_same_next_step(name, module, options):
     models = [build(name), build(name)]
     optimizers = [module.build(model.stacks(), options) for model in models]
@@ -89,7 +89,7 @@ def test_a_saved_state_takes_the_same_next_step(name, module, options):
         assert torch.equal(one, other)
 
 
-@BOTH
+@EACH
 def test_without_parameters_there_is_no_optimizer(module, options):
     assert module.build([], options) == []
 

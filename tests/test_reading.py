@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.columns import CURVE_COLUMNS
 from bench.records import as_line
 from bench.report import reading
 from bench.report.reading import Curve, Damage, read_curves
 
-HEADER = ",".join(CURVE_COLUMNS).encode() + b"\n"
 FIGURES = ("tokens", "train_time_s", "train_loss", "val_loss")
+COLUMNS = ("run_id", "host_id", "attempt", "step", *FIGURES)  # what the report reads
+HEADER = ",".join(COLUMNS).encode() + b"\n"
 
 figures = st.one_of(st.none(), st.floats(), st.integers(-(2**53), 2**53))
 sound_lines = st.tuples(
@@ -54,7 +54,7 @@ def reference(lines: list[bytes]) -> tuple[dict, list[int]]:
     for number, line in enumerate(lines, start=2):
         try:
             (fields,) = csv.reader([line.removesuffix(b"\n").decode()], strict=True) or [[]]
-            if len(fields) != len(CURVE_COLUMNS):
+            if len(fields) != len(COLUMNS):
                 raise ValueError
             step = int(fields[3])
             values = [float(text) if text else math.nan for text in fields[4:]]

@@ -169,6 +169,9 @@ class Slow(nn.Module):
         self.fake_time.pass_s(self.step_s)
         return logits
 
+    def n_params_active(self) -> int:
+        return self.bias.numel()
+
 
 class FakeEvaluator:
     """Takes 100 s; gives the step's number as loss."""
@@ -512,7 +515,8 @@ def plain_losses(spec: RunSpec, corpus: Path) -> list[float]:
     for step, row in enumerate(table):
         batch = torch.stack([tokens.train[p : p + T + 1] for p in row.tolist()]).long()
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
-        loss.backward()
+        auxiliary = model.auxiliary_loss() if hasattr(model, "auxiliary_loss") else None
+        (loss if auxiliary is None else loss + auxiliary).backward()
         if train.clip_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
         for optimizer, rates in zip(optimizers, base_rates, strict=True):

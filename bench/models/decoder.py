@@ -169,8 +169,8 @@ class Decoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def n_params_active(self) -> int:
-        """Parameters that one token uses: all of them, since every expert is weighted in."""
-        return self.n_params()
+        """Parameters that one token uses; of experts that it chooses among, the chosen ones."""
+        return sum(stack.n_active() for stack in self.stacks())
 
     def flops_per_token(self) -> int:
         """Floating-point operations of one training token, forward and backward.
@@ -180,7 +180,7 @@ class Decoder(nn.Module):
         attention (Chowdhery et al. 2022, appendix B). Embedding look-ups are no products.
         """
         products = sum(
-            stack.parameter.numel()
+            stack.n_active()
             for stack in self.stacks()
             if stack.role in ("hidden", "router", "head")
         )

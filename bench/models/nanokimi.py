@@ -1,4 +1,4 @@
-"""NanoKimi: the mixture-of-experts model of the original comparison."""
+"""NanoKimi: the mixture-of-experts model of the original comparison, and what it may grow into."""
 
 from collections.abc import Iterator
 
@@ -6,56 +6,158 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.logical import Stack
+from bench.logical import Cut, Stack, cut
 from bench.models.decoder import Decoder, empty
+from bench.models.router import Router, Routing
+from bench.models.segments import Order, products, to_experts, to_tokens
 from bench.options import DecoderOptions, NanoKimiOptions
 
 
-class Mixture(nn.Module):
-    """All E experts, weighted by a softmax gate: sum over e of gate_e(x) * expert_e(x).
-
-    An expert is Linear(d -> 2d), SwiGLU (silu(first half) * second half), Linear(d -> d).
-    The first layers of all experts are one product (N, d) x (d, 2Ed). The gate is applied to
-    the hidden units, so that the second layers and their weighted sum are one product as well:
-    sum_e g_e (h_e W_e + b_e) = [g_1 h_1 .. g_E h_E] [W_1; ..; W_E] + g [b_1; ..; b_E].
-    """
+class Experts(nn.Module):
+    """E feed-forwards: Linear(d -> 2d), SwiGLU (silu(first half) * second half), Linear(d -> d)."""
 
     def __init__(self, d: int, n_experts: int) -> None:
         super().__init__()
-        self.n_experts = n_experts
-        self.gate = empty(n_experts, d)
-        self.gate_bias = empty(n_experts)
+        self.numbers = tuple(range(n_experts))  # an expert keeps its number when others go
         self.up = empty(n_experts * 2 * d, d)
         self.up_bias = empty(n_experts * 2 * d)
         self.down = empty(n_experts * d, d)  # each expert's matrix stored (in, out)
         self.down_bias = empty(n_experts, d)
 
-    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
-        N, d = x.shape
-        gate = F.linear(x, self.gate, self.gate_bias).softmax(-1)  # (N, E)
-        up = F.linear(x, self.up, self.up_bias).view(N, self.n_experts, 2, d)
+    def all(self, x: Tensor, onto: Tensor, gate: Tensor | None = None) -> Tensor:
+        """onto + sum over e of gate_e * expert_e(x); gate: (N, E), 1 where not given.
+
+        The first layers of all experts are one product (N, d) x (d, 2Ed). The gate is applied to
+        the hidden units, so that the second layers and their weighted sum are one product as well:
+        sum_e g_e (h_e W_e + b_e) = [g_1 h_1 .. g_E h_E] [W_1; ..; W_E] + g [b_1; ..; b_E].
+        """
+        (N, d), E = x.shape, len(self.numbers)
+        up = F.linear(x, self.up, self.up_bias).view(N, E, 2, d)
         # Not up[:, :, 0] and up[:, :, 1]: the backward of each fills the whole with zeros first.
         first, second = up.unbind(2)  # (N, E, d) each
-        hidden = F.silu(first) * second * gate.unsqueeze(-1)
-        onto = torch.addmm(onto, gate, self.down_bias)
-        return torch.addmm(onto, hidden.view(N, self.n_experts * d), self.down)
+        hidden = F.silu(first) * second
+        if gate is None:
+            onto = onto + self.down_bias.sum(0)
+        else:
+            hidden = hidden * gate.unsqueeze(-1)
+            onto = torch.addmm(onto, gate, self.down_bias)
+        return torch.addmm(onto, hidden.view(N, E * d), self.down)
 
-    def stacks(self, prefix: str) -> Iterator[Stack]:
+    def chosen(self, x: Tensor, onto: Tensor, routing: Routing) -> Tensor:
+        """onto + sum over the chosen experts e of gate_e * expert_e(x), no other being computed."""
+        assert routing.chosen is not None
+        assert routing.load is not None
         E, d = self.down_bias.shape
+        order = Order(routing.chosen, routing.load)
+        rows = to_experts(x, order)  # (N k, d)
+        matrices, vectors = self.up.view(E, 2 * d, d).mT, self.up_bias.view(E, 2 * d)
+        up = products(rows, matrices, vectors, order)
+        first, second = up.view(-1, 2, d).unbind(1)
+        hidden = F.silu(first) * second
+        out = products(hidden, self.down.view(E, d, d), self.down_bias, order)
+        by_token = to_tokens(out, order)  # (N, k, d)
+        return onto + (by_token * routing.gate.unsqueeze(-1)).sum(1)
+
+    def keep(self, kept: Tensor) -> list[Cut]:
+        """Forget all other experts; kept: (n_kept,), places in `numbers`, in ascending order."""
+        n_experts = len(self.numbers)
+        self.numbers = tuple(self.numbers[place] for place in kept.tolist())
+        names = ("up", "up_bias", "down", "down_bias")
+        return [cut(self, name, kept, n_experts) for name in names]
+
+    def stacks(self, prefix: str, active: int) -> Iterator[Stack]:
+        """active: how many of the experts a token visits."""
+        d = self.down_bias.shape[1]
 
         def each(kind: str) -> tuple[str, ...]:
-            return tuple(f"{prefix}.experts.{expert}.{kind}" for expert in range(E))
+            return tuple(f"{prefix}.{number}.{kind}" for number in self.numbers)
 
-        yield Stack((f"{prefix}.gate.weight",), "router", self.gate, (E, d), fan_in=d)
-        yield Stack((f"{prefix}.gate.bias",), "vector", self.gate_bias, (E,), fan_in=d)
-        yield Stack(each("up.weight"), "hidden", self.up, (2 * d, d), fan_in=d)
-        yield Stack(each("up.bias"), "vector", self.up_bias, (2 * d,), fan_in=d)
-        yield Stack(each("down.weight"), "hidden", self.down, (d, d), fan_in=d, transposed=True)
-        yield Stack(each("down.bias"), "vector", self.down_bias, (d,), fan_in=d)
+        yield Stack(each("up.weight"), "hidden", self.up, (2 * d, d), fan_in=d, active=active)
+        yield Stack(each("up.bias"), "vector", self.up_bias, (2 * d,), fan_in=d, active=active)
+        yield Stack(
+            each("down.weight"),
+            "hidden",
+            self.down,
+            (d, d),
+            fan_in=d,
+            transposed=True,
+            active=active,
+        )
+        yield Stack(each("down.bias"), "vector", self.down_bias, (d,), fan_in=d, active=active)
+
+
+class Mixture(nn.Module):
+    """Experts that a router weights: all of them, or the few that each token chose.
+
+    Shared experts (DeepSeekMoE, Dai et al. 2024) are visited by every token, with a weight of 1.
+    """
+
+    def __init__(self, options: NanoKimiOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.router = Router(options)
+        self.experts = Experts(options.n_embd, options.n_experts)
+        n_shared = options.n_shared_experts
+        self.shared = Experts(options.n_embd, n_shared) if n_shared else None
+
+    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
+        routing = self.router(x)
+        if self.shared is not None:
+            onto = self.shared.all(x, onto)
+        if routing.chosen is None:
+            return self.experts.all(x, onto, routing.gate)
+        return self.experts.chosen(x, onto, routing)
+
+    def drop_least_used(self) -> list[Cut]:
+        """Go on without the expert of the least gate mass."""
+        places = torch.arange(len(self.experts.numbers), device=self.experts.up.device)
+        kept = places[places != self.router.least_used()]
+        return [*self.router.keep(kept), *self.experts.keep(kept)]
+
+    def stacks(self, prefix: str) -> Iterator[Stack]:
+        n_experts = len(self.experts.numbers)
+        active = self.options.top_k if self.options.gating == "topk" else n_experts
+        yield from self.router.stacks(prefix)
+        yield from self.experts.stacks(f"{prefix}.experts", active)
+        if self.shared is not None:
+            yield from self.shared.stacks(f"{prefix}.shared", self.options.n_shared_experts)
+
+
+class NanoKimi(Decoder):
+    """A decoder of mixtures."""
+
+    def __init__(self, options: NanoKimiOptions, vocab_size: int, block_size: int) -> None:
+        super().__init__(options, vocab_size, block_size, lambda: Mixture(options))
+        self.options = options
+
+    @property
+    def mixtures(self) -> list[Mixture]:
+        """One a block."""
+        found = [module for module in self.modules() if isinstance(module, Mixture)]
+        assert len(found) == len(self.blocks)
+        return found
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """What training adds to the loss for balance: of all blocks, of the last forward, once."""
+        if self.options.balance != "aux":
+            return None
+        terms = [mixture.router.take_auxiliary_loss() for mixture in self.mixtures]
+        return torch.stack(terms).sum()
+
+    @property
+    def prune_every(self) -> int | None:
+        """Training steps between two calls of `prune`; None: never."""
+        return self.options.prune_every
+
+    def prune(self) -> list[Cut]:
+        """Every block goes on without its least used expert, unless only `prune_to` are left."""
+        assert self.options.prune_to is not None
+        if len(self.mixtures[0].experts.numbers) <= self.options.prune_to:
+            return []
+        return [each for mixture in self.mixtures for each in mixture.drop_least_used()]
 
 
 def build(options: DecoderOptions, vocab_size: int, block_size: int) -> Decoder:
     """A NanoKimi without values yet: `initialise(model.stacks(), ...)` draws them."""
     assert isinstance(options, NanoKimiOptions)
-    experts = options.n_experts
-    return Decoder(options, vocab_size, block_size, lambda: Mixture(options.n_embd, experts))
+    return NanoKimi(options, vocab_size, block_size)

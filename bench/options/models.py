@@ -1,9 +1,10 @@
 """The settings of the built-in models."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.options.fields import option
+from bench.options.fields import asked, option
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,59 @@ class NanoGPTOptions(DecoderOptions):
 
 @dataclass(frozen=True)
 class NanoKimiOptions(DecoderOptions):
-    """NanoGPT with a mixture of SwiGLU experts, all of them weighted by a softmax gate."""
+    """NanoGPT with a mixture of SwiGLU experts, which a gate weights."""
 
-    n_experts: int = option(4, "experts a block; every token visits all of them", ge=1, le=4_096)
+    n_experts: int = option(4, "experts a block", ge=1, le=4_096)
+    gating: Literal["all", "topk"] = option(
+        "all",
+        "all: every token visits every expert; topk: those of its top_k highest scores, no other "
+        "being computed",
+    )
+    top_k: int = option(2, "topk: experts that a token visits", ge=1, le=4_096)
+    n_shared_experts: int = option(
+        0, "further experts a block, which every token visits with a weight of 1", ge=0, le=4_096
+    )
+    router: Literal["softmax", "sigmoid"] = option(
+        "softmax",
+        "how experts are scored; the gate is the scores of a token's experts over their sum",
+    )
+    balance: Literal["none", "aux", "bias"] = option(
+        "none",
+        "topk: what spreads tokens over the experts; aux: a term of the training loss; bias: a "
+        "number an expert, which acts on the choice alone",
+    )
+    aux_coefficient: float = option(0.01, "balance aux: weight of the term", gt=0)
+    bias_rate: float = option(0.001, "balance bias: change a step, up or down", gt=0)
+    prune_every: int | None = option(
+        None,
+        "training steps until each block drops its least used expert, again and again",
+        ge=1,
+    )
+    prune_to: int | None = option(None, "experts a block at which pruning ends", ge=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if mistakes := [what for wrong, what in self._rules() if wrong]:
+            raise ValueError("; ".join(mistakes))
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """Whether a setting contradicts the others, and what to do."""
+        given, chooses = asked(self), self.gating == "topk"
+        for name in ("top_k", "balance"):
+            what = f"{name} {getattr(self, name)} is for experts that are chosen: give gating: topk"
+            yield not chooses and name in given, what
+        for name, kind in (("aux_coefficient", "aux"), ("bias_rate", "bias")):
+            what = f"{name} is for balance: {kind}, and balance is {self.balance}"
+            yield self.balance != kind and name in given, what
+        what = f"top_k {self.top_k} is more than n_experts {self.n_experts}: give at most that"
+        yield chooses and self.top_k > self.n_experts, what
+        what = "prune_every and prune_to go together: give both or neither"
+        yield (self.prune_every is None) != (self.prune_to is None), what
+        if self.prune_to is not None:
+            what = f"prune_to {self.prune_to} is not below n_experts {self.n_experts}: give fewer"
+            yield self.prune_to >= self.n_experts, what
+            what = f"prune_to {self.prune_to} is below top_k {self.top_k}: give at least that"
+            yield chooses and self.prune_to < self.top_k, what
 
 
 MODEL_OPTIONS: dict[str, type[NanoGPTOptions] | type[NanoKimiOptions]] = {

@@ -5,6 +5,8 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import astuple, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,13 @@ import numpy as np
 import torch
 
 from bench.identity import SCHEMA_VERSION, code_sha256
-from bench.logical import assert_covers, initialise
-from bench.spec import CellFiles, RunSpec
+from bench.logical import Stack, assert_covers, initialise
+from bench.models.nanokimi import NanoKimi
+from bench.spec import CellFiles, Optimizer, RunSpec
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.eager import leave_out_compiler
 from bench.worker.environment import (
-    MIB,
     environment,
     gpu_peaks_mib,
     processor_use,
@@ -28,9 +30,10 @@ from bench.worker.evaluation import Evaluator, infer_times_ms
 from bench.worker.lifeline import StoppedError
 from bench.worker.own_model import BroughtModel
 from bench.worker.protocol import Speaker, log, write_csv, write_json
+from bench.worker.pruning import Pruning
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import seed_shared_streams, torch_stream
-from bench.worker.training import DivergedError, Trainer
+from bench.worker.training import DivergedError, Point, Trainer
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
 WARMUP_STEPS = 5
@@ -93,9 +96,8 @@ def _leave_files(files: CellFiles, cell: "Cell") -> None:
     write_json(files.env, environment())
     if cell.trainer is None:
         return
-    points = [tuple(vars(point).values()) for point in cell.trainer.curve]
-    columns = ("step", "tokens", "train_time_s", "train_loss", "val_loss")
-    write_csv(files.curve, columns, points)
+    points = [astuple(point) for point in cell.trainer.curve]
+    write_csv(files.curve, [field.name for field in fields(Point)], points)
     losses = cell.trainer.losses[: cell.trainer.timer.steps].tolist()
     steps = [
         (sample.last_step, sample.steps, sample.time_ms, losses[sample.last_step])
@@ -167,11 +169,15 @@ class Cell:
                 spec.train,
             )
             reset(trainer, self.spec)
+            if isinstance(model, NanoKimi) and model.prune_every is not None:
+                anew = partial(build_optimizers, self.spec.optimizer)
+                trainer.pruning = Pruning(model, model.prune_every, anew)
             self._describe(trainer)
         return trainer
 
     def _describe(self, trainer: Trainer) -> None:
-        model = trainer.model
+        """Operations of a model that changes while it trains are no constants: unknown."""
+        model, changes = trainer.model, trainer.pruning is not None
         optimizer, stacks = self.spec.optimizer, model.stacks()
         assert_covers(stacks, model)
         flops_per_step = OPTIMIZERS[optimizer.base].flops_per_step(stacks, optimizer.options)
@@ -179,8 +185,8 @@ class Cell:
             "init_hash": hash_tensor(*model.parameters()),
             "n_params": model.n_params(),
             "n_params_active": model.n_params_active(),
-            "flops_per_token": model.flops_per_token(),
-            "optimizer_flops_per_step": flops_per_step,
+            "flops_per_token": None if changes else model.flops_per_token(),
+            "optimizer_flops_per_step": None if changes else flops_per_step,
         }
 
     def _warm_up(self, trainer: Trainer) -> None:
@@ -231,7 +237,7 @@ class Cell:
         }
         if self.trainer is not None:
             row |= _training_columns(self.trainer)
-        if row.get("perplexity") is not None:
+        if row.get("perplexity") is not None and row["flops_per_token"] is not None:
             efficiency = row["perplexity"] / (row["n_params"] / 1e6)
             row["param_efficiency"] = efficiency if math.isfinite(efficiency) else None
         return row
@@ -239,14 +245,18 @@ class Cell:
 
 def reset(trainer: Trainer, spec: RunSpec) -> None:
     """Weights from their streams and optimizers without a past: the state before step 0."""
-    model, optimizer = trainer.model, spec.optimizer
+    model = trainer.model
     trainer.optimizers = []  # the state of warm-up goes before the new one comes
     if isinstance(model, BroughtModel):
         model.draw(spec.seed, trainer.windows.device)
     else:
         initialise(model.stacks(), lambda name: torch_stream(spec.seed, "weights", name))
-    trainer.optimizers = OPTIMIZERS[optimizer.base].build(model.stacks(), optimizer.options)
+    trainer.optimizers = build_optimizers(spec.optimizer, model.stacks())
     seed_shared_streams(spec.seed, "training")
+
+
+def build_optimizers(asked: Optimizer, stacks: Sequence[Stack]) -> list[torch.optim.Optimizer]:
+    return OPTIMIZERS[asked.base].build(stacks, asked.options)
 
 
 def _training_columns(trainer: Trainer) -> dict[str, Any]:
@@ -254,7 +264,7 @@ def _training_columns(trainer: Trainer) -> dict[str, Any]:
     row: dict[str, Any] = {
         "steps": trainer.done,
         "tokens": trainer.tokens,
-        "optimizer_state_mib": _state_bytes(trainer.optimizers) / MIB,
+        "optimizer_state_mib": trainer.optimizer_state_mib,
     }
     if timer.steps:
         row["tokens_per_s"] = timer.steps * trainer.tokens_per_step / seconds
@@ -286,17 +296,6 @@ def _step_time_columns(samples: list[StepSample]) -> dict[str, float]:
         first, last = np.median(times_ms[:third]), np.median(times_ms[-third:])
         row["step_time_drift_pct"] = float(100 * (last / first - 1))
     return row
-
-
-def _state_bytes(optimizers: list[torch.optim.Optimizer]) -> int:
-    """Bytes of the tensors that the optimizers carry from step to step."""
-    return sum(
-        value.numel() * value.element_size()
-        for optimizer in optimizers
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, torch.Tensor)
-    )
 
 
 def _exp(loss: float) -> float | None:

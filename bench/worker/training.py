@@ -12,10 +12,13 @@ from torch import Tensor
 from bench.models.decoder import Decoder
 from bench.options import TrainOptions
 from bench.worker.clocks import PhaseClock, StepTimer
+from bench.worker.environment import MIB
 from bench.worker.evaluation import Evaluator, cross_entropy
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
+from bench.worker.pruning import Pruning
 from bench.worker.schedule import changes_rates, rate_share, set_rates
+from bench.worker.usage import watched
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
@@ -43,6 +46,11 @@ class Point:
     train_time_s: float
     train_loss: float
     val_loss: float
+    expert_load_max: float | None
+    router_entropy: float | None
+    n_params: int
+    n_params_active: int | None
+    optimizer_state_mib: float
 
 
 class Trainer:
@@ -64,6 +72,11 @@ class Trainer:
         self.clock = clock
         self.train = train or TrainOptions()
         self.timer = StepTimer(windows.device, self.train.step_timing)
+        self.pruning: Pruning | None = None
+        # A model may add to the loss that training minimises, for the forward before.
+        self.auxiliary_loss: Callable[[], Tensor | None] = getattr(
+            model, "auxiliary_loss", lambda: None
+        )
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.test_loss: float | None = None  # after the last step, where there is a test split
@@ -75,9 +88,9 @@ class Trainer:
             set_rates(self.optimizers, rate_share(self.train, step))
 
     def step(self, positions: Tensor) -> Tensor:
-        """One update on the batch at these positions (B,); the loss before it."""
+        """One update on the batch at these positions (B,); the cross-entropy before it."""
         batch = self.windows[positions].long()
-        loss = self._gradients(batch)
+        loss, _ = self._gradients(batch)
         for optimizer in self.optimizers:
             if needs_closure(optimizer):
                 optimizer.step(lambda: self._anew(batch))  # type: ignore[arg-type, return-value]
@@ -88,18 +101,21 @@ class Trainer:
         return loss.detach()
 
     def _anew(self, batch: Tensor) -> Tensor:
-        """The loss on a batch (B, T + 1), and its gradients in place of earlier ones."""
+        """What is minimised on a batch (B, T + 1), its gradients in place of earlier ones."""
         self.model.zero_grad()
         with torch.enable_grad():  # optimizers call this where it is off
-            return self._gradients(batch)
+            _, minimised = self._gradients(batch)
+        return minimised
 
-    def _gradients(self, batch: Tensor) -> Tensor:
-        """The loss on a batch (B, T + 1); its gradients are added to those that there are."""
+    def _gradients(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The cross-entropy on a batch (B, T + 1), and what is minimised; gradients of that."""
         loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
-        loss.backward()
+        auxiliary = self.auxiliary_loss()
+        minimised = loss if auxiliary is None else loss + auxiliary
+        minimised.backward()
         if self.train.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
-        return loss
+        return loss, minimised
 
     def run(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
         """All steps, with an evaluation at step 0, every `every` steps and after the last.
@@ -120,13 +136,29 @@ class Trainer:
                 self._test(evaluator, say)
                 return
             begin, before = self.done, self.clock.seconds["train"]
-            self._train(min(span, every - begin % every, total - begin))
+            self._train(min(span, self._to_next(every), total - begin))
             seconds = self.clock.seconds["train"] - before
             steps = self.done - begin
             loss = self.losses[self.done - 1].item()
             rate = steps * self.tokens_per_step / seconds
             say(stage="train", step=self.done, loss=loss, tokens_per_s=rate)
             span = max(1, int(HEARTBEAT_S * steps / seconds))
+            self._prune_if_due()
+
+    def _to_next(self, every: int) -> int:
+        """Steps to what comes next: an evaluation, or a pruning."""
+        to_evaluation = every - self.done % every
+        if self.pruning is None:
+            return to_evaluation
+        return min(to_evaluation, self.pruning.every - self.done % self.pruning.every)
+
+    def _prune_if_due(self) -> None:
+        """Part of the training, but of no step; not after the last step, which nothing follows."""
+        if self.pruning is None or self.done == len(self.positions):
+            return
+        if self.done % self.pruning.every == 0:
+            with self.clock.during("train"):
+                self.optimizers = self.pruning.prune(self.optimizers)
 
     def _train(self, steps: int) -> None:
         begin, end = self.done, self.done + steps
@@ -166,13 +198,19 @@ class Trainer:
         beat = self._beat(say)
         with self.clock.during("eval"), self.evaluating():
             train_loss = evaluator.loss(self.model, "train", self.done, beat)
-            val_loss = evaluator.loss(self.model, "val", self.done, beat)
+            with watched(self.model) as usage:
+                val_loss = evaluator.loss(self.model, "val", self.done, beat)
         point = Point(
             step=self.done,
             tokens=self.tokens,
             train_time_s=self.clock.seconds["train"],
             train_loss=train_loss,
             val_loss=val_loss,
+            expert_load_max=usage.load_max,
+            router_entropy=usage.entropy,
+            n_params=sum(parameter.numel() for parameter in self.model.parameters()),
+            n_params_active=self.model.n_params_active(),
+            optimizer_state_mib=self.optimizer_state_mib,
         )
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise DivergedError(self.done, self.curve[-1].val_loss if self.curve else None)
@@ -198,6 +236,18 @@ class Trainer:
                 say(stage="eval", step=self.done)
 
         return beat
+
+    @property
+    def optimizer_state_mib(self) -> float:
+        """Of the tensors that the optimizers carry from step to step."""
+        state_bytes = sum(
+            value.numel() * value.element_size()
+            for optimizer in self.optimizers
+            for state in optimizer.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        )
+        return state_bytes / MIB
 
     @property
     def tokens(self) -> int:

@@ -1,0 +1,83 @@
+"""A model drops experts while it trains; its optimizers go on with what they know of the rest."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from bench.logical import Cut, Stack
+from bench.models.nanokimi import NanoKimi
+from bench.optim.leaves import OnLeaves
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Every so many steps; `build` gives fresh optimizers for the stacks of a model."""
+
+    model: NanoKimi
+    every: int
+    build: Callable[[Sequence[Stack]], list[Optimizer]]
+
+    def prune(self, optimizers: list[Optimizer]) -> list[Optimizer]:
+        """The optimizers to go on with: the same ones where nothing is left to drop."""
+        cuts = self.model.prune()
+        if not cuts:
+            return optimizers
+        fresh = self.build(self.model.stacks())
+        for before, after in zip(optimizers, fresh, strict=True):
+            carry_over(before, after, cuts)
+        return fresh
+
+
+def carry_over(before: Optimizer, after: Optimizer, cuts: Sequence[Cut]) -> None:
+    """Settings and state of one optimizer to another, which is new and of the parameters left.
+
+    Where the new one has made room for a state, it is filled in place: others may look at it.
+
+    Raises:
+        ValueError: for a state of several dropped tensors of which it is not known what is whose.
+    """
+    by_new = {cut.new: cut for cut in cuts}
+    for old_group, group in zip(before.param_groups, after.param_groups, strict=True):
+        group |= {key: value for key, value in old_group.items() if key != "params"}
+    for old, new, cut in _pairs(before, after, by_new):
+        state = after.state[new]
+        for key, value in before.state[old].items():
+            left = _left(value, cut)
+            if isinstance(state.get(key), Tensor):
+                state[key].copy_(left)
+            else:
+                state[key] = left
+
+
+def _pairs(
+    before: Optimizer, after: Optimizer, by_new: Mapping[Tensor, Cut]
+) -> Iterator[tuple[Tensor, Tensor, Cut | None]]:
+    """(old tensor, new tensor, what was cut between them) of all that the new optimizer steps."""
+    if isinstance(before, OnLeaves) and isinstance(after, OnLeaves):
+        for stack, old, new in zip(
+            after.leaves.stacks, before.leaves.by_stack, after.leaves.by_stack, strict=True
+        ):
+            cut = by_new.get(stack.parameter)
+            kept = cut.kept.tolist() if cut else range(len(old))
+            for index, leaf in zip(kept, new, strict=True):  # whole tensors: nothing to cut
+                yield old[index], leaf, None
+        return
+    for group in after.param_groups:
+        for parameter in group["params"]:
+            cut = by_new.get(parameter)
+            yield cut.old if cut else parameter, parameter, cut
+
+
+def _left(value: object, cut: Cut | None) -> object:
+    """What has the parameter's own shape is cut like it; a count of steps, say, is not."""
+    if cut is None or not isinstance(value, Tensor) or value.numel() == 1:
+        return value
+    if value.shape != cut.old.shape:
+        raise ValueError(
+            f"an optimizer's state of {tuple(value.shape)} for a stack of {tuple(cut.old.shape)} "
+            "cannot be told apart by experts, so they cannot be pruned: give the optimizer "
+            "`leaves: matrices`, or leave prune_every out"
+        )
+    return cut.of(value)
