@@ -20,6 +20,7 @@ from bench.yamlfile import Document
 
 Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
 
+UNTUNED = 1  # the trial that is the matrix's own setting
 # The built-in of an optimizer whose settings the trials have not told: there is none of that name.
 NOT_KNOWN = "known after the trials"
 
