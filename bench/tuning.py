@@ -20,6 +20,7 @@ from bench.yamlfile import Document
 
 Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
 
+UNTUNED = 1  # the trial that is the matrix's own setting
 # The built-in of an optimizer whose settings the trials have not told: there is none of that name.
 NOT_KNOWN = "known after the trials"
 
@@ -141,10 +142,10 @@ def _settings(document: Document, tune: Tune, optimizer: Optimizer) -> list[Any]
 def _trials(
     tune: Tune, cells: Sequence[Cell], tried: Mapping[str, Sequence[Any]]
 ) -> Iterator[Cell]:
-    """Trial by trial, seed by seed, all arms of one before the next, their order rotated."""
+    """Seed by seed, trial by trial, all arms of one before the next, their order rotated."""
     arms = list({arm_of(cell): cell for cell in cells}.values())
-    turns = itertools.product(range(1, tune.trials + 1), tune.seeds)
-    for turn, (trial, seed) in enumerate(turns):
+    turns = itertools.product(tune.seeds, range(1, tune.trials + 1))
+    for turn, (seed, trial) in enumerate(turns):
         start = turn % len(arms)
         for order, cell in enumerate(arms[start:] + arms[:start]):
             name = cell.spec.optimizer.name

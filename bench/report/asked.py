@@ -1,4 +1,4 @@
-"""What the matrices asked: the claim, and what the names of their models are based on."""
+"""What the matrices asked: the claim, the tuning, what the names of their models rest on."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 
 from bench.errors import BenchError, MatrixError, Mistake
-from bench.forms import Claim
+from bench.forms import Claim, Tune
 from bench.yamlfile import read_yaml
 
 
@@ -18,7 +18,13 @@ class Asked:
     claim: Claim | None  # None: there is none, or the folders differ in it
     # A variant's name -> its built-in model, where no two folders differ in it.
     bases: Mapping[str, str] = field(default_factory=dict)
+    tune: Tune | None = None  # None: nothing was tuned, or the folders differ in it
     note: str = ""  # why there is no claim, where that is not plain; a sentence
+
+    @property
+    def tuned_on(self) -> str:
+        """The column by which trials are ranked."""
+        return self.tune.metric if self.tune else "val_loss_final"
 
 
 def read_asked(folders: Sequence[Path]) -> Asked:
@@ -29,6 +35,7 @@ def read_asked(folders: Sequence[Path]) -> Asked:
     """
     claims: list[Claim] = []
     named: dict[str, set[str]] = defaultdict(set)
+    tunes: list[Tune] = []
     unread: list[str] = []
     for folder in folders:
         file = folder / "matrix.yaml"
@@ -38,17 +45,21 @@ def read_asked(folders: Sequence[Path]) -> Asked:
             content = _content(file)
             if content.get("claim") is not None:
                 claims.append(Claim.model_validate(content["claim"]))
+            if content.get("tune") is not None:
+                tunes.append(Tune.model_validate(content["tune"]))
             for name, base in _bases(content.get("models")):
                 named[name].add(base)
         except (BenchError, pydantic.ValidationError):
             unread.append(folder.resolve().name)
     bases = {name: found.pop() for name, found in named.items() if len(found) == 1}
+    tune = tunes[0] if tunes and all(one == tunes[0] for one in tunes) else None
     if unread:
         what = f"The matrix.yaml of {', '.join(unread)} holds no claim that can be read"
-        return Asked(None, bases, f"{what}: what follows is exploratory.")
+        return Asked(None, bases, tune, f"{what}: what follows is exploratory.")
     if any(claim != claims[0] for claim in claims):
-        return Asked(None, bases, "The folders make different claims: what follows is exploratory.")
-    return Asked(claims[0] if claims else None, bases)
+        why = "The folders make different claims: what follows is exploratory."
+        return Asked(None, bases, tune, why)
+    return Asked(claims[0] if claims else None, bases, tune)
 
 
 def _content(file: Path) -> dict[str, Any]:

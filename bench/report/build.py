@@ -40,7 +40,7 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
     asked = read_asked(paths)
     sections = make_sections(merged)
     families = _families(sections, asked, paths)
-    parts = _parts(merged, sections, families)
+    parts = _parts(merged, sections, families, asked)
     unnoted = note_look(paths, [family for family in families if family])
     page = make_page(merged, asked, parts, unnoted, out)
     pictures = _pictures(parts)
@@ -72,7 +72,7 @@ def _families(
 
 
 def _parts(
-    merged: Merged, sections: Sequence[Section], families: Sequence[Family | None]
+    merged: Merged, sections: Sequence[Section], families: Sequence[Family | None], asked: Asked
 ) -> list[Part]:
     looks = styles(arm.label for section in sections for arm in section.arms)
     found = zip(sections, titles(sections), families, strict=True)
@@ -82,7 +82,7 @@ def _parts(
             title=title,
             section=section,
             family=family,
-            drawings=tuple(draw_all(section, family, merged, title, looks)),
+            drawings=tuple(draw_all(section, family, merged, title, looks, asked.tuned_on)),
         )
         for number, (section, title, family) in enumerate(found, start=1)
     ]

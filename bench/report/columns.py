@@ -101,6 +101,7 @@ _SHOWN = (
     Shown("flops_per_token", "FLOPs / token", of_count),
     Shown("optimizer_flops_per_step", "optimizer FLOPs / step", of_count),
     Shown("val_loss_final", "val. loss, final", of_loss),
+    Shown("test_loss_final", "test loss, final", of_loss),
     Shown("val_loss_best", "val. loss, best", of_loss),
     Shown("train_loss_final", "train loss, final", of_loss),
     Shown("perplexity", "perplexity", of_measure),
@@ -124,14 +125,16 @@ def memory_columns(device: str) -> tuple[str, ...]:
     return ("host_rss_peak_mib",)
 
 
-def cell_columns(device: str) -> list[Shown]:
-    """What a section's table of cells shows, in order."""
-    losses = ("val_loss_final", "val_loss_best", "train_loss_final", "perplexity")
+def cell_columns(device: str, *, has_test: bool = False) -> list[Shown]:
+    """What a section's table of cells shows, in order; a test loss where there is such a split."""
+    test = ("test_loss_final",) if has_test else ()
+    losses = ("val_loss_final", *test, "val_loss_best", "train_loss_final", "perplexity")
     times = ("train_time_s", "step_time_ms_p50", "tokens_per_s", "infer_time_ms_p50")
     return [SHOWN[name] for name in (*losses, *times, *memory_columns(device), "wall_time_s")]
 
 
-def arm_columns(device: str) -> list[Shown]:
+def arm_columns(device: str, *, has_test: bool = False) -> list[Shown]:
     """What its summary shows: the main figures."""
     left_out = ("train_loss_final", "tokens_per_s", "wall_time_s")
-    return [column for column in cell_columns(device) if column.name not in left_out]
+    columns = cell_columns(device, has_test=has_test)
+    return [column for column in columns if column.name not in left_out]

@@ -95,8 +95,13 @@ def baseline_of(section: Section, asked: Asked) -> Arm | None:
     if asked.claim is None:
         return section.arms[0] if section.arms else None
     named = (asked.claim.baseline.model, asked.claim.baseline.optimizer)
-    found = [arm for arm in section.arms if (arm.model, arm.optimizer) == named]
+    found = [arm for arm in section.arms if (arm.model, arm.untuned or arm.optimizer) == named]
     return found[0] if len(found) == 1 else None
+
+
+def tuned_part(section: Section) -> Section:
+    """A section with its tuned arms alone."""
+    return replace(section, arms=tuple(arm for arm in section.arms if arm.untuned))
 
 
 def make_family(section: Section, asked: Asked, look: int) -> Family | None:
@@ -105,6 +110,8 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
     Intervals are Bonferroni's: α is shared out among all arms that were planned beside the
     baseline, also those that have no figure yet.
     """
+    if section.is_tuned:  # what was tuned is judged as it was tuned
+        section = tuned_part(section)
     baseline = baseline_of(section, asked)
     others = [arm for arm in section.arms if arm is not baseline]
     if baseline is None or not others:

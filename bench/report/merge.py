@@ -41,6 +41,10 @@ class Cell:
     seed: int
     row: Row | None  # the terminal row; None: open
     curve: Curve
+    part: str = ""  # trial, tuned, or empty for a cell of the matrix itself
+    tuned_optimizer: str = ""  # of a trial or tuned cell: the matrix's name of what is tuned
+    trial: str = ""  # of these: whose settings it has; empty where not known
+    twin: str = ""  # the tuned optimizer that it runs for as well: none was better than this one
 
     @property
     def status(self) -> str:
@@ -133,7 +137,15 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
     plan, wrong_plan = read_rows(folder.plan, name, PLAN_NEEDS, _check_planned)
     runs, wrong_runs = read_rows(folder.runs, name, RUNS_NEED, _check_ended)
     curves, wrong_curves = read_curves(folder.curves, name)
-    selected = {row["run_id"]: row for row in plan if row["selected"] == "true"}
+    selected: dict[str, Row] = {}
+    twins: dict[str, str] = {}
+    for row in plan:
+        if row["selected"] != "true":
+            continue
+        if row["run_id"] in selected and row.get("part") == "tuned":
+            twins[row["run_id"]] = row["optimizer"]
+        else:
+            selected[row["run_id"]] = row
     attempts: dict[str, list[Row]] = defaultdict(list)
     for row in runs:
         attempts[row["run_id"]].append(row)
@@ -151,7 +163,8 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
         unplanned=len(set(attempts) - set(selected)),
     )
     cells = [
-        _cell(index, planned, last.get(run_id), curves) for run_id, planned in selected.items()
+        _cell(index, planned, twins.get(run_id, ""), last.get(run_id), curves)
+        for run_id, planned in selected.items()
     ]
     superseded = {
         _identity(row) for rows in tried for row in rows if row is not last[row["run_id"]]
@@ -159,7 +172,9 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
     return _Folder(source, cells, superseded, [*wrong_plan, *wrong_runs, *wrong_curves])
 
 
-def _cell(index: int, planned: Row, last: Row | None, curves: Mapping[Which, Curve]) -> Cell:
+def _cell(
+    index: int, planned: Row, twin: str, last: Row | None, curves: Mapping[Which, Curve]
+) -> Cell:
     which = (last["run_id"], last["host_id"], last["attempt"]) if last else None
     return Cell(
         source=index,
@@ -167,6 +182,8 @@ def _cell(index: int, planned: Row, last: Row | None, curves: Mapping[Which, Cur
         seed=WHOLE.read(planned["seed"]),
         row=last,
         curve=curves.get(which, NO_CURVE) if which else NO_CURVE,
+        **{key: planned.get(key, "") for key in ("part", "tuned_optimizer", "trial")},
+        twin=twin,
     )
 
 

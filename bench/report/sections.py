@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.report.columns import TIMINGS
@@ -50,6 +50,7 @@ class Arm:
     seeds_planned: int  # distinct seeds that the section's folders selected for it
     cells_planned: int
     timing: Timing  # its section's
+    untuned: str = ""  # of a tuned arm: the optimizer as the matrix has it; else empty
 
     @cached_property
     def ok(self) -> tuple[Cell, ...]:
@@ -114,10 +115,21 @@ class Section:
     arms: tuple[Arm, ...]  # in the order of the plans
     cells: tuple[Cell, ...]  # of all arms, in the order of the plans
     timing: Timing
+    trials: tuple[Cell, ...] = ()  # of tuning: in no arm and no figure of one
 
     @cached_property
     def ok(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.ok]
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether settings were tuned for it; its tuned arms may still be missing."""
+        return bool(self.trials) or any(arm.untuned for arm in self.arms)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return bool(self.values("test_loss_final"))
 
     def values(self, column: str) -> list[str]:
         """The distinct known fields of a column over the ok rows."""
@@ -149,12 +161,16 @@ def make_sections(merged: Merged) -> list[Section]:
 
     Without a single ok row there is nothing to compare, and no section.
     """
-    members = _members(merged.cells)
+    shown = [cell for cell in merged.cells if cell.part != "trial"]
+    members = _members(shown)
+    trials = _members([cell for cell in merged.cells if cell.part == "trial"])
     labels = _labels(list(members.values()))
     planned: dict[str, list[Cell]] = defaultdict(list)  # arm_id -> cells of all sections
-    for cell in merged.cells:
+    for cell in shown:
         planned[cell.arm_id].append(cell)
-    return [_section(key, cells, planned, labels) for key, cells in members.items()]
+    return [
+        _section(key, cells, planned, labels, trials.get(key, [])) for key, cells in members.items()
+    ]
 
 
 def _section(
@@ -162,9 +178,11 @@ def _section(
     members: Sequence[Cell],
     planned: Mapping[str, Sequence[Cell]],
     labels: Mapping[str, str],
+    trials: Sequence[Cell],
 ) -> Section:
     timing = timing_of(cell for cell in members if cell.ok)
-    return Section(key, _arms(members, planned, labels, timing), tuple(members), timing)
+    arms = _with_twins(_arms(members, planned, labels, timing))
+    return Section(key, arms, tuple(members), timing, tuple(trials))
 
 
 def _members(cells: Sequence[Cell]) -> dict[Key, list[Cell]]:
@@ -244,9 +262,24 @@ def _arms(
                 seeds_planned=len({cell.seed for cell in asked}),
                 cells_planned=len(asked),
                 timing=timing,
+                untuned=mine[0].tuned_optimizer,
             )
         )
     return tuple(arms)
+
+
+def _with_twins(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """The arms; one that tuning has not bettered a second time, under its tuned name."""
+    twins = []
+    for arm in arms:
+        cells = tuple(cell for cell in arm.cells if cell.twin)
+        if cells:
+            name = cells[0].twin
+            label = f"{arm.model} + {name}"
+            twins.append(
+                replace(arm, optimizer=name, label=label, cells=cells, untuned=arm.optimizer)
+            )
+    return (*arms, *twins)
 
 
 def _labels(sections: Sequence[Sequence[Cell]]) -> dict[str, str]:

@@ -31,6 +31,7 @@ MOST_TIMES = 1_000  # a ratio beyond which its digits say nothing: the interval 
 
 METRIC_WORDS = {
     "val_loss_final": "final validation loss (nats per token)",
+    "test_loss_final": "final test loss (nats per token)",
     "val_loss_best": "best validation loss (nats per token)",
     "perplexity": "perplexity",
     "train_time_s": "training time (s)",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bench.report.asked import Asked
 from bench.report.columns import HIGHER_IS_BETTER
-from bench.report.family import Comparison, Family, least_seeds
+from bench.report.family import Comparison, Family, least_seeds, tuned_part
 from bench.report.page.answer import (
     decimals_of,
     disturbed_note,
@@ -20,6 +20,7 @@ from bench.report.statistics.contrast import Contrast
 from bench.report.statistics.verdict import Verdict
 from bench.report.words import sentences
 
+UNTUNED = "at these learning rates: nothing was tuned here"
 FEW = 6  # arms that are told by name
 ORDER = list(Verdict)  # from better to n/a
 PHRASES = {
@@ -42,15 +43,21 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
         points.append(f"These {len(told)} are furthest; all {len(found)} are in the table below.")
     points += _model_or_optimizer(section, family, asked)
     note = disturbed_note(section, family)
-    lead = f"{_opening(family)} {_verdicts(found)}."
+    lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found)}"
+    lead += "." if section.is_tuned else f", {UNTUNED}."
     return Headline(title, lead, (*points, note) if note else tuple(points))
 
 
 def _nothing(section: Section, asked: Asked) -> str:
+    if section.is_tuned:
+        section = tuned_part(section)
+        if not section.arms:
+            return "Nothing is tested: tuned arms are to be, and the trials have not all ended."
     if asked.claim is None:
         return "One arm alone: there is nothing to compare it with."
     baseline = f"{asked.claim.baseline.model} + {asked.claim.baseline.optimizer}"
-    count = sum(f"{arm.model} + {arm.optimizer}" == baseline for arm in section.arms)
+    names = (f"{arm.model} + {arm.untuned or arm.optimizer}" for arm in section.arms)
+    count = sum(name == baseline for name in names)
     if count > 1:
         return (
             f"Nothing is tested: {count} arms are called {baseline}, the claim's baseline, with "
@@ -61,9 +68,18 @@ def _nothing(section: Section, asked: Asked) -> str:
     return f"Nothing is tested: {baseline}, the claim's baseline, is not among these arms."
 
 
-def _opening(family: Family) -> str:
+def _budget(section: Section, asked: Asked) -> str:
+    """What follows the margin where arms were tuned; else empty."""
+    if not section.is_tuned:
+        return ""
+    if asked.tune is None:
+        return ", each arm tuned"
+    return f", each arm tuned in {asked.tune.trials} trials on {len(asked.tune.seeds)} seeds"
+
+
+def _opening(family: Family, budget: str) -> str:
     margin = family.margin and f", margin {family.margin:g}"
-    what = f"{metric_words(family.metric)} against {family.baseline.label}{margin or ''}:"
+    what = f"{metric_words(family.metric)} against {family.baseline.label}{margin or ''}{budget}:"
     if family.exploratory and not family.note:
         return f"No claim was made before the run. Exploratory, {what}"
     return sentences(family.note, what[0].upper() + what[1:])

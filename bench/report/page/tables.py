@@ -44,7 +44,7 @@ DISTURBED_NOTE = (
 
 def summary_table(section: Section) -> Table:
     """One row an arm."""
-    columns = arm_columns(section.key.device)
+    columns = arm_columns(section.key.device, has_test=section.has_test)
     headings = [
         Heading("arm"),
         Heading("coverage"),
@@ -143,7 +143,7 @@ def equal_cost_table(section: Section) -> Table:
 
 def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     """One row a cell, arm by arm."""
-    columns = cell_columns(section.key.device)
+    columns = cell_columns(section.key.device, has_test=section.has_test)
     several = len(merged.sources) > 1
     headings = [
         *_named_headings(several),

@@ -19,6 +19,7 @@ from bench.report.page.headline import headline
 from bench.report.page.tables import Link
 from bench.report.page.terms import terms_table
 from bench.report.page.traces import traces
+from bench.report.page.tuning import trials_table, tuning_tables
 from bench.report.plots.gallery import Drawing
 from bench.report.plots.style import Style, styles
 from bench.report.sections import Section
@@ -148,11 +149,19 @@ def _section(
     )
     return SectionView(
         title=part.title,
-        answer=answer_tables(section, part.family, asked),
+        answer=(
+            *answer_tables(section, part.family, asked),
+            *tuning_tables(section, part.family, asked),
+        ),
         facts=tuple(facts(section, merged.sources)),
         summary=tables.summary_table(section),
         pictures=tuple(_picture(part, drawing) for drawing in part.drawings),
-        more=(tables.equal_cost_table(section), tables.cost_table(section), *cells),
+        more=(
+            tables.equal_cost_table(section),
+            tables.cost_table(section),
+            *trials_table(section, asked),
+            *cells,
+        ),
         not_ok=tuple(
             f"{cell.model} + {cell.optimizer}, seed {cell.seed}: {cell.status}"
             for cell in section.cells

@@ -34,6 +34,7 @@ class Scene:
     title: str  # goes into the files
     looks: Mapping[str, Style]  # by label, the same in all pictures
     note: str  # which arms are shown, if not all; a sentence
+    tuned_on: str  # the column by which trials are ranked
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -71,11 +72,12 @@ def make_scene(
     merged: Merged,
     title: str,
     looks: Mapping[str, Style],
+    tuned_on: str = EXPLORATORY_METRIC,
 ) -> Scene:
     """Of more arms than MOST_ARMS: the baseline and the best by the metric, in the plans' order."""
     arms = section.arms
     if len(arms) <= MOST_ARMS:
-        return Scene(section, family, merged, title, looks, "")
+        return Scene(section, family, merged, title, looks, "", tuned_on)
     metric = family.metric if family else EXPLORATORY_METRIC
     baseline = {family.baseline.arm_id} if family else set()
     best = _best_first((arm for arm in arms if arm.arm_id not in baseline), metric)
@@ -83,7 +85,8 @@ def make_scene(
     shown = tuple(arm for arm in arms if arm.arm_id in kept)
     which = "the baseline and the best" if family else "the best"
     note = f"{len(shown)} of {len(arms)} arms: {which} by {metric}."
-    return Scene(replace(section, arms=shown), family, merged, title, looks, note)
+    shown_part = replace(section, arms=shown)
+    return Scene(shown_part, family, merged, title, looks, note, tuned_on)
 
 
 def _best_first(arms: Iterable[Arm], metric: str) -> list[Arm]:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from bench.report.family import Family
+from bench.report.family import EXPLORATORY_METRIC, Family
 from bench.report.merge import Merged
-from bench.report.plots import bars, forest, gpu, paired, pareto, steptimes
+from bench.report.plots import bars, forest, gpu, paired, pareto, sensitivity, steptimes
 from bench.report.plots.drawing import Drawing, Scene, make_scene
 from bench.report.plots.lines import AXES, loss_graph
 from bench.report.plots.style import Style
@@ -19,6 +19,7 @@ PICTURES: Mapping[str, Callable[[Scene], Drawing | None]] = {
     paired.NAME: paired.paired_differences,
     bars.NAME: bars.comparison_graph,
     **{axis.file: partial(loss_graph, axis=axis) for axis in AXES},
+    sensitivity.NAME: sensitivity.sensitivity,
     pareto.NAME: pareto.pareto,
     steptimes.NAME: steptimes.step_time_graph,
     gpu.NAME: gpu.gpu_graph,
@@ -34,8 +35,9 @@ def draw_all(
     merged: Merged,
     title: str,
     looks: Mapping[str, Style],
+    tuned_on: str = EXPLORATORY_METRIC,
 ) -> list[Drawing]:
     """The pictures that a section has something for."""
-    scene = make_scene(section, family, merged, title, looks)
+    scene = make_scene(section, family, merged, title, looks, tuned_on)
     drawn = (draw(scene) for draw in PICTURES.values())
     return [drawing for drawing in drawn if drawing is not None]

@@ -11,6 +11,7 @@ from bench.report.sections import Section
 # What a claim may be about: (name, unit).
 METRICS = {
     "val_loss_final": ("final validation loss", "nats per token"),
+    "test_loss_final": ("final test loss", "nats per token"),
     "val_loss_best": ("best validation loss", "nats per token"),
     "perplexity": ("perplexity", "exp of nats per token"),
     "train_time_s": ("training time", "s"),

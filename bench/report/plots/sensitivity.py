@@ -1,0 +1,144 @@
+"""sensitivity: what every trial came to over its learning rate, and which one was chosen."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
+
+from bench.report.plots.canvas import picture
+from bench.report.plots.drawing import Drawing, Scene
+from bench.report.plots.legend import draw_legend, legend_height_in
+from bench.report.plots.style import GREY, TICK_FORM, Style, line_look, marker_pt
+from bench.report.plots.words import metric_words
+from bench.report.tuned import Trial, Tuning, tunings
+
+NAME = "sensitivity"
+PLOT_IN = 3.0
+RATE = "lr"  # what is drawn against, where it was tuned; else the first setting that is a number
+# A rate far too high ends at a multiple of the others' losses, and would press them together: the
+# axis ends this many times the range from the best trial to the worst untuned one above the best.
+TOP = 2.0
+AIR = 0.06
+
+CAPTION = (
+    "Mean {metric} of each trial over {seeds} against {key}; the other settings vary with it. "
+    "Filled: the chosen trial; in a ring: the untuned setting. Crosses at the top: trials with a "
+    "mean above the axis, or with a seed that did not end ok."
+)
+
+
+def sensitivity(scene: Scene) -> Drawing | None:
+    """None where nothing was tuned, or no setting of it is a number."""
+    metric = scene.tuned_on
+    found = tunings(scene.section, metric)
+    key = _key(found)
+    if key is None:
+        return None
+    looks = _looks(scene, found)
+    models = list(dict.fromkeys(one.model for one in found))
+    names = list(dict.fromkeys(one.optimizer for one in found))
+    top = _top(found)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+        grid[0].set_ylabel(" \n".join(part for part in metric_words(metric) if part))
+        for axes, model in zip(grid, models, strict=True):
+            axes.set_title(model)
+            axes.set_xlabel(key)
+            for one in found:
+                if one.model == model:
+                    _draw_arm(axes, one, key, looks[one.optimizer], top)
+            _limit(axes, found, top)
+        draw_legend(figure, [_sample(looks[name]) for name in names], names)
+
+    seeds = "1 seed" if found[0].seeds == 1 else f"{found[0].seeds} seeds"
+    caption = CAPTION.format(metric=metric_words(metric)[0], seeds=seeds, key=key)
+    return scene.drawing(
+        NAME,
+        caption,
+        f"Scatter plots of loss over {key}, one a model. {_alt(found, key)}",
+        picture(PLOT_IN + legend_height_in(names), scene.title, draw),
+    )
+
+
+def _key(found: Sequence[Tuning]) -> str | None:
+    """What is on the x-axis: a number of which every arm has tried several positive values."""
+    tried: dict[str, set[float]] = {}
+    for one in found:
+        for trial in one.trials:
+            for key, value in trial.settings.items():
+                if isinstance(value, int | float) and value > 0:
+                    tried.setdefault(key, set()).add(value)
+    several = [key for key, values in tried.items() if len(values) > 1]
+    return RATE if RATE in several else next(iter(several), None)
+
+
+def _looks(scene: Scene, found: Sequence[Tuning]) -> Mapping[str, Style]:
+    """An optimizer's look is that of its first arm in the other pictures."""
+    looks: dict[str, Style] = {}
+    for one in found:
+        arm = one.untuned or one.tuned
+        style = scene.looks[arm.label] if arm else next(iter(scene.looks.values()))
+        looks.setdefault(one.optimizer, style)
+    return looks
+
+
+def _top(found: Sequence[Tuning]) -> float:
+    """The highest loss to show."""
+    means = [trial.mean for one in found for trial in one.trials if trial.mean is not None]
+    untuned = [one.trials[0].mean for one in found if one.trials[0].mean is not None]
+    if not means:
+        return 1.0
+    best = min(means)
+    return min(max(means), best + TOP * (max(untuned, default=max(means)) - best))
+
+
+def _draw_arm(axes: Axes, one: Tuning, key: str, style: Style, top: float) -> None:
+    for trial in one.trials:
+        value = trial.settings.get(key)
+        if not isinstance(value, int | float):
+            continue
+        if trial.mean is None or trial.mean > top:
+            axes.plot(value, top, "x", color=style.colour, markersize=6, clip_on=False, zorder=3)
+            continue
+        chosen = trial is one.best
+        axes.plot(
+            value,
+            trial.mean,
+            linestyle="none",
+            marker=style.marker,
+            markersize=marker_pt(style, 9 if chosen else 6),
+            markerfacecolor=style.colour if chosen else "none",
+            markeredgecolor="black" if chosen else style.colour,
+            markeredgewidth=0.8 if chosen else 1.2,
+            zorder=5 if chosen else 4,
+        )
+        if trial.number == 1:
+            axes.plot(
+                value, trial.mean, "o", color=GREY, markerfacecolor="none", markersize=13, zorder=2
+            )
+
+
+def _limit(axes: Axes, found: Sequence[Tuning], top: float) -> None:
+    means = [trial.mean for one in found for trial in one.trials if trial.mean is not None]
+    low = min((mean for mean in means), default=0.0)
+    axes.set_ylim(low - AIR * (top - low or 1.0), top + AIR * (top - low or 1.0))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(TICK_FORM)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _sample(style: Style) -> Line2D:
+    return Line2D([], [], **line_look(style) | {"linestyle": "none", "markersize": 7})
+
+
+def _alt(found: Sequence[Tuning], key: str) -> str:
+    chosen = [(one.label, one.best) for one in found if one.best is not None]
+    return " ".join(f"{label}: best at {_value(best, key)}." for label, best in chosen)
+
+
+def _value(trial: Trial, key: str) -> str:
+    value = trial.settings.get(key)
+    return f"{value:g}" if isinstance(value, int | float) else "no such setting"
