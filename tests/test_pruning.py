@@ -11,12 +11,24 @@ from torch import Tensor, nn
 
 from bench.logical import assert_covers, cut, initialise
 from bench.models.nanokimi import NanoKimi, build
-from bench.options import AdamWOptions, NanoKimiOptions, TrueMuonOptions
+from bench.optim.leaves import OnLeaves
+from bench.options import (
+    AdamWOptions,
+    MuonClipOptions,
+    MuonOptions,
+    NanoKimiOptions,
+    TrueMuonOptions,
+)
 from bench.worker.pruning import Pruning, carry_over
 from bench.worker.registry import OPTIMIZERS
 
-OPTIONS = {"adamw": AdamWOptions(), "truemuon": TrueMuonOptions()}
-PER_OPTIMIZER = pytest.mark.parametrize("optimizer", OPTIONS)
+OPTIONS = {
+    "adamw": AdamWOptions(),
+    "truemuon": TrueMuonOptions(),
+    "muon": MuonOptions(),
+    "muonclip": MuonClipOptions(),
+}
+PER_OPTIMIZER = pytest.mark.parametrize("optimizer", ["adamw", "truemuon"])
 PER_GATING = pytest.mark.parametrize("gating", ["all", "topk"])
 
 
@@ -237,3 +249,33 @@ def test_state_that_an_optimizer_makes_on_use_and_settings_that_changed_come_alo
         expected = value[[0, 1, 4, 5]] if whole else value
         assert torch.equal(state[key], expected)
         assert torch.equal(after.state[module.bias][key], bias[key])
+
+
+@PER_GATING
+@pytest.mark.parametrize("optimizer", ["muon", "muonclip"])
+def test_optimizers_of_single_matrices_go_on_with_those_that_are_left(gating, optimizer):
+    training = Training(optimizer, gating)
+    masses = [mixture.router.mass.clone() for mixture in training.model.mixtures]
+    before = momenta(training)
+    training.prune()
+    after = momenta(training)
+
+    dropped = {
+        f"blocks.{block}.feed_forward.experts.{int(mass.argmin())}."
+        for block, mass in enumerate(masses)
+    }
+    assert set(after) == {name for name in before if not name.startswith(tuple(dropped))}
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert training.run(3) < float("inf")
+
+
+def momenta(training: Training) -> dict[str, Tensor]:
+    """Of the logical matrices, by their names."""
+    on_leaves = training.optimizers[0]
+    assert isinstance(on_leaves, OnLeaves)
+    pairs = zip(on_leaves.leaves.stacks, on_leaves.leaves.by_stack, strict=True)
+    return {
+        name: on_leaves.state[leaf]["momentum_buffer"].clone()
+        for stack, leaves in pairs
+        for name, leaf in zip(stack.names, leaves, strict=True)
+    }

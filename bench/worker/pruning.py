@@ -38,7 +38,7 @@ def carry_over(before: Optimizer, after: Optimizer, cuts: Sequence[Cut]) -> None
     Raises:
         ValueError: for a state of several dropped tensors of which it is not known what is whose.
     """
-    by_new = {cut.new: cut for cut in cuts}
+    by_new: dict[Tensor, Cut] = {cut.new: cut for cut in cuts}
     for old_group, group in zip(before.param_groups, after.param_groups, strict=True):
         group |= {key: value for key, value in old_group.items() if key != "params"}
     for old, new, cut in _pairs(before, after, by_new):
