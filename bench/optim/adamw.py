@@ -62,7 +62,7 @@ class AdamW(torch.optim.AdamW):
 
 
 def build(stacks: Sequence[Stack], options: AdamWOptions) -> list[torch.optim.Optimizer]:
-    return [AdamW([stack.parameter for stack in stacks], options)]
+    return [AdamW([stack.parameter for stack in stacks], options)] if stacks else []
 
 
 def flops_per_step(stacks: Sequence[Stack], options: AdamWOptions) -> int:

@@ -121,7 +121,8 @@ def _divide(stacks: Sequence[Stack], options: TrueMuonOptions) -> tuple[list[Sta
 
 def build(stacks: Sequence[Stack], options: TrueMuonOptions) -> list[torch.optim.Optimizer]:
     matrices, rest = _divide(stacks, options)
-    return [TrueMuon(matrices, options), *adamw.build(rest, _adamw_options(options))]
+    muon = [TrueMuon(matrices, options)] if matrices else []
+    return [*muon, *adamw.build(rest, _adamw_options(options))]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: TrueMuonOptions) -> int:
