@@ -233,6 +233,15 @@ def test_every_parameter_has_exactly_one_optimizer(name, module, options):
 
 
 @EACH
+@pytest.mark.parametrize("role", ["hidden", "vector"])
+def test_stacks_of_one_role_alone_have_their_optimizers(name, module, options, role):
+    stacks = [stack for stack in build(name).stacks() if stack.role == role]
+    assert len(module.build(stacks, options)) == 1
+    assert module.build([], options) == []
+    assert module.flops_per_step(stacks, options) > module.flops_per_step([], options) == 0
+
+
+@EACH
 def test_training_lowers_the_loss(name, module, options):
     model = build(name)
     optimizers = module.build(model.stacks(), options)

@@ -26,7 +26,12 @@ MUON_ROLES = ("hidden",)
 
 def build(stacks: Sequence[Stack], options: MuonOptions) -> list[torch.optim.Optimizer]:
     hidden, rest = by_role(stacks, MUON_ROLES)
-    leaves = matrix_leaves(hidden)
+    on_leaves = [_on_leaves(hidden, options)] if hidden else []
+    return [*on_leaves, *adamw.build(rest, _adamw_options(options))]
+
+
+def _on_leaves(stacks: Sequence[Stack], options: MuonOptions) -> OnLeaves:
+    leaves = matrix_leaves(stacks)
     inner = torch.optim.Muon(
         leaves.tensors,
         lr=options.lr,
@@ -36,7 +41,7 @@ def build(stacks: Sequence[Stack], options: MuonOptions) -> list[torch.optim.Opt
         ns_steps=options.ns_steps,
         adjust_lr_fn=options.adjust_lr,
     )
-    return [OnLeaves(leaves, inner), *adamw.build(rest, _adamw_options(options))]
+    return OnLeaves(leaves, inner)
 
 
 def flops_per_step(stacks: Sequence[Stack], options: MuonOptions) -> int:

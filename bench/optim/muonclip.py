@@ -17,22 +17,12 @@ from bench.options import MuonClipOptions
 
 
 class MuonClip(OnLeaves):
-    """An optimizer over leaves, and QK-clip after each of its steps.
-
-    Raises:
-        ValueError: for stacks of which none tells its heads' logits.
-    """
+    """An optimizer over leaves, and QK-clip after each of its steps."""
 
     def __init__(self, leaves: Leaves, inner: torch.optim.Optimizer, tau: float) -> None:
         super().__init__(leaves, inner)
         self.tau = tau
-        self.attentions = [stack for stack in leaves.stacks if stack.logits is not None]
-        if not self.attentions:
-            raise ValueError(
-                "muonclip bounds the logits of attention heads, and this model tells of none: give "
-                "the stack of its query and key projections `heads` and `logits` "
-                "(bench/logical.py), or take muon"
-            )
+        self.attentions = _telling(leaves.stacks)
         for stack in self.attentions:
             assert stack.logits is not None
             stack.logits.asked = True
@@ -65,6 +55,17 @@ def clip_heads(stack: Stack, tau: float) -> None:
 
 
 def build(stacks: Sequence[Stack], options: MuonClipOptions) -> list[torch.optim.Optimizer]:
+    """Muon with QK-clip, and AdamW.
+
+    Raises:
+        ValueError: for stacks of which none tells its heads' logits.
+    """
+    if not _telling(stacks):
+        raise ValueError(
+            "muonclip bounds the logits of attention heads, and this model tells of none: give "
+            "the stack of its query and key projections `heads` and `logits` (bench/logical.py), "
+            "or take muon"
+        )
     on_leaves, *rest = muon.build(stacks, options)
     assert isinstance(on_leaves, OnLeaves)
     return [MuonClip(on_leaves.leaves, on_leaves.inner, options.tau), *rest]
@@ -72,9 +73,10 @@ def build(stacks: Sequence[Stack], options: MuonClipOptions) -> list[torch.optim
 
 def flops_per_step(stacks: Sequence[Stack], options: MuonClipOptions) -> int:
     """Muon's and the scaling of queries and keys; the logits are the forward pass's work."""
-    scaled = sum(
-        2 * stack.heads * stack.shape[0] * stack.shape[1]
-        for stack in stacks
-        if stack.logits is not None
-    )
+    scaled = sum(2 * stack.heads * stack.shape[0] * stack.shape[1] for stack in _telling(stacks))
     return muon.flops_per_step(stacks, options) + scaled
+
+
+def _telling(stacks: Sequence[Stack]) -> list[Stack]:
+    """Those whose heads' logits the model tells."""
+    return [stack for stack in stacks if stack.logits is not None]

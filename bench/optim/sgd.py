@@ -16,16 +16,17 @@ class SGD(torch.optim.SGD):
 
 
 def build(stacks: Sequence[Stack], options: SGDOptions) -> list[torch.optim.Optimizer]:
-    return [
-        SGD(
-            [stack.parameter for stack in stacks],
-            lr=options.lr,
-            momentum=options.momentum,
-            nesterov=options.nesterov,
-            weight_decay=options.weight_decay,
-            fused=True,  # one kernel for all tensors, on the CPU and on CUDA
-        )
-    ]
+    if not stacks:
+        return []
+    made = SGD(
+        [stack.parameter for stack in stacks],
+        lr=options.lr,
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+        weight_decay=options.weight_decay,
+        fused=True,  # one kernel for all tensors, on the CPU and on CUDA
+    )
+    return [made]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: SGDOptions) -> int:
