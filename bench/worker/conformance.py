@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -119,7 +119,8 @@ class Toy:
 
     def stays(self) -> str:
         trainer = self.fresh(FEW)
-        tensors = [*trainer.model.named_parameters(), *trainer.model.named_buffers()]
+        parameters = dict(_named(trainer.model))
+        tensors = [*parameters.items(), *trainer.model.named_buffers()]
         for optimizer in trainer.optimizers:
             for state in optimizer.state.values():
                 items = state.items() if isinstance(state, dict) else []
@@ -130,7 +131,7 @@ class Toy:
                     f"{name} is on {tensor.device}, the cell on {self.device}. Make it like a "
                     "parameter (torch.zeros_like), or register it as a buffer"
                 )
-        for name, parameter in trainer.model.named_parameters():
+        for name, parameter in parameters.items():
             if parameter.dtype != torch.float32:
                 raise WrongClassError(f"{name} is of {parameter.dtype}. Leave it float32")
         return f"all {len(tensors)} tensors are on {self.device}, the parameters float32"
@@ -250,9 +251,14 @@ def _saved(optimizer: torch.optim.Optimizer) -> Any:
 
 def _different(one: torch.nn.Module, other: torch.nn.Module) -> str:
     """Which parameters of two models of a kind differ; empty if none does."""
-    pairs = zip(one.named_parameters(), other.parameters(), strict=True)
+    pairs = zip(_named(one), other.parameters(), strict=True)
     names = [name for (name, value), their in pairs if not torch.equal(value, their)]
     return f"{len(names)} parameters ({names[0]} first)" if names else ""
+
+
+def _named(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters by the names that their author knows."""
+    return (model.module if isinstance(model, BroughtModel) else model).named_parameters()
 
 
 def _stacked(model: Any) -> str:
