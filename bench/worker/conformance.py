@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.options import OWN
 from bench.spec import RunSpec
 from bench.worker.cell import reset
-from bench.worker.classes import WrongClassError
+from bench.worker.classes import WrongClassError, load, named
 from bench.worker.clocks import PhaseClock
 from bench.worker.eager import leave_out_compiler
 from bench.worker.evaluation import cross_entropy
@@ -90,7 +90,7 @@ class Toy:
         if self.spec.optimizer.base != OWN:
             return f"built: {trainer.model.n_params():,} parameters"
         kinds = [type(getattr(each, "inner", each)).__name__ for each in trainer.optimizers]
-        return f"built: {', '.join(kinds)}"
+        return f"built: {', '.join(kinds)}{_unnamed(self.spec.optimizer.options)}"
 
     def learns(self) -> str:
         trainer = self.fresh()
@@ -254,6 +254,13 @@ def _different(one: torch.nn.Module, other: torch.nn.Module) -> str:
     pairs = zip(_named(one), other.parameters(), strict=True)
     names = [name for (name, value), their in pairs if not torch.equal(value, their)]
     return f"{len(names)} parameters ({names[0]} first)" if names else ""
+
+
+def _unnamed(options: Any) -> str:
+    """A remark on settings that are no arguments by name, which a class may never look at."""
+    valid = named(load(options.reference))
+    names = [name for name in options.settings if name not in valid]
+    return f"; only its **kwargs take {', '.join(names)}: is it used?" if names else ""
 
 
 def _named(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
