@@ -65,13 +65,13 @@ setup: $(VENV)/.base ## .venv; with torch where no container engine answers
 
 bench-cpu: MATRIX ?= bench/matrices/cpu.yaml
 bench-cpu: setup ## run the matrix on the CPU and report
-	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu MATRIX="$(MATRIX)"; fi
 	@$(RUN)
 
 bench-gpu: MATRIX ?= bench/matrices/gpu.yaml
 bench-gpu: setup ## run the matrix on the GPU and report
 	@if nvidia-smi --list-gpus >/dev/null 2>&1 && $(CONTAINERS); then \
-	    $(MAKE) --no-print-directory image-cuda; fi
+	    $(MAKE) --no-print-directory image-cuda MATRIX="$(MATRIX)"; fi
 	@$(RUN)
 
 ab: MATRIX ?= bench/matrices/ab.yaml
@@ -152,10 +152,10 @@ doctor: $(VENV)/.base ## what this machine lacks, and the remedy
 	@$(PY) -m bench doctor --runtime $(RUNTIME) $(ARGS)
 
 image-cpu image-cuda: image-%: $(VENV)/.base
-	@$(PY) -m bench image $* --runtime $(RUNTIME)
+	@$(PY) -m bench image $* --runtime $(RUNTIME) $(if $(MATRIX),--matrix "$(MATRIX)")
 
-image-cpu: ## the image of CPU cells, built if missing
-image-cuda: ## the image of CUDA cells, built if missing
+image-cpu: ## the image of CPU cells, built if missing: MATRIX=FILE with what it requires
+image-cuda: ## the image of CUDA cells, likewise
 
 wheels: ## the worker's packages into docker/wheels, for builds without an index
 	@docker/wheels.sh

@@ -19,7 +19,7 @@ from bench.corpora import BUILT_IN, DEFAULT_FILE
 from bench.errors import RequestError, StoppedError, VersionError
 from bench.launch.container import ContainerLauncher
 from bench.launch.job import Launcher
-from bench.matrix import axis_values, load_matrix
+from bench.matrix import Matrix, axis_values, load_matrix
 from bench.measure.machine import this_machine
 from bench.progress import duration, name
 from bench.records import Row, read_table, terminal
@@ -113,7 +113,7 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
         matrix = load_matrix(matrix_file)
         for side in sides:
             say(f"{side.name}: {side.asked} ({side.identity})")
-            _prepare_images(side, matrix.cells, request, turns)
+            _prepare_images(side, matrix, matrix_file, request, turns)
         _run_all(matrix.cells, sides, _Runs(folder, matrix_file, request, turns), say)
     return folder
 
@@ -134,6 +134,10 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
         corpus = str(Path(corpus).absolute())
     content["data"] = {**(content.get("data") or {}), "corpus": corpus or "pydoc"}
     content.pop("tune", None)  # two versions are compared on the matrix's own cells
+    for key in ("models", "optimizers"):
+        for variant in (content.get(key) or {}).values():
+            if "path" in variant:
+                variant["path"] = str((matrix.parent / variant["path"]).absolute())
     if n_pairs is not None:
         if not 1 <= n_pairs <= MOST_PAIRS:
             raise RequestError(f"--pairs {n_pairs}: write 1 to {MOST_PAIRS:,}.")
@@ -147,13 +151,15 @@ def _default_folder(text: str, sides: Sequence[Side]) -> Path:
     return Path("results") / f"ab-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
 
 
-def _prepare_images(side: Side, cells: Sequence[Cell], request: Request, turns: Turns) -> None:
+def _prepare_images(side: Side, matrix: Matrix, file: Path, request: Request, turns: Turns) -> None:
     """The image that a revision's own Dockerfile makes, built unless it is there."""
     if side.image or not isinstance(request.launcher, ContainerLauncher):
         return
-    machine = this_machine()
+    machine, cells = this_machine(), matrix.cells
+    required = ("--matrix", str(file)) if matrix.requirements else ()  # older versions know none
     for device in sorted({cell.spec.device for cell in cells if not skip_reason(cell, machine)}):
-        code, said = turns.run(side, "image", device, "--runtime", request.launcher.runtime)
+        runtime = request.launcher.runtime
+        code, said = turns.run(side, "image", device, "--runtime", runtime, *required)
         if code != 0:
             raise VersionError(f"{side.asked}: no image for {device} cells.\n{_tail(said)}")
 

@@ -9,7 +9,7 @@ OWN = "class"  # stands where a built-in's name would: the base of such a varian
 Role = Literal["hidden", "embedding", "head", "vector", "router"]
 ROLES = get_args(Role)
 OTHER = "other"  # the group of every role that has none of its own
-GroupName = Role | Literal["other"]
+GroupName = Literal[Role, "other"]
 
 LeafKind = Literal["parameters", "matrices"]
 

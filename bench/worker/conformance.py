@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.options import OWN
 from bench.spec import RunSpec
 from bench.worker.cell import reset
-from bench.worker.classes import WrongClassError
+from bench.worker.classes import WrongClassError, load, named
 from bench.worker.clocks import PhaseClock
 from bench.worker.eager import leave_out_compiler
 from bench.worker.evaluation import cross_entropy
@@ -90,7 +90,7 @@ class Toy:
         if self.spec.optimizer.base != OWN:
             return f"built: {trainer.model.n_params():,} parameters"
         kinds = [type(getattr(each, "inner", each)).__name__ for each in trainer.optimizers]
-        return f"built: {', '.join(kinds)}"
+        return f"built: {', '.join(kinds)}{_unnamed(self.spec.optimizer.options)}"
 
     def learns(self) -> str:
         trainer = self.fresh()
@@ -119,7 +119,8 @@ class Toy:
 
     def stays(self) -> str:
         trainer = self.fresh(FEW)
-        tensors = [*trainer.model.named_parameters(), *trainer.model.named_buffers()]
+        parameters = dict(_named(trainer.model))
+        tensors = [*parameters.items(), *trainer.model.named_buffers()]
         for optimizer in trainer.optimizers:
             for state in optimizer.state.values():
                 items = state.items() if isinstance(state, dict) else []
@@ -130,7 +131,7 @@ class Toy:
                     f"{name} is on {tensor.device}, the cell on {self.device}. Make it like a "
                     "parameter (torch.zeros_like), or register it as a buffer"
                 )
-        for name, parameter in trainer.model.named_parameters():
+        for name, parameter in parameters.items():
             if parameter.dtype != torch.float32:
                 raise WrongClassError(f"{name} is of {parameter.dtype}. Leave it float32")
         return f"all {len(tensors)} tensors are on {self.device}, the parameters float32"
@@ -250,9 +251,21 @@ def _saved(optimizer: torch.optim.Optimizer) -> Any:
 
 def _different(one: torch.nn.Module, other: torch.nn.Module) -> str:
     """Which parameters of two models of a kind differ; empty if none does."""
-    pairs = zip(one.named_parameters(), other.parameters(), strict=True)
+    pairs = zip(_named(one), other.parameters(), strict=True)
     names = [name for (name, value), their in pairs if not torch.equal(value, their)]
     return f"{len(names)} parameters ({names[0]} first)" if names else ""
+
+
+def _unnamed(options: Any) -> str:
+    """A remark on settings that are no arguments by name, which a class may never look at."""
+    valid = named(load(options.reference))
+    names = [name for name in options.settings if name not in valid]
+    return f"; only its **kwargs take {', '.join(names)}: is it used?" if names else ""
+
+
+def _named(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters by the names that their author knows."""
+    return (model.module if isinstance(model, BroughtModel) else model).named_parameters()
 
 
 def _stacked(model: Any) -> str:

@@ -85,8 +85,9 @@ def _make(options: OwnOptimizer, groups: Sequence[Group], leaves: str) -> torch.
         wanted.append({"params": _tensors(part, on_leaves), **arguments(settings)})
     plain = wanted[0]["params"] if len(wanted) == 1 and len(wanted[0]) == 1 else wanted
     optimizer: torch.optim.Optimizer = kind(plain, **arguments(options.settings))
-    for name in unnamed:
-        if name not in optimizer.defaults and not hasattr(optimizer, name):
+    for name in unnamed:  # of a **kwargs that may drop it
+        kept = name in optimizer.defaults or hasattr(optimizer, name)
+        if not kept or _is_misspelt(name, valid):
             raise unknown_argument(options.reference, name, valid)
     return optimizer if on_leaves is None else OnLeaves(on_leaves, optimizer)
 
@@ -100,8 +101,12 @@ def _tensors(stacks: Sequence[Stack], leaves: Leaves | None) -> list[torch.Tenso
 def _check_group(reference: str, settings: Mapping[str, Any], valid: Sequence[str]) -> None:
     """A group may have keys that are no arguments (`use_muon`); one misspelt is a mistake."""
     for name in settings:
-        if name not in valid and difflib.get_close_matches(name, valid, n=1, cutoff=0.7):
+        if name not in valid and _is_misspelt(name, valid):
             raise unknown_argument(reference, name, valid)
+
+
+def _is_misspelt(name: str, valid: Sequence[str]) -> bool:
+    return bool(difflib.get_close_matches(name, valid, n=1, cutoff=0.7))
 
 
 def flops_per_step(stacks: Sequence[Stack], options: OwnOptimizer) -> None:
