@@ -141,7 +141,7 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-perf: $(VENV)/.worker ## speed against its targets, minutes on a quiet machine: ARGS='training around jobs ...'
+perf: $(VENV)/.worker ## speed against its targets, minutes on a quiet machine: ARGS='training topk around ...'
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
 	@$(PY) -m tests.perf --runtime $(RUNTIME) $(ARGS)
 

@@ -237,7 +237,8 @@ class Cell:
         }
         if self.trainer is not None:
             row |= _training_columns(self.trainer)
-        if row.get("perplexity") is not None and row["flops_per_token"] is not None:
+        pruned = self.trainer is not None and self.trainer.pruning is not None
+        if row.get("perplexity") is not None and not pruned:
             efficiency = row["perplexity"] / (row["n_params"] / 1e6)
             row["param_efficiency"] = efficiency if math.isfinite(efficiency) else None
         return row
