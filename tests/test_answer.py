@@ -38,7 +38,7 @@ class Answer:
     """The answer that a results folder gives, as the page words it."""
 
     def __init__(self, results: Results, claim: str | None = CLAIM % "") -> None:
-        folder = results.write()
+        self.folder = folder = results.write()
         if claim is not None:
             (folder / "matrix.yaml").write_text(claim)
         (self.section,) = make_sections(merge([folder]))
