@@ -118,6 +118,15 @@ def test_an_arm_that_tuning_has_not_bettered_is_itself_under_its_tuned_name(answ
 
 def test_nothing_is_tested_before_the_trials_have_ended(tmp_path):
     answer = Answer(tuned_results(tmp_path / "r", ended=False), ASKED)
+    assert not answer.family.is_tested
+    assert answer.headline.lead.endswith("gpt + muon-tuned has no verdict yet.")
+
+
+def test_untuned_arms_alone_are_not_tested_where_tuned_ones_are_to_be(tmp_path):
+    folder = tuned_results(tmp_path / "r")
+    for row in folder.plan:
+        row["selected"] = row.get("part") != "tuned"
+    answer = Answer(folder, ASKED)
     assert answer.family is None
     assert answer.headline.lead.startswith("Nothing is tested: tuned arms are to be, and")
 
