@@ -15,6 +15,7 @@ from bench.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     AdamWOptions,
+    DataOptions,
     EvalOptions,
     NanoKimiOptions,
     TrainOptions,
@@ -46,7 +47,7 @@ def other(option: dataclasses.Field) -> Any:
     choices = {
         **{"attention_scale": "head_size", "protocol": "sampled"},
         **{"dtype": "bfloat16", "step_timing": "every"},
-        **{"adjust_lr": "match_rms_adamw", "schedule": "cosine"},
+        **{"adjust_lr": "match_rms_adamw", "schedule": "cosine", "split": (0.8, 0.1, 0.1)},
     }
     if option.name in choices:
         return choices[option.name]
@@ -64,7 +65,7 @@ CHANGED = {
     "model": with_model("nanogpt"),
     "optimizer": with_optimizer("truemuon"),
 }
-SECTIONS = {"train": TrainOptions, "eval": EvalOptions}
+SECTIONS = {"train": TrainOptions, "eval": EvalOptions, "data": DataOptions}
 # Settings that are refused beside the defaults alone, with settings that they go with.
 BESIDE = {
     "train.decay_steps": TrainOptions(schedule="wsd", decay_steps=1_000),
@@ -289,6 +290,7 @@ DEFAULTS = {
     "EvalOptions.protocol": "full",
     "EvalOptions.train_windows": 500,
     "EvalOptions.batches": 200,
+    "DataOptions.split": (),
 }
 
 
@@ -301,6 +303,7 @@ def test_the_meaning_of_settings_left_out_stays():
             *OPTIMIZER_OPTIONS.values(),
             TrainOptions,
             EvalOptions,
+            DataOptions,
         )
         for option in dataclasses.fields(options)
     }
