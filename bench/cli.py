@@ -25,6 +25,7 @@ from bench.errors import (
 )
 from bench.folder import ResultsFolder
 from bench.forms import json_schema
+from bench.identity import code_sha256
 from bench.launch.choose import RUNTIMES, choose_launcher
 from bench.launch.container import ContainerLauncher
 from bench.launch.derived import build_derived, find_derived
@@ -92,6 +93,12 @@ JobsOption = Annotated[
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="run cells again that ended, but not ok")
 ]
+TrialsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="trials in this results folder count as well: another shard's", metavar="DIR"
+    ),
+]
 AcceptOption = Annotated[
     list[str] | None,
     typer.Option(help="rows of this code_sha256 settle cells as well", metavar="HASH"),
@@ -141,6 +148,7 @@ def run(
     jobs: JobsOption = "1",
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
+    trials_from: TrialsOption = None,
     sample_ms: Annotated[
         float, typer.Option(help="between two readings of the GPU; 0 reads nothing")
     ] = SAMPLE_MS,
@@ -174,21 +182,25 @@ def run(
             sample_ms=sample_ms,
             code={code.sha256: code.store() for code in asked.codes},
         )
-        code = _run_matrix(runner, asked, selected, at_once)
+        code = _run_matrix(runner, asked, selected, at_once, trials_from or [])
     if with_report:
         code = _report_after_run(folder, code)
     raise typer.Exit(code)
 
 
-def _run_matrix(runner: Runner, asked: Matrix, selected: set[str], jobs: int | None) -> int:
+def _run_matrix(
+    runner: Runner, asked: Matrix, selected: set[str], jobs: int | None, others: Sequence[Path]
+) -> int:
     """Run what can be run at once, then what its trials have told; the exit code."""
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
-    _plan_decided(runner, asked, places)
+    elsewhere = [row for folder in others for row in _trials_of(folder, runner.policy)]
+    _plan_decided(runner, asked, places, elsewhere)
     now = [cell for cell in asked.cells if cell.place in places and not cell.waits]
     code = _run_cells(runner, now, jobs)
     if asked.tune is None or runner.stop.is_set:
         return code
-    tuned = [cell for cell in _plan_decided(runner, asked, places) if cell.part == "tuned"]
+    decided = _plan_decided(runner, asked, places, elsewhere)
+    tuned = [cell for cell in decided if cell.part == "tuned"]
     waiting = [cell for cell in tuned if cell.waits]
     if waiting:
         arms = sorted({" + ".join(arm_of(cell)[:2]) for cell in waiting})
@@ -200,11 +212,28 @@ def _run_matrix(runner: Runner, asked: Matrix, selected: set[str], jobs: int | N
     return max(code, later, NOT_ALL_OK if waiting else OK)
 
 
+def _trials_of(folder: Path, policy: Policy) -> list[Row]:
+    """The trials that ended in another folder, by the code that counts here.
+
+    Raises:
+        FolderError: if it is no results folder.
+    """
+    if not ResultsFolder(folder).runs.is_file():
+        raise FolderError(f"--trials-from {folder}: no results folder, it has no runs.csv.")
+    rows = read_table(ResultsFolder(folder).runs)
+    counted = {code_sha256(), *policy.accepted_code}
+    return [row for row in rows if row.get("part") == "trial" and row["code_sha256"] in counted]
+
+
 def _plan_decided(
-    runner: Runner, asked: Matrix, places: set[tuple[str, str, str, int]]
+    runner: Runner,
+    asked: Matrix,
+    places: set[tuple[str, str, str, int]],
+    elsewhere: Sequence[Row],
 ) -> list[Cell]:
     """Write the plan as far as rows tell it; its selected cells."""
-    matrix = asked.decided(runner.ended(cell for cell in asked.cells if cell.part == "trial"))
+    here = runner.ended(cell for cell in asked.cells if cell.part == "trial")
+    matrix = asked.decided([*elsewhere, *here])  # of one trial's rows, the one of this folder
     cells = [cell for cell in matrix.cells if cell.place in places]
     runner.folder.write_plan(matrix, {cell.spec.run_id for cell in cells})
     return cells

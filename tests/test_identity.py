@@ -16,6 +16,7 @@ from bench.options import (
     OPTIMIZER_OPTIONS,
     OPTIMIZER_VARIANTS,
     AdamWOptions,
+    DataOptions,
     EvalOptions,
     NanoKimiOptions,
     TrainOptions,
@@ -44,7 +45,10 @@ def with_optimizer(base: str, **options: Any) -> RunSpec:
 
 def other(option: dataclasses.Field) -> Any:
     """A valid value that is not the default."""
-    choices = {"dtype": "bfloat16", "schedule": "cosine", "prune_every": 100, "prune_to": 2}
+    choices = {
+        **{"dtype": "bfloat16", "schedule": "cosine", "prune_every": 100, "prune_to": 2},
+        **{"split": (0.8, 0.1, 0.1)},
+    }
     if option.name in choices:
         return choices[option.name]
     if get_origin(option.type) is Literal:
@@ -73,7 +77,7 @@ CHANGED = {
     "model": with_model("nanogpt"),
     "optimizer": with_optimizer("truemuon"),
 }
-SECTIONS = {"train": TrainOptions, "eval": EvalOptions}
+SECTIONS = {"train": TrainOptions, "eval": EvalOptions, "data": DataOptions}
 # Settings that are refused beside the defaults alone, with settings that they go with.
 BESIDE = {
     "train.decay_steps": TrainOptions(schedule="wsd", decay_steps=1_000),
@@ -331,6 +335,7 @@ DEFAULTS = {
     "EvalOptions.protocol": "full",
     "EvalOptions.train_windows": 500,
     "EvalOptions.batches": 200,
+    "DataOptions.split": (),
 }
 
 
@@ -343,6 +348,7 @@ def test_the_meaning_of_settings_left_out_stays():
             *OPTIMIZER_OPTIONS.values(),
             TrainOptions,
             EvalOptions,
+            DataOptions,
         )
         for option in dataclasses.fields(options)
     }

@@ -26,7 +26,8 @@ from bench.report.curves import seconds, seed_lines, steps
 from bench.report.digits import of_measure, write
 from bench.report.plots import lines, steptimes
 from bench.report.plots.drawing import MOST_ARMS
-from bench.report.plots.gallery import NAMES, PICTURES, draw_all
+from bench.report.plots.gallery import NAMES as ALL_NAMES
+from bench.report.plots.gallery import PICTURES, draw_all
 from bench.report.plots.gpu import POINTS, thinned
 from bench.report.plots.lines import FLOPS, TOKENS
 from bench.report.plots.palette import MOST, reduced
@@ -39,6 +40,9 @@ from bench.report.statistics.interval import Interval
 
 FACTORIAL = [(model, optimizer) for model in ("gpt", "kimi") for optimizer in ("adamw", "muon")]
 SEEDS = (1, 2, 3, 4, 5)
+
+# The picture of trials needs some: test_report_tuning.py has it.
+NAMES = [name for name in ALL_NAMES if name != "sensitivity"]
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ from bench.report.sections import make_sections, titles
 from bench.report.summary import summary_rows
 
 # These folders have no cells' own files, from which the other pictures are drawn.
-PICTURES = [name for name in NAMES if name not in ("step_times", "gpu_over_time")]
+# Of the others, each has tests with what it needs: raw files, or trials.
+LEFT = ("step_times", "gpu_over_time", "sensitivity")
+PICTURES = [name for name in NAMES if name not in LEFT]
 FILES = {
     "index.html",
     "report.md",

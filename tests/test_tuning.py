@@ -300,7 +300,7 @@ def test_trials_run_the_best_is_chosen_and_runs_on_the_seeds(tmp_path):
     again = bench("run", file, "--out", out, "--runtime", "local")
     assert again.returncode == 0
     assert read_table(out / "runs.csv") == rows
-    assert "after the trials" not in bench("plan", file, "--out", out).stdout
+    assert "after the trials" not in bench("plan", file, "--out", out, "--runtime", "local").stdout
 
 
 def test_tuning_goes_on_where_it_was_interrupted(tmp_path):
@@ -338,3 +338,19 @@ def test_a_part_of_a_run_leaves_tuned_cells_waiting_and_says_so(tmp_path):
         answer.stdout
     )
     assert len(read_table(out / "runs.csv")) == 2
+
+
+def test_shards_know_each_others_trials(tmp_path):
+    file, one, other = write(tmp_path), tmp_path / "one", tmp_path / "other"
+    command = ("run", file, "--runtime", "local")
+    assert bench(*command, "--out", one, "--shard", "1/2").returncode == 0  # no tuned cell in it
+    alone = bench(*command, "--out", other, "--shard", "2/2")
+    assert "4 tuned cells wait for trials that have not ended" in alone.stdout
+    together = bench(*command, "--out", other, "--shard", "2/2", "--trials-from", one)
+    assert together.returncode == 0, together.stdout + together.stderr
+    assert "wait" not in together.stdout
+    tuned = [row for row in read_table(other / "plan.csv") if row["part"] == "tuned"]
+    assert all(row["trial"] and row["selected"] == "true" for row in tuned)
+    nowhere = bench(*command, "--out", one, "--trials-from", tmp_path / "none")
+    assert nowhere.returncode == 2
+    assert "no results folder" in nowhere.stderr

@@ -60,6 +60,20 @@ def test_the_first_nine_tenths_train_and_the_rest_validates(tmp_path, n_chars):
     assert all_of(tokens) == [int(character) for character in text]
 
 
+@pytest.mark.parametrize("split", [(0.8, 0.1, 0.1), (0.5, 0.5), (0.7, 0.2, 0.1)])
+@pytest.mark.parametrize("n_chars", [10, 99, 1_003])
+def test_shares_divide_a_text_from_its_start_and_leave_nothing_out(tmp_path, n_chars, split):
+    text = ("0123456789" * 101)[:n_chars]
+    (tmp_path / "tokens").write_bytes(tokenise(text))
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    tokens = read_tokens(tmp_path / "tokens", sha256, DataOptions(split))
+    parts = tokens.splits
+    assert list(parts) == ["train", "val", "test"][: len(split)]
+    assert [int(one) for part in parts.values() for one in part] == [int(one) for one in text]
+    for part, share in zip(parts.values(), split, strict=True):
+        assert abs(len(part) - share * n_chars) <= 1
+
+
 def test_a_vocabulary_may_be_as_large_as_any_that_is_accepted(tmp_path):
     """Some of its ranks are code points of surrogates, which no text may hold."""
     text = "".join(map(chr, reversed(range(0x10000, 0x10000 + MAX_VOCABULARY))))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from bench.columns import CURVE_COLUMNS, RUN_COLUMNS
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.logical import initialise
-from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, EvalOptions, TrainOptions
+from bench.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, DataOptions, EvalOptions, TrainOptions
 from bench.spec import PHASES, CorpusRef, Model, Optimizer, RunSpec
 from bench.tokenised import tokenise
 from bench.worker import cell, clocks, training
@@ -174,7 +174,9 @@ class Slow(nn.Module):
 
 
 class FakeEvaluator:
-    """Takes 100 s; gives the step's number as loss."""
+    """Takes 100 s; gives the step's number as loss. Without a test split."""
+
+    windows = ("train", "val")
 
     def __init__(self, fake_time: FakeTime, losses: dict[int, float] | None = None) -> None:
         self.fake_time, self.losses = fake_time, losses or {}
@@ -479,6 +481,46 @@ def test_a_cell_tells_where_it_is(ran):
     told = [event for event in ran.events if event["stage"] == "eval"]
     assert [event["step"] for event in told] == [0, 4, 8, 10]
     assert [repr(event["val_loss"]) for event in told] == ran.column("curve.csv", "val_loss")
+
+
+@pytest.mark.parametrize("protocol", ["full", "sampled"])
+def test_the_test_split_is_evaluated_whole_and_once_after_the_last_step(tmp_path, protocol):
+    divided = DataOptions((0.7, 0.2, 0.1))
+    spec = dataclasses.replace(spec_of(protocol=protocol), data=divided)
+    ran = run(tmp_path, spec)
+    assert ran.result["status"] == "ok"
+    tokens = read_tokens(tmp_path / "tokens", spec.corpus.sha256, divided)
+    model = trained(spec, tmp_path / "tokens")
+    starts = range(0, len(tokens.test) - 8, 8)
+    windows = torch.stack([tokens.test[start : start + 9] for start in starts]).long()
+    with torch.inference_mode():
+        logits = model(windows[:, :-1]).flatten(0, 1)
+    by_hand = F.cross_entropy(logits, windows[:, 1:].flatten()).item()
+    assert ran.row["test_loss_final"] == pytest.approx(by_hand, rel=1e-6)
+    assert ran.row["test_loss_final"] != ran.row["val_loss_final"]
+
+
+def test_without_a_third_share_there_is_no_test_loss(ran):
+    assert ran.row["test_loss_final"] is None
+
+
+def trained(spec: RunSpec, corpus: Path) -> nn.Module:
+    """The model after the cell's training, without warm-up, evaluation or clock."""
+    tokens = read_tokens(corpus, spec.corpus.sha256, spec.data)
+    model = MODELS[spec.model.base](spec.model.options, tokens.vocab_size, 8)
+    stacks = model.stacks()
+    initialise(stacks, lambda name: torch_stream(spec.seed, "weights", name))
+    optimizers = OPTIMIZERS[spec.optimizer.base].build(stacks, spec.optimizer.options)
+    windows = tokens.windows("train", 8)
+    table = batch_positions(spec.seed, spec.train.steps, spec.train.batch_size, len(windows))
+    for row in table:
+        batch = windows[row].long()
+        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
 
 
 ARMS = [(model, optimizer) for model in MODEL_OPTIONS for optimizer in OPTIMIZER_OPTIONS]

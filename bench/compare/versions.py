@@ -55,7 +55,8 @@ def read_version(path: Path, name: str | None = None) -> Version:
     if not table:
         raise RecordError(f"{file} has no rows. Give one that `python -m bench run` has filled.")
     for row in _checked(file, table):
-        attempts[row["run_id"], row["host_id"], row.get("gpu_name", "")].append(row)
+        if row.get("part") != "trial":  # a search for settings, of no arm that is compared
+            attempts[row["run_id"], row["host_id"], row.get("gpu_name", "")].append(row)
     cells: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for rows in attempts.values():
         last = terminal(sorted(rows, key=lambda row: int(row["attempt"])))

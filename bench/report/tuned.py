@@ -58,8 +58,9 @@ class Tuning:
         return [key for key, value in self.best.settings.items() if self._is_edge(key, value)]
 
     def _is_edge(self, key: str, value: Any) -> bool:
-        tried = {trial.settings.get(key) for trial in self.trials}
-        if not all(isinstance(one, int | float) for one in tried) or len(tried) == 1:
+        values = {trial.settings.get(key) for trial in self.trials}
+        tried = [one for one in values if isinstance(one, int | float)]
+        if len(tried) < len(values) or len(tried) == 1:
             return False
         return bool(value == max(tried) or (value == min(tried) and value != 0))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.report.asked import Asked
-from bench.report.columns import HIGHER_IS_BETTER
+from bench.report.columns import HIGHER_IS_BETTER, LOSSES
 from bench.report.family import Comparison, Family, least_seeds, tuned_part
 from bench.report.page.answer import (
     decimals_of,
@@ -44,7 +44,8 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
     points += _model_or_optimizer(section, family, asked)
     note = disturbed_note(section, family)
     lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found)}"
-    lead += "." if section.is_tuned else f", {UNTUNED}."
+    untuned = family.is_tested and family.metric in LOSSES and not section.is_tuned
+    lead += f", {UNTUNED}." if untuned else "."
     return Headline(title, lead, (*points, note) if note else tuple(points))
 
 
@@ -52,7 +53,7 @@ def _nothing(section: Section, asked: Asked) -> str:
     if section.is_tuned:
         section = tuned_part(section)
         if not section.arms:
-            return "Nothing is tested: tuned arms are to be, and the trials have not all ended."
+            return "Nothing is tested: tuned arms are to be, and none of them is here."
     if asked.claim is None:
         return "One arm alone: there is nothing to compare it with."
     baseline = f"{asked.claim.baseline.model} + {asked.claim.baseline.optimizer}"
