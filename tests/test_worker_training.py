@@ -626,12 +626,17 @@ def test_arms_of_a_seed_share_their_data_and_those_of_a_model_their_weights(tmp_
         assert len({row["data_order_hash"] for row in of_seed}) == 1
     weights = {
         model: [
-            rows[model, optimizer, seed]["init_hash"] for seed in (1, 2) for optimizer in OPTIMIZERS
+            rows[model, optimizer, seed]["init_hash"]
+            for seed in (1, 2)
+            for optimizer in OPTIMIZER_OPTIONS
         ]
-        for model in MODELS
+        for model in MODEL_OPTIONS
     }
     for hashes in weights.values():
-        of_first, of_second = set(hashes[: len(OPTIMIZERS)]), set(hashes[len(OPTIMIZERS) :])
+        of_first, of_second = (
+            set(hashes[: len(OPTIMIZER_OPTIONS)]),
+            set(hashes[len(OPTIMIZER_OPTIONS) :]),
+        )
         assert len(of_first) == len(of_second) == 1
         assert of_first != of_second
     assert not set(weights["nanogpt"]) & set(weights["nanokimi"])
@@ -928,7 +933,7 @@ def test_warm_up_leaves_buffers_as_they_were(tmp_path, monkeypatch):
     assert seen == [0, 1, 0, 1]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZER_OPTIONS)
 def test_the_state_of_warm_up_is_gone_before_the_new_one_is_made(tmp_path, monkeypatch, optimizer):
     """Both at once would be a peak of memory that training never has."""
     held: list[weakref.ref[Any]] = []
