@@ -4,10 +4,11 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.forms import Linear, Log, Space, Values
+from bench.options import OwnModel
 
 # Bases of Halton's sequence, one a key of the space. Of larger ones the first points lie on lines.
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
@@ -18,9 +19,24 @@ MOST_POINTS = 64
 MOST_IN_GRID = 100_000
 
 
+def settings_of(options: Any) -> dict[str, Any]:
+    """What a space may name: an optimizer's options, or what the matrix gives to a class."""
+    if isinstance(options, OwnModel):
+        return dict(options.settings)
+    return {entry.name: getattr(options, entry.name) for entry in dataclasses.fields(options)}
+
+
+def with_settings(options: Any, settings: Mapping[str, Any]) -> Any:
+    """The same options but for these."""
+    if isinstance(options, OwnModel):
+        return dataclasses.replace(options, settings={**options.settings, **settings})
+    return dataclasses.replace(options, **settings)
+
+
 def keys_of(space: Space, options: Any) -> list[str]:
     """The keys of a space that an optimizer has an option for."""
-    return [key for key in space if hasattr(options, key)]
+    known = settings_of(options)
+    return [key for key in space if key in known]
 
 
 def to_try(space: Space, options: Any, trials: int, sampler: str) -> list[Any]:
@@ -32,10 +48,10 @@ def to_try(space: Space, options: Any, trials: int, sampler: str) -> list[Any]:
     Raises:
         ValueError: for a space that does not hold so many, or a grid that holds another number.
     """
-    found = {options: None}
+    found, keys = {options: None}, keys_of(space, options)
     for point in _points(space, options, trials, sampler):
-        settings = {key: value for key, value in point.items() if hasattr(options, key)}
-        found[dataclasses.replace(options, **settings)] = None
+        settings = {key: point[key] for key in keys}
+        found[with_settings(options, settings)] = None
         if sampler != "grid" and len(found) == trials:
             break
     if len(found) != trials:
@@ -52,7 +68,8 @@ def _points(space: Space, options: Any, trials: int, sampler: str) -> Iterator[d
 
 def settings_text(space: Space, options: Any) -> str:
     """The settings that a space names, as canonical JSON."""
-    chosen = {key: getattr(options, key) for key in keys_of(space, options)}
+    known = settings_of(options)
+    chosen = {key: known[key] for key in keys_of(space, options)}
     return json.dumps(chosen, sort_keys=True, separators=(",", ":"))
 
 

@@ -13,8 +13,9 @@ from bench.cells import Cell, Tried
 from bench.columns import SETTLED
 from bench.explain import explain, nearest
 from bench.forms import Linear, Log, Tune
+from bench.options import OwnModel
 from bench.records import Row
-from bench.space import keys_of, settings_text, to_try
+from bench.space import keys_of, settings_of, settings_text, to_try
 from bench.spec import Optimizer
 from bench.yamlfile import Document
 
@@ -72,7 +73,7 @@ def _check_names(document: Document, tune: Tune, names: Iterable[str]) -> None:
 def _check_space(document: Document, tune: Tune, optimizers: Iterable[Optimizer]) -> None:
     """Every key is an option of some optimizer, every optimizer has some, every value fits."""
     optimizers = list(optimizers)
-    known = {entry.name for one in optimizers for entry in dataclasses.fields(one.options)}
+    known = {name for one in optimizers for name in settings_of(one.options)}
     for key in tune.space:
         if key not in known:
             what = f"no optimizer of the matrix has this option. {nearest(key, known)}"
@@ -80,9 +81,11 @@ def _check_space(document: Document, tune: Tune, optimizers: Iterable[Optimizer]
         _check_range(document, tune, key)
     for optimizer in optimizers:
         if not keys_of(tune.space, optimizer.options):
-            options = [entry.name for entry in dataclasses.fields(optimizer.options)]
             what = f"names no option of {optimizer.name!r}, and every arm is to be tuned."
-            document.mistake(("tune", "space"), f"{what} It has: {', '.join(options)}.")
+            has = ", ".join(settings_of(optimizer.options)) or "none in the matrix"
+            document.mistake(("tune", "space"), f"{what} It has: {has}.")
+        if isinstance(optimizer.options, OwnModel):
+            continue  # what its class takes, its class knows
         for entry in dataclasses.fields(optimizer.options):
             if entry.name in tune.space:
                 _check_values(document, tune, optimizer.name, entry)

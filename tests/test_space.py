@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import qmc
 
 from bench.forms import Linear, Log
-from bench.options import AdamWOptions, TrueMuonOptions
+from bench.options import AdamWOptions, OwnOptimizer, TrueMuonOptions
 from bench.space import (
     DIGITS,
     PRIMES,
@@ -118,6 +118,16 @@ def test_there_are_as_many_trials_as_asked_for_all_different_and_the_untuned_fir
     tried = to_try(SPACE, options, trials, "quasi-random")
     assert len(tried) == len(set(tried)) == trials
     assert tried[0] == options
+
+
+def test_a_class_is_tuned_by_the_settings_that_the_matrix_gives_it():
+    mine = OwnOptimizer("package:Mine", {"lr": 0.02, "rank": 4}, "0" * 64)
+    tried = to_try(SPACE, mine, 5, "quasi-random")
+    rates = [one.lr for one in to_try(SPACE, AdamWOptions(), 5, "quasi-random")]
+    assert [one.settings["lr"] for one in tried] == [0.02, *rates[1:]]
+    assert {one.settings["rank"] for one in tried} == {4}
+    assert {one.code_sha256 for one in tried} == {"0" * 64}
+    assert settings_text(SPACE, tried[0]) == '{"lr":0.02}'
 
 
 @given(st.integers(2, 40))
