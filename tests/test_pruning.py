@@ -237,3 +237,13 @@ def test_state_that_an_optimizer_makes_on_use_and_settings_that_changed_come_alo
         expected = value[[0, 1, 4, 5]] if whole else value
         assert torch.equal(state[key], expected)
         assert torch.equal(after.state[module.bias][key], bias[key])
+
+
+def test_an_optimizer_of_other_tensors_is_refused():
+    """Its state would be lost without a word."""
+    module = nn.Linear(2, 6)
+    before = torch.optim.SGD([module.weight.detach().clone()], lr=0.1)
+    cuts = [cut(module, "weight", torch.tensor([0, 2]), 3)]
+    after = torch.optim.SGD([module.weight.detach().clone()], lr=0.1)
+    with pytest.raises(ValueError, match=r"SGD holds tensors .* Leave out prune_every"):
+        carry_over(before, after, cuts)

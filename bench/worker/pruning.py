@@ -33,15 +33,25 @@ def carry_over(before: Optimizer, after: Optimizer, cuts: Sequence[Cut]) -> None
     """Settings and state of one optimizer to another, which is new and of the parameters left.
 
     Where the new one has made room for a state, it is filled in place: others may look at it.
+
+    Raises:
+        ValueError: if it holds other tensors than the model's parameters, which no cut names.
     """
     by_new = {cut.new: cut for cut in cuts}
+    known = {parameter for group in before.param_groups for parameter in group["params"]}
     for old_group, group in zip(before.param_groups, after.param_groups, strict=True):
         group |= {key: value for key, value in old_group.items() if key != "params"}
         for parameter in group["params"]:
             cut = by_new.get(parameter)
-            past = before.state[cut.old if cut else parameter]
+            was = cut.old if cut else parameter
+            if was not in known:
+                raise ValueError(
+                    f"{type(before).__name__} holds tensors that are not the model's parameters: "
+                    "what it knows of them cannot go on without the experts that were dropped. "
+                    "Leave out prune_every, or take another optimizer"
+                )
             state = after.state[parameter]
-            for key, value in past.items():
+            for key, value in before.state[was].items():
                 left = _left(value, cut)
                 if isinstance(state.get(key), Tensor):
                     state[key].copy_(left)
