@@ -279,3 +279,13 @@ def momenta(training: Training) -> dict[str, Tensor]:
         for stack, leaves in pairs
         for name, leaf in zip(stack.names, leaves, strict=True)
     }
+
+
+def test_an_optimizer_of_other_tensors_is_refused():
+    """Its state would be lost without a word."""
+    module = nn.Linear(2, 6)
+    before = torch.optim.SGD([module.weight.detach().clone()], lr=0.1)
+    cuts = [cut(module, "weight", torch.tensor([0, 2]), 3)]
+    after = torch.optim.SGD([module.weight.detach().clone()], lr=0.1)
+    with pytest.raises(ValueError, match=r"SGD holds tensors .* Leave out prune_every"):
+        carry_over(before, after, cuts)

@@ -36,7 +36,8 @@ def carry_over(before: Optimizer, after: Optimizer, cuts: Sequence[Cut]) -> None
     Where the new one has made room for a state, it is filled in place: others may look at it.
 
     Raises:
-        ValueError: for a state of several dropped tensors of which it is not known what is whose.
+        ValueError: for a state of several dropped tensors of which it is not known what is whose,
+            and for an optimizer of other tensors than the model's parameters.
     """
     by_new: dict[Tensor, Cut] = {cut.new: cut for cut in cuts}
     for old_group, group in zip(before.param_groups, after.param_groups, strict=True):
@@ -64,10 +65,18 @@ def _pairs(
             for index, leaf in zip(kept, new, strict=True):  # whole tensors: nothing to cut
                 yield old[index], leaf, None
         return
+    known = {parameter for group in before.param_groups for parameter in group["params"]}
     for group in after.param_groups:
         for parameter in group["params"]:
             cut = by_new.get(parameter)
-            yield cut.old if cut else parameter, parameter, cut
+            was = cut.old if cut else parameter
+            if was not in known:
+                raise ValueError(
+                    f"{type(before).__name__} holds tensors that are not the model's parameters: "
+                    "what it knows of them cannot go on without the experts that were dropped. "
+                    "Leave out prune_every, or take another optimizer"
+                )
+            yield was, parameter, cut
 
 
 def _left(value: object, cut: Cut | None) -> object:
