@@ -1,5 +1,6 @@
 """Variants that name a class of somebody's -> what a cell is asked. Nothing is imported here."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ class OwnVariants:
         if re.search("[\x00-\x1f\x7f-\x9f]", path):
             self.document.mistake(where, f"{shown(path)} holds a control character. Rename it.")
             return None
-        source = Path(self.document.file).parent / path
-        if source.resolve().name.removesuffix(".py") != own.package:
+        source = Path(os.path.abspath(Path(self.document.file).parent / path))
+        if source.name.removesuffix(".py") != own.package:
             what = (
                 f"{shown(path)} is not where {own.reference!r} is from: give the folder of the "
                 f"package {own.package}, or {own.package}.py."

@@ -41,6 +41,7 @@ def _write(path: Path, content: bytes) -> None:
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content, mode=0o644)  # a container has another user
+        path.parent.chmod(0o755)
 
 
 def read_code(path: Path) -> OwnCode:

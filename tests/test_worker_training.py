@@ -840,7 +840,7 @@ def test_warm_up_leaves_buffers_as_they_were(tmp_path, monkeypatch):
     assert seen == [0, 1, 0, 1]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZER_OPTIONS)
 def test_the_state_of_warm_up_is_gone_before_the_new_one_is_made(tmp_path, monkeypatch, optimizer):
     """Both at once would be a peak of memory that training never has."""
     held: list[weakref.ref[Tensor]] = []
