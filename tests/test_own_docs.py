@@ -16,22 +16,17 @@ README = (ROOT / "README.md").read_text()
 OWN = (ROOT / "docs" / "own.md").read_text()
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 91
 
-# `python -m bench` as the reader's shell has it; where cells run, and how long, is chosen for speed.
+# `python` as the reader's shell has it; where cells run, and how long, is chosen for speed.
 SHELL = """\
 set -eu
 python() {{ case "$3" in check|run) set -- "$@" --runtime local ;; esac; "{python}" "$@"; }}
 """
 
 
-def chapter(name: str) -> str:
-    return README.partition(f"## {name}")[2].partition("\n## ")[0]
-
-
 def test_five_minutes_are_enough(tmp_path: Path) -> None:
     """Every command of the chapter, as it is written, in a folder outside the repository."""
-    (script,) = re.findall(
-        r"```bash\n(.*?)```", chapter("Your optimizer in five minutes"), re.DOTALL
-    )
+    chapter = README.partition("## Your optimizer in five minutes")[2].partition("\n## ")[0]
+    (script,) = re.findall(r"```bash\n(.*?)```", chapter, re.DOTALL)
     for slow, quick in (("steps: 300", "steps: 20"), ("[1, 2, 3, 4, 5]", "[1, 2]")):
         assert slow in script
         script = script.replace(slow, quick)
