@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 from own_code import write_matrix, write_package
 
 from bench import estimate, owncode
+from bench.compare.ab import pinned
 from bench.corpora import find_corpus
 from bench.errors import CodeError, MatrixError
 from bench.logical import Role
@@ -274,3 +276,11 @@ def test_a_damaged_copy_is_noticed_and_mended(package, damage):
     with pytest.raises(CodeError, match="changed while cells ran"):
         check_code(folder)
     check_code(code.store())
+
+
+def test_two_versions_are_compared_on_the_same_code(package):
+    """`ab` reads its matrix elsewhere, where a relative path would lead to nothing."""
+    file = write_matrix(package.parent)
+    content = yaml.safe_load(pinned(file, None))
+    assert content["optimizers"]["mine"]["path"] == str(package)
+    assert content["models"]["mymodel"]["path"] == str(package)
