@@ -69,6 +69,15 @@ def test_groups_of_every_kind(package):
     }
 
 
+def test_the_code_may_be_that_of_a_groups_class(package):
+    variant = (
+        "mine: {class: torch.optim.AdamW, path: ./my_package, "
+        "groups: {hidden: {class: my_package.opt:MyOpt}, other: {}}}"
+    )
+    (code,) = load(package.parent, variant).codes
+    assert spec(package.parent, variant).own_code == (code.sha256,)
+
+
 def test_the_roles_are_those_of_logical_tensors():
     assert set(get_args(Role)) == set(ROLES)
 
