@@ -333,14 +333,12 @@ class _Expansion:
 
     def _check_packages(self, model: Model, optimizer: Optimizer) -> None:
         """A cell imports one package of a name."""
-        own, other = model.options, optimizer.options
-        if (
-            isinstance(own, OwnModel)
-            and isinstance(other, OwnModel)
-            and own.package == other.package
-            and own.code_sha256 != other.code_sha256
-        ):
-            what = f"has another {own.package} at its path than model {model.name}. Rename one."
+        names = {code.sha256: code.name.removesuffix(".py") for code in self.own.codes}
+        options = (model.options, optimizer.options)
+        found = [each.code_sha256 for each in options if isinstance(each, OwnModel)]
+        brought = [names[sha256] for sha256 in dict.fromkeys(found) if sha256]
+        if len(brought) > len(set(brought)):
+            what = f"has another {brought[0]} at its path than model {model.name}. Rename one."
             self.document.mistake(("optimizers", optimizer.name), what)
 
 

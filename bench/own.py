@@ -1,5 +1,6 @@
 """Variants that name a class of somebody's -> what a cell is asked. Nothing is imported here."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -27,28 +28,33 @@ class OwnVariants:
     def options(self, where: Where, form: OwnModelForm) -> OwnModel:
         """What a sound form asks; mistakes beyond its form go into the document."""
         self._check_one_kind(where, form)
-        own = OwnModel(_reference(form.reference), dict(form.model_extra or {}))
-        code = self._code((*where, "path"), form.path, own)
-        sha256 = code.sha256 if code else ""
+        reference, settings = _reference(form.reference), dict(form.model_extra or {})
+        place = (*where, "path")
         if not isinstance(form, OwnOptimizerForm):
-            return OwnModel(own.reference, own.settings, sha256)
+            return OwnModel(reference, settings, self._code(place, form.path, [reference]))
         groups: dict[str, Any] = {role: _group(group) for role, group in form.groups.items()}
+        named = [reference, *(group["class"] for group in groups.values() if "class" in group)]
         for role, group in form.groups.items():
             self._check_one_kind((*where, "groups", role), group)
         self._check_covered((*where, "groups"), groups)
-        return OwnOptimizer(own.reference, own.settings, sha256, groups, form.leaves)
+        code_sha256 = self._code(place, form.path, named)
+        return OwnOptimizer(reference, settings, code_sha256, groups, form.leaves)
 
-    def _code(self, where: Where, path: str | None, own: OwnModel) -> OwnCode | None:
-        if path is None:
-            return None
+    def _code(self, where: Where, path: str | None, references: list[str]) -> str:
+        """The SHA-256 of the code that one of these classes is from; empty without a path."""
+        code = self._read_code(where, path, references) if path is not None else None
+        return code.sha256 if code else ""
+
+    def _read_code(self, where: Where, path: str, references: list[str]) -> OwnCode | None:
         if re.search("[\x00-\x1f\x7f-\x9f]", path):
             self.document.mistake(where, f"{shown(path)} holds a control character. Rename it.")
             return None
-        source = Path(self.document.file).parent / path
-        if source.resolve().name.removesuffix(".py") != own.package:
+        source = Path(os.path.abspath(Path(self.document.file).parent / path))
+        packages = [re.split("[.:]", reference)[0] for reference in references]
+        if source.name.removesuffix(".py") not in packages:
             what = (
-                f"{shown(path)} is not where {own.reference!r} is from: give the folder of the "
-                f"package {own.package}, or {own.package}.py."
+                f"{shown(path)} is not where {references[0]!r} is from: give the folder of the "
+                f"package {packages[0]}, or {packages[0]}.py."
             )
             self.document.mistake(where, what)
             return None

@@ -29,6 +29,8 @@ class OwnCode:
                 (folder / path).unlink()
             for path, content in self.files.items():
                 _write(folder / path, content)
+            for where, _, _ in os.walk(folder):
+                os.chmod(where, 0o755)  # a container has another user
         except OSError as error:
             raise CodeError(
                 f"the cache of code {folder.parent} cannot be written: {error.strerror}. "
@@ -40,7 +42,7 @@ class OwnCode:
 def _write(path: Path, content: bytes) -> None:
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content, mode=0o644)  # a container has another user
+        write_atomically(path, content, mode=0o644)
 
 
 def read_code(path: Path) -> OwnCode:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 from own_code import write_matrix, write_package
 
 from bench import estimate, owncode
+from bench.compare.ab import pinned
 from bench.corpora import find_corpus
 from bench.errors import CodeError, MatrixError
 from bench.logical import Role
@@ -65,6 +67,15 @@ def test_groups_of_every_kind(package):
         "head": {"class": "torch.optim:SGD", "settings": {"lr": 1.0}, "leaves": "matrices"},
         "other": {"base": "adamw", "settings": {"lr": 0.5}},  # beta1 is at its default
     }
+
+
+def test_the_code_may_be_that_of_a_groups_class(package):
+    variant = (
+        "mine: {class: torch.optim.AdamW, path: ./my_package, "
+        "groups: {hidden: {class: my_package.opt:MyOpt}, other: {}}}"
+    )
+    (code,) = load(package.parent, variant).codes
+    assert spec(package.parent, variant).own_code == (code.sha256,)
 
 
 def test_the_roles_are_those_of_logical_tensors():
@@ -274,3 +285,11 @@ def test_a_damaged_copy_is_noticed_and_mended(package, damage):
     with pytest.raises(CodeError, match="changed while cells ran"):
         check_code(folder)
     check_code(code.store())
+
+
+def test_two_versions_are_compared_on_the_same_code(package):
+    """`ab` reads its matrix elsewhere, where a relative path would lead to nothing."""
+    file = write_matrix(package.parent)
+    content = yaml.safe_load(pinned(file, None))
+    assert content["optimizers"]["mine"]["path"] == str(package)
+    assert content["models"]["mymodel"]["path"] == str(package)

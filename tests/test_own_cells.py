@@ -21,6 +21,8 @@ OPTIMIZERS = f"""\
           other: {{base: adamw}}}}}}
   matrices: {{class: torch.optim.Muon, lr: 0.02, leaves: matrices,
              groups: {{hidden: {{}}, other: {{class: torch.optim.AdamW, betas: [0.9, 0.95]}}}}}}
+  inner: {{class: torch.optim.AdamW, path: ./my_package, lr: 0.01,
+          groups: {{hidden: {{class: my_package.opt:MyOpt}}, other: {{}}}}}}
   closed: {{class: torch.optim.LBFGS, lr: 0.1, max_iter: 3}}
   typo: {{class: my_package.opt:MyOpt, path: ./my_package, lrr: 0.02}}
 """
@@ -69,14 +71,14 @@ def test_a_model_from_outside_runs_from_one_line(tmp_path: Path, runtime: str) -
 
 def test_every_form_of_an_optimizer_runs_and_a_wrong_one_tells_why(tmp_path: Path) -> None:
     write_package(tmp_path)
-    names = "[mine, parts, matrices, closed, typo]"
+    names = "[mine, parts, matrices, inner, closed, typo]"
     matrix = write_matrix(
         tmp_path, (MINE, OPTIMIZERS), ("optimizer: [mine]", f"optimizer: {names}")
     )
     found = {row["optimizer"]: row for row in run(matrix, "local")}
     wrong = found.pop("typo")
     assert {name: row["status"] for name, row in found.items()} == dict.fromkeys(found, "ok")
-    assert len({row["val_loss_final"] for row in found.values()}) == 4
+    assert len({row["val_loss_final"] for row in found.values()}) == 5
     assert wrong["status"] == "crashed"
     assert wrong["reason"] == (
         "WrongClassError: my_package.opt:MyOpt has no argument 'lrr'. Did you mean 'lr'? "

@@ -68,6 +68,13 @@ def test_a_requirements_wheel_makes_no_new_image_of_the_cells(root: Path) -> Non
     assert image.tag("cpu", "base:1") != before
 
 
+def test_wheels_without_torch_are_refused_before_a_build(root: Path) -> None:
+    """The Dockerfile takes everything from the wheels where there are any."""
+    write_wheel(root / "docker" / "wheels", "")
+    with pytest.raises(MissingError, match=r"holds bench_test_opt.* and no torch.*make wheels"):
+        image.build(Engine("no-such-engine"), "cpu", "base:1")
+
+
 def test_the_tag_follows_what_is_required(root: Path) -> None:
     one = derived.derived_tag("bench-cpu:1", ["a==1", "b==2"])
     assert one.startswith("bench-cpu-own:")

@@ -132,7 +132,7 @@ def test_the_commands_run_as_they_are_written(command: str, desk: Path) -> None:
     assert words[:3] == ["python", "-m", "bench"]
     if "--jobs" in words and len(os.sched_getaffinity(0)) < 2:
         pytest.skip("two cells at once need two CPUs")
-    if words[3] in ("plan", "run", "doctor"):
+    if words[3] in ("plan", "run", "doctor", "check"):
         words += ["--runtime", "local"]
     if "results/tiny-2" in words:
         copy = desk / "results" / "tiny-2"

@@ -117,9 +117,16 @@ def build(engine: Engine, device: str, base: str) -> str:
     """Build the image for a device; its tag. The build's own output goes to the terminal.
 
     Raises:
+        MissingError: for wheels without torch's, which would be all that the build has.
         EngineError: if the build fails.
     """
     name = tag(device, base)
+    if _wheels() and not any(wheel.name.startswith("torch-") for wheel in _wheels()):
+        raise MissingError(
+            f"docker/wheels holds {_wheels()[0].name} and no torch, and an image is built from "
+            "wheels alone where there are any. Fill it first (make wheels), or empty it to build "
+            "from the index."
+        )
     arguments = {"BASE_IMAGE": base, "TORCH_INDEX": os.environ.get("TORCH_INDEX", "")}
     build_file(engine, dockerfile(device), name, arguments)
     return name

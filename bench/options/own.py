@@ -24,11 +24,6 @@ class OwnModel:
     # Of the code at `path`, wherever that lies; empty: it is installed where the cell runs.
     code_sha256: str = ""
 
-    @property
-    def package(self) -> str:
-        """What is imported, up to the first dot."""
-        return self.reference.partition(":")[0].partition(".")[0]
-
 
 @dataclass(frozen=True)
 class OwnOptimizer(OwnModel):

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ class WrongClassError(Exception):
 def load(reference: str, code_sha256: str = "") -> Any:
     """What `package.module:name` means here.
 
-    `code_sha256`: of the code that the matrix brings, whose folder is named by it; empty where the
-    package is installed.
+    `code_sha256`: of the code that the matrix brings, whose folder is named by it; empty where it
+    brings none.
 
     Raises:
         WrongClassError: if there is no such module or name, or the module is another's.
@@ -33,7 +34,7 @@ def load(reference: str, code_sha256: str = "") -> Any:
             "that holds it by `path`, or what is to be installed by `image: {requirements: [...]}`"
         ) from error
     file = inspect.getsourcefile(module) or ""
-    if code_sha256 and code_sha256 not in Path(file).parts:
+    if _is_brought(module_name, code_sha256) and code_sha256 not in Path(file).parts:
         raise WrongClassError(
             f"{reference}: {module_name!r} is also the name of a module of the cell itself, "
             f"{file or 'built in'}. Rename yours"
@@ -49,6 +50,15 @@ def load(reference: str, code_sha256: str = "") -> Any:
         raise WrongClassError(
             f"{reference}: {module_name} has no {name!r}. {_nearest(name, names)}"
         ) from error
+
+
+def _is_brought(module_name: str, code_sha256: str) -> bool:
+    """Whether the matrix's code has a package of this name."""
+    package = module_name.partition(".")[0]
+    folders = [Path(each) for each in sys.path if Path(each).name == code_sha256]
+    return any(
+        (folder / name).exists() for folder in folders for name in (package, f"{package}.py")
+    )
 
 
 def arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

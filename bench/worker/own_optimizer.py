@@ -46,7 +46,7 @@ def build(
         if "base" in group:
             made += built_in[group["base"]](part, OPTIMIZER_OPTIONS[group["base"]](**settings))
         elif "class" in group:
-            apart = OwnOptimizer(group["class"], settings, _code(group["class"], options))
+            apart = OwnOptimizer(group["class"], settings, options.code_sha256)
             made.append(_make(apart, [(part, {})], group.get("leaves", "parameters")))
         else:
             shared.append((part, settings))
@@ -59,12 +59,6 @@ def build(
 
 def _group_of(stack: Stack, options: OwnOptimizer) -> str:
     return stack.role if stack.role in options.groups else OTHER
-
-
-def _code(reference: str, options: OwnOptimizer) -> str:
-    """The variant's code, where a group's class is of it."""
-    own = OwnOptimizer(reference, {}).package == options.package
-    return options.code_sha256 if own else ""
 
 
 def _make(options: OwnOptimizer, groups: Sequence[Group], leaves: str) -> torch.optim.Optimizer:
