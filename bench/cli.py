@@ -39,7 +39,7 @@ from bench.progress import LiveDisplay, PlainDisplay
 from bench.records import Row, RunsTable, read_table, terminal
 from bench.report.built import Built
 from bench.runner import Policy, Runner, skip_reason
-from bench.tuning import arm_of
+from bench.tuning import arm_of, trials_of
 
 OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
@@ -193,7 +193,8 @@ def _run_matrix(
 ) -> int:
     """Run what can be run at once, then what its trials have told; the exit code."""
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
-    elsewhere = [row for folder in others for row in _trials_of(folder, runner.policy)]
+    codes = {code_sha256(), *runner.policy.accepted_code}
+    elsewhere = [row for folder in others for row in trials_of(folder, codes)]
     _plan_decided(runner, asked, places, elsewhere)
     now = [cell for cell in asked.cells if cell.place in places and not cell.waits]
     code = _run_cells(runner, now, jobs)
@@ -203,26 +204,14 @@ def _run_matrix(
     tuned = [cell for cell in decided if cell.part == "tuned"]
     waiting = [cell for cell in tuned if cell.waits]
     if waiting:
-        arms = sorted({" + ".join(arm_of(cell)[:2]) for cell in waiting})
-        out.print(
-            f"{len(waiting)} tuned cells wait for trials that have not ended: {', '.join(arms)}"
-        )
+        arms = ", ".join(sorted({" + ".join(arm_of(cell)[:2]) for cell in waiting}))
+        out.print(f"{len(waiting)} tuned cells wait for trials that have not ended: {arms}")
+        code = max(code, NOT_ALL_OK)
+    ready = [cell for cell in tuned if not cell.waits]
+    if not ready:
+        return code
     out.print("tuned cells:")
-    later = _run_cells(runner, [cell for cell in tuned if not cell.waits], jobs)
-    return max(code, later, NOT_ALL_OK if waiting else OK)
-
-
-def _trials_of(folder: Path, policy: Policy) -> list[Row]:
-    """The trials that ended in another folder, by the code that counts here.
-
-    Raises:
-        FolderError: if it is no results folder.
-    """
-    if not ResultsFolder(folder).runs.is_file():
-        raise FolderError(f"--trials-from {folder}: no results folder, it has no runs.csv.")
-    rows = read_table(ResultsFolder(folder).runs)
-    counted = {code_sha256(), *policy.accepted_code}
-    return [row for row in rows if row.get("part") == "trial" and row["code_sha256"] in counted]
+    return max(code, _run_cells(runner, ready, jobs))
 
 
 def _plan_decided(

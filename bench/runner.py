@@ -114,13 +114,14 @@ class Runner:
     def ended(self, cells: Iterable[Cell]) -> list[Row]:
         """The row by which each of these cells is settled here, also by a failure."""
         policy = replace(self.policy, retry_failed=False)
+        here = [cell for cell in cells if not skip_reason(cell, self.machine)]
+        devices = {cell.spec.device for cell in here}
+        environments = {device: self.launcher.environment(device) for device in devices}
         found = []
-        for cell in cells:
-            if not skip_reason(cell, self.machine):
-                environment = self.launcher.environment(cell.spec.device)
-                rows = self.runs.of(cell.spec.run_id)
-                settling = [r for r in rows if policy.settles(r, environment, self.machine)]
-                found += settling[-1:]
+        for cell in here:
+            environment = environments[cell.spec.device]
+            rows = self.runs.of(cell.spec.run_id)
+            found += [row for row in rows if policy.settles(row, environment, self.machine)][-1:]
         return found
 
     def settled(self, cell: Cell, environment: Environment) -> bool:

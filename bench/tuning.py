@@ -4,17 +4,19 @@ import dataclasses
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pydantic
 
 from bench.cells import Cell, Tried
 from bench.columns import SETTLED
+from bench.errors import FolderError
 from bench.explain import explain, nearest
 from bench.forms import Linear, Log, Tune
 from bench.options import OwnModel
-from bench.records import Row
+from bench.records import Row, read_table
 from bench.space import keys_of, settings_of, settings_text, to_try
 from bench.spec import Optimizer
 from bench.yamlfile import Document
@@ -193,6 +195,19 @@ def decided(cells: Sequence[Cell], tune: Tune, rows: Iterable[Row]) -> list[Cell
         best = chosen[arm_of(cell)] if cell.waits else None
         found.append(_settled(cell, best) if best else cell)
     return found
+
+
+def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:
+    """The trials that ended in another results folder, by one of these code_sha256.
+
+    Raises:
+        FolderError: if it is no results folder.
+    """
+    runs = folder / "runs.csv"
+    if not runs.is_file():
+        raise FolderError(f"{folder} is no results folder, for it has no runs.csv: give another.")
+    rows = read_table(runs)
+    return [row for row in rows if row.get("part") == "trial" and row["code_sha256"] in codes]
 
 
 def _choose(trials: Sequence[Cell], metric: str, ended: Mapping[str, Row]) -> Cell | None:
