@@ -540,9 +540,11 @@ def test_arms_of_a_seed_share_their_data_and_those_of_a_model_their_weights(tmp_
         assert len({row["data_order_hash"] for row in of_seed}) == 1
     weights = {
         model: [
-            rows[model, optimizer, seed]["init_hash"] for seed in (1, 2) for optimizer in OPTIMIZERS
+            rows[model, optimizer, seed]["init_hash"]
+            for seed in (1, 2)
+            for optimizer in OPTIMIZER_OPTIONS
         ]
-        for model in MODELS
+        for model in MODEL_OPTIONS
     }
     for first, same, other, as_other in weights.values():
         assert first == same != other == as_other
