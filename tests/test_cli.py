@@ -226,7 +226,7 @@ def test_a_second_runner_is_told_who_holds_the_folder(tiny_matrix: Path, tmp_pat
 
 def test_schema_is_json_and_names_every_section() -> None:
     schema = json.loads(bench("schema").stdout)
-    sections = {"name", "data", "train", "eval", "matrix", "exclude", "include", "models"}
+    sections = {"name", "data", "image", "train", "eval", "matrix", "exclude", "include", "models"}
     assert set(schema["properties"]) == sections | {"optimizers", "limits", "claim"}
 
 
