@@ -914,8 +914,10 @@ def violations(value: Any, schema: dict[str, Any], where: str = "") -> Iterator[
             case "properties":
                 for key in value.keys() & limit.keys():
                     yield from violations(value[key], limit[key], f"{where}.{key}")
+            case "additionalProperties" if limit is not False:
+                for key in value:
+                    yield from violations(value[key], limit, f"{where}.{key}")
             case "additionalProperties":
-                assert limit is False
                 unknown = value.keys() - schema["properties"].keys()
                 yield from (f"{where}: unknown {key}" for key in unknown)
             case "patternProperties":
@@ -947,8 +949,10 @@ def holds(keyword: str, limit: Any, value: Any) -> bool:
             return value == limit
         case "pattern":
             return re.search(limit, value) is not None
-        case "minLength" | "minItems":
+        case "minLength" | "minItems" | "minProperties":
             return len(value) >= limit
+        case "maxItems" | "maxProperties":
+            return len(value) <= limit
         case "minimum":
             return value >= limit
         case "maximum":
