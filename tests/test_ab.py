@@ -48,7 +48,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     faults = {
         "v1": None,
         "crashing": ("worker/training.py", "\nTrainer.step = None\n"),
-        "old": ("cli.py", "\nraise SystemExit('no such option: --only')\n"),
+        "old": ("cli/__init__.py", "\nraise SystemExit('no such option: --only')\n"),
     }
     for tag, fault in faults.items():
         git(place, "checkout", "--quiet", "-B", "work", *(["v1"] if fault else []))

@@ -6,7 +6,7 @@ import pytest
 from conftest import bench
 from results_builder import Results, two_arms
 
-from bench.cli import _report_after_run
+from bench.cli.reports import report_after_run
 from bench.columns import RUN_COLUMNS
 from bench.errors import FolderError, RecordError
 from bench.folder import ResultsFolder
@@ -216,12 +216,12 @@ def test_the_report_and_the_commands_tell_of_damage(new):
     assert told.returncode == 1
     assert "2 files are damaged" in told.stderr
     assert "3 of 4 cells ok, 1 open" in told.stdout
-    assert _report_after_run(ResultsFolder(folder.path), 0) == 1
+    assert report_after_run(ResultsFolder(folder.path), 0) == 1
 
 
 def test_without_damage_the_exit_code_is_0(new):
     folder = two_arms(new())
     told = bench("report", folder.write())
     assert (told.returncode, told.stderr) == (0, "")
-    assert _report_after_run(ResultsFolder(folder.path), 0) == 0
-    assert _report_after_run(ResultsFolder(folder.path), 1) == 1
+    assert report_after_run(ResultsFolder(folder.path), 0) == 0
+    assert report_after_run(ResultsFolder(folder.path), 1) == 1

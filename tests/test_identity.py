@@ -422,7 +422,7 @@ def test_a_change_in_what_the_worker_runs_changes_the_code(code, package, file):
         (package / file).write_bytes(content)
 
 
-@pytest.mark.parametrize("file", ["cli.py", "runner.py", "matrix.py", "launch/local.py"])
+@pytest.mark.parametrize("file", ["cli/running.py", "runner.py", "matrix.py", "launch/local.py"])
 def test_a_change_on_the_launching_side_does_not(code, package, file):
     before, content = code(), (package / file).read_bytes()
     try:

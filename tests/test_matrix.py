@@ -959,8 +959,10 @@ def holds(keyword: str, limit: Any, value: Any) -> bool:
             return value == limit
         case "pattern":
             return re.search(limit, value) is not None
-        case "minLength" | "minItems":
+        case "minLength" | "minItems" | "minProperties":
             return len(value) >= limit
+        case "maxItems" | "maxProperties":
+            return len(value) <= limit
         case "minimum":
             return value >= limit
         case "maximum":

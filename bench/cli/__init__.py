@@ -1,0 +1,29 @@
+"""The commands. The only place that prints and exits; it never imports torch."""
+
+import sys
+
+import typer
+
+from bench.cli.common import WRONG_REQUEST, err
+from bench.cli.here import check, doctor, image, schema
+from bench.cli.reports import ab, bundle, compare, report, verify
+from bench.cli.running import plan, run
+from bench.errors import BenchError
+
+app = typer.Typer(
+    name="bench",
+    help="A benchmark harness for models and optimizers whose conclusions hold.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (plan, run, report, compare, ab, bundle, verify, doctor, check, schema, image):
+    app.command()(command)
+
+
+def main() -> None:
+    try:
+        app()
+    except BenchError as error:
+        err.print(f"error: {error}")
+        sys.exit(WRONG_REQUEST)

@@ -1,0 +1,90 @@
+"""What all commands share: where they print, how they exit, the options of more than one."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.errors import (
+    MissingError,
+)
+from bench.launch.choose import RUNTIMES
+from bench.report.built import Built
+
+OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+# No markup: names and paths may hold brackets, and package:Up: is no picture.
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+MatrixArgument = Annotated[Path, typer.Argument(help="the matrix, a YAML file")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="results folder [default: results/NAME]")
+]
+RuntimeOption = Annotated[
+    str, typer.Option(help="where cells run: " + ", ".join(RUNTIMES), metavar="RUNTIME")
+]
+PythonOption = Annotated[
+    str | None,
+    typer.Option(help="local runtime: an interpreter with torch and numpy", metavar="PATH"),
+]
+ImageOption = Annotated[
+    str | None,
+    typer.Option(help="containers: this image for all cells, not their device's", metavar="TAG"),
+]
+FailOnOption = Annotated[
+    list[str] | None,
+    typer.Option(help="a change for the worse, such as 'step_time_ms_p50>5%'", metavar="RULE"),
+]
+UndecidedOption = Annotated[
+    str, typer.Option(help="whether a rule that is undecided passes", metavar="pass|fail")
+]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="of what is printed", metavar="text|markdown|json")
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="only cells with this value, such as seed=1", metavar="K=V"),
+]
+ShardOption = Annotated[
+    str | None, typer.Option(help="only the I-th of N parts of the matrix", metavar="I/N")
+]
+JobsOption = Annotated[
+    str,
+    typer.Option(help="cells at once, on CPUs of their own; auto: all that fit", metavar="N|auto"),
+]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed", help="run cells again that ended, but not ok")
+]
+TrialsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="trials in this results folder count as well: another shard's", metavar="DIR"
+    ),
+]
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option(help="rows of this code_sha256 settle cells as well", metavar="HASH"),
+]
+
+
+def report_builder() -> Callable[[Sequence[Path], Path], Built]:
+    """The report's entry, imported on use: plan and run work without matplotlib."""
+    with needing_extra("the report"):
+        from bench.report.build import build_report
+    return build_report
+
+
+@contextmanager
+def needing_extra(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"{what} needs {error.name}. Install with: make setup   "
+            "(or: pip install 'bench-matrix[report]')"
+        ) from error

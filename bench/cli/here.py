@@ -1,0 +1,120 @@
+"""Commands about what is here: the machine, its images, the classes that a matrix brings."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.common import (
+    INTERRUPTED,
+    NOT_ALL_OK,
+    OK,
+    MatrixArgument,
+    OnlyOption,
+    OutOption,
+    PythonOption,
+    RuntimeOption,
+    err,
+    out,
+)
+from bench.errors import (
+    EngineError,
+    RequestError,
+    StoppedError,
+)
+from bench.forms import json_schema
+from bench.launch.choose import choose_launcher
+from bench.launch.container import ContainerLauncher
+from bench.launch.derived import build_derived, find_derived
+from bench.launch.engine import Engine
+from bench.launch.image import build, find_base, find_image
+from bench.matrix import load_matrix, select
+from bench.measure.machine import this_machine
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="the same for programs")] = False,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    out_dir: OutOption = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="a path or a built-in's name, as in a matrix")
+    ] = None,
+) -> None:
+    """Check what cells need here, each finding with its remedy; change nothing."""
+    from bench.doctor.examine import examine
+    from bench.doctor.finding import CPU, as_dict, as_lines, missing
+
+    findings = examine(runtime, worker_python, out_dir or Path("results"), corpus)
+    if as_json:
+        print(json.dumps(as_dict(findings), indent=2))
+    else:
+        for line in as_lines(findings):
+            out.print(line)
+    raise typer.Exit(NOT_ALL_OK if missing(findings, CPU) else OK)
+
+
+def check(
+    matrix: MatrixArgument,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    only: OnlyOption = None,
+) -> None:
+    """Try out every class that a matrix brings, where its cells would run; exit 1 if one fails."""
+    from bench import check as conformance
+
+    asked = load_matrix(matrix)
+    selected = select(asked.cells, only or [], None)
+    cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
+    launcher, why = choose_launcher(runtime, worker_python, requirements=asked.requirements)
+    out.print(f"runtime: {why}")
+    wrong = count = 0
+    try:
+        for finding in conformance.check(asked, cells, launcher, this_machine()):
+            out.print(conformance.as_line(finding))
+            count, wrong = count + 1, wrong + (not finding.ok)
+    except StoppedError as error:
+        err.print(str(error))
+        raise typer.Exit(INTERRUPTED) from error
+    out.print(f"{count - wrong} of {count} checks ok" if count else "no class to check")
+    raise typer.Exit(NOT_ALL_OK if wrong else OK)
+
+
+def schema() -> None:
+    """Print the matrix's JSON Schema, for editors."""
+    print(json.dumps(json_schema(), indent=2))
+
+
+def image(
+    device: Annotated[str, typer.Argument(help="cpu or cuda")],
+    runtime: Annotated[str, typer.Option(help="auto, docker or podman")] = "auto",
+    matrix: Annotated[
+        Path | None, typer.Option(help="with what its image.requirements ask for", metavar="FILE")
+    ] = None,
+) -> None:
+    """Build the image that a device's cells run in, unless it is there already."""
+    if device not in ("cpu", "cuda"):
+        raise RequestError(f"there is no image for {device!r}. Allowed: cpu, cuda.")
+    launcher, why = choose_launcher(runtime, None)
+    if not isinstance(launcher, ContainerLauncher):
+        raise EngineError(f"an image needs a container engine; here is none ({why}).")
+    requirements = load_matrix(matrix).requirements if matrix else ()
+    found = find_derived(launcher.engine, device, requirements)
+    if found is not None:
+        out.print(f"image: {found[0]} (was there)")
+        return
+    tag = _cell_image(launcher.engine, device)
+    out.print(
+        f"image: {build_derived(launcher.engine, tag, requirements) if requirements else tag}"
+    )
+
+
+def _cell_image(engine: Engine, device: str) -> str:
+    """The tag of a device's own image, built if it is not there."""
+    found = find_image(engine, device)
+    if found is not None:
+        return found[0]
+    base = find_base(engine)
+    out.print(f"base: {base}")
+    return build(engine, device, base)

@@ -1,0 +1,155 @@
+"""Commands on results that are there: report, comparison, bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.common import (
+    INTERRUPTED,
+    NOT_ALL_OK,
+    OK,
+    FailOnOption,
+    FormatOption,
+    MatrixArgument,
+    PythonOption,
+    RuntimeOption,
+    UndecidedOption,
+    err,
+    needing_extra,
+    out,
+    report_builder,
+)
+from bench.errors import (
+    BenchError,
+    RequestError,
+    StoppedError,
+)
+from bench.folder import ResultsFolder
+from bench.launch.choose import choose_launcher
+from bench.report.built import Built
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="results folders", metavar="DIR...")],
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="for one folder: DIR/report by default")
+    ] = None,
+) -> None:
+    """Merge the CSVs of results folders into tables, plots and a page."""
+    if out_dir is None and len(folders) > 1:
+        raise RequestError("several folders need --out DIR for their common report.")
+    built = _report(folders, out_dir or ResultsFolder(folders[0]).report)
+    out.print(built.coverage)
+    raise typer.Exit(NOT_ALL_OK if built.damaged else OK)
+
+
+def _report(folders: list[Path], target: Path) -> Built:
+    """Write a report and say where it is, and whether it lacks what was damaged."""
+    built = report_builder()(folders, target)
+    out.print(f"report: {target / 'index.html'}")
+    if built.damaged:
+        files = "1 file is" if built.damaged == 1 else f"{built.damaged} files are"
+        err.print(f"error: {files} damaged; the report names what it had to leave out")
+    return built
+
+
+def report_after_run(folder: ResultsFolder, code: int) -> int:
+    """The run's exit code, unless the report fails: cells ran, so it is no wrong request."""
+    try:
+        built = _report([folder.path], folder.report)
+    except BenchError as error:
+        err.print(f"error: no report: {error}")
+        return code or NOT_ALL_OK
+    return code or (NOT_ALL_OK if built.damaged else OK)
+
+
+def compare(
+    base: Annotated[Path, typer.Argument(help="a results folder, or a runs.csv")],
+    new: Annotated[Path, typer.Argument(help="the same of the version to be judged")],
+    fail_on: FailOnOption = None,
+    undecided: UndecidedOption = "pass",
+    disturbed: Annotated[
+        str,
+        typer.Option(help="keep: cells ran in turn, as by ab", metavar="drop|keep"),
+    ] = "drop",
+    form: FormatOption = "text",
+) -> None:
+    """Judge NEW against BASE, arm by arm; exit 1 if a --fail-on rule fails."""
+    with needing_extra("compare"):
+        from bench.compare.gate import make_gate
+    gate = make_gate(fail_on or [], undecided, disturbed, form)
+    comparison = gate.compare(base, new)
+    print(gate.write(comparison), end="")
+    raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)
+
+
+def ab(
+    base: Annotated[str, typer.Argument(help="a git revision, or image:TAG")],
+    head: Annotated[str, typer.Argument(help="the same; . is the working tree as it is")],
+    matrix: MatrixArgument,
+    pairs: Annotated[
+        int | None, typer.Option(help="seeds 1 to N in place of the matrix's", metavar="N")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="for both results [default: results/ab-...]")
+    ] = None,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    fail_on: FailOnOption = None,
+    undecided: UndecidedOption = "pass",
+    form: FormatOption = "text",
+) -> None:
+    """Run two versions here, cell beside cell, and compare them; exit 1 if a rule fails."""
+    with needing_extra("ab"):
+        from bench.compare.ab import Request, run_pairs
+        from bench.compare.gate import leave, make_gate
+    # What is wrong is to be known before a run. Both sides run in turn: disturbed pairs are kept.
+    gate = make_gate(fail_on or [], undecided, "keep", form)
+    launcher, why = choose_launcher(runtime, worker_python)
+    err.print(f"runtime: {why}")
+    try:
+        request = Request(matrix, out_dir, pairs, launcher, worker_python)
+        folder = run_pairs(base, head, request, err.print)
+    except StoppedError as error:
+        err.print(str(error))
+        raise typer.Exit(INTERRUPTED) from error
+    comparison = gate.compare(folder / "base", folder / "head", (base, head))
+    leave(comparison, folder)
+    print(gate.write(comparison), end="")
+    err.print(f"results: {folder}")
+    raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)
+
+
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="a results folder with its report", metavar="DIR")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="DIR.tar.gz, beside DIR, by default")
+    ] = None,
+) -> None:
+    """Put a results folder and its report into one file to publish, with checksums."""
+    report_builder()  # for its message if the report's packages are missing
+    from bench.report.bundle import make_bundle
+
+    home = folder.resolve()
+    made = make_bundle(folder, out_file or home.with_name(f"{home.name}.tar.gz"))
+    out.print(f"bundle: {made.file} ({made.members} files)\nSHA-256: {made.sha256}")
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="what `bundle` has written", metavar="FILE")],
+) -> None:
+    """Check a bundle's checksums, and that its report follows from its CSVs."""
+    report_builder()
+    from bench.report import bundle as bundles
+
+    verdict = bundles.verify(file)
+    for fault in verdict.wrong:
+        out.print(fault)
+    if verdict.wrong:
+        out.print(f"{file}: not verified")
+        raise typer.Exit(NOT_ALL_OK)
+    out.print(
+        f"{file}: verified: {verdict.members} files are what {bundles.SUMS} states, and the "
+        f"report of version {verdict.version} follows from the CSVs"
+    )

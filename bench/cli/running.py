@@ -1,0 +1,248 @@
+"""Commands that plan and run a matrix."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cells import Cell
+from bench.cli.common import (
+    INTERRUPTED,
+    NOT_ALL_OK,
+    OK,
+    AcceptOption,
+    ImageOption,
+    JobsOption,
+    MatrixArgument,
+    OnlyOption,
+    OutOption,
+    PythonOption,
+    RetryOption,
+    RuntimeOption,
+    ShardOption,
+    TrialsOption,
+    err,
+    out,
+    report_builder,
+)
+from bench.cli.reports import report_after_run
+from bench.corpora import Corpus, find_corpus
+from bench.errors import (
+    CodeError,
+    CorpusError,
+    EngineError,
+    FolderError,
+    MissingError,
+    RecordError,
+    RequestError,
+)
+from bench.folder import ResultsFolder
+from bench.identity import code_sha256
+from bench.launch.choose import choose_launcher
+from bench.matrix import Matrix, load_matrix, select
+from bench.measure.machine import Machine, this_machine
+from bench.measure.watch import SAMPLE_MS
+from bench.plan import describe
+from bench.progress import LiveDisplay, PlainDisplay
+from bench.records import Row, RunsTable, read_table, terminal
+from bench.runner import Policy, Runner, skip_reason
+from bench.tuning import arm_of, trials_of
+
+
+def plan(
+    matrix: MatrixArgument,
+    out_dir: OutOption = None,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    only: OnlyOption = None,
+    shard: ShardOption = None,
+) -> None:
+    """Print every cell, its limits, whether it is settled, and an estimate; run nothing."""
+    asked, corpus = _read(matrix)
+    selected = select(asked.cells, only or [], shard)
+    rows = read_table(_folder(asked, out_dir).runs)
+    machine = this_machine()
+    settling = _settling(asked, rows, machine, runtime, worker_python)
+    places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
+    asked = asked.decided(settling)
+    selected = {cell.spec.run_id for cell in asked.cells if cell.place in places}
+    settled = {row["run_id"] for row in settling} & {cell.spec.run_id for cell in asked.cells}
+    # In one piece: rich takes its time over every print.
+    out.print("\n".join(describe(asked, corpus, rows, selected, settled, machine)))
+
+
+def run(
+    matrix: MatrixArgument,
+    out_dir: OutOption = None,
+    runtime: RuntimeOption = "auto",
+    worker_python: PythonOption = None,
+    image: ImageOption = None,
+    only: OnlyOption = None,
+    shard: ShardOption = None,
+    jobs: JobsOption = "1",
+    retry_failed: RetryOption = False,
+    accept_code: AcceptOption = None,
+    trials_from: TrialsOption = None,
+    sample_ms: Annotated[
+        float, typer.Option(help="between two readings of the GPU; 0 reads nothing")
+    ] = SAMPLE_MS,
+    with_report: Annotated[bool, typer.Option("--report", help="and report when done")] = False,
+) -> None:
+    """Run what is open; a row is committed as each cell ends. Installs nothing."""
+    if with_report:
+        report_builder()  # what it lacks is to be known before a long run, not after
+    at_once = _jobs(jobs)
+    asked, corpus = _read(matrix)
+    selected = select(asked.cells, only or [], shard)
+    launcher, why = choose_launcher(runtime, worker_python, image, asked.requirements)
+    folder = _folder(asked, out_dir)
+    _check_sample_ms(sample_ms)
+    out.print(f"corpus: {corpus.chosen}")
+    out.print(f"runtime: {why}")
+    with folder.locked():
+        runs = RunsTable(folder.runs)
+        if left := launcher.clean(folder.path):
+            out.print(f"removed {left} containers that an earlier, killed runner left")
+        runner = Runner(
+            folder=folder,
+            runs=runs,
+            launcher=launcher,
+            corpus=corpus,
+            tokens_file=corpus.store_tokens(),
+            machine=this_machine(),
+            display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
+            policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
+            name=asked.name,
+            sample_ms=sample_ms,
+            code={code.sha256: code.store() for code in asked.codes},
+        )
+        code = _run_matrix(runner, asked, selected, at_once, trials_from or [])
+    if with_report:
+        code = report_after_run(folder, code)
+    raise typer.Exit(code)
+
+
+def _run_matrix(
+    runner: Runner, asked: Matrix, selected: set[str], jobs: int | None, others: Sequence[Path]
+) -> int:
+    """Run what can be run at once, then what its trials have told; the exit code."""
+    places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
+    codes = {code_sha256(), *runner.policy.accepted_code}
+    elsewhere = [row for folder in others for row in trials_of(folder, codes)]
+    _plan_decided(runner, asked, places, elsewhere)
+    now = [cell for cell in asked.cells if cell.place in places and not cell.waits]
+    code = _run_cells(runner, now, jobs)
+    if asked.tune is None or runner.stop.is_set:
+        return code
+    decided = _plan_decided(runner, asked, places, elsewhere)
+    tuned = [cell for cell in decided if cell.part == "tuned"]
+    waiting = [cell for cell in tuned if cell.waits]
+    if waiting:
+        arms = ", ".join(sorted({" + ".join(arm_of(cell)[:2]) for cell in waiting}))
+        out.print(f"{len(waiting)} tuned cells wait for trials that have not ended: {arms}")
+        code = max(code, NOT_ALL_OK)
+    ready = [cell for cell in tuned if not cell.waits]
+    if not ready:
+        return code
+    out.print("tuned cells:")
+    return max(code, _run_cells(runner, ready, jobs))
+
+
+def _plan_decided(
+    runner: Runner,
+    asked: Matrix,
+    places: set[tuple[str, str, str, int]],
+    elsewhere: Sequence[Row],
+) -> list[Cell]:
+    """Write the plan as far as rows tell it; its selected cells."""
+    here = runner.ended(cell for cell in asked.cells if cell.part == "trial")
+    matrix = asked.decided([*elsewhere, *here])  # of one trial's rows, the one of this folder
+    cells = [cell for cell in matrix.cells if cell.place in places]
+    runner.folder.write_plan(matrix, {cell.spec.run_id for cell in cells})
+    return cells
+
+
+def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
+    """Run them, say how they stand, and give the exit code that follows."""
+    failed = False
+    try:
+        runner.run(cells, jobs)
+    except (CodeError, CorpusError, EngineError, FolderError, RecordError) as error:
+        err.print(f"error: {error}\nCells that were not run stay open.")
+        failed = True
+    rows = [terminal(runner.runs.of(cell.spec.run_id)) for cell in cells]
+    last = [row["status"] if row else "open" for row in rows]
+    others = sorted({status for status in last if status != "ok"})
+    detail = "".join(f", {last.count(status)} {status}" for status in others)
+    out.print(f"{last.count('ok')} of {len(cells)} cells ok{detail}; rows in {runner.folder.runs}")
+    if runner.stop.by_user:
+        return INTERRUPTED
+    return NOT_ALL_OK if others or failed else OK
+
+
+def _jobs(asked: str) -> int | None:
+    """Cells at once; None for auto."""
+    if asked == "auto":
+        return None
+    if not (asked.isdecimal() and asked.isascii() and int(asked) > 0):
+        raise RequestError(f"--jobs {asked}: write a whole number from 1 on, or auto.")
+    return int(asked)
+
+
+def _check_sample_ms(sample_ms: float) -> None:
+    # NVML's own figures are some 20 to 100 ms old; over a minute, most cells would have none.
+    if sample_ms != 0 and not 10 <= sample_ms <= 60_000:
+        raise RequestError(
+            f"--sample-ms {sample_ms:g}: write 10 to 60000 milliseconds, or 0 to read nothing."
+        )
+
+
+def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
+    """The code_sha256 that --accept-code means: whole, or a beginning that fits just one."""
+    known = {row["code_sha256"] for row in rows if row["code_sha256"]}
+    accepted = set()
+    for text in asked:
+        fitting = [code for code in known if text and code.startswith(text)]
+        if len(fitting) != 1:
+            raise RequestError(
+                f"--accept-code {text}: {len(fitting)} codes in runs.csv begin so. "
+                f"There: {', '.join(sorted(known)) or 'none'}."
+            )
+        accepted.add(fitting[0])
+    return frozenset(accepted)
+
+
+def _read(path: Path) -> tuple[Matrix, Corpus]:
+    """A matrix and its text, both checked."""
+    matrix = load_matrix(path)
+    corpus = find_corpus(matrix.corpus)
+    spec = matrix.cells[0].spec
+    corpus.check(spec.train.block_size, spec.data)
+    return matrix.with_corpus(corpus.ref), corpus
+
+
+def _folder(matrix: Matrix, asked: Path | None) -> ResultsFolder:
+    return ResultsFolder(asked or Path("results") / matrix.name)
+
+
+def _settling(
+    matrix: Matrix, rows: list[Row], machine: Machine, runtime: str, worker_python: str | None
+) -> list[Row]:
+    """The rows for which `run` would pass over cells; none, and why, where that cannot be told."""
+    launcher, why = choose_launcher(runtime, worker_python, requirements=matrix.requirements)
+    out.print(f"runtime  {why}")
+    policy, settling = Policy(), []
+    runnable = [cell for cell in matrix.cells if not skip_reason(cell, machine)]
+    for device in sorted({cell.spec.device for cell in runnable}):
+        try:
+            environment = launcher.environment(device)
+        except MissingError as error:
+            out.print(f"note     {error}")
+            continue
+        settling += [
+            row
+            for row in rows
+            if row["device"] == device and policy.settles(row, environment, machine)
+        ]
+    return settling
