@@ -57,12 +57,10 @@ RUN_COLUMNS: dict[str, str] = {
     # work
     "steps": "training steps done",
     "tokens": "training tokens seen",
-    "n_params": "parameters, before any pruning",
-    "n_params_active": "parameters that one token uses, before any pruning",
-    "flops_per_token": "6 x active matrix parameters + 12 x layers x block x width; empty with "
-    "pruning, which changes it",
-    "optimizer_flops_per_step": "operations of one optimizer step, Newton-Schulz included; empty "
-    "with pruning",
+    "n_params": "parameters",
+    "n_params_active": "parameters that one token uses",
+    "flops_per_token": "6 x active matrix parameters + 12 x layers x block x width",
+    "optimizer_flops_per_step": "operations of one optimizer step, Newton-Schulz included",
     "threads": "threads of one CPU operator",
     "cpus": "CPUs the cell was bound to",
     "neighbours": "other cells of the same run that ran at any moment between its launch and exit; "
@@ -79,7 +77,7 @@ RUN_COLUMNS: dict[str, str] = {
     "perplexity": "exp(val_loss_final)",
     "bits_per_char": "val_loss_final / ln 2",
     "param_efficiency": "perplexity / millions of parameters: the original's figure; it rewards "
-    "a worse perplexity; empty with pruning",
+    "a worse perplexity",
     "eval_protocol": "full or sampled",
     # memory
     "gpu_mem_nvml_peak_mib": "highest reading of GPU memory by NVML, the CUDA context included",
