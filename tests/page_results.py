@@ -185,7 +185,12 @@ def none_ok(folder: Results) -> Path:
 
 
 def stand_ins(
-    section: Section, family: Family | None, merged: Merged, title: str, looks: object
+    section: Section,
+    family: Family | None,
+    merged: Merged,
+    title: str,
+    looks: object,
+    tuned_on: str,
 ) -> list[Drawing]:
     """Instead of a section's pictures, where their content does not matter: drawing takes long."""
     png = picture(1400, 600)

@@ -227,7 +227,7 @@ def test_a_second_runner_is_told_who_holds_the_folder(tiny_matrix: Path, tmp_pat
 def test_schema_is_json_and_names_every_section() -> None:
     schema = json.loads(bench("schema").stdout)
     sections = {"name", "data", "image", "train", "eval", "matrix", "exclude", "include", "models"}
-    assert set(schema["properties"]) == sections | {"optimizers", "limits", "claim"}
+    assert set(schema["properties"]) == sections | {"optimizers", "limits", "claim", "tune"}
 
 
 def test_the_launching_side_never_imports_torch() -> None:

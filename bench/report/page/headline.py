@@ -18,7 +18,7 @@ from bench.report.page.ladder_words import bundle_words
 from bench.report.sections import Section
 from bench.report.statistics.contrast import Contrast
 from bench.report.statistics.verdict import Verdict
-from bench.report.words import sentences
+from bench.report.words import counted, sentences
 
 UNTUNED = "at these learning rates: nothing was tuned here"
 FEW = 6  # arms that are told by name
@@ -75,7 +75,8 @@ def _budget(section: Section, asked: Asked) -> str:
         return ""
     if asked.tune is None:
         return ", each arm tuned"
-    return f", each arm tuned in {asked.tune.trials} trials on {len(asked.tune.seeds)} seeds"
+    seeds = counted(len(asked.tune.seeds), "seed")
+    return f", each arm tuned in {asked.tune.trials} trials on {seeds}"
 
 
 def _opening(family: Family, budget: str) -> str:

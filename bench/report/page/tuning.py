@@ -17,6 +17,7 @@ from bench.report.page.content import Heading, Table, table
 from bench.report.sections import Arm, Section
 from bench.report.statistics.contrast import paired
 from bench.report.tuned import Tuning, tunings
+from bench.report.words import counted
 
 
 def tuning_tables(section: Section, family: Family | None, asked: Asked) -> list[Table]:
@@ -97,7 +98,7 @@ def _budget(one: Tuning) -> str:
     """For example "8 settings × 2 seeds × 1,000 steps"."""
     steps = one.untuned.constant("steps") if one.untuned else None
     length = f" × {steps:,.0f} steps" if steps else ""
-    return f"{len(one.trials)} settings × {one.seeds} seeds{length}"
+    return f"{len(one.trials)} settings × {counted(one.seeds, 'seed')}{length}"
 
 
 def _loss(arm: Arm | None, metric: str) -> str:
@@ -106,9 +107,9 @@ def _loss(arm: Arm | None, metric: str) -> str:
 
 def _note(found: list[Tuning], asked: Asked) -> str:
     note = (
-        f"The best trial has the lowest mean {asked.tuned_on} over seeds that are used for "
-        "nothing else; trial 1 is the untuned setting. Losses here are means over the matrix's own "
-        "seeds."
+        f"The best trial has the lowest {asked.tuned_on}, on average over the seeds of the tuning, "
+        "which are used for nothing else; trial 1 is the untuned setting. Losses here are means "
+        "over the matrix's own seeds."
     )
     if any(one.edges for one in found):
         note += (

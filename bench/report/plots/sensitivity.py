@@ -13,6 +13,7 @@ from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import GREY, TICK_FORM, Style, line_look, marker_pt
 from bench.report.plots.words import metric_words
 from bench.report.tuned import Trial, Tuning, tunings
+from bench.report.words import counted
 
 NAME = "sensitivity"
 PLOT_IN = 3.0
@@ -53,7 +54,7 @@ def sensitivity(scene: Scene) -> Drawing | None:
             _limit(axes, found, top)
         draw_legend(figure, [_sample(looks[name]) for name in names], names)
 
-    seeds = "1 seed" if found[0].seeds == 1 else f"{found[0].seeds} seeds"
+    seeds = counted(found[0].seeds, "seed")
     caption = CAPTION.format(metric=metric_words(metric)[0], seeds=seeds, key=key)
     return scene.drawing(
         NAME,
