@@ -234,7 +234,8 @@ def test_a_pinned_matrix_asks_for_the_same_cells(
     monkeypatch.chdir(tmp_path)
     copy = tmp_path / "copy.yaml"
     copy.write_text(pinned(file, None))
-    assert load_matrix(copy).cells == load_matrix(file).cells
+    asked = [cell for cell in load_matrix(file).cells if not cell.tried]  # no trials
+    assert list(load_matrix(copy).cells) == asked
     copy.write_text(pinned(file, 3))
     assert {cell.spec.seed for cell in load_matrix(copy).cells} == {1, 2, 3}
 
