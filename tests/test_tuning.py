@@ -303,6 +303,7 @@ def test_trials_run_the_best_is_chosen_and_runs_on_the_seeds(tmp_path):
     assert "after the trials" not in bench("plan", file, "--out", out, "--runtime", "local").stdout
 
 
+@pytest.mark.slow
 def test_tuning_goes_on_where_it_was_interrupted(tmp_path):
     file = write(tmp_path, trials=2)
     out, whole = tmp_path / "out", tmp_path / "whole"
@@ -340,6 +341,7 @@ def test_a_part_of_a_run_leaves_tuned_cells_waiting_and_says_so(tmp_path):
     assert len(read_table(out / "runs.csv")) == 2
 
 
+@pytest.mark.slow
 def test_shards_know_each_others_trials(tmp_path):
     file, one, other = write(tmp_path), tmp_path / "one", tmp_path / "other"
     command = ("run", file, "--runtime", "local")
