@@ -114,7 +114,8 @@ def _validate(document: Document) -> Any:
 
 def _where(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """pydantic's location without the parts that are not in the file."""
-    where = loc[:-1] if loc[-1] == "[key]" else loc
+    # pydantic's word for a key itself; a file may have one of that name, but not as a section.
+    where = loc[:-1] if loc[-1] == "[key]" and len(loc) > 2 else loc
     if where[0] in ("models", "optimizers") and len(where) > 2:
         # After a variant's name and after a group's comes the kind of it.
         where = (*where[:2], *where[3:5], *where[6:])

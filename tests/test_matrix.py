@@ -346,6 +346,12 @@ ONE_MISTAKE = {
         "models.nanokimi-8",
         "top_k 9 is more than n_experts 8: give at most that.",
     ),
+    "section with the name that pydantic gives to keys": (
+        broken("name: trial", "name: trial\n'[key]': 1"),
+        2,
+        "[key]",
+        "unknown key. Allowed: claim, data, ",
+    ),
     "zero steps": (
         broken("steps: 100", "steps: 0"),
         3,
