@@ -181,11 +181,10 @@ def test_what_would_not_verify_is_not_made(
 
 
 def test_a_changed_byte_is_found_in_every_member(members: Members, tmp_path: Path) -> None:
-    for name, content in members.items():
-        verdict = verify(written(tmp_path / "a.tar.gz", {**members, name: damaged(content)}))
-        assert verdict.wrong, name
-        if name != SUMS:
-            assert verdict.wrong == (f"{name}: its SHA-256 is not the one that SHA256SUMS states",)
+    changed = {name: damaged(content) for name, content in members.items() if name != SUMS}
+    verdict = verify(written(tmp_path / "a.tar.gz", {**changed, SUMS: members[SUMS]}))
+    why = "its SHA-256 is not the one that SHA256SUMS states"
+    assert verdict.wrong == tuple(f"{name}: {why}" for name in changed)
 
 
 @pytest.mark.parametrize("at", [0, 70, -2])

@@ -202,10 +202,15 @@ def test_a_cell_is_closed_as_far_as_it_goes(
 def test_memory_beyond_the_limit_is_the_kernels_kill(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A loaded engine may hear of the end before the kernel's notice, and then forgets the notice
+    (docker 20.10, seen once): three at most."""
     small = dataclasses.replace(cell, limits=Limits(timeout_s=60.0, memory_gib=0.1, cpus=1))
-    _, ended = run_inside(engine, small, monkeypatch, "x = bytearray(10**9)")
-    assert ended.oom_killed
-    assert ended.code == 137
+    for _ in range(3):
+        _, ended = run_inside(engine, small, monkeypatch, "x = bytearray(10**9)")
+        assert ended.code == 137
+        if ended.oom_killed:
+            return
+    pytest.fail("the engine told of no kill")
 
 
 def test_a_deaf_cell_is_gone_after_its_time(
