@@ -31,7 +31,7 @@ export TORCH_INDEX PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup bench-cpu bench-gpu report test test-slow chaos perf scale lint doctor image-cpu image-cuda wheels \
+.PHONY: help setup bench-cpu bench-gpu report test test-slow test-gpu chaos perf scale lint doctor image-cpu image-cuda wheels \
     base-offline clean ab artifact site last-release ci-ab ci-summary actionlint
 
 help: ## this list
@@ -127,10 +127,13 @@ build/actionlint/.$(ACTIONLINT):
 	@touch $@
 
 test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine answers
-	@$(PY) -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kills, whole GPU cells, 10,000 matrices
-	@$(PY) -m pytest -m slow $(ARGS)
+	@$(PY) -m pytest -m "slow and not gpu" $(ARGS)
+
+test-gpu: $(VENV)/.worker $(VENV)/.dev ## the tests that need an NVIDIA GPU, one at a time
+	@REQUIRE_ALL=1 $(PY) -m pytest -m gpu tests/gpu $(ARGS)
 
 chaos: $(VENV)/.worker ## kill runs at random moments, resume, compare: ROUNDS=50
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi

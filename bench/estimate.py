@@ -63,7 +63,7 @@ def n_params(options: DecoderOptions, vocab_size: int, block_size: int) -> int:
     norms, attention = 4 * d, 3 * d * d + d * d + d
     if isinstance(options, NanoKimiOptions):
         n_experts = options.n_experts + options.n_shared_experts
-        feed_forward = options.n_experts * (d + 1) + n_experts * _expert(d)
+        feed_forward = options.n_experts * (d + 1) + n_experts * _expert(options)
     else:
         assert isinstance(options, NanoGPTOptions)
         h, into = options.n_hidden, 2 if options.activation == "swiglu" else 1
@@ -77,12 +77,13 @@ def n_params_active(options: DecoderOptions, vocab_size: int, block_size: int) -
     total = n_params(options, vocab_size, block_size)
     if isinstance(options, NanoKimiOptions) and options.gating == "topk":
         passed_over = options.n_experts - options.top_k
-        return total - options.n_layer * passed_over * _expert(options.n_embd)
+        return total - options.n_layer * passed_over * _expert(options)
     return total
 
 
-def _expert(d: int) -> int:
-    return (2 * d * d + 2 * d) + (d * d + d)
+def _expert(options: NanoKimiOptions) -> int:
+    d, h = options.n_embd, options.n_hidden
+    return (2 * d * h + 2 * h) + (h * d + d)
 
 
 def _rough_wall_s(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> float:

@@ -320,6 +320,7 @@ class _Expansion:
                     self.document.mistake(("tune", "space"), f"{what}{same}. {remedy}")
                     break
                 self.document.mistake(("matrix",), f"{what}{same}. Remove one of them.")
+        self._check_device(cells)
         for model, optimizer in {(cell.spec.model, cell.spec.optimizer) for cell in cells}:
             self._check_packages(model, optimizer)
         if not cells:
@@ -331,6 +332,24 @@ class _Expansion:
             for cell in cells
         ):
             self.document.mistake(("claim", "baseline"), "no cell of the matrix is this arm.")
+
+    def _check_device(self, cells: Sequence[Cell]) -> None:
+        """What is asked of training can be done on every cell's device, with every cell's model."""
+        if any(cell.spec.device == "cpu" for cell in cells):
+            for name in self.train.for_cuda:
+                what = "is for device cuda, and the matrix plans cells on cpu. Leave one out."
+                self.document.mistake(("train", name), what)
+        changing = [
+            model.name
+            for model in {cell.spec.model.name: cell.spec.model for cell in cells}.values()
+            if not getattr(model.options, "same_each_step", True)
+        ]
+        if self.train.graph_steps and changing:
+            what = (
+                f"captures one step and repeats it, and the steps of {', '.join(changing)} differ "
+                "(gating: topk, or pruning). Leave one of them out."
+            )
+            self.document.mistake(("train", "graph_steps"), what)
 
     def _check_packages(self, model: Model, optimizer: Optimizer) -> None:
         """A cell imports one package of a name."""

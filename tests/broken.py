@@ -34,7 +34,7 @@ limits: {limits}
 AT_START = ("bench/worker/__main__.py", "from bench.worker.cell import")  # before torch: quick
 AT_TRAINING = ("bench/worker/cell.py", "trainer.run(")
 AT_STEP = ("bench/worker/training.py", "self.losses[step] = self.step(")
-AFTER_STEP = ("bench/worker/training.py", "self.timer.step_done()")
+AFTER_STEP = ("bench/worker/training.py", "self.timer.steps_done(")
 AT_END = ("bench/worker/cell.py", "return 0 if status in")
 BEFORE_A_CELL = ("bench/runner.py", "check_tokens(self.tokens_file")
 AT_COMMIT = ("bench/records.py", "self._append_line(line)")

@@ -5,6 +5,7 @@ REQUIRE_ALL=1 makes that a failure.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,17 @@ def engine() -> Engine:
                 return Engine(name)
             return without(f"no CPU image: {built.stderr.strip()[-300:]}")
     return without("no container engine answers")
+
+
+@pytest.fixture(scope="session")
+def gpu() -> None:
+    """An NVIDIA GPU that torch computes on."""
+    if shutil.which("nvidia-smi") is None:
+        without("there is no nvidia-smi, and so no NVIDIA GPU")
+    import torch
+
+    if not torch.cuda.is_available():
+        without("torch finds no usable GPU")
 
 
 def without(why: str) -> NoReturn:

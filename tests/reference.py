@@ -63,11 +63,11 @@ class Mixture(nn.Module):
 
     def __init__(self, options: NanoKimiOptions) -> None:
         super().__init__()
-        d = options.n_embd
+        d, h = options.n_embd, options.expert_hidden or options.n_embd
         self.options = options
         self.gate = nn.Linear(d, options.n_experts)
-        self.experts = nn.ModuleList(Gated(d, d) for _ in range(options.n_experts))
-        self.shared = nn.ModuleList(Gated(d, d) for _ in range(options.n_shared_experts))
+        self.experts = nn.ModuleList(Gated(d, h) for _ in range(options.n_experts))
+        self.shared = nn.ModuleList(Gated(d, h) for _ in range(options.n_shared_experts))
         self.preference = torch.zeros(options.n_experts)  # what balance: bias adds to a choice
 
     def scores(self, x: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def test_a_loss_that_is_not_finite_ends_the_cell_early(
     broken: Broken, runtime: str, value: str
 ) -> None:
     broken.ask(steps=5000, retries=1)
-    broken.insert(AFTER_STEP, f"if step == 5: self.losses[step] = math.{value}")
+    broken.insert(AFTER_STEP, f"if self.done == 5: self.losses[5] = math.{value}")
     row = only_row(broken, runtime)
     steps = read_table(broken.log(row).with_name("steps.csv"))
     before = steps[4]

@@ -46,7 +46,7 @@ def with_optimizer(base: str, **options: Any) -> RunSpec:
 def other(option: dataclasses.Field) -> Any:
     """A valid value that is not the default."""
     choices = {
-        **{"dtype": "bfloat16", "schedule": "cosine", "prune_every": 100, "prune_to": 2},
+        **{"schedule": "cosine", "prune_every": 100, "prune_to": 2, "expert_hidden": 7},
         **{"split": (0.8, 0.1, 0.1)},
     }
     if option.name in choices:
@@ -277,6 +277,7 @@ DEFAULTS = {
     "NanoKimiOptions.n_experts": 4,
     "NanoKimiOptions.gating": "all",
     "NanoKimiOptions.top_k": 2,
+    "NanoKimiOptions.expert_hidden": None,
     "NanoKimiOptions.n_shared_experts": 0,
     "NanoKimiOptions.router": "softmax",
     "NanoKimiOptions.balance": "none",
@@ -324,6 +325,10 @@ DEFAULTS = {
     "TrainOptions.batch_size": 16,
     "TrainOptions.block_size": 32,
     "TrainOptions.dtype": "float32",
+    "TrainOptions.matmul_precision": "float32",
+    "TrainOptions.deterministic": False,
+    "TrainOptions.graph_steps": 0,
+    "TrainOptions.compile": False,
     "TrainOptions.threads": 1,
     "TrainOptions.step_timing": "sampled",
     "TrainOptions.schedule": "constant",

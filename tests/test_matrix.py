@@ -34,6 +34,7 @@ from bench.options import (
 from bench.yamlfile import read_yaml
 
 SHIPPED = sorted((Path(bench.__file__).parent / "matrices").glob("*.yaml"))
+ON_A_GPU = sorted((Path(__file__).parent / "gpu").glob("*.yaml"))
 
 # Every section once; the tests below break one line of it at a time.
 SOUND = """\
@@ -305,6 +306,34 @@ ONE_MISTAKE = {
         3,
         "train",
         "warmup_steps 100 leaves nothing of steps 100: give at most 99.",
+    ),
+    "graphs of steps whose rates change": (
+        broken("steps: 100", "steps: 100, graph_steps: 10, warmup_steps: 5"),
+        3,
+        "train",
+        "graph_steps captures learning rates with the step, and the schedule changes them: leave "
+        "out graph_steps, or schedule and warmup_steps.",
+    ),
+    "TF32 on a CPU": (
+        broken("steps: 100", "steps: 100, matmul_precision: tf32"),
+        3,
+        "train.matmul_precision",
+        "is for device cuda, and the matrix plans cells on cpu. Leave one out.",
+    ),
+    "graphs on a CPU": (
+        broken("steps: 100", "steps: 100, graph_steps: 10"),
+        3,
+        "train.graph_steps",
+        "is for device cuda, and the matrix plans cells on cpu. Leave one out.",
+    ),
+    "graphs of steps that differ": (
+        "name: graphs\ntrain: {graph_steps: 10}\n"
+        "matrix: {model: [nanogpt, sparse], optimizer: [adamw], device: [cuda], seed: [1]}\n"
+        "models: {sparse: {base: nanokimi, gating: topk}}\n",
+        2,
+        "train.graph_steps",
+        "captures one step and repeats it, and the steps of sparse differ (gating: topk, or "
+        "pruning). Leave one of them out.",
     ),
     "decay without its schedule": (
         broken("steps: 100", "steps: 100, schedule: cosine, decay_steps: 20"),
@@ -724,6 +753,11 @@ def test_a_refused_train_section_hides_no_other_mistake(tmp_path):
 def test_cpus_follow_the_threads_where_they_are_not_given(tmp_path):
     (cell,) = load(tmp_path, MINIMAL + "train: {threads: 3}\n").cells
     assert cell.limits.cpus == 3
+
+
+@pytest.mark.parametrize("file", ON_A_GPU, ids=lambda file: file.stem)
+def test_what_runs_on_a_gpu_alone_is_sound(file):
+    assert {cell.spec.device for cell in load_matrix(file).cells} == {"cuda"}
 
 
 def test_cells_run_seed_by_seed_with_the_arms_rotated(tmp_path):

@@ -70,6 +70,8 @@ def default(request: pytest.FixtureRequest) -> DecoderOptions:
         replace(KIMI, n_head=2, n_experts=3),
         replace(KIMI, n_head=1, n_experts=4),
         replace(KIMI, router="sigmoid", n_shared_experts=2),
+        replace(KIMI, expert_hidden=5, n_shared_experts=1),
+        replace(KIMI, n_experts=5, gating="topk", expert_hidden=20),
         replace(KIMI, n_experts=5, gating="topk"),
         replace(KIMI, n_experts=5, gating="topk", top_k=1, n_shared_experts=1),
         replace(KIMI, n_experts=5, gating="topk", top_k=5, router="sigmoid"),
@@ -116,6 +118,7 @@ def test_defaults_are_the_originals():
     assert asdict(NanoGPTOptions()) == shared | {"activation": "relu"}
     assert asdict(NanoKimiOptions()) == shared | {
         "n_experts": 4,
+        "expert_hidden": None,
         "gating": "all",
         "top_k": 2,
         "n_shared_experts": 0,
@@ -194,6 +197,7 @@ def test_swiglu_has_the_hidden_width_of_the_paper():
         NanoGPTOptions(n_embd=12, n_head=3, activation="swiglu"),
         NanoKimiOptions(n_experts=3, n_layer=2),
         NanoKimiOptions(n_experts=6, n_shared_experts=2, gating="topk", top_k=3),
+        NanoKimiOptions(n_experts=2, expert_hidden=21, n_shared_experts=1),
     ],
     ids=str,
 )

@@ -142,7 +142,7 @@ def test_step_times_are_those_between_marks_of_one_span(fake_time):
         timer.begin_span()
         for step in seconds:
             fake_time.pass_s(step)
-            timer.step_done()
+            timer.steps_done()
         timer.end_span()
         fake_time.pass_s(60)  # an evaluation
     assert timer.samples == [StepSample(0, 1, 1.0), StepSample(1, 1, 2.0), StepSample(2, 1, 4.0)]
@@ -803,7 +803,7 @@ def timed(timer: StepTimer, fake_time: FakeTime, spans: list[int], step_s: float
         timer.begin_span()
         for _ in range(steps):
             fake_time.pass_s(step_s)
-            timer.step_done()
+            timer.steps_done()
         timer.end_span()
 
 

@@ -14,47 +14,48 @@ from bench.options import DecoderOptions, NanoKimiOptions
 
 
 class Experts(nn.Module):
-    """E feed-forwards: Linear(d -> 2d), SwiGLU (silu(first half) * second half), Linear(d -> d)."""
+    """E feed-forwards: Linear(d -> 2h), SwiGLU (silu(first half) * second half), Linear(h -> d)."""
 
-    def __init__(self, d: int, n_experts: int) -> None:
+    def __init__(self, d: int, h: int, n_experts: int) -> None:
         super().__init__()
+        self.h = h
         self.numbers = tuple(range(n_experts))  # an expert keeps its number when others go
-        self.up = empty(n_experts * 2 * d, d)
-        self.up_bias = empty(n_experts * 2 * d)
-        self.down = empty(n_experts * d, d)  # each expert's matrix stored (in, out)
+        self.up = empty(n_experts * 2 * h, d)
+        self.up_bias = empty(n_experts * 2 * h)
+        self.down = empty(n_experts * h, d)  # each expert's matrix stored (in, out)
         self.down_bias = empty(n_experts, d)
 
     def all(self, x: Tensor, onto: Tensor, gate: Tensor | None = None) -> Tensor:
         """onto + sum over e of gate_e * expert_e(x); gate: (N, E), 1 where not given.
 
-        The first layers of all experts are one product (N, d) x (d, 2Ed). The gate is applied to
+        The first layers of all experts are one product (N, d) x (d, 2Eh). The gate is applied to
         the hidden units, so that the second layers and their weighted sum are one product as well:
         sum_e g_e (h_e W_e + b_e) = [g_1 h_1 .. g_E h_E] [W_1; ..; W_E] + g [b_1; ..; b_E].
         """
-        (N, d), E = x.shape, len(self.numbers)
-        up = F.linear(x, self.up, self.up_bias).view(N, E, 2, d)
+        N, E, h = len(x), len(self.numbers), self.h
+        up = F.linear(x, self.up, self.up_bias).view(N, E, 2, h)
         # Not up[:, :, 0] and up[:, :, 1]: the backward of each fills the whole with zeros first.
-        first, second = up.unbind(2)  # (N, E, d) each
+        first, second = up.unbind(2)  # (N, E, h) each
         hidden = F.silu(first) * second
         if gate is None:
             onto = onto + self.down_bias.sum(0)
         else:
             hidden = hidden * gate.unsqueeze(-1)
             onto = torch.addmm(onto, gate, self.down_bias)
-        return torch.addmm(onto, hidden.view(N, E * d), self.down)
+        return torch.addmm(onto, hidden.view(N, E * h), self.down)
 
     def chosen(self, x: Tensor, onto: Tensor, routing: Routing) -> Tensor:
         """onto + sum over the chosen experts e of gate_e * expert_e(x), no other being computed."""
         assert routing.chosen is not None
         assert routing.load is not None
-        E, d = self.down_bias.shape
+        (E, d), h = self.down_bias.shape, self.h
         order = Order(routing.chosen, routing.load)
         rows = to_experts(x, order)  # (N k, d)
-        matrices, vectors = self.up.view(E, 2 * d, d).mT, self.up_bias.view(E, 2 * d)
+        matrices, vectors = self.up.view(E, 2 * h, d).mT, self.up_bias.view(E, 2 * h)
         up = products(rows, matrices, vectors, order)
-        first, second = up.view(-1, 2, d).unbind(1)
+        first, second = up.view(-1, 2, h).unbind(1)
         hidden = F.silu(first) * second
-        out = products(hidden, self.down.view(E, d, d), self.down_bias, order)
+        out = products(hidden, self.down.view(E, h, d), self.down_bias, order)
         by_token = to_tokens(out, order)  # (N, k, d)
         return onto + (by_token * routing.gate.unsqueeze(-1)).sum(1)
 
@@ -67,23 +68,23 @@ class Experts(nn.Module):
 
     def stacks(self, prefix: str, active: int) -> Iterator[Stack]:
         """active: how many of the experts a token visits."""
-        d = self.down_bias.shape[1]
+        d, h = self.down_bias.shape[1], self.h
 
         def each(kind: str) -> tuple[str, ...]:
             return tuple(f"{prefix}.{number}.{kind}" for number in self.numbers)
 
-        yield Stack(each("up.weight"), "hidden", self.up, (2 * d, d), fan_in=d, active=active)
-        yield Stack(each("up.bias"), "vector", self.up_bias, (2 * d,), fan_in=d, active=active)
+        yield Stack(each("up.weight"), "hidden", self.up, (2 * h, d), fan_in=d, active=active)
+        yield Stack(each("up.bias"), "vector", self.up_bias, (2 * h,), fan_in=d, active=active)
         yield Stack(
             each("down.weight"),
             "hidden",
             self.down,
-            (d, d),
-            fan_in=d,
+            (d, h),
+            fan_in=h,
             transposed=True,
             active=active,
         )
-        yield Stack(each("down.bias"), "vector", self.down_bias, (d,), fan_in=d, active=active)
+        yield Stack(each("down.bias"), "vector", self.down_bias, (d,), fan_in=h, active=active)
 
 
 class Mixture(nn.Module):
@@ -96,9 +97,9 @@ class Mixture(nn.Module):
         super().__init__()
         self.options = options
         self.router = Router(options)
-        self.experts = Experts(options.n_embd, options.n_experts)
-        n_shared = options.n_shared_experts
-        self.shared = Experts(options.n_embd, n_shared) if n_shared else None
+        d, h, n_shared = options.n_embd, options.n_hidden, options.n_shared_experts
+        self.experts = Experts(d, h, options.n_experts)
+        self.shared = Experts(d, h, n_shared) if n_shared else None
 
     def forward(self, x: Tensor, onto: Tensor) -> Tensor:
         routing = self.router(x)

@@ -50,6 +50,10 @@ def products(rows: Tensor, matrices: Tensor, vectors: Tensor, order: Order) -> T
     an expert, written where it belongs: nothing is padded, and an expert without a token costs
     nothing and gets a gradient of zeros.
     """
+    device = rows.device.type
+    if torch.is_autocast_enabled(device):  # which casts for PyTorch's own products, not for this
+        to = torch.get_autocast_dtype(device)
+        rows, matrices, vectors = rows.to(to), matrices.to(to), vectors.to(to)
     out: Tensor = _Products.apply(rows, matrices, vectors, order.sizes)  # type: ignore[no-untyped-call]
     return out
 

@@ -24,6 +24,11 @@ class DecoderOptions:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
 
+    @property
+    def same_each_step(self) -> bool:
+        """Whether every training step is the same operators on the same shapes."""
+        return True
+
 
 @dataclass(frozen=True)
 class NanoGPTOptions(DecoderOptions):
@@ -51,6 +56,9 @@ class NanoKimiOptions(DecoderOptions):
     """NanoGPT with a mixture of SwiGLU experts, which a gate weights."""
 
     n_experts: int = option(4, "experts a block", ge=1, le=4_096)
+    expert_hidden: int | None = option(
+        None, "hidden units of an expert; n_embd where not given", ge=1, le=262_144
+    )
     gating: Literal["all", "topk"] = option(
         "all",
         "all: every token visits every expert; topk: those of its top_k highest scores, no other "
@@ -77,6 +85,16 @@ class NanoKimiOptions(DecoderOptions):
         ge=1,
     )
     prune_to: int | None = option(None, "experts a block at which pruning ends", ge=1)
+
+    @property
+    def n_hidden(self) -> int:
+        """Hidden units h of an expert: its three matrices have 3 d h parameters."""
+        return self.expert_hidden or self.n_embd
+
+    @property
+    def same_each_step(self) -> bool:
+        """Not where tokens choose, and each expert has as many as chose it, nor where some go."""
+        return self.gating == "all" and self.prune_every is None
 
     def __post_init__(self) -> None:
         super().__post_init__()

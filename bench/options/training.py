@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.options.fields import option
+from bench.options.fields import asked, option
 
 TRAIN_SHARE = 0.9  # of a text, from its start, where a matrix says nothing else
 SHARES = (TRAIN_SHARE, 0.1)  # the rest is the validation split
@@ -38,7 +38,27 @@ class TrainOptions:
     steps: int = option(10_000, "training steps", ge=1, le=100_000_000)
     batch_size: int = option(16, "sequences a step", ge=1, le=1_000_000)
     block_size: int = option(32, "tokens a sequence, the longest context", ge=1, le=1_000_000)
-    dtype: Literal["float32"] = option("float32", "number format of weights and activations")
+    dtype: Literal["float32", "bfloat16"] = option(
+        "float32",
+        "number format of products and activations (torch.autocast); weights, their updates and "
+        "losses are float32",
+    )
+    matmul_precision: Literal["float32", "tf32"] = option(
+        "float32", "cuda: what products of float32 matrices compute in"
+    )
+    deterministic: bool = option(
+        False, "only algorithms that give the same figures again; slower on cuda"
+    )
+    graph_steps: int = option(
+        0,
+        "cuda: training steps that are captured as one CUDA graph and launched together; "
+        "0: kernel by kernel",
+        ge=0,
+        le=1_000,
+    )
+    compile: bool = option(
+        False, "the training step's model through torch.compile, which needs a C++ compiler"
+    )
     threads: int = option(1, "threads of one CPU operator", ge=1, le=4_096)
     step_timing: Literal["sampled", "every", "off"] = option(
         "sampled",
@@ -82,6 +102,17 @@ class TrainOptions:
                 "min_lr_share is where a decay ends, and schedule constant has none: "
                 "leave it out, or give schedule cosine or wsd"
             )
+
+        if self.graph_steps and (self.schedule != "constant" or self.warmup_steps):
+            raise ValueError(
+                "graph_steps captures learning rates with the step, and the schedule changes them: "
+                "leave out graph_steps, or schedule and warmup_steps"
+            )
+
+    @property
+    def for_cuda(self) -> list[str]:
+        """Settings asked for that mean nothing on a CPU."""
+        return [name for name in ("matmul_precision", "graph_steps") if name in asked(self)]
 
     def _check_decay(self) -> None:
         most = self.steps - self.warmup_steps

@@ -1,6 +1,8 @@
 """One cell: data, model, warm-up, training, inference, result."""
 
 import math
+import os
+import shutil
 import sys
 import time
 import traceback
@@ -17,6 +19,7 @@ from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.logical import Stack, assert_covers, initialise
 from bench.models.nanokimi import NanoKimi
 from bench.spec import CellFiles, Optimizer, RunSpec
+from bench.worker.arithmetic import settle
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.eager import leave_out_compiler
@@ -117,14 +120,17 @@ class Cell:
         self.trainer: Trainer | None = None
         # On CUDA: from when to when the device held its context and nothing else.
         self.context_window: tuple[float, float] | None = None
-        torch.set_num_threads(spec.train.threads)
-        leave_out_compiler()
+        settle(spec.train)
+        if not spec.train.compile:
+            leave_out_compiler()
 
     def run(self, tokens_file: Path) -> None:
         device = self._open_device()
         tokens, positions = self._read(tokens_file, device)
         self.trainer = trainer = self._build(tokens, positions, device)
         self._warm_up(trainer)
+        if self.spec.train.graph_steps:
+            self._capture(trainer)
         train, seed = self.spec.train, self.spec.seed
         evaluator = Evaluator(tokens, self.spec.eval, train.batch_size, train.block_size, seed)
         trainer.run(evaluator, self.spec.eval.every, self.say)
@@ -194,10 +200,12 @@ class Cell:
 
         Weights are drawn again rather than kept in a copy, which the memory's peak would show.
         """
+        buffers = [buffer.clone() for buffer in trainer.model.buffers()]
+        if self.spec.train.compile:
+            self._compile(trainer)
         self.say(stage="warmup")
         devices = [self.clock.device] if self.clock.device.type == "cuda" else []
         with self.clock.during("warmup"):
-            buffers = [buffer.clone() for buffer in trainer.model.buffers()]
             with torch.random.fork_rng(devices=devices):  # torch's own streams, put back after
                 for step in range(min(WARMUP_STEPS, len(trainer.positions))):
                     trainer.pace(step)
@@ -205,6 +213,23 @@ class Cell:
             for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
             reset(trainer, self.spec)
+
+    def _compile(self, trainer: Trainer) -> None:
+        """One step, in which torch.compile does its work; warm-up undoes what it trained."""
+        if shutil.which(os.environ.get("CXX", "g++")) is None:
+            raise RuntimeError(
+                "train.compile needs a C++ compiler, and there is none here; the images of "
+                "docker/ have none. Run with --runtime local where g++ is, or leave it out"
+            )
+        self.say(stage="compile")
+        with self.clock.during("compile"):
+            trainer.forward = torch.compile(trainer.model)
+            trainer.step(trainer.positions[0])
+
+    def _capture(self, trainer: Trainer) -> None:
+        self.say(stage="compile")
+        with self.clock.during("compile"):
+            trainer.capture()
 
     def _infer(self, trainer: Trainer, tokens: Tokens) -> None:
         self.say(stage="infer")

@@ -89,9 +89,9 @@ class StepTimer:
         if self.timing != "off":
             self._mark()
 
-    def step_done(self) -> None:
-        """Call after each step."""
-        self.steps += 1
+    def steps_done(self, steps: int = 1) -> None:
+        """Call after each step, or after each launch of several."""
+        self.steps += steps
         if self.timing == "every":
             synchronise(self.device)
         if self.timing != "off" and self.steps - self._marked[-1] >= self._stride:

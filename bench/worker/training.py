@@ -11,9 +11,11 @@ from torch import Tensor
 
 from bench.models.decoder import Decoder
 from bench.options import TrainOptions
+from bench.worker.arithmetic import number_format
 from bench.worker.clocks import PhaseClock, StepTimer
 from bench.worker.environment import MIB
 from bench.worker.evaluation import Evaluator, cross_entropy
+from bench.worker.graphs import StepsOnDevice
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
 from bench.worker.pruning import Pruning
@@ -66,6 +68,7 @@ class Trainer:
         train: TrainOptions | None = None,  # None: every setting at its default
     ) -> None:
         self.model = model
+        self.forward: Callable[[Tensor], Tensor] = model  # the same model, compiled where asked
         self.optimizers = optimizers
         self.windows = windows  # (positions in the training split, T + 1)
         self.positions = positions  # (steps, B)
@@ -73,6 +76,7 @@ class Trainer:
         self.train = train or TrainOptions()
         self.timer = StepTimer(windows.device, self.train.step_timing)
         self.pruning: Pruning | None = None
+        self.on_device: StepsOnDevice | None = None  # instead of step by step
         # A model may add to the loss that training minimises, for the forward before.
         self.auxiliary_loss: Callable[[], Tensor | None] = getattr(
             model, "auxiliary_loss", lambda: None
@@ -109,8 +113,9 @@ class Trainer:
 
     def _gradients(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy on a batch (B, T + 1), and what is minimised; gradients of that."""
-        loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
-        auxiliary = self.auxiliary_loss()
+        with number_format(batch.device, self.train):
+            loss = cross_entropy(self.forward(batch[:, :-1]), batch[:, 1:])
+            auxiliary = self.auxiliary_loss()
         minimised = loss if auxiliary is None else loss + auxiliary
         minimised.backward()
         if self.train.clip_norm:
@@ -162,14 +167,13 @@ class Trainer:
 
     def _train(self, steps: int) -> None:
         begin, end = self.done, self.done + steps
+        launches = self.on_device.run(steps) if self.on_device else self._one_by_one(steps)
         try:
             with self.clock.during("train"):
                 self.timer.begin_span()
-                for step in range(begin, end):
-                    self.pace(step)
-                    self.losses[step] = self.step(self.positions[step])
-                    self.timer.step_done()
-                    self.done = step + 1
+                for launched in launches:
+                    self.timer.steps_done(launched)
+                    self.done += launched
                 self.timer.mark_rest()
         finally:
             with contextlib.suppress(RuntimeError):  # a device that has failed tells no times
@@ -180,12 +184,25 @@ class Trainer:
             self.done = first
             raise DivergedError(first, self.losses[first - 1].item() if first else None)
 
+    def _one_by_one(self, steps: int) -> Iterator[int]:
+        for step in range(self.done, self.done + steps):
+            self.pace(step)
+            self.losses[step] = self.step(self.positions[step])
+            yield 1
+
+    def capture(self) -> None:
+        """From here on, steps are launched as CUDA graphs of train.graph_steps each."""
+        steps = StepsOnDevice(self.step, self.positions, self.losses, self.train.graph_steps)
+        steps.capture()
+        self.on_device = steps
+
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
         """The model and its optimizers in the mode, and with the weights, that are judged."""
         self._switch("eval")
         try:
-            yield
+            with number_format(self.windows.device, self.train):
+                yield
         finally:
             self._switch("train")
 

@@ -74,18 +74,19 @@ def batches(steps: int = 1_000) -> Tensor:
 
 
 class Ours:
-    def __init__(self, model: str, optimizer: str) -> None:
+    def __init__(self, model: str, optimizer: str, device: str = "cpu") -> None:
         tokens = pydoc()  # as a cell maps them
         tokens = Tokens(tokens.train.int(), tokens.val.int(), tokens.vocab_size)
-        self.model = build(model, tokens)
+        tokens, positions = tokens.to(torch.device(device)), batches().to(device)
+        self.model = build(model, tokens).to(device)
         windows = tokens.windows("train", TRAIN.block_size)
-        self.trainer = Trainer(self.model, [], windows, batches(), PhaseClock())
+        self.trainer = Trainer(self.model, [], windows, positions, PhaseClock())
         self.trainer.optimizers = OPTIMIZERS[optimizer].build(
             self.model.stacks(), OPTIMIZER_OPTIONS[optimizer]
         )
         sizes = (TRAIN.batch_size, TRAIN.block_size)
         self.evaluator = Evaluator(tokens, EvalOptions(), *sizes, SEED)
-        self.positions = cycle(batches())
+        self.positions = cycle(positions)
 
     def step(self) -> float:
         return self.trainer.step(next(self.positions)).item()
@@ -107,14 +108,17 @@ class Ours:
 class Theirs:
     """The original's way, from our weights."""
 
-    def __init__(self, model: str, optimizer: str, tokens: Tokens | None = None) -> None:
-        tokens = tokens or pydoc()
+    def __init__(
+        self, model: str, optimizer: str, tokens: Tokens | None = None, device: str = "cpu"
+    ) -> None:
+        tokens = (tokens or pydoc()).to(torch.device(device))
         built = original.Model(MODEL_OPTIONS[model], tokens.vocab_size, TRAIN.block_size)
         copy_weights(build(model, tokens), built)
+        built.to(device)
         splits = {"train": tokens.train, "val": tokens.val}
         sizes = (TRAIN.batch_size, TRAIN.block_size)
         self.program = original.Program(built, OPTIMIZER_OPTIONS[optimizer], splits, *sizes)
-        self.positions: Iterator[Tensor] = cycle(batches())
+        self.positions: Iterator[Tensor] = cycle(batches().to(device))
 
     def step(self) -> float:
         return self.program.step(next(self.positions))

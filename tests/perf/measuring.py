@@ -147,7 +147,7 @@ def stamp_share(step_ms: float, device: str) -> float:
     timer.begin_span()
     begin = time.perf_counter()
     for _ in range(n):
-        timer.step_done()
+        timer.steps_done()
     return (time.perf_counter() - begin) / n * 1000 / step_ms
 
 

@@ -107,7 +107,7 @@ class Model(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """The mean loss in nats a token; tokens and targets: (B, T)."""
-        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1]))
+        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
         logits = self.head(self.norm(self.blocks(x)))
         B, T, V = logits.shape
         return F.cross_entropy(logits.view(B * T, V), targets.reshape(B * T))

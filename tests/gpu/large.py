@@ -1,0 +1,66 @@
+"""Utilisation of large cells: `python -m tests.gpu.large RESULTS OUT.csv`.
+
+MFU (Chowdhery et al. 2022, appendix B) is the arithmetic that a token's active parameters need,
+`flops_per_token`, times tokens a second, over what the GPU could do: by the H200's datasheet (dense
+bfloat16), and by a product of two large matrices on this very GPU.
+"""
+
+import csv
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+
+from bench.records import read_table
+from tests.gpu.speed import microseconds
+
+DATASHEET_TFLOPS = 989.0  # H200 SXM, bfloat16, dense: NVIDIA's datasheet
+SIDE = 8_192  # of the matrices
+ROUNDS = 10
+AIMS_PCT = {"gpt2": 40.0, "kimi-2-of-2": 30.0, "kimi-2-of-8": 30.0}  # of the datasheet
+HEAD = (
+    "model",
+    "tokens_per_s",
+    "step_time_ms_p50",
+    "flops_per_token",
+    "mfu_datasheet_pct",
+    "aim_pct",
+    "mfu_measured_pct",
+    "measured_tflops",
+    "n_params",
+    "n_params_active",
+    "gpu_mem_allocated_peak_mib",
+    "compile_time_s",
+)
+
+
+def main(results: str, out: str) -> None:
+    rate_tflops = matrix_rate_tflops()
+    with open(out, "w", newline="") as file:
+        writer = csv.DictWriter(file, HEAD, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for row in read_table(Path(results) / "runs.csv"):
+            if row["status"] != "ok":
+                continue
+            done_tflops = float(row["flops_per_token"]) * float(row["tokens_per_s"]) / 1e12
+            line = {
+                **row,
+                "mfu_datasheet_pct": 100 * done_tflops / DATASHEET_TFLOPS,
+                "aim_pct": AIMS_PCT[row["model"]],
+                "mfu_measured_pct": 100 * done_tflops / rate_tflops,
+                "measured_tflops": rate_tflops,
+            }
+            writer.writerow(line)
+            print(*(line[name] for name in HEAD), sep="\t")
+
+
+def matrix_rate_tflops() -> float:
+    """Of bfloat16 products of random matrices: those of zeros draw less power and run faster."""
+    a, b = (torch.randn(SIDE, SIDE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    times_us = [microseconds(lambda: a @ b, 10) for _ in range(ROUNDS)]
+    return 2 * SIDE**3 / statistics.median(times_us) / 1e6
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
