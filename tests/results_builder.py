@@ -57,12 +57,12 @@ class Results:
         """A planned cell of the first arm and its only attempt."""
         self.ended(self.planned(seed=seed), status, attempt, **fields)
 
-    def curve(self, run_id: str, points: list[tuple[int, float, float]], attempt=1):
-        """(step, seconds, loss) of each evaluation."""
+    def curve(self, run_id: str, points: list[tuple[int, float, float]], attempt=1, **figures):
+        """(step, seconds, loss) of each evaluation; further figures the same at all of them."""
         for step, time, loss in points:
             row = {"run_id": run_id, "host_id": "host1", "attempt": attempt, "step": step}
             row |= {"tokens": step * 10, "train_time_s": time, "val_loss": loss}
-            self.curves.append(row)
+            self.curves.append(row | figures)
 
     def write(self) -> Path:
         self.path.mkdir(exist_ok=True)

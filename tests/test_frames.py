@@ -139,6 +139,7 @@ def test_curves_are_one_row_an_evaluation(new):
     assert [*curves] == [
         *("folder", "run_id", "host_id", "attempt", "model", "optimizer", "device", "seed"),
         *("step", "tokens", "train_time_s", "train_loss", "val_loss"),
+        *("expert_load_max", "router_entropy"),
     ]
     assert curves["seed"].tolist() == [1, 1, 2, 2]
     assert curves["step"].tolist() == [0, 100, 0, 100]

@@ -92,8 +92,9 @@ points = st.dictionaries(st.integers(0, 6), st.tuples(known, known, known), max_
 
 def curve_of(table: dict[int, tuple]) -> Curve:
     rows = [(step, *table[step]) for step in sorted(table)]
-    columns = np.array(rows, dtype=float).reshape(-1, 4).T
-    return Curve(*columns[:3], train_loss=columns[1], val_loss=columns[3])
+    steps, tokens, seconds, loss = np.array(rows, dtype=float).reshape(-1, 4).T
+    unknown = np.full(len(steps), np.nan)
+    return Curve(steps, tokens, seconds, loss, loss, unknown, unknown)
 
 
 def arm_of(repeats: list[dict[int, tuple]], row: dict[str, str]) -> Arm:

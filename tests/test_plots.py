@@ -80,6 +80,8 @@ def run(folder: Results, arms=FACTORIAL, seeds=SEEDS, device="cpu", evaluations=
                     )
                     for share in np.linspace(0, 1, evaluations).tolist()
                 ],
+                expert_load_max=1.2 + 0.1 * index,
+                router_entropy=1.3 - 0.01 * index,
             )
     return folder
 
@@ -616,6 +618,34 @@ def test_gpu_lines_are_the_samples(new, draw):
     assert [list(line.get_ydata()) for line in clock.lines] == [[1500.0, 1501.0]] * 2
     assert "(seed 2)" in drawing.caption
     assert "whole device where the cell's own was not told" in drawing.caption
+
+
+def test_experts_are_those_of_the_arms_that_have_some(new, draw):
+    """Means over seeds at the steps at which all were evaluated."""
+    points = [(0, 0.0, 4.0), (50, 1.0, 3.0), (100, 2.0, 2.0)]
+    for model in ("dense", "mixture"):
+        for seed in (1, 2):
+            run_id = new.planned(model=model, seed=seed)
+            new.ended(run_id)
+            used = {"expert_load_max": 1.0 + 0.5 * seed, "router_entropy": 0.5 * seed}
+            new.curve(run_id, points[: 1 + seed], **(used if model == "mixture" else {}))
+    figure, drawing = draw(scene_of(new), "experts")
+    load, entropy = figure.axes
+    for axes, mean in ((load, 1.75), (entropy, 0.75)):
+        (line,) = axes.lines
+        assert list(line.get_xdata()) == [0, 50]
+        assert list(line.get_ydata()) == [mean, mean]
+        low, high = axes.get_ylim()
+        assert low < mean < high
+    assert "mixture" in drawing.alt
+    assert "dense" not in drawing.alt
+
+
+def test_without_experts_there_is_no_picture_of_them(new, draw):
+    run_id = new.planned()
+    new.ended(run_id)
+    new.curve(run_id, [(0, 0.0, 4.0), (100, 2.0, 2.0)])
+    assert "experts" not in draw.all(scene_of(new))
 
 
 def test_what_no_gpu_told_is_left_out(new, draw):

@@ -15,7 +15,10 @@ from bench.records import as_line
 from bench.report import reading
 from bench.report.reading import Curve, Damage, read_curves
 
-FIGURES = ("tokens", "train_time_s", "train_loss", "val_loss")
+FIGURES = (
+    *("tokens", "train_time_s", "train_loss", "val_loss"),
+    *("expert_load_max", "router_entropy"),
+)
 COLUMNS = ("run_id", "host_id", "attempt", "step", *FIGURES)  # what the report reads
 HEADER = ",".join(COLUMNS).encode() + b"\n"
 
@@ -25,15 +28,17 @@ sound_lines = st.tuples(
     st.sampled_from(["host", ""]),
     st.integers(1, 2),
     st.integers(-5, 5),
-    *[figures] * 4,
+    *[figures] * len(FIGURES),
 ).map(lambda fields: as_line(fields).encode())
 # What pyarrow and Python could take for different things.
 oddities = st.sampled_from(
     [b"0x1A", b"nan(1)", b"1_0", b" 7", b"+7", b"1e999", b"inf", b"NA", b"7.", b"", b'"7"', b"7\r"]
 )
 odd_lines = st.builds(
-    lambda place, odd: b",".join([*[b"1"] * place, odd, *[b"1"] * (7 - place)]) + b"\n",
-    st.integers(0, 7),
+    lambda place, odd: (
+        b",".join([*[b"1"] * place, odd, *[b"1"] * (len(COLUMNS) - 1 - place)]) + b"\n"
+    ),
+    st.integers(0, len(COLUMNS) - 1),
     oddities,
 )
 damaged_lines = st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"") + b"\n")
@@ -101,7 +106,7 @@ def test_columns_that_are_missing_are_unknown_and_others_do_not_matter(tmp_path)
     path.write_text("note,val_loss,step,attempt,host_id,run_id\nx,2.5,7,1,h,r\n")
     curves, damage = read_curves(path, "here")
     assert damage == []
-    assert same(curves["r", "h", "1"], {7: (math.nan, math.nan, math.nan, 2.5)})
+    assert same(curves["r", "h", "1"], {7: (*[math.nan] * 3, 2.5, *[math.nan] * 2)})
 
 
 @pytest.mark.parametrize("content", [None, b"", HEADER, HEADER[:-1]])

@@ -36,8 +36,8 @@ from bench.report.sections import make_sections, titles
 from bench.report.summary import summary_rows
 
 # These folders have no cells' own files, from which the other pictures are drawn.
-# Of the others, each has tests with what it needs: raw files, or trials.
-LEFT = ("step_times", "gpu_over_time", "sensitivity")
+# Of the others, each has tests with what it needs: raw files, trials, or experts.
+LEFT = ("step_times", "gpu_over_time", "sensitivity", "experts")
 PICTURES = [name for name in NAMES if name not in LEFT]
 FILES = {
     "index.html",

@@ -25,7 +25,7 @@ OPENING = 0.1
 
 @dataclass(frozen=True)
 class Line:
-    """One seed's curve: x is a cost, y a validation loss in nats per token."""
+    """One seed's curve: x is a cost, y a validation loss in nats per token, or what is named."""
 
     x: Array
     y: Array
@@ -60,24 +60,28 @@ def flops(arm: Arm, curve: Curve) -> Array:
     return curve.tokens * per_token + curve.steps * per_step
 
 
-def seed_lines(arm: Arm, cost: Cost) -> dict[int, Line]:
-    """Seed -> its curve against `cost`, repeats averaged; seeds without a curve are absent.
+def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, Line]:
+    """Seed -> a figure of its curve against `cost`, repeats averaged; seeds without it are absent.
 
     Against seconds, they are those of the timing statistics.
     """
     by_seed = arm.timed_by_seed if cost is seconds else arm.by_seed
     lines = {
-        seed: _average([(cell.curve, cost(arm, cell.curve)) for cell in cells if cell.curve])
+        seed: _average(
+            [(cell.curve, cost(arm, cell.curve)) for cell in cells if cell.curve], figure
+        )
         for seed, cells in by_seed.items()
     }
     return {seed: line for seed, line in lines.items() if len(line.x)}
 
 
-def _average(repeats: Sequence[tuple[Curve, Array]]) -> Line:
-    """Step by step, at the steps at which every repeat knows its cost and its loss."""
+def _average(repeats: Sequence[tuple[Curve, Array]], figure: str) -> Line:
+    """Step by step, at the steps at which every repeat knows its cost and the figure."""
     if not repeats:
         return Line(np.empty(0), np.empty(0))
-    tables = [np.column_stack([curve.steps, cost, curve.val_loss]) for curve, cost in repeats]
+    tables = [
+        np.column_stack([curve.steps, cost, getattr(curve, figure)]) for curve, cost in repeats
+    ]
     known = [table[~np.isnan(table).any(axis=1)] for table in tables]  # (evaluations, 3) each
     if len(known) == 1:
         return Line(known[0][:, 1], known[0][:, 2])

@@ -29,7 +29,10 @@ Array = NDArray[np.float64]
 Which = tuple[str, str, str]  # run_id, host_id, attempt: whose curve it is
 
 CURVE_KEYS = ("run_id", "host_id", "attempt")
-CURVE_FIGURES = ("tokens", "train_time_s", "train_loss", "val_loss")
+CURVE_FIGURES = (
+    *("tokens", "train_time_s", "train_loss", "val_loss"),
+    *("expert_load_max", "router_entropy"),
+)
 CURVES_NEED = (*CURVE_KEYS, "step", "val_loss")
 # What pyarrow reads in another way than line by line: quotes and carriage returns may join lines,
 # an empty line passes for a row, 0x1A for a number and nan(1) for none.
@@ -68,6 +71,8 @@ class Curve:
     train_time_s: Array  # training time so far, seconds
     train_loss: Array  # nats per token
     val_loss: Array  # nats per token
+    expert_load_max: Array  # load of the busiest expert over an equal share
+    router_entropy: Array  # nats
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -131,7 +131,7 @@ class Trainer:
             DivergedError: at the first loss that is NaN or infinite.
         """
         total = len(self.positions)
-        span = 1
+        span = self.on_device.together if self.on_device else 1
         while True:
             if self.done % every == 0 or self.done == total:
                 self._evaluate(evaluator, say)

@@ -5,7 +5,7 @@ from functools import partial
 
 from bench.report.family import EXPLORATORY_METRIC, Family
 from bench.report.merge import Merged
-from bench.report.plots import bars, forest, gpu, paired, pareto, sensitivity, steptimes
+from bench.report.plots import bars, experts, forest, gpu, paired, pareto, sensitivity, steptimes
 from bench.report.plots.drawing import Drawing, Scene, make_scene
 from bench.report.plots.lines import AXES, loss_graph
 from bench.report.plots.style import Style
@@ -20,6 +20,7 @@ PICTURES: Mapping[str, Callable[[Scene], Drawing | None]] = {
     bars.NAME: bars.comparison_graph,
     **{axis.file: partial(loss_graph, axis=axis) for axis in AXES},
     sensitivity.NAME: sensitivity.sensitivity,
+    experts.NAME: experts.experts,
     pareto.NAME: pareto.pareto,
     steptimes.NAME: steptimes.step_time_graph,
     gpu.NAME: gpu.gpu_graph,
