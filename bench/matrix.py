@@ -335,21 +335,16 @@ class _Expansion:
 
     def _check_device(self, cells: Sequence[Cell]) -> None:
         """What is asked of training can be done on every cell's device, with every cell's model."""
-        if any(cell.spec.device == "cpu" for cell in cells):
+        specs = [cell.spec for cell in cells]
+        if any(spec.device == "cpu" for spec in specs):
             for name in self.train.for_cuda:
                 what = "is for device cuda, and the matrix plans cells on cpu. Leave one out."
                 self.document.mistake(("train", name), what)
-        changing = [
-            model.name
-            for model in {cell.spec.model.name: cell.spec.model for cell in cells}.values()
-            if not getattr(model.options, "same_each_step", True)
-        ]
+        options = {spec.model.name: spec.model.options for spec in specs}
+        changing = [name for name in options if not getattr(options[name], "same_each_step", True)]
         if self.train.graph_steps and changing:
-            what = (
-                f"captures one step and repeats it, and the steps of {', '.join(changing)} differ "
-                "(gating: topk, or pruning). Leave one of them out."
-            )
-            self.document.mistake(("train", "graph_steps"), what)
+            what = f"repeats one step, and those of {', '.join(changing)} differ (top-k, pruning)."
+            self.document.mistake(("train", "graph_steps"), f"{what} Leave one of them out.")
 
     def _check_packages(self, model: Model, optimizer: Optimizer) -> None:
         """A cell imports one package of a name."""

@@ -332,8 +332,7 @@ ONE_MISTAKE = {
         "models: {sparse: {base: nanokimi, gating: topk}}\n",
         2,
         "train.graph_steps",
-        "captures one step and repeats it, and the steps of sparse differ (gating: topk, or "
-        "pruning). Leave one of them out.",
+        "repeats one step, and those of sparse differ (top-k, pruning). Leave one of them out.",
     ),
     "decay without its schedule": (
         broken("steps: 100", "steps: 100, schedule: cosine, decay_steps: 20"),

@@ -27,7 +27,7 @@ run() { # a matrix with further words, then its report
 
 part() {
     case $1 in
-    tests) REQUIRE_ALL=1 "$PYTHON" -m pytest -m gpu tests/gpu -p no:cacheprovider ;;
+    tests) REQUIRE_ALL=1 "$PYTHON" -m pytest -m gpu tests/gpu -p no:cacheprovider -W default ;;
     speed) "$PYTHON" -m tests.gpu.speed "$OUT/speed.csv" ;;
     original) run "$(matrix original)" "$OUT/h200-original" ;;
     formats)
