@@ -50,6 +50,8 @@ def run_attempt(
         "taint_reasons": disturbed.reasons,
         "taint_unchecked": disturbed.unchecked,
         "memory_limit_gib": job.limits.memory_gib,
+        "timeout_limit_s": job.limits.timeout_s,
+        "heartbeat_limit_s": job.limits.heartbeat_s,
         "memory_limit_enforced": launcher.enforces_memory,
     }
     try:

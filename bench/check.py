@@ -16,10 +16,10 @@ from bench.matrix import Matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import Machine
 from bench.options import OWN, AdamWOptions, NanoKimiOptions
-from bench.runner import skip_reason
 from bench.signals import heard
 from bench.slots import make_slots
 from bench.spec import CellFiles, Model, Optimizer
+from bench.standing import skip_reason
 from bench.tokenised import tokenise
 
 # An optimizer is tried on a model with every role, and with matrices stacked either way.

@@ -8,8 +8,7 @@ RUN_COLUMNS: dict[str, str] = {
     # identity
     "run_id": "12 hex digits over everything that was asked of the cell",
     "host_id": "salted hash of the machine and its hardware, GPUs apart",
-    "attempt": "1, 2, ... within this folder; the highest that is neither interrupted nor "
-    "skipped tells how the cell ended",
+    "attempt": "1, 2, ... within this folder; a failure among them stays one, whatever came later",
     "arm_id": "run_id without the seed",
     "schema_version": "version of these columns",
     "name": "the matrix's name",
@@ -23,6 +22,7 @@ RUN_COLUMNS: dict[str, str] = {
     "tuned_optimizer": "the matrix's name of the optimizer that a trial or tuned cell is of",
     "trial": "1, 2, ...: which trial's settings these are; 1 is the matrix's own",
     "tuned_settings": "the settings of it that tuning tries, as JSON",
+    "settings": "what of train, eval and data differs from the defaults, as JSON",
     "status": "how it ended: " + ", ".join(STATUSES),
     "reason": "why it did not end ok",
     "stage": "what it was doing when it ended; empty when ok",
@@ -67,6 +67,8 @@ RUN_COLUMNS: dict[str, str] = {
     "0: it was alone",
     "neighbour_ids": "their run_ids",
     "memory_limit_gib": "limits.memory_gib",
+    "timeout_limit_s": "limits.timeout_s",
+    "heartbeat_limit_s": "limits.heartbeat_s",
     "memory_limit_enforced": "whether anything held the cell to it; false in the local runtime",
     # loss
     "train_loss_final": "loss on the training split after the last step, by eval_protocol",
@@ -141,6 +143,7 @@ PLAN_COLUMNS: dict[str, str] = {
     "part": RUN_COLUMNS["part"],
     "tuned_optimizer": RUN_COLUMNS["tuned_optimizer"],
     "trial": RUN_COLUMNS["trial"] + "; empty where the trials have not told yet",
+    "settings": RUN_COLUMNS["settings"],
     "selected": "whether --only and --shard chose it, in any run so far; coverage counts these",
 }
 

@@ -82,6 +82,7 @@ class ResultsFolder:
                 "seed": cell.spec.seed,
                 "order_in_seed": cell.order_in_seed,
                 **cell.tuning,
+                "settings": cell.spec.settings,
                 "selected": cell.spec.run_id in chosen or tuple(map(str, cell.place)) in tuned,
             }
             for cell in matrix.cells

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.columns import RUN_COLUMNS
+from bench.endings import is_machines_fault
 from bench.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Exit, Job, read_left
 from bench.measure.figures import Phases
@@ -27,15 +28,6 @@ TEXTS = (
     *("eval_protocol", "init_hash", "data_order_hash"),
     *("python_version", "torch_version", "cuda_version"),
 )
-# In the words of CUDA's runtime and of the C library: another attempt may well succeed.
-MACHINE_FAULTS = (
-    "uncorrectable ECC error",
-    "fallen off the bus",
-    "GPU is lost",
-    "busy or unavailable",
-    "No space left on device",
-    "Input/output error",
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,6 @@ class _Verdict:
     status: str
     reason: str | None
     stage: str | None
-    fault_of_machine: bool = False
 
 
 def judge(job: Job, ended: Exit) -> Outcome:
@@ -61,7 +52,8 @@ def judge(job: Job, ended: Exit) -> Outcome:
     row |= {"status": verdict.status, "reason": verdict.reason, "stage": verdict.stage}
     row |= _times(ended, result if shared_clock else None)
     phases = _phases(result) if result and shared_clock else Phases()
-    return Outcome(row, phases, verdict.fault_of_machine)
+    fault = is_machines_fault(verdict.status, verdict.reason or "")
+    return Outcome(row, phases, fault)
 
 
 def _verdict(job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: str) -> _Verdict:
@@ -81,13 +73,10 @@ def _verdict(job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: 
     if result is None:
         how = _how(ended)
         reason = f"{how}; {why_invalid}{full_disk(job)}{_log_tail(job)}"
-        fault = how.startswith("ended by") or any(text in reason for text in MACHINE_FAULTS)
-        return _Verdict("crashed", reason, where, fault)
+        return _Verdict("crashed", reason, where)
     if result["status"] == "ok" and ended.code != 0:
-        return _Verdict("crashed", f"{_how(ended)} after it had reported success", where, True)
-    reason = result["reason"]
-    fault = result["status"] == "crashed" and any(text in reason for text in MACHINE_FAULTS)
-    return _Verdict(result["status"], reason, result["stage"], fault)
+        return _Verdict("crashed", f"{_how(ended)} after it had reported success", where)
+    return _Verdict(result["status"], result["reason"], result["stage"])
 
 
 def _how(ended: Exit) -> str:

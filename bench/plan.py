@@ -9,7 +9,7 @@ from bench.matrix import Matrix
 from bench.measure.machine import Machine
 from bench.progress import duration
 from bench.records import Row
-from bench.runner import skip_reason
+from bench.standing import skip_reason
 
 HEADER = ("run_id", "model", "optimizer", "device", "seed", "state", "time", "memory")
 

@@ -10,12 +10,12 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.atomic import write_atomically
-from bench.columns import RUN_COLUMNS, SETTLED
+from bench.columns import RUN_COLUMNS
 from bench.errors import RecordError
 
 Row = dict[str, str]
@@ -101,15 +101,12 @@ def read_table(path: Path) -> list[Row]:
     return [dict(zip(header, fields, strict=True)) for fields in lines[1:]]
 
 
-def terminal(attempts: Sequence[Row]) -> Row | None:
-    """The attempt that tells how a cell ended, of its rows with the oldest first.
-
-    It is the last settled one: an interrupted or skipped attempt leaves a cell as it was. Without
-    a settled one it is the last; None if there is none.
-    """
-    settled = [row for row in attempts if row["status"] in SETTLED]
-    candidates = settled or attempts
-    return candidates[-1] if candidates else None
+def by_cell(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """run_id -> its rows, oldest attempt first."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: int(row["attempt"])):
+        found[row["run_id"]].append(row)
+    return found
 
 
 class RunsTable:

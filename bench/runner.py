@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -25,39 +25,12 @@ from bench.measure.watch import SAMPLE_MS
 from bench.outcome import is_number
 from bench.owncode import check_code
 from bench.progress import Display
-from bench.records import Row, RunsTable, terminal
+from bench.records import Row, RunsTable
 from bench.signals import heard
 from bench.slots import Slot, choose_jobs, make_slots
+from bench.standing import Here, Policy, skip_reason
 
 SIGNAL_S = 1.0  # the longest that Ctrl-C may go unnoticed
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Which earlier rows make a cell settled."""
-
-    retry_failed: bool = False
-    accepted_code: frozenset[str] = frozenset()  # further code_sha256 that count as today's
-
-    def settles(self, row: Row, environment: Environment, machine: Machine) -> bool:
-        final = ("ok",) if self.retry_failed else SETTLED
-        return (
-            row["status"] in final
-            and row["code_sha256"] in {code_sha256(), *self.accepted_code}
-            and row["env_id"] == environment.env_id
-            and row["host_id"] == machine.host_id
-            and (row["device"] != "cuda" or row["gpu_name"] in machine.gpus.names)
-        )
-
-
-def skip_reason(cell: Cell, machine: Machine) -> str | None:
-    """Why this machine cannot run a cell at all, with the remedy; None if it can."""
-    if cell.spec.device == "cuda" and not machine.gpus.gpus:
-        return (
-            f"no GPU here: {machine.gpus.reason}. Run it where nvidia-smi lists one, "
-            "or choose --only device=cpu"
-        )
-    return None
 
 
 @dataclass
@@ -76,6 +49,8 @@ class Runner:
     sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
     code: Mapping[str, Path] = field(default_factory=dict)  # the matrix's own, by its SHA-256
     stop: Stop = field(default_factory=Stop)
+    # What cells of a device run in, once it was asked for: asking an engine takes its time.
+    _environments: dict[str, Environment] = field(default_factory=dict, init=False)
 
     def run(self, cells: Sequence[Cell], jobs: int | None) -> None:
         """Bring every cell to a terminal row, unless `stop` is set first.
@@ -87,13 +62,10 @@ class Runner:
             CorpusError, EngineError, FolderError, RecordError: when a launch or a commit fails;
                 cells not run stay open.
         """
-        skipped = {cell: why for cell in cells if (why := self._skip_reason(cell))}
-        runnable = [cell for cell in cells if not skip_reason(cell, self.machine)]
-        devices = {cell.spec.device for cell in runnable}
-        environments = {device: self.launcher.environment(device) for device in devices}
-        still_open = [
-            cell for cell in runnable if not self.settled(cell, environments[cell.spec.device])
-        ]
+        here = self._here(cells)
+        unsettled = [cell for cell in cells if not here.is_settled(cell, self._attempts(cell))]
+        skipped = {cell: why for cell in unsettled if (why := skip_reason(cell, self.machine))}
+        still_open = [cell for cell in unsettled if cell not in skipped]
         if jobs is None:
             jobs, why = choose_jobs(still_open, self.machine)
             self.display.chose(jobs, why)
@@ -103,7 +75,7 @@ class Runner:
             with self.display.open([*skipped, *still_open], left_s), _on_signal(self.stop):
                 for cell, why in skipped.items():
                     self._skip(cell, why)
-                self._run_open(lanes, environments)
+                self._run_open(lanes, here.environments)
         except BaseException:
             with contextlib.suppress(BenchError):  # the first error is the one to tell
                 self.folder.rebuild_curves(self.runs)
@@ -111,28 +83,23 @@ class Runner:
         if still_open or not self.folder.curves_are_current(self.runs):
             self.folder.rebuild_curves(self.runs)
 
-    def ended(self, cells: Iterable[Cell]) -> list[Row]:
-        """The row by which each of these cells is settled here, also by a failure."""
-        policy = replace(self.policy, retry_failed=False)
-        here = [cell for cell in cells if not skip_reason(cell, self.machine)]
-        devices = {cell.spec.device for cell in here}
-        environments = {device: self.launcher.environment(device) for device in devices}
-        found = []
-        for cell in here:
-            environment = environments[cell.spec.device]
-            rows = self.runs.of(cell.spec.run_id)
-            found += [row for row in rows if policy.settles(row, environment, self.machine)][-1:]
-        return found
+    def rows(self, cells: Sequence[Cell]) -> list[Row | None]:
+        """Of each cell the row that tells how it stands here; None: it is open."""
+        here = self._here(cells)
+        return [here.row_of(cell, self._attempts(cell)) for cell in cells]
 
-    def settled(self, cell: Cell, environment: Environment) -> bool:
-        rows = self.runs.of(cell.spec.run_id)
-        return any(self.policy.settles(row, environment, self.machine) for row in rows)
+    def ended(self, cells: Sequence[Cell]) -> list[Row]:
+        """The rows of those that have ended, however."""
+        return [row for row in self.rows(cells) if row and row["status"] in SETTLED]
 
-    def _skip_reason(self, cell: Cell) -> str | None:
-        """Why a cell is to be skipped; a machine without its GPU does not unsettle it."""
-        last = terminal(self.runs.of(cell.spec.run_id))
-        settled = last is not None and last["status"] in SETTLED
-        return None if settled else skip_reason(cell, self.machine)
+    def _here(self, cells: Sequence[Cell]) -> Here:
+        runnable = [cell for cell in cells if not skip_reason(cell, self.machine)]
+        for device in {cell.spec.device for cell in runnable} - self._environments.keys():
+            self._environments[device] = self.launcher.environment(device)
+        return Here(self.machine, self._environments, self.policy)
+
+    def _attempts(self, cell: Cell) -> list[Row]:
+        return self.runs.of(cell.spec.run_id)
 
     def _skip(self, cell: Cell, why: str) -> None:
         """A row that says why; not a second one with the same reason."""
@@ -238,6 +205,7 @@ class Runner:
             "seed": spec.seed,
             "order_in_seed": cell.order_in_seed,
             **cell.tuning,
+            "settings": spec.settings,
             "runtime": self.launcher.runtime,
             "image_id": environment.image_id,
             "env_id": environment.env_id,

@@ -60,6 +60,13 @@ class CorpusRef:
     sha256: str
 
 
+def settings_text(train: TrainOptions, evaluation: EvalOptions, data: DataOptions) -> str:
+    """What of training, evaluation and data differs from the defaults, as canonical JSON."""
+    sections = {"train": asked(train), "eval": asked(evaluation), "data": asked(data)}
+    changed = {name: settings for name, settings in sections.items() if settings}
+    return json.dumps(changed, sort_keys=True)
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """All that decides a cell's losses, and nothing else."""
@@ -81,6 +88,11 @@ class RunSpec:
     def arm_id(self) -> str:
         """Identity without the seed: summaries group by it, never by a name alone."""
         return digest(self._asked_of_arm)
+
+    @property
+    def settings(self) -> str:
+        """What all arms of its matrix share, but for the text."""
+        return settings_text(self.train, self.eval, self.data)
 
     @property
     def own_code(self) -> tuple[str, ...]:

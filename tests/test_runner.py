@@ -25,7 +25,8 @@ from bench.measure.gpus import Gpu, Gpus
 from bench.measure.machine import Machine
 from bench.measure.room import Room
 from bench.records import Row, RunsTable
-from bench.runner import Policy, Runner
+from bench.runner import Runner
+from bench.standing import Policy
 
 ROOM = Room(cpus=(0, 1, 2, 3), cores=4, memory_gib=16.0, free_gib=12.0)
 NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver")

@@ -1,4 +1,4 @@
-"""Verdicts: what follows from an interval, from too few seeds, and from seeds that diverged."""
+"""Verdicts: what follows from an interval, from too few seeds, and from seeds that failed."""
 
 import math
 
@@ -7,14 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from bench.endings import End
 from bench.report.statistics.contrast import Contrast
 from bench.report.statistics.verdict import (
     ALPHA,
-    Diverged,
+    Ends,
     Judgement,
     Verdict,
     alpha_of_look,
     judge,
+    most_bad_runs,
 )
 
 # The same cases on every machine, however slow it is.
@@ -35,14 +37,14 @@ def test_looks_spend_alpha_and_no_more():
 # --- verdicts
 
 
-def verdict(values, *, margin=None, lower=True, least=5, confidence=0.95, diverged=None):
+def verdict(values, *, margin=None, lower=True, least=5, confidence=0.95, ends=None):
     contrast = Contrast(dict(enumerate(values)), relative=False, confidence=confidence)
     return judge(
         contrast,
+        Ends({PAIR: len(values)} if ends is None else ends),
         margin=margin,
         lower_is_better=lower,
         least_seeds=least,
-        diverged=diverged or Diverged(0, 0),
     )
 
 
@@ -88,72 +90,149 @@ def test_too_few_seeds_are_told():
     assert verdict(LESS[:3], least=3).verdict is Verdict.BETTER
 
 
-# --- verdicts where seeds diverged
+# --- verdicts where seeds did not finish
+
+DONE, DIVERGED, FAILED, MISSING = End.FINISHED, End.DIVERGED, End.FAILED, End.MISSING
+PAIR = (DONE, DONE)
+ends_of = st.dictionaries(st.tuples(st.sampled_from(End), st.sampled_from(End)), st.integers(0, 9))
 
 
 @STEADY
 @given(
     st.lists(st.floats(-1, 1), max_size=12),
-    st.builds(Diverged, *[st.integers(0, 9)] * 5),
+    ends_of,
     st.booleans(),
     st.sampled_from([None, 0.5, 9.0]),
 )
-def test_whoever_diverged_more_often_is_never_better_nor_as_good(values, diverged, lower, margin):
-    found = verdict(values, margin=margin, lower=lower, diverged=diverged).verdict
+def test_whoever_failed_more_often_is_never_better_nor_as_good(values, rest, lower, margin):
+    ends = {**rest, PAIR: len(values)}
+    found = verdict(values, margin=margin, lower=lower, ends=ends).verdict
+    new = sum(n for (end, _), n in ends.items() if end in (DIVERGED, FAILED))
+    base = sum(n for (_, end), n in ends.items() if end in (DIVERGED, FAILED))
     alike = (Verdict.EQUIVALENT, Verdict.IDENTICAL)
-    if diverged.new > diverged.base or diverged.new_alone > diverged.base_alone:
+    if new > base:
         assert found not in (Verdict.BETTER, *alike)
-    if diverged.base > diverged.new or diverged.base_alone > diverged.new_alone:
+    if base > new:
         assert found not in (Verdict.WORSE, *alike)
+    if any(n for pair, n in ends.items() if pair not in (PAIR, (MISSING, MISSING))):
+        assert found not in alike
+
+
+@STEADY
+@given(st.lists(st.floats(-1, 1), max_size=12), ends_of, st.booleans())
+def test_the_verdict_on_swapped_arms_is_the_mirror_image(values, rest, lower):
+    mirror = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+    swapped = {(base, new): n for (new, base), n in rest.items()}
+    one = verdict(values, lower=lower, ends={**rest, PAIR: len(values)}).verdict
+    other = verdict([-x for x in values], lower=lower, ends={**swapped, PAIR: len(values)}).verdict
+    assert other is mirror.get(one, one)
 
 
 @STEADY
 @given(
     st.lists(st.floats(-1, 1).filter(bool), max_size=12),
-    st.integers(0, 9),
-    st.integers(0, 9),
+    ends_of,
     st.sampled_from([0.95, 0.975, 1 - 0.05 / 6]),
 )
-def test_unequal_divergence_is_decided_by_the_sign_test(values, new, base, confidence):
-    if new == base:
+def test_seeds_that_did_not_finish_are_decided_by_the_sign_test(values, rest, confidence):
+    """The rule, written down a second time, seed by seed."""
+    ends = {**rest, PAIR: len(values)}
+    if set(ends) <= {PAIR, (MISSING, MISSING)} or not any(
+        n for pair, n in rest.items() if pair not in (PAIR, (MISSING, MISSING))
+    ):
         return
-    found = verdict(values, confidence=confidence, diverged=Diverged(new, base)).verdict
-    won = sum(value < 0 for value in values) + base
-    lost = sum(value > 0 for value in values) + new
-    p = min(1.0, 2 * binom.cdf(min(won, lost), won + lost, 0.5))  # two-sided; symmetric at 1/2
-    if won + lost < 5:
-        assert found is Verdict.TOO_FEW
-    elif p > 1 - confidence or (won > lost) is (new > base):
-        assert found is Verdict.UNDECIDED
-    else:
-        assert found is (Verdict.BETTER if won > lost else Verdict.WORSE)
+    found = verdict(values, confidence=confidence, ends=ends).verdict
+    won, lost = sum(value < 0 for value in values), sum(value > 0 for value in values)
+    for_better, for_worse = [won, lost], [won, lost]
+    for (new, base), n in rest.items():
+        if (new, base) in (PAIR, (MISSING, MISSING)):
+            continue
+        # For better: this arm failed or lacks it: lost; the baseline diverged: won; both: neither.
+        if new is not DONE and base is not DIVERGED:
+            for_better[1] += n
+        if new is DONE and base is DIVERGED:
+            for_better[0] += n
+        # For worse, the same of the baseline.
+        if base is not DONE and new is not DIVERGED:
+            for_worse[0] += n
+        if base is DONE and new is DIVERGED:
+            for_worse[1] += n
+    failed = [sum(n for pair, n in ends.items() if pair[i] in (DIVERGED, FAILED)) for i in (0, 1)]
+
+    def significant(hits, pairs):
+        return pairs >= 5 and binom.sf(hits - 1, pairs, 0.5) <= (1 - confidence) / 2
+
+    better = significant(for_better[0], sum(for_better)) and failed[0] <= failed[1]
+    worse = significant(for_worse[1], sum(for_worse)) and failed[1] <= failed[0]
+    assert (found is Verdict.BETTER) == better
+    assert (found is Verdict.WORSE) == worse
+    assert (found is Verdict.TOO_FEW) == (max(sum(for_better), sum(for_worse)) < 5)
+
+
+@STEADY
+@given(
+    st.lists(st.floats(-1, 1), max_size=12),
+    ends_of,
+    st.sampled_from([DIVERGED, FAILED]),
+    st.data(),
+)
+def test_one_more_failure_makes_no_verdict_kinder(values, rest, how, data):
+    """A seed that finished, or was missing, fails instead."""
+    ends = {**rest, PAIR: len(values)}
+    before = [pair for pair, n in ends.items() if n and pair[0] in (DONE, MISSING)]
+    if not before:
+        return
+    was = data.draw(st.sampled_from(before))
+    after = {**ends, was: ends[was] - 1}
+    after[how, was[1]] = after.get((how, was[1]), 0) + 1
+    left = values
+    if was == PAIR:
+        gone = data.draw(st.integers(0, len(values) - 1))
+        left = values[:gone] + values[gone + 1 :]
+    then = verdict(values, margin=0.5, ends=ends).verdict
+    now = verdict(left, margin=0.5, ends=after).verdict
+    if now in (Verdict.BETTER, Verdict.EQUIVALENT, Verdict.IDENTICAL):
+        assert now is then
 
 
 def test_sign_test_by_hand():
-    # 7 of 7 pairs lost: p = 2 / 128; 5 of 5: 2 / 32, which 0.05 does not reach.
-    assert verdict([0.1] * 6, diverged=Diverged(1, 0)).verdict is Verdict.WORSE
-    assert verdict([0.1] * 6, lower=False, diverged=Diverged(0, 1)).verdict is Verdict.BETTER
-    assert verdict([0.1] * 4, diverged=Diverged(1, 0)).verdict is Verdict.UNDECIDED
+    # 7 of 7 seeds lost: p = 1 / 128 of one side; 6 of 6: 1 / 64, and 0.025 is the level of a side.
+    assert verdict([0.1] * 6, ends={PAIR: 6, (DIVERGED, DONE): 1}).verdict is Verdict.WORSE
+    won = verdict([0.1] * 6, lower=False, ends={PAIR: 6, (DONE, DIVERGED): 1})
+    assert won == Judgement(Verdict.BETTER, "by the sign of 7 seeds")
+    assert verdict([0.1] * 4, ends={PAIR: 4, (DIVERGED, DONE): 1}).verdict is Verdict.UNDECIDED
     tied = [0.0] * 9 + [0.1] * 3  # ties are no pairs, whichever is better
-    assert verdict(tied, diverged=Diverged(1, 0)).verdict is Verdict.TOO_FEW
-    assert verdict(tied, lower=False, diverged=Diverged(1, 0)).verdict is Verdict.TOO_FEW
-    told = verdict([0.1] * 6, diverged=Diverged(2, 0))
-    assert told.why == "2 of this arm's seeds diverged alone; by the sign of 8 pairs"
+    assert verdict(tied, ends={PAIR: 12, (DIVERGED, DONE): 1}).verdict is Verdict.TOO_FEW
 
 
-def test_equal_divergence_leaves_the_interval_to_decide():
-    assert verdict(LESS, diverged=Diverged(1, 1, both=2)).verdict is Verdict.BETTER
-    assert verdict(LESS[:4], diverged=Diverged(1, 1)).verdict is Verdict.TOO_FEW
+@pytest.mark.parametrize("new", [FAILED, MISSING])
+def test_a_crash_of_one_arm_is_no_proof_against_it_and_a_seed_lost_for_it(new):
+    ends = {PAIR: 9, (new, DONE): 1}
+    assert verdict([-0.1] * 9, ends=ends).verdict is (
+        Verdict.UNDECIDED if new is FAILED else Verdict.BETTER  # 9 of 10
+    )
+    assert verdict([0.1] * 4, ends={PAIR: 4, (new, DONE): 9}).verdict is Verdict.UNDECIDED
 
 
-def test_divergence_where_the_other_arm_is_not_known_counts_against_its_own():
-    found = verdict(LESS, diverged=Diverged(0, 0, new_unpaired=1))
-    assert found.verdict is Verdict.UNDECIDED
-    assert found.why == "diverged: 1 of this arm's seeds, 0 of the baseline's"
-    assert verdict(LESS, diverged=Diverged(0, 0, base_unpaired=1)).verdict is Verdict.BETTER
+def test_equal_numbers_of_failures_do_not_cancel():
+    """9 seeds are better in both halves; the one lost and the one won leave 10 of 11."""
+    ends = {PAIR: 9, (DIVERGED, DONE): 1, (DONE, DIVERGED): 1}
+    found = verdict([-0.1] * 9, ends=ends)
+    assert found == Judgement(Verdict.BETTER, "by the sign of 11 seeds")
+    assert verdict(LESS, ends={PAIR: 5, (DIVERGED, DONE): 1, (DONE, DIVERGED): 1}).verdict is (
+        Verdict.UNDECIDED  # 6 of 7: p = 0.06
+    )
 
 
-def test_diverged_is_true_where_any_seed_is():
-    assert not Diverged(0, 0)
-    assert Diverged(0, 0, both=1)
-    assert Diverged(0, 0, base_unpaired=1)
+def test_seeds_that_neither_arm_started_are_left_out():
+    ends = Ends({PAIR: 5, (MISSING, MISSING): 15})
+    assert (ends.left_out, ends.rest, ends.all_finished) == (15, 5, True)
+    assert verdict(LESS, ends=ends.count).verdict is Verdict.BETTER
+
+
+def test_finished_seeds_still_allow_so_many_bad_runs():
+    assert most_bad_runs(5, 0) == pytest.approx(1 - 0.05 ** (1 / 5))  # 45 %
+    assert most_bad_runs(0, 0) == most_bad_runs(0, 4) == 1.0
+    for finished, failed in ((5, 2), (20, 1)):  # so few are seen in 5 % of cases at that rate
+        rate = most_bad_runs(finished, failed)
+        assert binom.cdf(failed, finished + failed, rate) == pytest.approx(0.05)

@@ -38,15 +38,16 @@ from bench.errors import (
     RequestError,
 )
 from bench.folder import ResultsFolder
-from bench.identity import code_sha256
 from bench.launch.choose import choose_launcher
+from bench.launch.job import Environment, Launcher
 from bench.matrix import Matrix, load_matrix, select
 from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.plan import describe
 from bench.progress import LiveDisplay, PlainDisplay
-from bench.records import Row, RunsTable, read_table, terminal
-from bench.runner import Policy, Runner, skip_reason
+from bench.records import Row, RunsTable, by_cell, read_table
+from bench.runner import Runner
+from bench.standing import Here, Policy, skip_reason
 from bench.tuning import arm_of, trials_of
 
 
@@ -55,19 +56,37 @@ def plan(
     out_dir: OutOption = None,
     runtime: RuntimeOption = "auto",
     worker_python: PythonOption = None,
+    image: ImageOption = None,
     only: OnlyOption = None,
     shard: ShardOption = None,
+    retry_failed: RetryOption = False,
+    accept_code: AcceptOption = None,
+    trials_from: TrialsOption = None,
 ) -> None:
-    """Print every cell, its limits, whether it is settled, and an estimate; run nothing."""
+    """Print every cell, its limits, whether it is settled, and an estimate; run nothing.
+
+    It takes every option of `run` that decides which rows count.
+    """
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
+    launcher, why = choose_launcher(runtime, worker_python, image, asked.requirements)
+    out.print(f"runtime  {why}")
     rows = read_table(_folder(asked, out_dir).runs)
+    of = by_cell(rows)
     machine = this_machine()
-    settling = _settling(asked, rows, machine, runtime, worker_python)
+    policy = Policy(retry_failed, _accepted(accept_code or [], rows))
+    here = Here(machine, _environments(asked, launcher, machine), policy)
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
-    asked = asked.decided(settling)
+    elsewhere = [row for folder in trials_from or [] for row in trials_of(folder, policy.codes)]
+    trials = [cell for cell in asked.cells if cell.part == "trial"]
+    ended = [row for cell in trials if (row := here.row_of(cell, of.get(cell.spec.run_id, [])))]
+    asked = asked.decided([*elsewhere, *ended])
     selected = {cell.spec.run_id for cell in asked.cells if cell.place in places}
-    settled = {row["run_id"] for row in settling} & {cell.spec.run_id for cell in asked.cells}
+    settled = {
+        cell.spec.run_id
+        for cell in asked.cells
+        if here.is_settled(cell, of.get(cell.spec.run_id, []))
+    }
     # In one piece: rich takes its time over every print.
     out.print("\n".join(describe(asked, corpus, rows, selected, settled, machine)))
 
@@ -128,8 +147,7 @@ def _run_matrix(
 ) -> int:
     """Run what can be run at once, then what its trials have told; the exit code."""
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
-    codes = {code_sha256(), *runner.policy.accepted_code}
-    elsewhere = [row for folder in others for row in trials_of(folder, codes)]
+    elsewhere = [row for folder in others for row in trials_of(folder, runner.policy.codes)]
     _plan_decided(runner, asked, places, elsewhere)
     now = [cell for cell in asked.cells if cell.place in places and not cell.waits]
     code = _run_cells(runner, now, jobs)
@@ -156,7 +174,7 @@ def _plan_decided(
     elsewhere: Sequence[Row],
 ) -> list[Cell]:
     """Write the plan as far as rows tell it; its selected cells."""
-    here = runner.ended(cell for cell in asked.cells if cell.part == "trial")
+    here = runner.ended([cell for cell in asked.cells if cell.part == "trial"])
     matrix = asked.decided([*elsewhere, *here])  # of one trial's rows, the one of this folder
     cells = [cell for cell in matrix.cells if cell.place in places]
     runner.folder.write_plan(matrix, {cell.spec.run_id for cell in cells})
@@ -171,8 +189,7 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     except (CodeError, CorpusError, EngineError, FolderError, RecordError) as error:
         err.print(f"error: {error}\nCells that were not run stay open.")
         failed = True
-    rows = [terminal(runner.runs.of(cell.spec.run_id)) for cell in cells]
-    last = [row["status"] if row else "open" for row in rows]
+    last = [row["status"] if row else "open" for row in runner.rows(cells)]
     others = sorted({status for status in last if status != "ok"})
     detail = "".join(f", {last.count(status)} {status}" for status in others)
     out.print(f"{last.count('ok')} of {len(cells)} cells ok{detail}; rows in {runner.folder.runs}")
@@ -226,23 +243,13 @@ def _folder(matrix: Matrix, asked: Path | None) -> ResultsFolder:
     return ResultsFolder(asked or Path("results") / matrix.name)
 
 
-def _settling(
-    matrix: Matrix, rows: list[Row], machine: Machine, runtime: str, worker_python: str | None
-) -> list[Row]:
-    """The rows for which `run` would pass over cells; none, and why, where that cannot be told."""
-    launcher, why = choose_launcher(runtime, worker_python, requirements=matrix.requirements)
-    out.print(f"runtime  {why}")
-    policy, settling = Policy(), []
+def _environments(matrix: Matrix, launcher: Launcher, machine: Machine) -> dict[str, Environment]:
+    """What cells would run in, by device; a note where that is not here, so that all are open."""
+    found = {}
     runnable = [cell for cell in matrix.cells if not skip_reason(cell, machine)]
     for device in sorted({cell.spec.device for cell in runnable}):
         try:
-            environment = launcher.environment(device)
+            found[device] = launcher.environment(device)
         except MissingError as error:
             out.print(f"note     {error}")
-            continue
-        settling += [
-            row
-            for row in rows
-            if row["device"] == device and policy.settles(row, environment, machine)
-        ]
-    return settling
+    return found

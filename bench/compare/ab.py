@@ -16,15 +16,16 @@ from bench.atomic import write_atomically
 from bench.cells import Cell
 from bench.compare.sides import Side, check_same, prepared
 from bench.corpora import BUILT_IN, DEFAULT_FILE
+from bench.endings import by_circumstances, ending
 from bench.errors import RequestError, StoppedError, VersionError
 from bench.launch.container import ContainerLauncher
 from bench.launch.job import Launcher
 from bench.matrix import Matrix, axis_values, load_matrix
 from bench.measure.machine import this_machine
 from bench.progress import duration, name
-from bench.records import Row, read_table, terminal
-from bench.runner import skip_reason
+from bench.records import Row, read_table
 from bench.signals import heard
+from bench.standing import skip_reason
 from bench.yamlfile import read_yaml
 
 Say = Callable[[str], None]
@@ -210,7 +211,9 @@ def _row_of(cell: Cell, results: Path) -> Row | None:
     """How a cell ended, found by its names: another version may make other identities."""
     wanted = axis_values(cell)
     rows = read_table(results / "runs.csv")
-    return terminal([row for row in rows if all(row[key] == wanted[key] for key in wanted)])
+    mine = [row for row in rows if all(row[key] == wanted[key] for key in wanted)]
+    groups = by_circumstances(mine)
+    return ending(groups[-1]) if groups else None
 
 
 def _tail(said: str) -> str:

@@ -7,10 +7,10 @@ from enum import StrEnum
 
 from bench.compare.pairing import Arm, Joined, Pairs
 from bench.compare.rules import Rule, is_relative
-from bench.report.columns import HIGHER_IS_BETTER, METRICS
+from bench.report.columns import HIGHER_IS_BETTER, METRICS, TIMINGS
 from bench.report.family import least_seeds
 from bench.report.statistics.contrast import BySeed, Contrast, paired
-from bench.report.statistics.interval import ROUNDING, Interval
+from bench.report.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval
 from bench.report.statistics.verdict import ALPHA, Judgement, Verdict, judge
 
 
@@ -109,13 +109,19 @@ def _line(arm: Arm, pairs: Pairs, metric: str, rule: Rule | None, confidence: fl
     relative = rule.relative if rule else is_relative(metric)
     if relative:
         pairs = _with_ratio(pairs)
-    contrast = paired(pairs.new, pairs.base, relative=relative, confidence=confidence)
+    contrast = paired(
+        pairs.new,
+        pairs.base,
+        relative=relative,
+        confidence=confidence,
+        least=LEAST_TIMES if metric in TIMINGS else LEAST,
+    )
     judgement = judge(
         contrast,
+        arm.ends,
         margin=rule.margin if rule else None,
         lower_is_better=metric not in HIGHER_IS_BETTER,
         least_seeds=least_seeds(metric),
-        diverged=arm.diverged,
     )
     if not pairs.decides and judgement.verdict is not Verdict.IDENTICAL:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every pair was disturbed from outside")

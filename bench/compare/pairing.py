@@ -7,12 +7,13 @@ from functools import cached_property
 
 from bench.columns import SETTLED
 from bench.compare.versions import Version
+from bench.endings import End
 from bench.records import Row
 from bench.report.columns import LOSSES, TIMINGS
 from bench.report.merge import as_number
 from bench.report.statistics.contrast import BySeed
 from bench.report.statistics.spread import over_seeds
-from bench.report.statistics.verdict import Diverged
+from bench.report.statistics.verdict import Ends
 from bench.report.taint import REASONS, names
 
 BySeedRows = Mapping[int, tuple[Row, ...]]  # how a seed ended on each machine and kind of GPU
@@ -91,15 +92,10 @@ class Arm:
         return len(new) > len(base)
 
     @property
-    def diverged(self) -> Diverged:
+    def ends(self) -> Ends:
+        """How the seeds that ended on both sides did."""
         base, new = self.failed
-        left = {seed for seed, status in base.items() if status == "diverged"}
-        right = {seed for seed, status in new.items() if status == "diverged"}
-        return Diverged(
-            new_alone=len(right - base.keys()),
-            base_alone=len(left - new.keys()),
-            both=len(left & right),
-        )
+        return Ends(Counter((_end(new.get(seed)), _end(base.get(seed))) for seed in self.seeds))
 
     @property
     def elsewhere(self) -> tuple[int, ...]:
@@ -175,6 +171,13 @@ def _first(arm: BySeedRows) -> Row:
 
 def _settled(seeds: BySeedRows) -> set[int]:
     return {seed for seed, rows in seeds.items() if any(row["status"] in SETTLED for row in rows)}
+
+
+def _end(failed: str | None) -> End:
+    """Of a seed that ended, by the status with which it failed."""
+    if failed is None:
+        return End.FINISHED
+    return End.DIVERGED if failed == "diverged" else End.FAILED
 
 
 def _failed(by_seed: BySeedRows, seeds: Iterable[int]) -> dict[int, str]:

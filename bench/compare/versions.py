@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.columns import STATUSES
+from bench.endings import LIMIT_COLUMNS, by_circumstances, ending
 from bench.errors import FolderError, RecordError
-from bench.records import Row, read_table, terminal
+from bench.records import Row, read_table
 from bench.report.columns import METRICS
 from bench.report.merge import as_number
 
@@ -59,7 +60,8 @@ def read_version(path: Path, name: str | None = None) -> Version:
             attempts[row["run_id"], row["host_id"], row.get("gpu_name", "")].append(row)
     cells: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for rows in attempts.values():
-        last = terminal(sorted(rows, key=lambda row: int(row["attempt"])))
+        *_, latest = by_circumstances(sorted(rows, key=lambda row: int(row["attempt"])))
+        last = ending(latest)
         assert last is not None
         cells[last["arm_id"], int(last["seed"])].append(last)
     folder = file.resolve().parent if file.name == "runs.csv" else file.resolve()
@@ -74,7 +76,7 @@ def _checked(file: Path, rows: Sequence[Row]) -> Iterable[Row]:
         )
     for row in rows:
         _check(file, row, ("attempt", "seed"), int, "a whole number")
-        _check(file, row, METRICS, as_number, "a number")
+        _check(file, row, (*METRICS, *LIMIT_COLUMNS), as_number, "a number")
         if row["status"] not in STATUSES:
             raise RecordError(
                 f"{file}: run {row['run_id']} has status {row['status']!r}. "

@@ -9,7 +9,9 @@ from typing import Any
 import pydantic
 
 from bench.errors import BenchError, MatrixError, Mistake
-from bench.forms import Claim, Tune
+from bench.forms import Claim, Data, EvalForm, TrainForm, Tune
+from bench.options import SHARES, DataOptions, EvalOptions, TrainOptions
+from bench.spec import settings_text
 from bench.yamlfile import read_yaml
 
 
@@ -60,6 +62,24 @@ def read_asked(folders: Sequence[Path]) -> Asked:
         why = "The folders make different claims: what follows is exploratory."
         return Asked(None, bases, tune, why)
     return Asked(claims[0] if claims else None, bases, tune)
+
+
+def settings_of(folder: Path) -> str:
+    """The settings of a folder's cells, as its rows tell them; empty where it cannot be read.
+
+    Rows of older versions do not tell them, and those of a folder's plan share its matrix.
+    """
+    try:
+        content = _content(folder / "matrix.yaml")
+        train, evaluation, data = (
+            form.model_validate(content.get(key) or {}).model_dump()
+            for key, form in (("train", TrainForm), ("eval", EvalForm), ("data", Data))
+        )
+        shares = tuple(data["split"] or SHARES)
+        divided = DataOptions() if shares == SHARES else DataOptions(shares)
+        return settings_text(TrainOptions(**train), EvalOptions(**evaluation), divided)
+    except (BenchError, OSError, ValueError):  # pydantic's is a ValueError
+        return ""
 
 
 def _content(file: Path) -> dict[str, Any]:

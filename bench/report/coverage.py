@@ -7,6 +7,7 @@ from bench.columns import STATUSES
 from bench.report import beside
 from bench.report.merge import OPEN, Cell, Merged, Source
 from bench.report.reading import Damage
+from bench.report.sections import failures, tried
 from bench.report.taint import REASONS, UNCHECKED, is_tainted, names
 
 
@@ -23,6 +24,8 @@ def notes(merged: Merged) -> list[str]:
     return [
         *damage_notes(merged),
         *(note for source in merged.sources for note in _left_out(source)),
+        *_earlier(merged.cells),
+        *_retried(merged.cells),
         *_tainted(merged.cells),
         *_unchecked(merged.cells),
         *beside.notes(merged.cells),
@@ -61,12 +64,41 @@ def _left_out(source: Source) -> list[str]:
             f"{source.name}: runs.csv has {_cells(source.unplanned)} that plan.csv no longer names "
             "or did not select; not counted and not summarised."
         )
+    if source.dropped:
+        found.append(
+            f"{source.name}: {_cells(source.dropped)} ran on seeds that the plan no longer names; "
+            "counted, for a seed cannot be left out once it has run."
+        )
     if source.copies:
         found.append(
-            f"{source.name}: the same run of {_cells(source.copies)} lies in another folder as "
-            "well, or was run again there; counted there."
+            f"{source.name}: {_cells(source.copies)} lie in another folder as well, or were run to "
+            "an end there; counted there."
         )
     return found
+
+
+def _earlier(cells: Sequence[Cell]) -> list[str]:
+    """Of cells that ran under several codes, environments or machines in one folder."""
+    several = len({(cell.source, cell.run_id) for cell in cells if cell.earlier})
+    if not several:
+        return []
+    return [
+        f"{_cells(several)} ran again under another code, environment or machine: each run is in "
+        "the section of its like, and the latest is the one that is counted."
+    ]
+
+
+def _retried(cells: Sequence[Cell]) -> list[str]:
+    """Of seeds that finished at one attempt and failed at another."""
+    failed = failures(cells)
+    finished = {tried(cell) for cell in cells for row in cell.attempts if row["status"] == "ok"}
+    both = len(failed.keys() & finished)
+    if not both:
+        return []
+    return [
+        f"{_cells(both)} failed at one attempt and ended ok at another, under the same settings, "
+        "code and environment: counted as failed."
+    ]
 
 
 def _tainted(cells: Sequence[Cell]) -> list[str]:

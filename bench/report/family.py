@@ -1,11 +1,13 @@
 """The claim of a section: every arm against the baseline, tested together."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from bench.endings import End
 from bench.report.asked import Asked
 from bench.report.columns import HIGHER_IS_BETTER, LOSSES, TIMINGS
-from bench.report.sections import Arm, Section
+from bench.report.sections import Arm, Section, fewest_seeds
 from bench.report.statistics.contrast import BySeed, Contrast, correlation, paired
 from bench.report.statistics.ladder import Ladder, make_ladder
 from bench.report.statistics.power import SeedsNeeded, seeds_to_decide
@@ -13,7 +15,7 @@ from bench.report.statistics.verdict import (
     DECIDED,
     LEAST_SEEDS_LOSS,
     LEAST_SEEDS_OTHER,
-    Diverged,
+    Ends,
     Judgement,
     Verdict,
     alpha_of_look,
@@ -33,7 +35,9 @@ class Comparison:
     contrast: Contrast  # arm - baseline, in the metric's unit
     judgement: Judgement
     correlation: float | None  # of the pairs
-    diverged: Diverged
+    ends: Ends
+    without_figure: int  # seeds that finished in both and lack it: their times were disturbed
+    repeated: int  # seeds that are left out since they drew what another one drew
     seeds_needed: SeedsNeeded | None  # to decide at the margin; None: decided, or not known
 
     @property
@@ -43,8 +47,13 @@ class Comparison:
     @property
     def told(self) -> str:
         """The verdict in words, with the test that it is by where that is not the interval's."""
-        by_sign = self.diverged.decides and self.is_decided
+        by_sign = not self.ends.all_finished and self.is_decided
         return f"{self.verdict} by sign" if by_sign else self.verdict.value
+
+    @property
+    def n_planned(self) -> int:
+        """Seeds that were planned for either arm."""
+        return sum(self.ends.count.values()) + self.repeated
 
     def verdict_on(self, contrast: Contrast) -> str:
         """The verdict in words, for a contrast of the same arms if it is over the same seeds."""
@@ -149,23 +158,48 @@ def _compare(
     section: Section, arm: Arm, baseline: Arm, metric: str, margin: float | None, alpha: float
 ) -> Comparison:
     new, base = (_measured(each.spread(metric).by_seed, metric) for each in (arm, baseline))
-    contrast = paired(new, base, relative=False, confidence=1 - alpha)
-    diverged = diverged_seeds(arm, baseline)
+    fewest = fewest_seeds(metric, section.timing)
+    contrast = paired(new, base, relative=False, confidence=1 - alpha, least=fewest)
+    by_seed = _ends(arm, baseline, new, base, metric)
+    ends = Ends(Counter(by_seed.values()))
     judgement = judge(
         contrast,
+        ends,
         margin=margin,
         lower_is_better=metric not in HIGHER_IS_BETTER,
         least_seeds=least_seeds(metric),
-        diverged=diverged,
     )
     if metric in TIMINGS and not section.timing.clean:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every seed was disturbed from outside")
-    unknown = (arm.by_seed.keys() & baseline.by_seed.keys()) - contrast.by_seed.keys()
-    if metric in LOSSES and unknown and judgement.verdict in DECIDED:
-        # A loss that no field can hold (a perplexity of 1e400) is the worst there is.
-        why = f"{len(unknown)} of the seeds that both finished have no such figure"
-        judgement = Judgement(Verdict.UNDECIDED, why)
-    return Comparison(arm, contrast, judgement, correlation(new, base), diverged, None)
+    both = [seed for seed, end in by_seed.items() if end == (End.FINISHED, End.FINISHED)]
+    return Comparison(
+        arm,
+        contrast,
+        judgement,
+        correlation(new, base),
+        ends,
+        without_figure=len(set(both) - contrast.by_seed.keys()),
+        repeated=len(arm.same_draw.keys() | baseline.same_draw.keys()),
+        seeds_needed=None,
+    )
+
+
+def _ends(
+    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str
+) -> Mapping[int, tuple[End, End]]:
+    """How either arm ended at each seed that was planned for one of them.
+
+    A finished loss that no field can hold (a perplexity of 1e400) is one that the arm lacks.
+    Seeds that drew what another one drew are no seeds.
+    """
+
+    def end(side: Arm, figures: BySeed, seed: int) -> End:
+        found = side.end(seed)
+        unknown = found is End.FINISHED and metric in LOSSES and seed not in figures
+        return End.MISSING if unknown else found
+
+    seeds = {*arm.seeds, *baseline.seeds} - arm.same_draw.keys() - baseline.same_draw.keys()
+    return {seed: (end(arm, new, seed), end(baseline, base, seed)) for seed in sorted(seeds)}
 
 
 def _measured(figures: BySeed, metric: str) -> BySeed:
@@ -177,30 +211,12 @@ def _seeds_needed(
     found: Comparison, metric: str, margin: float | None, alpha: float
 ) -> SeedsNeeded | None:
     """Seeds that would decide at the margin; None where that is known, or more would not do."""
-    contrast, diverged = found.contrast, found.diverged
-    uneven = diverged.more_in_new or diverged.more_in_base
-    is_open = found.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and not uneven
+    contrast = found.contrast
+    is_open = found.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and found.ends.all_finished
     if not is_open or margin is None or contrast.interval is None or not contrast.sd:
         return None
     least = max(contrast.n + 1, least_seeds(metric))
     return seeds_to_decide(contrast.sd, contrast.n, margin, alpha, least)
-
-
-def diverged_seeds(arm: Arm, baseline: Arm) -> Diverged:
-    """Seeds that diverged and have no ok cell, by what the other arm did with them."""
-    new, base = _diverged(arm), _diverged(baseline)
-    new_ok, base_ok = set(arm.by_seed), set(baseline.by_seed)
-    return Diverged(
-        new_alone=len(new & base_ok),
-        base_alone=len(base & new_ok),
-        both=len(new & base),
-        new_unpaired=len(new - base - base_ok),
-        base_unpaired=len(base - new - new_ok),
-    )
-
-
-def _diverged(arm: Arm) -> set[int]:
-    return {cell.seed for cell in arm.cells if cell.status == "diverged"} - set(arm.by_seed)
 
 
 def _ladders(
@@ -215,7 +231,9 @@ def _ladders(
         return ()
     base = (baseline.model, baseline.optimizer)
     tops = [top for top in figures if top[0] != base[0] and top[1] != base[1]]
+    fewest = fewest_seeds(metric, section.timing)
     made = (
-        make_ladder(figures, base, top, relative=relative, confidence=confidence) for top in tops
+        make_ladder(figures, base, top, relative=relative, confidence=confidence, least=fewest)
+        for top in tops
     )
     return tuple(ladder for ladder in made if ladder is not None)

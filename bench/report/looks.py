@@ -4,7 +4,6 @@ Whoever looks after each new seed and stops when the interval suits finds a diff
 arms sooner or later. Each look at other figures is therefore counted, and tested at a smaller α.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from bench.errors import RecordError
 from bench.records import Row, read_table, write_table
 from bench.report.family import Family
+from bench.report.statistics.verdict import Ends
 
 FILE = "looks.csv"
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -43,7 +43,7 @@ def fingerprint(families: Sequence[Family]) -> str | None:
                 [
                     comparison.arm.arm_id,
                     sorted(comparison.contrast.by_seed.items()),
-                    dataclasses.astuple(comparison.diverged),
+                    _failures(comparison.ends),
                 ]
                 for comparison in family.comparisons
             ),
@@ -52,6 +52,12 @@ def fingerprint(families: Sequence[Family]) -> str | None:
     ]
     lines = sorted(json.dumps(family) for family in content)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _failures(ends: Ends) -> list[int] | list[tuple[str, str, int]]:
+    """How seeds ended; five zeros where none failed, as the first versions wrote it."""
+    told = sorted((str(new), str(base), n) for (new, base), n in ends.count.items() if n)
+    return told if ends.failed_new or ends.failed_base else [0, 0, 0, 0, 0]
 
 
 def look_number(folders: Sequence[Path], figures: str | None) -> int:

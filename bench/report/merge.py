@@ -1,4 +1,8 @@
-"""Results folders -> the planned cells of all of them, each with its terminal row and curve."""
+"""Results folders -> the planned cells of all of them, each with its attempts and its curve.
+
+A cell that ran under several codes, environments or machines is several: each belongs where its
+like are, and the latest is the one that is counted.
+"""
 
 import math
 from collections import Counter, defaultdict
@@ -6,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.columns import STATUSES
+from bench.columns import SETTLED, STATUSES
+from bench.endings import by_circumstances, ending
 from bench.errors import FolderError
 from bench.folder import ResultsFolder
-from bench.records import Row, terminal
+from bench.records import Row, by_cell
 from bench.report import kinds
+from bench.report.asked import settings_of
 from bench.report.kinds import WHOLE
 from bench.report.reading import (
     NO_CURVE,
@@ -30,7 +36,7 @@ RUNS_NEED = ("run_id", "host_id", "attempt", "status")
 
 @dataclass(frozen=True)
 class Cell:
-    """A selected cell of one folder's plan, as it ended."""
+    """A selected cell of one folder's plan, as it ended under one code, environment and machine."""
 
     source: int  # index of its folder
     run_id: str
@@ -39,8 +45,11 @@ class Cell:
     optimizer: str
     device: str
     seed: int
-    row: Row | None  # the terminal row; None: open
+    row: Row | None  # the attempt that tells how it ended; None: open
     curve: Curve
+    attempts: tuple[Row, ...] = ()  # all of them, oldest first
+    settings: str = ""  # of training, evaluation and data; empty where not known
+    earlier: bool = False  # the same cell ran again under another code, environment or machine
     part: str = ""  # trial, tuned, or empty for a cell of the matrix itself
     tuned_optimizer: str = ""  # of a trial or tuned cell: the matrix's name of what is tuned
     trial: str = ""  # of these: whose settings it has; empty where not known
@@ -71,9 +80,10 @@ class Source:
     matrices: tuple[str, ...]
     cells: int  # selected
     attempts: int  # rows of the selected cells
-    superseded: int  # of these, the rows that a later attempt replaced
+    superseded: int  # of these, the rows that do not tell how their cell ended
     unplanned: int  # cells in runs.csv that the plan does not name or did not select
-    copies: int = 0  # cells whose row is in another folder as well, and is counted there
+    dropped: int = 0  # of the cells: seeds that the plan names no more, of arms that it names
+    copies: int = 0  # cells whose rows are in another folder as well, and are counted there
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,11 @@ class Merged:
     sources: tuple[Source, ...]
     cells: tuple[Cell, ...]  # in the order of the plans
     damage: tuple[Damage, ...] = ()  # one a damaged file; what it names is not in the cells
+
+    @property
+    def counted(self) -> list[Cell]:
+        """Each selected cell once."""
+        return [cell for cell in self.cells if not cell.earlier]
 
 
 def as_number(text: str) -> float | None:
@@ -119,14 +134,18 @@ def merge(folders: Sequence[Path]) -> Merged:
             damage += folder.damage
     if refused and not read:
         raise refused[0]
-    return replace(_without_copies(read), damage=tuple(damage))
+    return replace(_merged(read), damage=tuple(damage))
 
 
 @dataclass(frozen=True)
 class _Folder:
+    index: int
     source: Source
-    cells: list[Cell]
-    superseded: set[tuple[str, ...]]  # identities of the rows that a later attempt replaced
+    planned: Mapping[str, Row]  # the selected cells by run_id, in the order of the plan
+    twins: Mapping[str, str]
+    attempts: Mapping[str, list[Row]]  # of these, oldest first
+    curves: Mapping[Which, Curve]
+    settings: str  # of its matrix
     damage: list[Damage]
 
 
@@ -137,6 +156,33 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
     plan, wrong_plan = read_rows(folder.plan, name, PLAN_NEEDS, _check_planned)
     runs, wrong_runs = read_rows(folder.runs, name, RUNS_NEED, _check_ended)
     curves, wrong_curves = read_curves(folder.curves, name)
+    selected, twins = _selected(plan)
+    dropped = _dropped(selected, runs)
+    attempts = by_cell(runs)
+    source = Source(
+        path=path,
+        name=name,
+        matrices=tuple(dict.fromkeys(row["name"] for row in plan if row.get("name"))),
+        cells=len(selected) + len(dropped),
+        attempts=0,
+        superseded=0,
+        unplanned=len(attempts.keys() - selected.keys() - dropped.keys()),
+        dropped=len(dropped),
+    )
+    return _Folder(
+        index=index,
+        source=source,
+        planned=selected | dropped,
+        twins=twins,
+        attempts=attempts,
+        curves=curves,
+        settings=settings_of(path),
+        damage=[*wrong_plan, *wrong_runs, *wrong_curves],
+    )
+
+
+def _selected(plan: Sequence[Row]) -> tuple[dict[str, Row], dict[str, str]]:
+    """The selected cells, and of those that run under a second, tuned name that one."""
     selected: dict[str, Row] = {}
     twins: dict[str, str] = {}
     for row in plan:
@@ -146,71 +192,115 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
             twins[row["run_id"]] = row["optimizer"]
         else:
             selected[row["run_id"]] = row
-    attempts: dict[str, list[Row]] = defaultdict(list)
-    for row in runs:
-        attempts[row["run_id"]].append(row)
-    for rows in attempts.values():
-        rows.sort(key=lambda row: int(row["attempt"]))
-    last = {run_id: terminal(rows) for run_id, rows in attempts.items()}
-    tried = [attempts[run_id] for run_id in selected if run_id in attempts]
-    source = Source(
-        path=path,
-        name=name,
-        matrices=tuple(dict.fromkeys(row["name"] for row in plan if row.get("name"))),
-        cells=len(selected),
-        attempts=sum(map(len, tried)),
-        superseded=sum(map(len, tried)) - len(tried),
-        unplanned=len(set(attempts) - set(selected)),
-    )
-    cells = [
-        _cell(index, planned, twins.get(run_id, ""), last.get(run_id), curves)
-        for run_id, planned in selected.items()
-    ]
-    superseded = {
-        _identity(row) for rows in tried for row in rows if row is not last[row["run_id"]]
-    }
-    return _Folder(source, cells, superseded, [*wrong_plan, *wrong_runs, *wrong_curves])
+    return selected, twins
 
 
-def _cell(
-    index: int, planned: Row, twin: str, last: Row | None, curves: Mapping[Which, Curve]
-) -> Cell:
-    which = (last["run_id"], last["host_id"], last["attempt"]) if last else None
-    return Cell(
-        source=index,
-        **{key: planned[key] for key in ("run_id", "arm_id", "model", "optimizer", "device")},
-        seed=WHOLE.read(planned["seed"]),
-        row=last,
-        curve=curves.get(which, NO_CURVE) if which else NO_CURVE,
-        **{key: planned.get(key, "") for key in ("part", "tuned_optimizer", "trial")},
-        twin=twin,
-    )
+def _dropped(selected: Mapping[str, Row], runs: Sequence[Row]) -> dict[str, Row]:
+    """Cells that ran, of arms in the plan, on seeds that were taken out of it since.
 
-
-def _without_copies(folders: Sequence[_Folder]) -> Merged:
-    """A row that lies in several folders (a copied folder, an older state of one) counts once.
-
-    Otherwise it would weigh twice among the repeats of its seed.
+    They count like the others: else a seed could be left out for what it showed. Trials have the
+    arm_id of what they try, and are no cells of it.
     """
-    superseded = {identity for folder in folders for identity in folder.superseded}
-    superseded.discard(())
-    seen: set[tuple[str, ...]] = set()
+    arms = {row["arm_id"] for row in selected.values() if row.get("part") != "trial"}
+    return {
+        row["run_id"]: row
+        for row in runs
+        if row["run_id"] not in selected
+        and row.get("arm_id") in arms
+        and row.get("part") != "trial"
+        and row["status"] in SETTLED
+        and all(row.get(name) for name in PLAN_NEEDS if name != "selected")
+    }
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A cell of one folder with all attempts at it, those of its folder's copies too."""
+
+    folder: _Folder
+    run_id: str
+    attempts: list[Row]  # oldest first
+
+    @property
+    def is_settled(self) -> bool:
+        return any(row["status"] in SETTLED for row in self.attempts)
+
+
+def _merged(folders: Sequence[_Folder]) -> Merged:
+    entries: dict[str, list[_Entry]] = defaultdict(list)
+    for folder in folders:
+        for run_id in folder.planned:
+            entry = _Entry(folder, run_id, folder.attempts.get(run_id, []))
+            entries[run_id] = _joined(entries[run_id], entry)
+    kept = {(each.folder.index, each.run_id): each for found in entries.values() for each in found}
     sources, cells = [], []
     for folder in folders:
-        kept = []
-        for cell in folder.cells:
-            identity = _identity(cell.row) if cell.row else ()
-            if identity not in seen and identity not in superseded:
-                kept.append(cell)
-            if identity:
-                seen.add(identity)
-        copies = len(folder.cells) - len(kept)
-        sources.append(replace(folder.source, cells=len(kept), copies=copies))
-        cells += kept
+        mine = [kept[key] for run_id in folder.planned if (key := (folder.index, run_id)) in kept]
+        made = [cell for each in mine for cell in _cells(each)]
+        sources.append(_counted(folder.source, mine, made))
+        cells += made
     return Merged(tuple(sources), tuple(cells))
 
 
-def _identity(row: Row) -> tuple[str, ...]:
+def _joined(entries: list[_Entry], new: _Entry) -> list[_Entry]:
+    """The entries of one run_id with another folder's.
+
+    A row that lies in both (a copied folder, an older state of one) is one attempt: the folder
+    that has more of them keeps the cell. A cell that has ended in one folder is open in none, and
+    one that has ended in none is open once.
+    """
+    known = set(map(_identity, new.attempts)) - {()}
+    apart = [each for each in entries if not known & set(map(_identity, each.attempts))]
+    joined = new
+    for old in entries:
+        if known & set(map(_identity, old.attempts)):
+            same = [joined, old] if len(joined.attempts) > len(old.attempts) else [old, joined]
+            seen = set(map(_identity, same[0].attempts))
+            more = [row for row in same[1].attempts if _identity(row) not in seen]
+            joined = replace(same[0], attempts=[*more, *same[0].attempts])
+    together = [*apart, joined]
+    settled = [each for each in together if each.is_settled]
+    return settled or [max(together, key=lambda each: len(each.attempts))]
+
+
+def _cells(entry: _Entry) -> list[Cell]:
+    """One for each code, environment and machine that it ran under, the latest last."""
+    folder, planned = entry.folder, entry.folder.planned[entry.run_id]
+    groups = by_circumstances(entry.attempts) or [[]]
+    found = []
+    for place, attempts in enumerate(groups, start=1):
+        last = ending(attempts)
+        which = (last["run_id"], last["host_id"], last["attempt"]) if last else None
+        found.append(
+            Cell(
+                source=folder.index,
+                run_id=entry.run_id,
+                **{key: planned[key] for key in ("arm_id", "model", "optimizer", "device")},
+                seed=WHOLE.read(planned["seed"]),
+                row=last,
+                curve=folder.curves.get(which, NO_CURVE) if which else NO_CURVE,
+                attempts=tuple(attempts),
+                settings=planned.get("settings") or folder.settings,
+                earlier=place < len(groups),
+                **{key: planned.get(key, "") for key in ("part", "tuned_optimizer", "trial")},
+                twin=folder.twins.get(entry.run_id, ""),
+            )
+        )
+    return found
+
+
+def _counted(source: Source, entries: Sequence[_Entry], cells: Sequence[Cell]) -> Source:
+    attempts = sum(len(entry.attempts) for entry in entries)
+    return replace(
+        source,
+        cells=len(entries),
+        attempts=attempts,
+        superseded=attempts - sum(cell.row is not None for cell in cells),
+        copies=source.cells - len(entries),
+    )
+
+
+def _identity(row: Mapping[str, str]) -> tuple[str, ...]:
     """What no two attempts share: a machine starts a cell once at a moment. () if not known."""
     started = row.get("started_at")
     return (row["run_id"], row["host_id"], row["attempt"], started) if started else ()

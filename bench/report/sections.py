@@ -1,12 +1,19 @@
 """Which cells may stand in one table: only like with like."""
 
+import dataclasses
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
+from bench.endings import End, end_of, ending
+from bench.options import DataOptions, EvalOptions, TrainOptions
+from bench.records import Row
 from bench.report.columns import TIMINGS
-from bench.report.merge import Cell, Merged
+from bench.report.merge import OPEN, Cell, Merged
+from bench.report.statistics.interval import LEAST, LEAST_TIMES
 from bench.report.statistics.spread import Spread, over_seeds
 from bench.report.taint import Timing, timing_of
 
@@ -16,10 +23,10 @@ ARM_DIGITS = 4
 
 @dataclass(frozen=True)
 class Key:
-    """What all rows of a section share. A difference in any of these may change a figure.
+    """What all rows of a section share: all that decides losses, and apart from it the machine.
 
-    gpu_name is here because a machine may hold GPUs of several kinds. Of the training and
-    evaluation settings, runs.csv tells the last four.
+    gpu_name is here because a machine may hold GPUs of several kinds. Where the settings of an
+    older folder are not known, the last four are what its rows tell of them.
     """
 
     host_id: str
@@ -28,6 +35,7 @@ class Key:
     corpus_sha256: str
     device: str
     gpu_name: str
+    settings: str
     steps: float | None
     tokens_per_step: float | None
     eval_protocol: str
@@ -36,6 +44,9 @@ class Key:
 
 # Known of every row, also of one that failed, and empty there if not known.
 IDENTITY = ("host_id", "env_id", "code_sha256", "corpus_sha256", "gpu_name", "eval_protocol")
+
+# Without host_id: a seed that failed has failed on whatever machine it was tried.
+Tried = tuple[str, int, str, str, str]  # arm_id, seed, code_sha256, env_id, gpu_name
 
 
 @dataclass(frozen=True)
@@ -47,14 +58,21 @@ class Arm:
     optimizer: str
     label: str  # "model + optimizer", with digits of the arm_id where that is ambiguous
     cells: tuple[Cell, ...]  # of this section: ok, or known not to be
-    seeds_planned: int  # distinct seeds that the section's folders selected for it
+    seeds: tuple[int, ...]  # that the section's folders selected for it
     cells_planned: int
     timing: Timing  # its section's
+    # Seeds that failed at any attempt that was made at the same thing, with how.
+    failed: Mapping[int, str] = field(default_factory=dict)
     untuned: str = ""  # of a tuned arm: the optimizer as the matrix has it; else empty
 
     @cached_property
     def ok(self) -> tuple[Cell, ...]:
-        return tuple(cell for cell in self.cells if cell.ok)
+        """Its finished cells, without those of seeds that failed as well."""
+        return tuple(cell for cell in self.cells if cell.ok and cell.seed not in self.failed)
+
+    @property
+    def seeds_planned(self) -> int:
+        return len(self.seeds)
 
     @property
     def n_seeds(self) -> int:
@@ -68,19 +86,34 @@ class Arm:
 
     @cached_property
     def by_seed(self) -> Mapping[int, list[Cell]]:
-        """Its ok cells: several for a seed that ran more than once."""
-        return _by_seed(self.ok)
+        """Its ok cells: several for a seed that ran more than once, or drew what another drew."""
+        return _by_seed(self.ok, self.same_draw)
+
+    @cached_property
+    def same_draw(self) -> Mapping[int, int]:
+        """Seeds that began with the weights and saw the batches of an earlier one, and that one.
+
+        They tell nothing more of what a seed varies, whatever its number is.
+        """
+        first: dict[tuple[str, str], int] = {}
+        found = {}
+        for cell in sorted(self.ok, key=lambda cell: cell.seed):
+            draw = cell.text("init_hash"), cell.text("data_order_hash")
+            if all(draw) and first.setdefault(draw, cell.seed) != cell.seed:
+                found[cell.seed] = first[draw]
+        return found
 
     @cached_property
     def timed_by_seed(self) -> Mapping[int, list[Cell]]:
         """Of these, the ones that timing statistics use."""
-        return _by_seed(cell for cell in self.ok if self.timing.uses(cell))
+        return _by_seed((cell for cell in self.ok if self.timing.uses(cell)), self.same_draw)
 
     def spread(self, column: str) -> Spread:
         if column not in self._spreads:
             by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
             self._spreads[column] = over_seeds(
-                {seed: [cell.number(column) for cell in cells] for seed, cells in by_seed.items()}
+                {seed: [cell.number(column) for cell in cells] for seed, cells in by_seed.items()},
+                fewest_seeds(column, self.timing),
             )
         return self._spreads[column]
 
@@ -95,15 +128,42 @@ class Arm:
         known = (cell.number(column) for cell in cells)
         return next((value for value in known if value is not None), None)
 
-    @property
+    def end(self, seed: int) -> End:
+        """How it ended at a seed, whether or not that was planned for it."""
+        if seed in self.failed:
+            return End.DIVERGED if self.failed[seed] == "diverged" else End.FAILED
+        return End.FINISHED if seed in self.by_seed or seed in self.same_draw else End.MISSING
+
+    @cached_property
     def not_ok(self) -> Counter[str]:
-        return Counter(cell.status for cell in self.cells if not cell.ok)
+        """How the planned seeds ended that are not finished."""
+        last = {cell.seed: cell.status for cell in self.cells if not cell.ok}
+        return Counter(
+            self.failed.get(seed) or last.get(seed, OPEN)
+            for seed in self.seeds
+            if self.end(seed) is not End.FINISHED
+        )
+
+    @property
+    def attempts(self) -> Counter[str]:
+        """All rows of its cells, by status."""
+        return Counter(row["status"] for cell in self.cells for row in cell.attempts)
 
 
-def _by_seed(cells: Iterable[Cell]) -> dict[int, list[Cell]]:
+def fewest_seeds(column: str, timing: Timing) -> int | None:
+    """The fewest seeds that have an interval of a column; None: no number of them has.
+
+    Of a time they are undisturbed ones.
+    """
+    if column not in TIMINGS:
+        return LEAST
+    return LEAST_TIMES if timing.clean else None
+
+
+def _by_seed(cells: Iterable[Cell], same_draw: Mapping[int, int]) -> dict[int, list[Cell]]:
     found: dict[int, list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: cell.seed):
-        found.setdefault(cell.seed, []).append(cell)
+        found.setdefault(same_draw.get(cell.seed, cell.seed), []).append(cell)
     return found
 
 
@@ -150,6 +210,7 @@ def key_of(cell: Cell) -> Key:
     return Key(
         **{name: cell.text(name) for name in IDENTITY},
         device=cell.device,
+        settings=cell.settings,
         steps=steps,
         tokens_per_step=tokens / steps if tokens is not None and steps else None,
         threads=cell.number("threads"),
@@ -168,21 +229,37 @@ def make_sections(merged: Merged) -> list[Section]:
     planned: dict[str, list[Cell]] = defaultdict(list)  # arm_id -> cells of all sections
     for cell in shown:
         planned[cell.arm_id].append(cell)
+    failed = failures(shown)
     return [
-        _section(key, cells, planned, labels, trials.get(key, [])) for key, cells in members.items()
+        Section(
+            key,
+            _with_twins(_arms(key, cells, planned, labels, failed)),
+            tuple(cells),
+            timing_of(cell for cell in cells if cell.ok),
+            tuple(trials.get(key, [])),
+        )
+        for key, cells in members.items()
     ]
 
 
-def _section(
-    key: Key,
-    members: Sequence[Cell],
-    planned: Mapping[str, Sequence[Cell]],
-    labels: Mapping[str, str],
-    trials: Sequence[Cell],
-) -> Section:
-    timing = timing_of(cell for cell in members if cell.ok)
-    arms = _with_twins(_arms(members, planned, labels, timing))
-    return Section(key, arms, tuple(members), timing, tuple(trials))
+def tried(cell: Cell) -> Tried:
+    """What a cell with a row was an attempt at."""
+    code, environment, gpu = map(cell.text, ("code_sha256", "env_id", "gpu_name"))
+    return cell.arm_id, cell.seed, code, environment, gpu
+
+
+def failures(cells: Iterable[Cell]) -> dict[Tried, str]:
+    """What failed at any attempt, from whatever folder and machine, and how."""
+    at: dict[Tried, list[Row]] = defaultdict(list)
+    for cell in cells:
+        if cell.row is not None:
+            at[tried(cell)] += cell.attempts
+    found = {}
+    for key, attempts in at.items():
+        row = ending(attempts)
+        if row is not None and end_of(row) in (End.DIVERGED, End.FAILED):
+            found[key] = row["status"]
+    return found
 
 
 def _members(cells: Sequence[Cell]) -> dict[Key, list[Cell]]:
@@ -214,13 +291,13 @@ class _Fitting:
         self._found: dict[tuple[str, ...], list[Key]] = {}  # rows alike are many, keys few
 
     def of(self, cell: Cell) -> list[Key]:
-        told = (cell.device, *(cell.text(name) for name in IDENTITY))
+        told = (cell.device, cell.settings, *(cell.text(name) for name in IDENTITY))
         if told not in self._found:
             self._found[told] = [key for key in self.keys if self._fits(told, key)]
         return self._found[told]
 
     def _fits(self, told: tuple[str, ...], key: Key) -> bool:
-        names = ("device", *IDENTITY)
+        names = ("device", "settings", *IDENTITY)
         return all(
             not text or text == getattr(key, name) for name, text in zip(names, told, strict=True)
         )
@@ -239,11 +316,13 @@ def _belongs(cell: Cell, folders: set[int], arms: set[str]) -> bool:
 
 
 def _arms(
+    key: Key,
     members: Sequence[Cell],
     planned: Mapping[str, Sequence[Cell]],
     labels: Mapping[str, str],
-    timing: Timing,
+    failed: Mapping[Tried, str],
 ) -> tuple[Arm, ...]:
+    timing = timing_of(cell for cell in members if cell.ok)
     folders = {cell.source for cell in members}
     by_arm: dict[str, list[Cell]] = {}
     for cell in members:
@@ -251,7 +330,9 @@ def _arms(
     arms = []
     for arm_id, mine in by_arm.items():
         # Also those of its cells that ended elsewhere: this section lacks them.
-        asked = [cell for cell in planned[arm_id] if cell.source in folders]
+        asked = {(cell.source, cell.seed) for cell in planned[arm_id] if cell.source in folders}
+        seeds = sorted({seed for _, seed in asked})
+        ends = ((seed, _how(failed, arm_id, seed, key)) for seed in seeds)
         arms.append(
             Arm(
                 arm_id=arm_id,
@@ -259,13 +340,19 @@ def _arms(
                 optimizer=mine[0].optimizer,
                 label=labels[arm_id],
                 cells=tuple(mine),
-                seeds_planned=len({cell.seed for cell in asked}),
+                seeds=tuple(seeds),
                 cells_planned=len(asked),
                 timing=timing,
+                failed={seed: how for seed, how in ends if how},
                 untuned=mine[0].tuned_optimizer,
             )
         )
     return tuple(arms)
+
+
+def _how(failed: Mapping[Tried, str], arm_id: str, seed: int, key: Key) -> str:
+    """The status with which a seed failed under a section's code and environment; else empty."""
+    return failed.get((arm_id, seed, key.code_sha256, key.env_id, key.gpu_name), "")
 
 
 def _with_twins(arms: Sequence[Arm]) -> tuple[Arm, ...]:
@@ -276,8 +363,16 @@ def _with_twins(arms: Sequence[Arm]) -> tuple[Arm, ...]:
         if cells:
             name = cells[0].twin
             label = f"{arm.model} + {name}"
+            seeds = tuple(sorted({cell.seed for cell in cells}))
             twins.append(
-                replace(arm, optimizer=name, label=label, cells=cells, untuned=arm.optimizer)
+                replace(
+                    arm,
+                    optimizer=name,
+                    label=label,
+                    cells=cells,
+                    seeds=seeds,
+                    untuned=arm.optimizer,
+                )
             )
     return (*arms, *twins)
 
@@ -318,12 +413,47 @@ def titles(sections: Sequence[Section]) -> list[str]:
         ", ".join(word for word in (_hardware(section), section.key.device, *_runtime(section)))
         for section in sections
     ]
-    for distinctions in zip(*(_distinctions(section) for section in sections), strict=True):
+    words = [
+        [*_distinctions(section), told]
+        for section, told in zip(sections, _settings_apart(sections), strict=True)
+    ]
+    for distinctions in zip(*words, strict=True):
         alike = Counter(found)
         apart = len(set(zip(found, distinctions, strict=True))) > len(alike)
         if apart:
             found = [f"{title}, {word}" for title, word in zip(found, distinctions, strict=True)]
     return found
+
+
+def settings(key: Key) -> dict[str, Any]:
+    """Every setting of training, evaluation and data by name; none where they are not known."""
+    if not key.settings:
+        return {}
+    defaults = {
+        "train": dataclasses.asdict(TrainOptions()),
+        "eval": dataclasses.asdict(EvalOptions()),
+        "data": dataclasses.asdict(DataOptions()),
+    }
+    changed = json.loads(key.settings)
+    return {
+        name: changed.get(part, {}).get(name, default)
+        for part, of_part in defaults.items()
+        for name, default in of_part.items()
+    }
+
+
+def _settings_apart(sections: Sequence[Section]) -> list[str]:
+    """Of each section the settings in which any two differ, but for those that have words."""
+    found = [settings(section.key) for section in sections]
+    names = dict.fromkeys(name for one in found for name in one if name not in IN_WORDS)
+    differ = [name for name in names if len({str(one.get(name)) for one in found}) > 1]
+    return [
+        ", ".join(f"{name} {one[name]}" for name in differ if name in one) or "unknown settings"
+        for one in found
+    ]
+
+
+IN_WORDS = ("steps", "protocol", "threads")
 
 
 def _hardware(section: Section) -> str:

@@ -34,7 +34,7 @@ def target_of(section: Section, asked: Asked) -> float | None:
 
 
 def to_target(section: Section, target: float) -> list[ArmToTarget]:
-    """Arm by arm; a diverged seed is a miss, one whose curve is not known is absent."""
+    """Arm by arm; a seed that failed is a miss, one whose curve is not known is absent."""
     return [
         ArmToTarget(arm, *(_cost(arm, cost, target) for cost in (steps, tokens, seconds)))
         for arm in section.arms
@@ -42,10 +42,10 @@ def to_target(section: Section, target: float) -> list[ArmToTarget]:
 
 
 def _cost(arm: Arm, cost: Cost, target: float) -> ToTarget:
-    diverged = {cell.seed for cell in arm.cells if cell.status == "diverged"} - arm.by_seed.keys()
+    failed = set(arm.failed)
     if cost is seconds and arm.timing.clean:
-        diverged -= arm.timing.disturbed.keys()  # of these no arm's time counts
-    found: dict[int, float | None] = dict.fromkeys(diverged)
+        failed -= arm.timing.disturbed.keys()  # of these no arm's time counts
+    found: dict[int, float | None] = dict.fromkeys(failed)
     for seed, line in seed_lines(arm, cost).items():
         index = first_held(line.y.tolist(), target)
         found[seed] = None if index is None else float(line.x[index])

@@ -17,6 +17,7 @@ from bench.report.digits import (
 )
 from bench.report.family import Comparison, Family, least_seeds
 from bench.report.page.content import Heading, Table, table
+from bench.report.page.ends import most_bad
 from bench.report.page.ladder_words import Step, steps_of
 from bench.report.sections import Section
 from bench.report.statistics.contrast import Contrast
@@ -97,6 +98,8 @@ def _claim_table(section: Section, family: Family) -> Table:
         Heading("difference", number=True),
         Heading(f"interval ({percent(family.confidence)})", number=True),
         Heading("pairs of seeds", number=True),
+        Heading("planned seeds", number=True),
+        Heading("bad runs, at most (95 %)", number=True),
         Heading("correlation of pairs", number=True),
         Heading("seeds that would decide", number=True),
         Heading("remark"),
@@ -108,6 +111,8 @@ def _claim_table(section: Section, family: Family) -> Table:
             write_mean(each.contrast, decimals),
             write_interval(each.contrast, decimals),
             str(each.contrast.n),
+            str(each.n_planned),
+            most_bad(each),
             NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}",
             "" if each.is_decided else _seeds(each.seeds_needed),
             each.judgement.why,
@@ -148,11 +153,26 @@ def _claim_note(section: Section, family: Family) -> str:
             "difference were the margin, over the range that the standard deviation may have."
         )
     few = f"A verdict needs {least_seeds(family.metric)} pairs."
-    by_sign = "Where seeds diverged in one arm alone, pairs are tested by their sign."
-    diverged = any(each.diverged.decides for each in family.comparisons)
+    uneven = any(not each.ends.all_finished for each in family.comparisons)
     return sentences(
-        rules, verdicts, by_sign if diverged else "", few, disturbed_note(section, family)
+        rules,
+        verdicts,
+        BY_SIGN if uneven else "",
+        few,
+        BAD_RUNS,
+        disturbed_note(section, family),
     )
+
+
+BY_SIGN = (
+    "Where a seed did not finish in both arms, seeds are tested by their sign, and what is missing "
+    "counts against the verdict: for better, a seed that this arm failed or lacks is lost, one at "
+    "which the baseline diverged is won. An arm that failed more often is never better."
+)
+BAD_RUNS = (
+    "Bad runs, at most: the rate of failures, or of runs far worse than those seen, that so many "
+    "finished seeds do not exclude."
+)
 
 
 def disturbed_note(section: Section, family: Family) -> str:
@@ -213,7 +233,7 @@ WRITERS = (write_mean, write_interval)
 
 TARGET_NOTE = (
     "Reached: held at two successive evaluations, of which the first counts. Medians over seeds; a "
-    "seed that missed it, or diverged, counts as longer than any."
+    "seed that missed it, or failed, counts as longer than any."
 )
 
 

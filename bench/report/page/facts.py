@@ -1,7 +1,9 @@
 """What a section ran on, and whether its arms were given the same: terms and texts."""
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from bench.report.digits import NOT_AVAILABLE, of_count, write
 from bench.report.merge import Cell, Source
@@ -24,6 +26,7 @@ def facts(section: Section, sources: Sequence[Source]) -> list[tuple[str, str]]:
         ("Code", _code(section)),
         ("Corpus", f"{_told(section, 'corpus')} (SHA-256 {key.corpus_sha256[:DIGITS]}…)"),
         ("Training", _training(section)),
+        ("Settings", _settings(section)),
         ("Evaluation", f"protocol {key.eval_protocol or NOT_AVAILABLE}"),
         ("Pairing", pairing(section.ok)),
         ("Rows", _rows(section, sources)),
@@ -59,6 +62,22 @@ def _training(section: Section) -> str:
     return f"{write(key.steps, of_count)} steps of {each} tokens, {threads} per operator"
 
 
+def _settings(section: Section) -> str:
+    """What differs from the defaults, as the matrix has it."""
+    if not section.key.settings:
+        return "not known: the folder is older, and has no matrix.yaml that can be read"
+    changed = json.loads(section.key.settings)
+    told = (
+        f"{part}: {', '.join(f'{name} {_plain(value)}' for name, value in values.items())}"
+        for part, values in changed.items()
+    )
+    return "; ".join(told) or "the defaults"
+
+
+def _plain(value: Any) -> str:
+    return " / ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _rows(section: Section, sources: Sequence[Source]) -> str:
     names = list(dict.fromkeys(sources[cell.source].name for cell in section.ok))
     started = sorted(section.values("started_at"))
@@ -81,8 +100,26 @@ def pairing(cells: Sequence[Cell]) -> str:
         [
             _agreement(batches, "all arms of a seed saw the same batches in the same order"),
             _agreement(weights, "all optimizers of a model and seed began with the same weights"),
+            *_one_draw(cells),
         ]
     )
+
+
+def _one_draw(cells: Sequence[Cell]) -> list[str]:
+    """Models whose weights no seed varies: each was built from one draw, or from none."""
+    drawn: dict[str, set[str]] = defaultdict(set)
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for cell in cells:
+        drawn[cell.model].add(cell.text("init_hash"))
+        seeds[cell.model].add(cell.seed)
+    alike = [
+        model
+        for model, hashes in drawn.items()
+        if len(seeds[model]) > 1 and len(hashes) == 1 and "" not in hashes
+    ]
+    if not alike:
+        return []
+    return [f"data order alone varies from seed to seed: {', '.join(alike)} began with one draw"]
 
 
 def _agreement(hashes: dict[str, set[str]], claim: str) -> str:

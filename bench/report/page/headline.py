@@ -1,6 +1,6 @@
 """The verdict in sentences, for the first thing that a reader sees."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.report.asked import Asked
 from bench.report.columns import HIGHER_IS_BETTER, LOSSES
@@ -14,6 +14,7 @@ from bench.report.page.answer import (
     write_mean,
 )
 from bench.report.page.content import Headline
+from bench.report.page.ends import bad_runs, in_all, rests_on
 from bench.report.page.ladder_words import bundle_words
 from bench.report.sections import Section
 from bench.report.statistics.contrast import Contrast
@@ -88,18 +89,31 @@ def _opening(family: Family, budget: str) -> str:
 
 
 def _verdicts(found: Sequence[Comparison]) -> str:
-    """For example "a and b are better, c is undecided"; of many arms their number by verdict."""
-    by_verdict = {
-        verdict: [each.arm.label for each in found if each.verdict is verdict] for verdict in ORDER
-    }
-    phrases = []
-    for verdict, labels in by_verdict.items():
-        if not labels:
-            continue
-        one, several = PHRASES.get(verdict, (f"is {verdict}", f"are {verdict}"))
-        who = _listed(labels) if len(found) <= FEW else f"{len(labels)} of {len(found)} arms"
-        phrases.append(f"{who} {one if len(labels) == 1 else several}")
-    return ", ".join(phrases)
+    """For example "a and b are better, c is undecided, each on 5 of 5 planned seeds".
+
+    Where arms rest on different seeds, each verdict has its own; of many arms their number by
+    verdict is told, and the seeds in all.
+    """
+    if len(found) > FEW:
+        return f"{', '.join(_phrases(found, len(found)))}, {in_all(found)}"
+    rests = dict.fromkeys(map(rests_on, found))
+    if len(rests) == 1:
+        each = "each " if len(found) > 1 else ""
+        return f"{', '.join(_phrases(found))}{', ' if each else ' '}{each}{next(iter(rests))}"
+    apart = ([each for each in found if rests_on(each) == rest] for rest in rests)
+    return "; ".join(
+        f"{', '.join(_phrases(alike))} {rest}" for alike, rest in zip(apart, rests, strict=True)
+    )
+
+
+def _phrases(found: Sequence[Comparison], of: int = 0) -> Iterator[str]:
+    """Who has which verdict, from better to n/a; how many of so many arms, where that is given."""
+    for verdict in ORDER:
+        labels = [each.arm.label for each in found if each.verdict is verdict]
+        if labels:
+            one, several = PHRASES.get(verdict, (f"is {verdict}", f"are {verdict}"))
+            who = f"{len(labels)} of {of} arms" if of else _listed(labels)
+            yield f"{who} {one if len(labels) == 1 else several}"
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -117,7 +131,7 @@ def _one(each: Comparison, family: Family) -> str:
     """For example "nanokimi + truemuon: -0.0410 (99.17 % interval -0.0470 to -0.0350), better"."""
     decimals = decimals_of(family)
     why = f" ({each.judgement.why})" if each.judgement.why else ""
-    verdict = f"{each.told}{why}"
+    verdict = f"{each.told}{why}; {bad_runs(each)}"
     if each.contrast.mean is None:
         return f"{each.arm.label}: {verdict}"
     level = percent(family.confidence)

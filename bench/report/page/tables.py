@@ -48,6 +48,7 @@ def summary_table(section: Section) -> Table:
     headings = [
         Heading("arm"),
         Heading("coverage"),
+        Heading("attempts"),
         Heading("parameters", number=True),
         Heading("95 % interval of the final loss", number=True),
         *(Heading(column.heading, number=True) for column in columns),
@@ -56,6 +57,7 @@ def summary_table(section: Section) -> Table:
         [
             arm.label,
             coverage(arm),
+            attempts(arm),
             write(arm.constant("n_params"), of_count),
             _interval(arm.spread("val_loss_final")),
             *(_spread_of(arm, column.write_spread, column.name) for column in columns),
@@ -77,6 +79,12 @@ def coverage(arm: Arm) -> str:
     ended = "".join(f", {count} {status}" for status, count in sorted(arm.not_ok.items()))
     timed = f", times of {arm.n_seeds_timing}" if arm.n_seeds_timing < arm.n_seeds else ""
     return f"{arm.n_seeds} of {arm.seeds_planned} seeds{ended}{timed}"
+
+
+def attempts(arm: Arm) -> str:
+    """For example "7: 5 ok, 2 diverged"."""
+    told = ", ".join(f"{count} {status}" for status, count in arm.attempts.most_common())
+    return f"{arm.attempts.total()}: {told}" if told else "0"
 
 
 def _spread_of(arm: Arm, write: Callable[[Spread], str], column: str) -> str:
@@ -189,7 +197,7 @@ def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
 
 def not_ok_table(merged: Merged, link: Link) -> Table | None:
     """Every planned cell that did not end ok, and why; None if all did."""
-    cells = [cell for cell in merged.cells if not cell.ok]
+    cells = [cell for cell in merged.counted if not cell.ok]
     if not cells:
         return None
     headings = [
@@ -213,7 +221,7 @@ def not_ok_table(merged: Merged, link: Link) -> Table | None:
 def not_ok_by_arm(merged: Merged) -> Table | None:
     """The same where there are too many cells to name: how many of each arm, with one reason."""
     groups: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in merged.cells:
+    for cell in merged.counted:
         if not cell.ok:
             arm = (merged.sources[cell.source].name, cell.model, cell.optimizer, cell.device)
             groups.setdefault((*arm, cell.status, cell.text("stage")), []).append(cell)
@@ -260,7 +268,7 @@ def sources_table(merged: Merged) -> Table:
     ]
     rows = []
     for index, source in enumerate(merged.sources):
-        statuses = [cell.status for cell in merged.cells if cell.source == index]
+        statuses = [cell.status for cell in merged.counted if cell.source == index]
         rows.append(
             [
                 source.name,
@@ -270,7 +278,11 @@ def sources_table(merged: Merged) -> Table:
                 str(source.superseded),
             ]
         )
-    note = "Of a cell with several attempts the last counts; the superseded ones are not reported."
+    note = (
+        "A cell with several attempts counts once. One that diverged or crashed is never made good "
+        "by another; one beyond a limit is by one with a raised limit, one that the machine failed "
+        "by any."
+    )
     return table("Where the rows come from", headings, rows, note)
 
 

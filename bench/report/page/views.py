@@ -91,7 +91,7 @@ def make_page(
             headline(part.section, part.family, asked, part.title if len(parts) > 1 else "")
             for part in parts
         ),
-        coverage=coverage.sentence(cell.status for cell in merged.cells),
+        coverage=coverage.sentence(cell.status for cell in merged.counted),
         not_ok=tables.not_ok_table(merged, link) if link else tables.not_ok_by_arm(merged),
         sources=tables.sources_table(merged),
         intro=_intro(len(parts)),

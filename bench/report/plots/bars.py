@@ -21,10 +21,10 @@ from bench.report.plots.style import (
     marker_pt,
     wrapped,
 )
-from bench.report.plots.whiskers import CONFIDENCE, CUT_SHORT, View, whisker
+from bench.report.plots.whiskers import CUT_SHORT, View, whisker
 from bench.report.plots.words import first_seeds, losses, memory_words, n_words
 from bench.report.sections import Section
-from bench.report.statistics.interval import Interval, t_interval
+from bench.report.statistics.interval import Interval
 from bench.report.statistics.spread import Spread
 from bench.report.taint import short_note
 from bench.report.words import sentences
@@ -46,8 +46,9 @@ TINT = 0.35  # of the arm's colour in a bar's face, the rest is white: points st
 
 CAPTION = (
     "Bars: mean over seeds ({n}); whiskers: 95 % t interval of the mean, none with fewer than two "
-    "seeds; points: single seeds{few}. Training time leaves out evaluation, warm-up and start-up; "
-    "memory is {memory}; inference time is the median forward pass of one batch."
+    "seeds, of a time with fewer than three undisturbed ones; points: single seeds{few}. Training "
+    "time leaves out evaluation, warm-up and start-up; memory is {memory}; "
+    "inference time is the median forward pass of one batch."
 )
 
 
@@ -69,7 +70,7 @@ class Bar:
 
     @property
     def interval(self) -> Interval | None:
-        return t_interval(list(self.spread.by_seed.values()), CONFIDENCE)
+        return self.spread.interval
 
 
 def panels(section: Section) -> tuple[Panel, ...]:

@@ -29,8 +29,8 @@ from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look
-from bench.report.plots.whiskers import CONFIDENCE
 from bench.report.plots.words import losses, n_words
+from bench.report.statistics.spread import CONFIDENCE
 from bench.report.taint import MARK, short_note
 from bench.report.words import sentences
 

@@ -179,14 +179,14 @@ def _limit(axes: Axes, there: Sequence[Place], column: str) -> None:
 
 def _caption(scene: Scene) -> str:
     most = max(arm.n_seeds for arm in scene.arms)
-    diverged = [arm.label for arm in scene.arms if arm.not_ok["diverged"]]
+    failed = [arm.label for arm in scene.arms if arm.failed]
     return sentences(
         CAPTION.format(
             memory=memory_words(scene.section)[2],
             n=n_words(arm.n_seeds for arm in scene.arms),
             few=first_seeds(most),
         ),
-        f"Seeds that diverged are in no mean: {', '.join(diverged)}." if diverged else "",
+        f"Seeds that failed are in no mean: {', '.join(failed)}." if failed else "",
         short_note(scene.section.timing),
     )
 

@@ -7,8 +7,6 @@ from matplotlib.axes import Axes
 
 from bench.report.statistics.interval import Interval
 
-CONFIDENCE = 0.95  # of the interval of one arm's mean
-
 # The interval of two seeds is nine deviations wide to each side. An axis that held it would show
 # nothing else: it goes this share of the figures' range beyond them, and an arrow tells the rest.
 BEYOND = 0.6

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.report.statistics.interval import Interval, is_constant, t_interval
+from bench.report.statistics.interval import LEAST, Interval, is_constant, t_interval
 
 BySeed = Mapping[int, float]  # one figure a seed; a seed without a figure is absent
 
@@ -22,6 +22,7 @@ class Contrast:
     relative: bool
     confidence: float  # of the interval, such as 0.95
     scale: float = 0.0  # the largest figure that went in, without its sign: rounding goes with it
+    least: int | None = LEAST  # the fewest seeds that have an interval; None: no number of them has
 
     @property
     def n(self) -> int:
@@ -42,8 +43,8 @@ class Contrast:
 
     @property
     def interval(self) -> Interval | None:
-        """None where it cannot be computed: fewer than two seeds, or no variance."""
-        return t_interval(self.values, self.confidence, self.scale)
+        """None where it cannot be computed: too few seeds, or no variance."""
+        return t_interval(self.values, self.confidence, self.scale, self.least)
 
     @property
     def is_zero(self) -> bool:
@@ -59,16 +60,26 @@ class Contrast:
         return math.expm1(value) if self.relative else value
 
 
-def paired(new: BySeed, base: BySeed, *, relative: bool, confidence: float) -> Contrast:
+def paired(
+    new: BySeed,
+    base: BySeed,
+    *,
+    relative: bool,
+    confidence: float,
+    least: int | None = LEAST,
+) -> Contrast:
     """new - base (or the logarithm of new / base) at every seed that both have.
 
     Raises:
         ValueError: for a figure that is not finite, or of 0 or less where `relative`.
     """
-    return combined((1, new), (-1, base), relative=relative, confidence=confidence)
+    terms = (1, new), (-1, base)
+    return combined(*terms, relative=relative, confidence=confidence, least=least)
 
 
-def combined(*terms: tuple[int, BySeed], relative: bool, confidence: float) -> Contrast:
+def combined(
+    *terms: tuple[int, BySeed], relative: bool, confidence: float, least: int | None = LEAST
+) -> Contrast:
     """The sum of sign · figure at every seed that all terms have.
 
     Raises:
@@ -81,9 +92,8 @@ def combined(*terms: tuple[int, BySeed], relative: bool, confidence: float) -> C
     }
     largest = max((abs(part) for each in parts.values() for part in each), default=0.0)
     scale = max(1.0, largest) if relative else largest  # a logarithm near 0 is rounded as its ratio
-    return Contrast(
-        {seed: math.fsum(each) for seed, each in parts.items()}, relative, confidence, scale
-    )
+    by_seed = {seed: math.fsum(each) for seed, each in parts.items()}
+    return Contrast(by_seed, relative, confidence, scale, least)
 
 
 def _on_scale(figure: float, relative: bool) -> float:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from scipy.stats import t
 
+# The interval of a time from two seeds says nothing: a machine's noise is no normal one, and with
+# one degree of freedom it runs from none of a time to hundreds of it.
+LEAST, LEAST_TIMES = 2, 3
+
 # A spread below this share of the figures is what rounding of doubles leaves of none.
 ROUNDING = 1e-12
 
@@ -25,13 +29,16 @@ class Interval:
         return low <= self.low and self.high <= high
 
 
-def t_interval(values: Sequence[float], confidence: float, scale: float = 0.0) -> Interval | None:
+def t_interval(
+    values: Sequence[float], confidence: float, scale: float = 0.0, least: int | None = LEAST
+) -> Interval | None:
     """mean ± t(1 - (1 - confidence) / 2; n - 1) · sd / √n, two-sided.
 
-    None where it cannot be computed: fewer than two values, or no variance among them beyond the
-    rounding of figures as large as `scale`, from which they were computed.
+    None where it cannot be computed: fewer than `least` ≥ 2 values (None: however many), or no
+    variance among them beyond the rounding of figures as large as `scale`, from which they were
+    computed.
     """
-    if len(values) < 2 or is_constant(values, scale):
+    if least is None or len(values) < least or is_constant(values, scale):
         return None
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     half = float(t.isf((1 - confidence) / 2, len(values) - 1)) * sd / math.sqrt(len(values))

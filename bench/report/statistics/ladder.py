@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.report.statistics.contrast import BySeed, Contrast, combined
+from bench.report.statistics.interval import LEAST
 
 Arms = Mapping[tuple[str, str], BySeed]  # (model, optimizer) -> a figure a seed
 
@@ -29,6 +30,7 @@ def make_ladder(
     *,
     relative: bool,
     confidence: float,
+    least: int | None = LEAST,
 ) -> Ladder | None:
     """The ladder from `base` to `top`, which differ in model and optimizer.
 
@@ -48,7 +50,7 @@ def make_ladder(
 
     def rung(*signs: int) -> Contrast:
         terms = zip(signs, figures, strict=True)  # a sign of 0 still asks for the arm's seed
-        return combined(*terms, relative=relative, confidence=confidence)
+        return combined(*terms, relative=relative, confidence=confidence, least=least)
 
     return Ladder(
         model,

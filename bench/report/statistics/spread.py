@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.report.statistics.interval import Interval, t_interval
+from bench.report.statistics.interval import LEAST, Interval, t_interval
 
 CONFIDENCE = 0.95  # of the interval of one arm's mean, apart from all others
 
@@ -16,6 +16,7 @@ class Spread:
     by_seed: Mapping[int, float]  # repeats of a seed averaged; seeds without a figure are absent
     mean: float | None  # None: no seed has a figure
     sd: float | None  # sample standard deviation (ddof = 1); None with fewer than two seeds
+    least: int | None = LEAST  # the fewest seeds that have an interval; None: no number of them has
 
     @property
     def n(self) -> int:
@@ -23,11 +24,11 @@ class Spread:
 
     @property
     def interval(self) -> Interval | None:
-        """Student's, of the mean; None with fewer than two seeds or no variance."""
-        return t_interval(list(self.by_seed.values()), CONFIDENCE)
+        """Student's, of the mean; None with too few seeds or no variance."""
+        return t_interval(list(self.by_seed.values()), CONFIDENCE, least=self.least)
 
 
-def over_seeds(figures: Mapping[int, Sequence[float | None]]) -> Spread:
+def over_seeds(figures: Mapping[int, Sequence[float | None]], least: int | None = LEAST) -> Spread:
     """Average each seed's repeats, then take mean and standard deviation over the seeds.
 
     Repeats come first: a seed that ran on three occasions is still one seed, and must neither
@@ -43,4 +44,5 @@ def over_seeds(figures: Mapping[int, Sequence[float | None]]) -> Spread:
         by_seed=by_seed,
         mean=statistics.fmean(values) if values else None,
         sd=statistics.stdev(values) if len(values) > 1 else None,
+        least=least,
     )

@@ -1,10 +1,12 @@
 """One contrast -> better, worse, equivalent or undecided, and why."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 
+from bench.endings import End
 from bench.report.statistics.contrast import Contrast
 
 ALPHA = 0.05  # of all comparisons of a family together
@@ -35,39 +37,57 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Diverged:
-    """Seeds at which training diverged."""
+class Ends:
+    """How the seeds of a comparison ended: (new arm, baseline) -> at how many of them.
 
-    new_alone: int  # where the other arm finished
-    base_alone: int
-    both: int = 0
-    new_unpaired: int = 0  # where it is not known how the other arm would have ended
-    base_unpaired: int = 0
+    Seeds that neither arm brought to an end of its own are `left_out`: they tell nothing.
+    """
 
-    def __bool__(self) -> bool:
-        return bool(self.new or self.base)
+    count: Mapping[tuple[End, End], int]
 
     @property
-    def new(self) -> int:
-        return self.new_alone + self.both + self.new_unpaired
+    def left_out(self) -> int:
+        return self._at({End.MISSING}, {End.MISSING})
 
     @property
-    def base(self) -> int:
-        return self.base_alone + self.both + self.base_unpaired
+    def all_finished(self) -> bool:
+        """Whether every other seed finished in both arms."""
+        return self.rest == self._at({End.FINISHED}, {End.FINISHED})
 
     @property
-    def more_in_new(self) -> bool:
-        """Among pairs, or in all."""
-        return self.new_alone > self.base_alone or self.new > self.base
+    def rest(self) -> int:
+        """Seeds that either arm brought to an end of its own."""
+        return sum(self.count.values()) - self.left_out
 
     @property
-    def more_in_base(self) -> bool:
-        return self.base_alone > self.new_alone or self.base > self.new
+    def failed_new(self) -> int:
+        return self._at(FAILURES, set(End))
 
     @property
-    def decides(self) -> bool:
-        """Whether pairs are tested by their sign: a mean of the others would be too kind to one."""
-        return self.new_alone != self.base_alone
+    def failed_base(self) -> int:
+        return self._at(set(End), FAILURES)
+
+    def against_better(self) -> tuple[int, int]:
+        """(won, lost) by the new arm where not both finished, as is worst for it.
+
+        A seed that it failed or lacks is lost, one at which the baseline diverged is won; where
+        both is so, neither. The baseline's other failures, and seeds that it lacks, are no pairs.
+        """
+        not_new = set(End) - {End.FINISHED}
+        won = self._at({End.FINISHED}, {End.DIVERGED})
+        return won, self._at(not_new, set(End) - {End.DIVERGED}) - self.left_out
+
+    def against_worse(self) -> tuple[int, int]:
+        """(won, lost) by the new arm, as is worst for the baseline: the mirror image."""
+        mirrored = Ends({(base, new): n for (new, base), n in self.count.items()})
+        lost, won = mirrored.against_better()
+        return won, lost
+
+    def _at(self, new: Collection[End], base: Collection[End]) -> int:
+        return sum(n for (one, other), n in self.count.items() if one in new and other in base)
+
+
+FAILURES = (End.DIVERGED, End.FAILED)
 
 
 def alpha_of_look(look: int) -> float:
@@ -83,27 +103,27 @@ def alpha_of_look(look: int) -> float:
 
 def judge(
     contrast: Contrast,
+    ends: Ends,
     *,
     margin: float | None,
     lower_is_better: bool,
     least_seeds: int,
-    diverged: Diverged = Diverged(0, 0),
 ) -> Judgement:
     """Better or worse if the interval excludes 0, equivalent if it lies within ± margin.
 
-    `margin` is in the contrast's own scale; None: nothing is equivalent. A diverged seed ranks
-    below every finished one: with unequal numbers of them the pairs are tested by their sign, and
-    whoever diverged more often is never the better one, nor as good.
+    `margin` is in the contrast's own scale; None: nothing is equivalent. That is so where every
+    seed that either arm brought to an end finished in both. Else all of these are tested by their
+    sign, those without a figure against the verdict; and whoever failed more often is never the
+    better one, nor as good. No failure is an advantage.
     """
-    if diverged.decides:
-        found = _by_sign(contrast, diverged, lower_is_better, least_seeds)
-    else:
-        found = _by_interval(contrast, margin, lower_is_better, least_seeds)
-    kind_to_new = found.verdict is not Verdict.WORSE and diverged.more_in_new
-    kind_to_base = found.verdict is not Verdict.BETTER and diverged.more_in_base
-    if found.verdict in DECIDED and (kind_to_new or kind_to_base):
-        why = f"diverged: {diverged.new} of this arm's seeds, {diverged.base} of the baseline's"
-        return Judgement(Verdict.UNDECIDED, why)
+    if ends.all_finished:
+        return _by_interval(contrast, margin, lower_is_better, least_seeds)
+    found = _by_sign(contrast, ends, lower_is_better, least_seeds)
+    more = ends.failed_new - ends.failed_base
+    if (found.verdict is Verdict.BETTER and more > 0) or (
+        found.verdict is Verdict.WORSE and more < 0
+    ):
+        return Judgement(Verdict.UNDECIDED, "the arm with the better seeds failed more often")
     return found
 
 
@@ -127,25 +147,34 @@ def _by_interval(
     return Judgement(Verdict.UNDECIDED)
 
 
-def _by_sign(
-    contrast: Contrast, diverged: Diverged, lower_is_better: bool, least_seeds: int
-) -> Judgement:
-    """The sign test over all pairs of which one at least finished; ties are no pair."""
+def _by_sign(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds: int) -> Judgement:
+    """A sign test for each verdict over the seeds that are a pair for it; ties are none."""
     won = sum((value < 0) is lower_is_better for value in contrast.values if value)
     lost = sum((value > 0) is lower_is_better for value in contrast.values if value)
-    won, lost = won + diverged.base_alone, lost + diverged.new_alone
-    more = diverged.new_alone > diverged.base_alone
-    whose = "this arm's" if more else "the baseline's"
-    why = f"{max(diverged.new_alone, diverged.base_alone)} of {whose} seeds diverged alone"
-    if won + lost < least_seeds:
-        pairs = f"{won + lost} pairs that are no tie; a verdict needs {least_seeds}"
-        return Judgement(Verdict.TOO_FEW, f"{why}; {pairs}")
-    significant = binomtest(won, won + lost).pvalue <= 1 - contrast.confidence
-    if not significant:
-        return Judgement(Verdict.UNDECIDED, why)
-    verdict = Verdict.BETTER if won > lost else Verdict.WORSE
-    return Judgement(verdict, f"{why}; by the sign of {won + lost} pairs")
+    level = (1 - contrast.confidence) / 2  # of each side
+    most = 0
+    for verdict, (more_won, more_lost) in (
+        (Verdict.BETTER, ends.against_better()),
+        (Verdict.WORSE, ends.against_worse()),
+    ):
+        pairs = won + more_won, lost + more_lost
+        most = max(most, sum(pairs))
+        hits = pairs[verdict is Verdict.WORSE]
+        enough = sum(pairs) >= least_seeds
+        if enough and binomtest(hits, sum(pairs), alternative="greater").pvalue <= level:
+            return Judgement(verdict, f"by the sign of {sum(pairs)} seeds")
+    if most < least_seeds:
+        return Judgement(Verdict.TOO_FEW, _too_few(most, least_seeds))
+    return Judgement(Verdict.UNDECIDED, f"by the sign of {most} seeds")
 
 
 def _too_few(n: int, least: int) -> str:
     return f"{n} {'pair' if n == 1 else 'pairs'} of seeds; a verdict needs {least}"
+
+
+def most_bad_runs(finished: int, failed: int) -> float:
+    """The largest rate of bad runs that so many seeds still allow, at 95 %; 1 without a seed.
+
+    One-sided, by Clopper and Pearson (1934): 5 of 5 finished seeds allow up to 45 %.
+    """
+    return float(beta.ppf(1 - ALPHA, failed + 1, finished)) if finished else 1.0
