@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import DegenerateDataWarning, binomtest, bootstrap, t
+from scipy.stats import DegenerateDataWarning, binomtest, bootstrap, norm, t
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.endings import End, end_of, ending
 from bench.report.statistics.power import power, seeds_for
 from bench.report.statistics.verdict import ALPHA, LEAST_SEEDS_LOSS, alpha_of_look
 
@@ -29,8 +30,12 @@ UNEQUAL = np.array([1.0, 0.5, 2.0, 4.0])  # an arm's own standard deviation, whe
 DIVERGING = 0.1  # chance of a seed to diverge, in each arm
 MARGIN = 1.0
 
+ENDS = list(End)
+DONE, DIVERGED, FAILED, MISSING = range(len(ENDS))
+
 Figures = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ends = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -88,37 +93,47 @@ def by_interval(pairs: Figures, alpha: float, margin: float = 0.0) -> Verdicts:
     return Verdicts(better, worse, within & ~better & ~worse)
 
 
-def with_diverged(figures: Figures, diverged: Flags, alpha: float) -> Verdicts:
-    """The same where seeds diverged: by the sign test if one of a pair did so more often."""
-    new, base = diverged[:, 1:], diverged[:, :1]
-    new_alone, base_alone = (new & ~base).sum(axis=-1), (base & ~new).sum(axis=-1)
-    pairs = np.where(new | base, np.nan, differences(figures))
-    won = (pairs < 0).sum(axis=-1) + base_alone
-    lost = (pairs > 0).sum(axis=-1) + new_alone
-    signed = sign_test(figures.shape[-1], alpha)[won, lost]
-    n = np.isfinite(pairs).sum(axis=-1)
-    enough = n >= LEAST_SEEDS_LOSS
+def with_ends(figures: Figures, ends: Ends, alpha: float) -> Verdicts:
+    """The same where not every seed finished: `ends` (draws, arms, seeds) are places in ENDS."""
+    new, base = ends[:, 1:], ends[:, :1]
+    both, neither = (new == DONE) & (base == DONE), (new == MISSING) & (base == MISSING)
+    pairs = np.where(both, differences(figures), np.nan)
+    with np.errstate(invalid="ignore"):
+        won, lost = (pairs < 0).sum(axis=-1), (pairs > 0).sum(axis=-1)
+
+    def count(flags: Flags) -> NDArray[np.int64]:
+        return flags.sum(axis=-1)
+
+    better_won = won + count((new == DONE) & (base == DIVERGED))
+    better_lost = lost + count((new != DONE) & (base != DIVERGED) & ~neither)
+    worse_won = won + count((base != DONE) & (new != DIVERGED) & ~neither)
+    worse_lost = lost + count((base == DONE) & (new == DIVERGED))
+    table = sign_test(figures.shape[-1], alpha)
+    failed = (ends == DIVERGED) | (ends == FAILED)
+    more = count(failed[:, 1:]) - count(failed[:, :1])
+    better = table[better_won, better_lost] & (more <= 0)
+    worse = table[worse_lost, worse_won] & (more >= 0)
+    n = both.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # no pair is left, or one
         mean, sd = np.nanmean(pairs, axis=-1), np.nanstd(pairs, axis=-1, ddof=1)
         half = t.isf(alpha / 2, n - 1) * sd / np.sqrt(n)
-    equal = new_alone == base_alone
-    better = np.where(equal, enough & (mean + half < 0), signed & (won > lost))
-    worse = np.where(equal, enough & (mean - half > 0), signed & (lost > won))
+    whole, enough = (both | neither).all(axis=-1), n >= LEAST_SEEDS_LOSS
     return Verdicts(
-        better & (new_alone <= base_alone),
-        worse & (new_alone >= base_alone),
+        np.where(whole, enough & (mean + half < 0), better),
+        np.where(whole, enough & (mean - half > 0), worse),
         np.zeros_like(better),
     )
 
 
 @cache
 def sign_test(n: int, alpha: float) -> Flags:
-    """Whether (won, lost), up to n pairs, is significant and enough."""
+    """Whether (hits, misses), up to n pairs, is significant on its side, and enough."""
     found = np.zeros((n + 1, n + 1), dtype=bool)
-    for won in range(n + 1):
-        for lost in range(max(0, LEAST_SEEDS_LOSS - won), n + 1 - won):
-            found[won, lost] = binomtest(won, won + lost).pvalue <= alpha
+    for hits in range(n + 1):
+        for misses in range(max(0, LEAST_SEEDS_LOSS - hits), n + 1 - hits):
+            test = binomtest(hits, hits + misses, alternative="greater")
+            found[hits, misses] = test.pvalue <= alpha / 2
     return found
 
 
@@ -147,11 +162,11 @@ def family_wise_rates(n: int) -> dict[str, float]:
         "equal arms, every arm at 5 %: no correction": by_interval(equal, ALPHA).family_wise,
         "equal arms, the family at 5 %: one look only": by_interval(equal, each).family_wise,
         "equal arms, the report's first look": by_interval(equal, report).family_wise,
-        "equal arms, 10 % of seeds diverging, the report's first look": with_diverged(
-            equal_arms(n), diverged, report
+        "equal arms, 10 % of seeds diverging, the report's first look": with_ends(
+            equal_arms(n), np.where(diverged, DIVERGED, DONE), report
         ).family_wise,
-        "equal arms, 10 % of seeds diverging, the family at 5 %": with_diverged(
-            equal_arms(n), diverged, each
+        "equal arms, 10 % of seeds diverging, the family at 5 %": with_ends(
+            equal_arms(n), np.where(diverged, DIVERGED, DONE), each
         ).family_wise,
         "equal arms, skewed noise, the family at 5 %": by_interval(alike, each).family_wise,
         "equal means, unequal skewed noise, the family at 5 %": by_interval(
@@ -188,6 +203,52 @@ def wrong_verdicts(n: int) -> dict[str, float]:
         "worse by the margin: “better”": float(at_margin.better.mean()),
         "worse by the margin: “worse” (right)": float(at_margin.worse.mean()),
     }
+
+
+# What becomes of an arm's bad seeds: the attempts at each of them, as (status, reason, GiB).
+FATES: dict[str, list[tuple[str, str, float]]] = {
+    "crashed": [("crashed", "exit code 1", 4)],
+    "diverged": [("diverged", "not finite", 4)],
+    "out of memory": [("oom_killed", "", 4)],
+    "out of time": [("timeout", "", 4)],
+    "crashed, run again until ok": [("crashed", "exit code 1", 4), ("ok", "", 4)],
+    "diverged, run again until ok": [("diverged", "not finite", 4), ("ok", "", 4)],
+    "out of memory, run again until ok": [("oom", "", 4), ("oom", "", 4), ("ok", "", 4)],
+    "the same with a raised limit": [("oom", "", 4), ("ok", "", 8)],
+    "lost to the machine": [("crashed", "ended by SIGKILL", 4)],
+    "interrupted": [("interrupted", "", 4)],
+    "never run": [],
+}
+# (n, share of an arm's seeds that are its bad ones, the baseline's own noise)
+CUTS = ((10, 0.31, 1.0), (20, 0.31, 1.0), (20, 0.5, 1.0), (20, 0.5, 0.25))
+
+
+def end_after(fate: str) -> int:
+    """The place in ENDS of a seed with these attempts."""
+    keys = ("status", "reason", "memory_limit_gib")
+    attempts = [dict(zip(keys, map(str, each), strict=True)) for each in FATES[fate]]
+    return ENDS.index(end_of(ending(attempts)))
+
+
+def better_in_spite_of(fate: str, n: int, share: float, quiet: float) -> float:
+    """How often an arm equal to the baseline is "better" whose bad seeds end so; one comparison."""
+    draw = random("fates", n)
+    shared, own = SHARED * draw.normal(size=(DRAWS, 1, n)), draw.normal(size=(DRAWS, 2, n))
+    bad = own[:, 1:] > norm.isf(share)
+    ends = np.concatenate([np.full_like(bad, DONE, int), np.where(bad, end_after(fate), DONE)], 1)
+    figures = shared + own * np.array([quiet, 1.0])[:, None]
+    return float(with_ends(figures, ends, alpha_of_look(1)).better.mean())
+
+
+RARE, MUCH_WORSE = 0.1, 40.0  # chance of a bad run, and by how many standard deviations
+
+
+def better_by_rare_bad_runs(n: int) -> float:
+    """How often an arm of the baseline's mean is "better" that has rare bad runs."""
+    draw = random("rare", n)
+    figures = SHARED * draw.normal(size=(DRAWS, 1, n)) + draw.normal(size=(DRAWS, 2, n))
+    figures[:, 1] += MUCH_WORSE * ((draw.random((DRAWS, n)) < RARE) - RARE)
+    return float(by_interval(differences(figures), alpha_of_look(1)).better.mean())
 
 
 @dataclass(frozen=True)
@@ -261,7 +322,29 @@ def tables() -> list[str]:
                 for each in map(powered, RATIOS)
             ],
         ),
+        table(
+            (
+                "equal arms, the bad seeds of one: “better”",
+                *(
+                    f"n = {n}, {percent(share)[:-4]} %{' (quiet baseline)' * (quiet < 1)}"
+                    for n, share, quiet in CUTS
+                ),
+            ),
+            [(fate, *(percent(better_in_spite_of(fate, *cut)) for cut in CUTS)) for fate in FATES],
+        ),
+        table(
+            ("equal means, 10 % of one arm's runs much worse", *(f"n = {n}" for n in SEEDS)),
+            [
+                (
+                    "“better”, although it is not",
+                    *(percent(better_by_rare_bad_runs(n)) for n in SEEDS),
+                )
+            ],
+        ),
     ]
+
+
+SEEDS = (5, 7, 10, 20)
 
 
 if __name__ == "__main__":

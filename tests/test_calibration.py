@@ -1,16 +1,19 @@
 """The rates that docs/statistics.md gives are those of the report's own formulas, and hold."""
 
+from collections import Counter
+
 import calibration
 import numpy as np
 import pytest
-from calibration import ARMS, DRAWS, MARGIN, Verdicts
+from calibration import ARMS, DONE, DRAWS, ENDS, MARGIN, Verdicts
 from conftest import ROOT
 
+from bench.endings import End
 from bench.report.statistics.contrast import paired
 from bench.report.statistics.verdict import (
     ALPHA,
     LEAST_SEEDS_LOSS,
-    Diverged,
+    Ends,
     Verdict,
     alpha_of_look,
     judge,
@@ -20,29 +23,34 @@ FIRST_LOOK = alpha_of_look(1) / (ARMS - 1)
 SAMPLE = 150  # draws that are judged one by one as well
 
 
-def judged(new, base, alpha, margin=None) -> Verdict:
-    """The report's verdict on one arm; a figure of NaN is a seed that diverged."""
-    new_seeds = {seed: float(value) for seed, value in enumerate(new) if np.isfinite(value)}
-    base_seeds = {seed: float(value) for seed, value in enumerate(base) if np.isfinite(value)}
-    diverged = Diverged(
-        new_alone=len(base_seeds.keys() - new_seeds.keys()),
-        base_alone=len(new_seeds.keys() - base_seeds.keys()),
-        both=len(new) - len(base_seeds.keys() | new_seeds.keys()),
+def judged(new, base, ends, alpha, margin=None) -> Verdict:
+    """The report's verdict on one arm; `ends` (2, seeds): the baseline's and the arm's."""
+    named = [(ENDS[one], ENDS[other]) for other, one in ends.T]
+    seeds = [seed for seed, pair in enumerate(named) if pair == (End.FINISHED, End.FINISHED)]
+    contrast = paired(
+        {seed: float(new[seed]) for seed in seeds},
+        {seed: float(base[seed]) for seed in seeds},
+        relative=False,
+        confidence=1 - alpha,
     )
     return judge(
-        paired(new_seeds, base_seeds, relative=False, confidence=1 - alpha),
+        contrast,
+        Ends(Counter(named)),
         margin=margin,
         lower_is_better=True,
         least_seeds=LEAST_SEEDS_LOSS,
-        diverged=diverged,
     ).verdict
 
 
-def assert_judged_alike(figures, verdicts: Verdicts, alpha, margin=None) -> None:
+def assert_judged_alike(figures, verdicts: Verdicts, alpha, margin=None, ends=None) -> None:
     seen = set()
+    if ends is None:
+        ends = np.full(figures.shape, DONE)
     for draw in range(SAMPLE):
         for arm in range(1, ARMS):
-            found = judged(figures[draw, arm], figures[draw, 0], alpha, margin)
+            found = judged(
+                figures[draw, arm], figures[draw, 0], ends[draw, [0, arm]], alpha, margin
+            )
             seen.add(found)
             assert verdicts.better[draw, arm - 1] == (found is Verdict.BETTER)
             assert verdicts.worse[draw, arm - 1] == (found is Verdict.WORSE)
@@ -62,15 +70,38 @@ def test_simulated_verdicts_are_the_reports(n):
 
 
 @pytest.mark.parametrize("n", [5, 10])
-def test_simulated_verdicts_with_diverged_seeds_are_the_reports(n):
-    figures, alpha = calibration.equal_arms(n), 0.1  # 5 pairs of one sign have p = 0.0625
+def test_simulated_verdicts_of_seeds_that_did_not_finish_are_the_reports(n):
+    figures, alpha = calibration.equal_arms(n), 0.1  # 5 seeds of one sign have p = 0.03
     figures[:, 1] += 3
     figures[:, 2] -= 3
-    chances = np.array([0.1, 0.1, 0.2, 0.5])[:, None]
-    diverged = np.random.default_rng(3).random(figures.shape) < chances
-    diverged[0, :2] = True  # no pair is left
-    found = calibration.with_diverged(figures, diverged, alpha)
-    assert_judged_alike(np.where(diverged, np.nan, figures), found, alpha)
+    draw = np.random.default_rng(3)
+    shares = (
+        (0.9, 0.1, 0, 0),
+        (0.9, 0.08, 0.01, 0.01),
+        (0.8, 0.1, 0.05, 0.05),
+        (0.4, 0.2, 0.2, 0.2),
+    )
+    ends = np.stack([draw.choice(len(ENDS), size=(DRAWS, n), p=share) for share in shares], axis=1)
+    ends[0, :2] = calibration.MISSING  # no pair is left
+    found = calibration.with_ends(figures, ends, alpha)
+    assert_judged_alike(figures, found, alpha, ends=ends)
+
+
+@pytest.mark.parametrize("fate", calibration.FATES)
+def test_no_end_of_its_bad_seeds_makes_an_equal_arm_better(fate):
+    nominal = alpha_of_look(1) / 2
+    highest = nominal + 3 * np.sqrt(nominal / DRAWS)
+    for cut in calibration.CUTS:
+        assert calibration.better_in_spite_of(fate, *cut) < highest, cut
+
+
+def test_what_a_raised_limit_makes_good_is_finished_and_nothing_else_that_failed():
+    found = {fate: ENDS[calibration.end_after(fate)] for fate in calibration.FATES}
+    lost = ("lost to the machine", "interrupted", "never run")
+    assert {fate for fate, end in found.items() if end is End.FINISHED} == {
+        "the same with a raised limit"
+    }
+    assert {fate for fate, end in found.items() if end is End.MISSING} == set(lost)
 
 
 @pytest.mark.parametrize("n", [5, 10])
