@@ -73,23 +73,27 @@ def end_of(row: Row | None) -> End:
 def ending(attempts: Sequence[Row]) -> Row | None:
     """The one of a cell's attempts, in the same circumstances, that tells how it ended.
 
-    `attempts`: oldest first. A failure stays: the last one that diverged or crashed by its own
-    doing, else the last one beyond a limit that no ok attempt with a raised limit makes good. Then
-    the last ok one, the last that a fault of the machine ended, and the last of the others, which
-    leave a cell as it was. None if there is no attempt.
+    `attempts`: oldest first. A failure stays: the last one that diverged, else the last that crashed
+    by its own doing or went beyond a limit, unless an ok one with a raised limit makes that good.
+    Then the last ok one, the last that a fault of the machine ended, and the last of the others,
+    which leave a cell as it was. None if there is no attempt.
     """
-    failures = [row for row in attempts if end_of(row) in (End.DIVERGED, End.FAILED)]
     ok = [row for row in attempts if row["status"] == "ok"]
-    beyond = [row for row in failures if row["status"] in LIMITS]
-    own = [row for row in failures if row["status"] not in LIMITS]
-    stays = [row for row in beyond if not any(_makes_good(good, row) for good in ok)]
+    diverged = [row for row in attempts if end_of(row) is End.DIVERGED]
+    failed = [
+        row
+        for row in attempts
+        if end_of(row) is End.FAILED and not any(_makes_good(good, row) for good in ok)
+    ]
     settled = [row for row in attempts if row["status"] in SETTLED]
-    candidates = own or stays or ok or settled or attempts
+    candidates = diverged or failed or ok or settled or attempts
     return candidates[-1] if candidates else None
 
 
 def _makes_good(good: Row, failed: Row) -> bool:
     """Whether an ok attempt had more of what another ran out of, and no less of the rest."""
+    if failed["status"] not in LIMITS:
+        return False
     limits = [(good.get(name), failed.get(name)) for name in LIMITS[failed["status"]]]
     known = [(float(now), float(then)) for now, then in limits if now and then]
     if len(known) < len(limits):

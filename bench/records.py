@@ -109,6 +109,19 @@ def by_cell(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
+def append_row(path: Path, columns: Iterable[str], row: Mapping[str, Any]) -> None:
+    """Add one row to a table that several processes may write, in one write; made if not there."""
+    columns = list(columns)
+    line = as_line(row.get(name) for name in columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        header = "" if os.fstat(handle).st_size else as_line(columns)
+        os.write(handle, (header + line).encode())
+    finally:
+        os.close(handle)
+
+
 class RunsTable:
     """`runs.csv` of one results folder, open for appending rows."""
 

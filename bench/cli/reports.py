@@ -1,5 +1,6 @@
 """Commands on results that are there: report, comparison, bundle."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +23,13 @@ from bench.cli.common import (
 )
 from bench.errors import (
     BenchError,
+    RecordError,
     RequestError,
     StoppedError,
 )
 from bench.folder import ResultsFolder
 from bench.launch.choose import choose_launcher
-from bench.report.built import Built
+from bench.report.built import Built, Looked
 
 
 def report(
@@ -48,10 +50,29 @@ def _report(folders: list[Path], target: Path) -> Built:
     """Write a report and say where it is, and whether it lacks what was damaged."""
     built = report_builder()(folders, target)
     out.print(f"report: {target / 'index.html'}")
+    if built.looked:
+        _tell_looks(folders, built.looked)
     if built.damaged:
         files = "1 file is" if built.damaged == 1 else f"{built.damaged} files are"
         err.print(f"error: {files} damaged; the report names what it had to leave out")
     return built
+
+
+def _tell_looks(folders: Sequence[Path], looked: Looked) -> None:
+    """Where else this user has looked at the same claim: the page cannot know."""
+    from bench.report.looks import note_for_user
+
+    try:
+        others = note_for_user(folders, looked)
+    except RecordError as error:
+        err.print(f"note: other looks at this claim are not known: {error}")
+        return
+    if others:
+        out.print(
+            f"note: the same claim was looked at in {len(others)} more: {', '.join(others)}. "
+            "The page counts the looks at its own folders alone: a verdict that is picked among "
+            "several folders is less certain than it says."
+        )
 
 
 def report_after_run(folder: ResultsFolder, code: int) -> int:

@@ -8,10 +8,10 @@ from bench.atomic import write_atomically
 from bench.errors import FolderError
 from bench.records import write_table
 from bench.report.asked import Asked, read_asked
-from bench.report.built import Built
+from bench.report.built import Built, Looked
 from bench.report.family import Family, make_family
 from bench.report.frames import cells_frame, parquet
-from bench.report.looks import fingerprint, look_number, note_look
+from bench.report.looks import claim_fingerprint, fingerprint, look_number, note_look
 from bench.report.merge import Merged, merge
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
@@ -58,7 +58,7 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
         write_atomically(out / "index.html", html(page))
     except OSError as error:
         raise FolderError(f"{out} cannot be written: {error}. Give another --out.") from error
-    return Built(page.coverage, len(merged.damage))
+    return Built(page.coverage, len(merged.damage), _looked(families))
 
 
 def _families(
@@ -69,6 +69,12 @@ def _families(
     figures = fingerprint([family for family in first if family])
     look = look_number(folders, figures)
     return first if look == 1 else [make_family(section, asked, look) for section in sections]
+
+
+def _looked(families: Sequence[Family | None]) -> Looked | None:
+    made = [family for family in families if family]
+    claim, figures = claim_fingerprint(made), fingerprint(made)
+    return Looked(claim, figures) if claim and figures else None
 
 
 def _parts(

@@ -2,17 +2,23 @@
 
 Whoever looks after each new seed and stops when the interval suits finds a difference between equal
 arms sooner or later. Each look at other figures is therefore counted, and tested at a smaller α.
+
+Whoever runs a claim anew in another folder looks as well. Such looks are noted in the user's cache
+and told to the person who asks for a report; the report itself is the same on every machine.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from bench.corpora import cache_folder
 from bench.errors import RecordError
-from bench.records import Row, read_table, write_table
+from bench.records import Row, append_row, read_table, write_table
+from bench.report.built import Looked
 from bench.report.family import Family
 from bench.report.statistics.verdict import Ends
 
@@ -27,6 +33,15 @@ COLUMNS: dict[str, str] = {
 }
 
 
+# Of the one in the cache: every look of this user.
+OF_USER: dict[str, str] = {
+    "claim_sha256": "of what was claimed: arms, baseline, metric, margin",
+    "figures_sha256": COLUMNS["figures_sha256"],
+    "folders": "the results folders, as JSON",
+    "looked_at": COLUMNS["looked_at"],
+}
+
+
 def fingerprint(families: Sequence[Family]) -> str | None:
     """SHA-256 over what verdicts are drawn from; None if there are none, so that nothing is spent.
 
@@ -34,9 +49,7 @@ def fingerprint(families: Sequence[Family]) -> str | None:
     whatever order its folders are named.
     """
     tested = [family for family in families if family.is_tested]
-    if not tested:
-        return None
-    content = [
+    return _sha256(
         [
             [family.baseline.arm_id, family.metric, family.margin],
             sorted(
@@ -49,9 +62,25 @@ def fingerprint(families: Sequence[Family]) -> str | None:
             ),
         ]
         for family in tested
-    ]
-    lines = sorted(json.dumps(family) for family in content)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    )
+
+
+def claim_fingerprint(families: Sequence[Family]) -> str | None:
+    """SHA-256 over what is claimed of which arms, with any figures; None: nothing is tested."""
+    return _sha256(
+        [
+            [family.baseline.arm_id, family.metric, family.margin],
+            sorted(comparison.arm.arm_id for comparison in family.comparisons),
+        ]
+        for family in families
+        if family.is_tested
+    )
+
+
+def _sha256(content: Iterable[Any]) -> str | None:
+    """Over a set of things, in whatever order they come; None if it is empty."""
+    lines = sorted(json.dumps(each) for each in content)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
 
 def _failures(ends: Ends) -> list[int] | list[tuple[str, str, int]]:
@@ -103,10 +132,38 @@ def note_look(folders: Sequence[Path], families: Sequence[Family]) -> list[Path]
             "figures_sha256": figures,
             "metric": families[0].metric,
             "n_seeds": max(each.contrast.n for one in families for each in one.comparisons),
-            "looked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "looked_at": _now(),
         }
         try:
             write_table(folder / FILE, COLUMNS, [*rows, row])
         except OSError:
             unnoted.append(folder)
     return unnoted
+
+
+def note_for_user(folders: Sequence[Path], look: Looked) -> list[str]:
+    """Note a look in the user's cache; the other folders in which the same claim was looked at.
+
+    Raises:
+        RecordError: for a ledger that is damaged, or cannot be written.
+    """
+    path = cache_folder() / FILE
+    here = [str(folder.resolve()) for folder in folders]
+    rows = [row for row in read_table(path) if row["claim_sha256"] == look.claim]
+    elsewhere: dict[str, None] = {}
+    for row in rows:
+        there = json.loads(row["folders"])
+        if not set(there) & set(here):
+            elsewhere |= dict.fromkeys(there)
+    noted = {"claim_sha256": look.claim, "figures_sha256": look.figures}
+    noted["folders"] = json.dumps(here)
+    if not any(all(row[key] == noted[key] for key in noted) for row in rows):
+        try:
+            append_row(path, OF_USER, {**noted, "looked_at": _now()})
+        except OSError as error:
+            raise RecordError(f"{path} cannot be written: {error.strerror}.") from error
+    return list(elsewhere)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
