@@ -6,7 +6,7 @@ like are, and the latest is the one that is counted.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Cell:
     row: Row | None  # the attempt that tells how it ended; None: open
     curve: Curve
     attempts: tuple[Row, ...] = ()  # all of them, oldest first
+    planned_in: frozenset[int] = frozenset()  # indexes of all folders whose plan selected it
     settings: str = ""  # of training, evaluation and data; empty where not known
     earlier: bool = False  # the same cell ran again under another code, environment or machine
     part: str = ""  # trial, tuned, or empty for a cell of the matrix itself
@@ -228,15 +229,17 @@ class _Entry:
 
 def _merged(folders: Sequence[_Folder]) -> Merged:
     entries: dict[str, list[_Entry]] = defaultdict(list)
+    planned_in: dict[str, set[int]] = defaultdict(set)
     for folder in folders:
         for run_id in folder.planned:
+            planned_in[run_id].add(folder.index)
             entry = _Entry(folder, run_id, folder.attempts.get(run_id, []))
             entries[run_id] = _joined(entries[run_id], entry)
     kept = {(each.folder.index, each.run_id): each for found in entries.values() for each in found}
     sources, cells = [], []
     for folder in folders:
         mine = [kept[key] for run_id in folder.planned if (key := (folder.index, run_id)) in kept]
-        made = [cell for each in mine for cell in _cells(each)]
+        made = [cell for each in mine for cell in _cells(each, planned_in[each.run_id])]
         sources.append(_counted(folder.source, mine, made))
         cells += made
     return Merged(tuple(sources), tuple(cells))
@@ -263,7 +266,7 @@ def _joined(entries: list[_Entry], new: _Entry) -> list[_Entry]:
     return settled or [max(together, key=lambda each: len(each.attempts))]
 
 
-def _cells(entry: _Entry) -> list[Cell]:
+def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
     """One for each code, environment and machine that it ran under, the latest last."""
     folder, planned = entry.folder, entry.folder.planned[entry.run_id]
     groups = by_circumstances(entry.attempts) or [[]]
@@ -280,6 +283,7 @@ def _cells(entry: _Entry) -> list[Cell]:
                 row=last,
                 curve=folder.curves.get(which, NO_CURVE) if which else NO_CURVE,
                 attempts=tuple(attempts),
+                planned_in=frozenset(planned_in),
                 settings=planned.get("settings") or folder.settings,
                 earlier=place < len(groups),
                 **{key: planned.get(key, "") for key in ("part", "tuned_optimizer", "trial")},

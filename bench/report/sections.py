@@ -310,7 +310,7 @@ def _belongs(cell: Cell, folders: set[int], arms: set[str]) -> bool:
     folder, or of its arm elsewhere. By its arm alone it belongs only if its row names machine and
     environment, else it could have been meant for any.
     """
-    return cell.source in folders or (
+    return bool(cell.planned_in & folders) or (
         cell.arm_id in arms and bool(cell.text("host_id") and cell.text("env_id"))
     )
 
@@ -330,7 +330,9 @@ def _arms(
     arms = []
     for arm_id, mine in by_arm.items():
         # Also those of its cells that ended elsewhere: this section lacks them.
-        asked = {(cell.source, cell.seed) for cell in planned[arm_id] if cell.source in folders}
+        asked = {
+            (cell.source, cell.seed) for cell in planned[arm_id] if cell.planned_in & folders
+        }
         seeds = sorted({seed for _, seed in asked})
         ends = ((seed, _how(failed, arm_id, seed, key)) for seed in seeds)
         arms.append(
