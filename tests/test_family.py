@@ -7,10 +7,11 @@ from claim_builder import OWN, arm, claimed, losses
 from results_builder import Results, sections_of
 from scipy.stats import pearsonr, ttest_rel
 
+from bench.endings import End
 from bench.report.asked import Asked, read_asked
-from bench.report.family import baseline_of, diverged_seeds, least_seeds, make_family
+from bench.report.family import baseline_of, least_seeds, make_family
 from bench.report.statistics.power import seeds_to_decide
-from bench.report.statistics.verdict import ALPHA, Diverged, Verdict
+from bench.report.statistics.verdict import ALPHA, Verdict
 
 CLAIM = """\
 claim:
@@ -244,60 +245,103 @@ def test_what_is_no_number_never_enters(new, figure):
     assert all(map(math.isfinite, contrast.values))
 
 
-# --- seeds that diverged
+# --- seeds that failed
 
 
-def diverge(folder: Results, optimizer: str, *seeds: int, status="diverged") -> None:
+def end(folder: Results, optimizer: str, *seeds: int, status="diverged", **fields) -> None:
     for seed in seeds:
-        folder.ended(folder.planned(optimizer=optimizer, seed=seed), status=status)
+        folder.ended(folder.planned(optimizer=optimizer, seed=seed), status=status, **fields)
 
 
-def test_diverged_seeds_are_counted_by_what_the_other_arm_did(new):
+def test_seeds_are_counted_by_how_either_arm_ended_there(new):
     folder = new()
     arm(folder, losses=losses(2.0, n=3))
     arm(folder, optimizer="muon", losses=losses(1.9, n=2))
-    diverge(folder, "muon", 3, 4, 5)
-    diverge(folder, "adamw", 4, 6)
-    diverge(folder, "adamw", 5, status="crashed")
-    [section] = sections_of(folder)
-    baseline, muon = section.arms
-    found = diverged_seeds(muon, baseline)
-    assert found == Diverged(new_alone=1, base_alone=0, both=1, new_unpaired=1, base_unpaired=1)
-    swapped = diverged_seeds(baseline, muon)
-    assert swapped == Diverged(new_alone=0, base_alone=1, both=1, new_unpaired=1, base_unpaired=1)
+    end(folder, "muon", 3, 4, 5)
+    end(folder, "adamw", 4, 6)
+    end(folder, "adamw", 5, status="crashed", reason="exit code 1")
+    end(folder, "muon", 6, status="crashed", reason="ended by SIGKILL")
+    folder.planned(seed=7)
+    folder.planned(optimizer="muon", seed=7)
+    folder.planned(optimizer="muon", seed=8)  # planned for one arm alone
+    [comparison] = family_of(folder).comparisons
+    assert comparison.ends.count == {
+        (End.FINISHED, End.FINISHED): 2,
+        (End.DIVERGED, End.FINISHED): 1,
+        (End.DIVERGED, End.DIVERGED): 1,
+        (End.DIVERGED, End.FAILED): 1,
+        (End.MISSING, End.DIVERGED): 1,
+        (End.MISSING, End.MISSING): 2,
+    }
+    assert (comparison.ends.failed_new, comparison.ends.failed_base) == (3, 3)
+    assert comparison.n_planned == 8
 
 
-def test_a_seed_that_finished_in_another_folder_has_not_diverged(new):
-    first, second = new("a"), new("b")
-    arm(first, losses=losses(2.0))
-    arm(first, optimizer="muon", losses=losses(1.9, n=4))
-    diverge(first, "muon", 5)
-    arm(second, optimizer="muon", losses=[1.95], first=5)
-    [section] = sections_of(first, second)
-    assert not diverged_seeds(section.arms[1], section.arms[0])
-
-
-def test_an_arm_that_diverged_more_often_is_not_better_however_low_its_loss(new):
+def test_an_arm_that_failed_more_often_is_not_better_however_low_its_loss(new):
     folder = new()
     arm(folder, losses=losses(2.0, n=6))
     arm(folder, optimizer="muon", losses=losses(1.0, 1))
-    diverge(folder, "muon", 6)
+    end(folder, "muon", 6)
     [comparison] = family_of(folder).comparisons
     assert comparison.verdict is Verdict.UNDECIDED
-    assert comparison.judgement.why == "1 of this arm's seeds diverged alone"
+    assert comparison.judgement.why == "by the sign of 6 seeds"
     assert comparison.seeds_needed is None  # the power of a t test says nothing of signs
 
 
 def test_an_arm_that_always_diverges_is_worse_by_the_sign_test(new):
     folder = new()
     arm(folder, losses=[2.0 + seed / 100 for seed in range(8)])
-    diverge(folder, "muon", *range(1, 9))
+    end(folder, "muon", *range(1, 9))
     arm(folder, optimizer="lion", losses=[1.9 + seed / 100 for seed in range(8)])
     muon, _ = family_of(folder).comparisons
-    assert muon.verdict is Verdict.WORSE  # 8 of 8: p = 0.0078, α = 0.0125
-    assert muon.judgement.why == "8 of this arm's seeds diverged alone; by the sign of 8 pairs"
+    assert muon.verdict is Verdict.WORSE  # 8 of 8: p = 0.0039, α / 2 = 0.0063
+    assert (muon.judgement.why, muon.told) == ("8 of 8 seeds", "worse by sign")
     later, _ = family_of(folder, look=2).comparisons
-    assert later.verdict is Verdict.UNDECIDED  # α = 0.0042
+    assert later.verdict is Verdict.UNDECIDED  # α / 2 = 0.0021
+
+
+def test_an_arm_that_always_crashes_is_undecided(new):
+    folder = new()
+    arm(folder, losses=[2.0 + seed / 100 for seed in range(20)])
+    end(folder, "muon", *range(1, 21), status="crashed", reason="exit code 1")
+    [comparison] = family_of(folder).comparisons
+    assert comparison.verdict is Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize("figure", ["", "inf"])
+def test_a_finished_loss_that_no_field_can_hold_counts_against_its_arm(new, figure):
+    folder = new()
+    arm(folder, losses=[2.0] * 10)
+    arm(folder, optimizer="muon", losses=[1.0] * 9 + [figure])
+    [comparison] = family_of(folder).comparisons
+    assert comparison.ends.count[End.MISSING, End.FINISHED] == 1
+    assert comparison.told == "better by sign"  # 9 of 10: p = 0.011, α / 2 = 0.0125
+    arm(folder, losses=[2.0], first=11)
+    arm(folder, optimizer="muon", losses=[figure], first=11)
+    assert family_of(folder).comparisons[0].verdict is Verdict.UNDECIDED  # 9 of 11
+
+
+def test_a_time_has_an_interval_from_three_undisturbed_seeds_on(new):
+    folder = new()
+    for optimizer in ("adamw", "muon"):
+        for seed in (1, 2, 3):
+            folder.ended(
+                folder.planned(optimizer=optimizer, seed=seed),
+                train_time_s=5.0 + seed / 10 + (0.2 * seed if optimizer == "muon" else 0.0),
+                tainted="true" if (optimizer, seed) == ("muon", 3) else "false",
+            )
+
+    def intervals():
+        [section] = sections_of(folder)
+        [comparison] = make_family(section, claimed(metric="train_time_s"), 1).comparisons
+        return [comparison.contrast.interval, section.arms[0].spread("train_time_s").interval]
+
+    assert intervals() == [None, None]  # of two seeds
+    folder.runs[-1]["tainted"] = "false"
+    assert None not in intervals()
+    for row in folder.runs:
+        row["tainted"] = "true"
+    assert intervals() == [None, None]  # three that were all disturbed
 
 
 # --- ladders

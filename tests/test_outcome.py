@@ -162,7 +162,8 @@ def test_stamps_of_another_clock_place_nothing(job: Job, stamps: dict[str, float
     ("how", "left", "fault"),
     [
         ({"code": -signal.SIGKILL}, {}, True),
-        ({"code": 128 + signal.SIGBUS}, {}, True),
+        ({"code": 128 + signal.SIGBUS}, {}, False),
+        ({"code": -signal.SIGSEGV}, {}, False),
         ({"code": 1}, {"status": "crashed", "reason": "RuntimeError: GPU is lost"}, True),
         ({"code": 1}, {"status": "crashed", "reason": "ValueError: no"}, False),
         ({"code": 1}, {"status": "oom", "reason": "CUDA out of memory"}, False),

@@ -16,7 +16,6 @@ from bench.records import (
     as_field,
     as_line,
     read_table,
-    terminal,
     write_atomically,
     write_table,
 )
@@ -243,23 +242,6 @@ def test_a_row_whose_fsync_fails_is_not_reported_as_committed(path, monkeypatch)
     with pytest.raises(RecordError, match="Input/output"):
         runs.append(row("a"))
     assert runs.rows == []
-
-
-@pytest.mark.parametrize(
-    ("statuses", "last"),
-    [
-        ([], None),
-        (["interrupted"], 0),
-        (["interrupted", "skipped"], 1),
-        (["ok", "skipped"], 0),
-        (["crashed", "interrupted"], 0),
-        (["crashed", "interrupted", "ok", "interrupted"], 2),
-        (["ok", "diverged"], 1),
-    ],
-)
-def test_an_interrupted_or_skipped_attempt_does_not_hide_a_settled_one(statuses, last):
-    attempts = [{"status": status} for status in statuses]
-    assert terminal(attempts) is (None if last is None else attempts[last])
 
 
 def test_rows_of_a_cell_come_oldest_attempt_first(path):

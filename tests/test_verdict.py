@@ -166,7 +166,8 @@ def test_seeds_that_did_not_finish_are_decided_by_the_sign_test(values, rest, co
     worse = significant(for_worse[1], sum(for_worse)) and failed[1] <= failed[0]
     assert (found is Verdict.BETTER) == better
     assert (found is Verdict.WORSE) == worse
-    assert (found is Verdict.TOO_FEW) == (max(sum(for_better), sum(for_worse)) < 5)
+    ended = sum(n for pair, n in ends.items() if MISSING not in pair)
+    assert (found is Verdict.TOO_FEW) == (ended < 5)
 
 
 @STEADY
@@ -199,10 +200,12 @@ def test_sign_test_by_hand():
     # 7 of 7 seeds lost: p = 1 / 128 of one side; 6 of 6: 1 / 64, and 0.025 is the level of a side.
     assert verdict([0.1] * 6, ends={PAIR: 6, (DIVERGED, DONE): 1}).verdict is Verdict.WORSE
     won = verdict([0.1] * 6, lower=False, ends={PAIR: 6, (DONE, DIVERGED): 1})
-    assert won == Judgement(Verdict.BETTER, "by the sign of 7 seeds")
+    assert won == Judgement(Verdict.BETTER, "7 of 7 seeds")
     assert verdict([0.1] * 4, ends={PAIR: 4, (DIVERGED, DONE): 1}).verdict is Verdict.UNDECIDED
     tied = [0.0] * 9 + [0.1] * 3  # ties are no pairs, whichever is better
-    assert verdict(tied, ends={PAIR: 12, (DIVERGED, DONE): 1}).verdict is Verdict.TOO_FEW
+    assert verdict(tied, ends={PAIR: 12, (DIVERGED, DONE): 1}).verdict is Verdict.UNDECIDED
+    few = verdict([0.1] * 3, ends={PAIR: 3, (DIVERGED, DONE): 1, (MISSING, DONE): 9})
+    assert few == Judgement(Verdict.TOO_FEW, "4 pairs of seeds; a verdict needs 5")
 
 
 @pytest.mark.parametrize("new", [FAILED, MISSING])
@@ -211,14 +214,14 @@ def test_a_crash_of_one_arm_is_no_proof_against_it_and_a_seed_lost_for_it(new):
     assert verdict([-0.1] * 9, ends=ends).verdict is (
         Verdict.UNDECIDED if new is FAILED else Verdict.BETTER  # 9 of 10
     )
-    assert verdict([0.1] * 4, ends={PAIR: 4, (new, DONE): 9}).verdict is Verdict.UNDECIDED
+    assert verdict([0.1] * 5, ends={PAIR: 5, (new, DONE): 9}).verdict is Verdict.UNDECIDED
 
 
 def test_equal_numbers_of_failures_do_not_cancel():
     """9 seeds are better in both halves; the one lost and the one won leave 10 of 11."""
     ends = {PAIR: 9, (DIVERGED, DONE): 1, (DONE, DIVERGED): 1}
     found = verdict([-0.1] * 9, ends=ends)
-    assert found == Judgement(Verdict.BETTER, "by the sign of 11 seeds")
+    assert found == Judgement(Verdict.BETTER, "10 of 11 seeds")
     assert verdict(LESS, ends={PAIR: 5, (DIVERGED, DONE): 1, (DONE, DIVERGED): 1}).verdict is (
         Verdict.UNDECIDED  # 6 of 7: p = 0.06
     )

@@ -41,7 +41,8 @@ def in_all(found: Sequence[Comparison]) -> str:
     planned = max(each.n_planned for each in found)
     failed = sum(each.ends.failed_new for each in found) + found[0].ends.failed_base
     span = f"{ns[0]} to {ns[-1]}" if len(ns) > 1 else f"{ns[0]}"
-    return f"on {span} of {counted(planned, 'planned seed')} each, {failed} failed in all"
+    told = f"on {span} of {counted(planned, 'planned seed')} each"
+    return f"{told}, {failed} failed in all" if failed else told
 
 
 def most_bad(each: Comparison) -> str:

@@ -60,6 +60,11 @@ class Ends:
         return sum(self.count.values()) - self.left_out
 
     @property
+    def ended(self) -> int:
+        """Seeds that both arms brought to an end of their own."""
+        return self._at(set(End) - {End.MISSING}, set(End) - {End.MISSING})
+
+    @property
     def failed_new(self) -> int:
         return self._at(FAILURES, set(End))
 
@@ -152,20 +157,18 @@ def _by_sign(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds:
     won = sum((value < 0) is lower_is_better for value in contrast.values if value)
     lost = sum((value > 0) is lower_is_better for value in contrast.values if value)
     level = (1 - contrast.confidence) / 2  # of each side
-    most = 0
+    if ends.ended < least_seeds:
+        return Judgement(Verdict.TOO_FEW, _too_few(ends.ended, least_seeds))
     for verdict, (more_won, more_lost) in (
         (Verdict.BETTER, ends.against_better()),
         (Verdict.WORSE, ends.against_worse()),
     ):
         pairs = won + more_won, lost + more_lost
-        most = max(most, sum(pairs))
         hits = pairs[verdict is Verdict.WORSE]
         enough = sum(pairs) >= least_seeds
         if enough and binomtest(hits, sum(pairs), alternative="greater").pvalue <= level:
-            return Judgement(verdict, f"by the sign of {sum(pairs)} seeds")
-    if most < least_seeds:
-        return Judgement(Verdict.TOO_FEW, _too_few(most, least_seeds))
-    return Judgement(Verdict.UNDECIDED, f"by the sign of {most} seeds")
+            return Judgement(verdict, f"{hits} of {sum(pairs)} seeds")
+    return Judgement(Verdict.UNDECIDED, f"by the sign of {ends.rest} seeds")
 
 
 def _too_few(n: int, least: int) -> str:
