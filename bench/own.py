@@ -32,7 +32,9 @@ class OwnVariants:
         place = (*where, "path")
         if not isinstance(form, OwnOptimizerForm):
             return OwnModel(reference, settings, self._code(place, form.path, [reference]))
-        groups: dict[str, Any] = {role: _group(group) for role, group in form.groups.items()}
+        # In one order however they were written: it is that in which they are built and stepped.
+        present = [role for role in (*ROLES, OTHER) if role in form.groups]
+        groups: dict[str, Any] = {role: _group(form.groups[role]) for role in present}
         named = [reference, *(group["class"] for group in groups.values() if "class" in group)]
         for role, group in form.groups.items():
             self._check_one_kind((*where, "groups", role), group)
