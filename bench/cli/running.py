@@ -95,7 +95,9 @@ def run(
     at_once = _jobs(jobs)
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
-    launcher, why = choose_launcher(runtime, worker_python, image, asked.requirements)
+    launcher, why = choose_launcher(
+        runtime, worker_python, image, asked.requirements, asked.installed
+    )
     folder = _folder(asked, out_dir)
     _check_sample_ms(sample_ms)
     out.print(f"corpus: {corpus.chosen}")
@@ -230,7 +232,9 @@ def _settling(
     matrix: Matrix, rows: list[Row], machine: Machine, runtime: str, worker_python: str | None
 ) -> list[Row]:
     """The rows for which `run` would pass over cells; none, and why, where that cannot be told."""
-    launcher, why = choose_launcher(runtime, worker_python, requirements=matrix.requirements)
+    launcher, why = choose_launcher(
+        runtime, worker_python, None, matrix.requirements, matrix.installed
+    )
     out.print(f"runtime  {why}")
     policy, settling = Policy(), []
     runnable = [cell for cell in matrix.cells if not skip_reason(cell, machine)]
