@@ -164,10 +164,22 @@ def linked(folder: Path, source: Path) -> None:
 
 
 def unlisted(folder: Path, source: Path) -> None:
+    """In a package's folder, where its RECORD names another module."""
+    record = install(folder, NEVER_IMPORTED) / "RECORD"
+    record.write_text(record.read_text().replace("devopt/__init__.py", "devopt/signs.py"))
+
+
+def beside_packages(folder: Path, source: Path) -> None:
+    install(folder, NEVER_IMPORTED)
+    (folder / "devopt").rename(folder / "another")
+    record = folder / "devopt_x-0.1.dist-info" / "RECORD"
+    record.write_text(record.read_text().replace("devopt/", "another/"))
     (source / "devopt").rename(folder / "devopt")
 
 
-@pytest.mark.parametrize("way", [on_path_alone, editable, by_finder, linked, unlisted])
+@pytest.mark.parametrize(
+    "way", [on_path_alone, editable, by_finder, linked, unlisted, beside_packages]
+)
 def test_a_class_whose_edits_nobody_would_see_is_refused(
     way: Callable[[Path, Path], None], python: Path, tmp_path: Path
 ) -> None:
