@@ -100,7 +100,7 @@ def run_ids(matrix: Matrix) -> list[str]:
 
 
 @pytest.mark.parametrize("where", OPTIONS, ids=".".join)
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_every_spelling_of_a_value_is_one_run_id(where, data, tmp_path_factory):
     section, base, name = where
@@ -168,7 +168,7 @@ def trials_of(matrix: Matrix) -> dict[str, str]:
 @pytest.mark.parametrize(
     "where", [where for where in OPTIONS if where[0] == "optimizers"], ids=".".join
 )
-@settings(max_examples=5)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_every_spelling_of_what_is_tried_is_one_trial(where, data, tmp_path_factory):
     folder, (_, base, name) = tmp_path_factory.getbasetemp(), where
