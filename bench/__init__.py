@@ -3,11 +3,11 @@
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
-
 
 def __getattr__(name: str) -> Any:
-    """`bench.load`, imported on use: neither a worker nor the commands need pandas."""
+    """`bench.load` and the version, imported on use: a worker needs neither."""
     if name == "load":
         return importlib.import_module("bench.report.frames").load
+    if name == "__version__":
+        return importlib.import_module("bench.version").__version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

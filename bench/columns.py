@@ -29,7 +29,8 @@ RUN_COLUMNS: dict[str, str] = {
     "log_path": "the worker's log, relative to the results folder",
     "runtime": "docker, podman or local",
     "image_id": "id of the container's image",
-    "env_id": "the image's id, or a hash of the Python, torch and numpy versions",
+    "env_id": "the image's id, or a hash of the versions of Python, torch, numpy and what the "
+    "matrix requires, and of the files of installed classes",
     "code_sha256": "hash of the files that the worker runs",
     "git_commit": "commit of the working tree",
     "git_dirty": "whether tracked files differed from it",

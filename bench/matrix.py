@@ -34,6 +34,7 @@ from bench.options import (
 from bench.own import OwnVariants
 from bench.owncode import OwnCode
 from bench.records import Row
+from bench.requirements import pinned
 from bench.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.yamlfile import Document, read_yaml
 
@@ -53,6 +54,7 @@ class Matrix:
     cells: tuple[Cell, ...]  # of the matrix itself, then trials, then what waits for these
     codes: tuple[OwnCode, ...] = ()  # that the matrix brings along
     requirements: tuple[str, ...] = ()  # that cells need beside torch and numpy: name==version
+    installed: tuple[str, ...] = ()  # classes that it does not bring along: package.module:Name
 
     def with_corpus(self, corpus: CorpusRef) -> "Matrix":
         def on_corpus(cell: Cell) -> Cell:
@@ -90,6 +92,7 @@ def load_matrix(path: Path) -> Matrix:
         tuple(cells),
         expansion.own.codes,
         tuple(dict.fromkeys(form.image.requirements)),
+        expansion.own.installed(_options(cells)),
     )
 
 
@@ -142,6 +145,7 @@ class _Expansion:
 
     def cells(self) -> list[Cell]:
         self._check_corpus()
+        self._check_requirements()
         self._check_names()
         self._check_metrics()
         by_seed: dict[int, list[tuple[str, str, str]]] = {}
@@ -174,6 +178,16 @@ class _Expansion:
             what = f"sums to {sum(shares):g}. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."
             self.document.mistake(("data", "split"), what)
         return DataOptions() if shares == SHARES else DataOptions(shares)
+
+    def _check_requirements(self) -> None:
+        """One version of a package, however its name is spelled."""
+        versions: dict[str, str] = {}
+        for index, each in enumerate(self.form.image.requirements):
+            ((name, version),) = pinned([each]).items()
+            first = versions.setdefault(name, version)
+            if version != first:
+                what = f"{each!r} asks for another version of {name} than {first}. Leave one out."
+                self.document.mistake(("image", "requirements", index), what)
 
     def _check_metrics(self) -> None:
         """What is claimed has been measured, and on no text that tuning has seen."""
@@ -355,6 +369,14 @@ class _Expansion:
         if len(brought) > len(set(brought)):
             what = f"has another {brought[0]} at its path than model {model.name}. Rename one."
             self.document.mistake(("optimizers", optimizer.name), what)
+
+
+def _options(cells: Iterable[Cell]) -> list[Any]:
+    """Those of every model and optimizer of these cells, each once."""
+    specs = [cell.spec for cell in cells]
+    models = {spec.model.name: spec.model.options for spec in specs}
+    optimizers = {spec.optimizer.name: spec.optimizer.options for spec in specs}
+    return [*models.values(), *optimizers.values()]
 
 
 def _names(spec: RunSpec) -> str:

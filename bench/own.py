@@ -1,7 +1,9 @@
 """Variants that name a class of somebody's -> what a cell is asked. Nothing is imported here."""
 
+import dataclasses
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,19 @@ class OwnVariants:
     def codes(self) -> tuple[OwnCode, ...]:
         return tuple(code for code in self._read.values() if code is not None)
 
+    def installed(self, options: Iterable[Any]) -> tuple[str, ...]:
+        """The classes that these options name and no `path` brings, sorted.
+
+        Not those whose code every row tells anyhow: torch's by its version, ours by code_sha256.
+        """
+        names = {code.sha256: code.name.removesuffix(".py") for code in self.codes}
+        found = set()
+        for each in options:
+            if isinstance(each, OwnModel):
+                told = {"torch", "bench", names.get(each.code_sha256)}
+                found |= {name for name in references(each) if _package(name) not in told}
+        return tuple(sorted(found))
+
     def options(self, where: Where, form: OwnModelForm) -> OwnModel:
         """What a sound form asks; mistakes beyond its form go into the document."""
         self._check_one_kind(where, form)
@@ -32,28 +47,30 @@ class OwnVariants:
         place = (*where, "path")
         if not isinstance(form, OwnOptimizerForm):
             return OwnModel(reference, settings, self._code(place, form.path, [reference]))
-        groups: dict[str, Any] = {role: _group(group) for role, group in form.groups.items()}
-        named = [reference, *(group["class"] for group in groups.values() if "class" in group)]
+        # In one order however they were written: it is that in which they are built and stepped.
+        present = [role for role in (*ROLES, OTHER) if role in form.groups]
+        groups: dict[str, Any] = {role: _group(form.groups[role]) for role in present}
         for role, group in form.groups.items():
             self._check_one_kind((*where, "groups", role), group)
         self._check_covered((*where, "groups"), groups)
-        code_sha256 = self._code(place, form.path, named)
-        return OwnOptimizer(reference, settings, code_sha256, groups, form.leaves)
+        options = OwnOptimizer(reference, settings, "", groups, form.leaves)
+        code_sha256 = self._code(place, form.path, references(options))
+        return dataclasses.replace(options, code_sha256=code_sha256)
 
-    def _code(self, where: Where, path: str | None, references: list[str]) -> str:
+    def _code(self, where: Where, path: str | None, named: list[str]) -> str:
         """The SHA-256 of the code that one of these classes is from; empty without a path."""
-        code = self._read_code(where, path, references) if path is not None else None
+        code = self._read_code(where, path, named) if path is not None else None
         return code.sha256 if code else ""
 
-    def _read_code(self, where: Where, path: str, references: list[str]) -> OwnCode | None:
+    def _read_code(self, where: Where, path: str, named: list[str]) -> OwnCode | None:
         if re.search("[\x00-\x1f\x7f-\x9f]", path):
             self.document.mistake(where, f"{shown(path)} holds a control character. Rename it.")
             return None
         source = Path(os.path.abspath(Path(self.document.file).parent / path))
-        packages = [re.split("[.:]", reference)[0] for reference in references]
+        packages = [_package(name) for name in named]
         if source.name.removesuffix(".py") not in packages:
             what = (
-                f"{shown(path)} is not where {references[0]!r} is from: give the folder of the "
+                f"{shown(path)} is not where {named[0]!r} is from: give the folder of the "
                 f"package {packages[0]}, or {packages[0]}.py."
             )
             self.document.mistake(where, what)
@@ -75,6 +92,16 @@ class OwnVariants:
         if groups and missing and OTHER not in groups:
             what = f"nothing is said of {', '.join(missing)}. Add them, or `{OTHER}` for the rest."
             self.document.mistake(where, what)
+
+
+def references(options: OwnModel) -> list[str]:
+    """The classes that one variant names: its own, then those of its groups."""
+    groups = options.groups.values() if isinstance(options, OwnOptimizer) else ()
+    return [options.reference, *(group["class"] for group in groups if "class" in group)]
+
+
+def _package(reference: str) -> str:
+    return re.split("[.:]", reference)[0]
 
 
 def _reference(text: str) -> str:

@@ -27,7 +27,10 @@ def settings_of(options: Any) -> dict[str, Any]:
 
 
 def with_settings(options: Any, settings: Mapping[str, Any]) -> Any:
-    """The same options but for these."""
+    """The same options but for these, which become of the type that each option has.
+
+    Those of a class have none here, and stay what they are.
+    """
     if isinstance(options, OwnModel):
         return dataclasses.replace(options, settings={**options.settings, **settings})
     return dataclasses.replace(options, **settings)
@@ -48,16 +51,17 @@ def to_try(space: Space, options: Any, trials: int, sampler: str) -> list[Any]:
     Raises:
         ValueError: for a space that does not hold so many, or a grid that holds another number.
     """
-    found, keys = {options: None}, keys_of(space, options)
+    # By their text: of a class's settings Python calls 1, 1.0 and True equal, an identity does not.
+    found, keys = {settings_text(space, options): options}, keys_of(space, options)
     for point in _points(space, options, trials, sampler):
-        settings = {key: point[key] for key in keys}
-        found[with_settings(options, settings)] = None
+        one = with_settings(options, {key: point[key] for key in keys})
+        found.setdefault(settings_text(space, one), one)
         if sampler != "grid" and len(found) == trials:
             break
     if len(found) != trials:
         there = "is a grid of" if sampler == "grid" else "holds"
         raise ValueError(f"{there} {len(found)} settings, the untuned one included")
-    return list(found)
+    return list(found.values())
 
 
 def _points(space: Space, options: Any, trials: int, sampler: str) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from bench.endings import End
 from bench.report.asked import read_asked
 from bench.report.curves import Cost, flops
 from bench.report.family import Family, least_seeds, make_family
@@ -17,7 +18,7 @@ from bench.report.statistics.contrast import BySeed, Contrast, paired
 from bench.report.statistics.ladder import Ladder
 from bench.report.statistics.power import SeedsNeeded, seeds_to_decide
 from bench.report.statistics.target import first_held
-from bench.report.statistics.verdict import alpha_of_look, judge
+from bench.report.statistics.verdict import Ends, alpha_of_look, judge
 from bench.report.taint import is_tainted
 from bench.report.tuned import Tuning, tunings
 
@@ -132,6 +133,7 @@ class Published:
         """Of losses, by the rules of the report."""
         judged = judge(
             contrast,
+            Ends({(End.FINISHED, End.FINISHED): contrast.n}),
             margin=self.family.margin,
             lower_is_better=True,
             least_seeds=least_seeds(LOSS),

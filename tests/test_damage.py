@@ -104,15 +104,15 @@ def test_an_earlier_attempt_stands_where_the_last_is_damaged(new):
     assert [cell.status for cell in merge([folder.write()]).cells] == ["crashed"]
 
 
-def test_a_cell_whose_plan_is_damaged_is_not_counted(new):
+def test_a_cell_whose_plan_is_damaged_counts_by_its_row(new):
     folder = three(new())
     folder.plan[0]["seed"] = "first"
     merged = merge([folder.write()])
     assert merged.damage == (Damage("first/plan.csv", 2, 1, "seed is 'first', not a whole number"),)
-    assert [cell.seed for cell in merged.cells] == [2, 3]
-    told, unplanned = notes(merged)
-    assert "A cell without its line here is not counted." in told
-    assert "1 cell that plan.csv no longer names" in unplanned
+    assert sorted(cell.seed for cell in merged.cells) == [1, 2, 3]  # the first has run all the same
+    told, dropped = notes(merged)
+    assert "A cell without its line here counts only if it has run." in told
+    assert "1 cell ran on seeds that the plan no longer names" in dropped
 
 
 N = len(CURVE_COLUMNS)

@@ -4,11 +4,14 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
+import bench
 from bench import identity
 from bench.matrix import load_matrix
 from bench.options import (
@@ -427,7 +430,10 @@ def test_a_change_in_what_the_worker_runs_changes_the_code(code, package, file):
         (package / file).write_bytes(content)
 
 
-@pytest.mark.parametrize("file", ["cli/running.py", "runner.py", "matrix.py", "launch/local.py"])
+LAUNCHING = ["cli/running.py", "runner.py", "matrix.py", "launch/local.py", "version.py"]
+
+
+@pytest.mark.parametrize("file", LAUNCHING)
 def test_a_change_on_the_launching_side_does_not(code, package, file):
     before, content = code(), (package / file).read_bytes()
     try:
@@ -435,6 +441,20 @@ def test_a_change_on_the_launching_side_does_not(code, package, file):
         assert code() == before
     finally:
         (package / file).write_bytes(content)
+
+
+def test_a_release_alone_opens_no_cell(code, package):
+    """A new version number is no other code: rows of the last release settle its cells."""
+    before, file = code(), package / "version.py"
+    released = file.read_text()
+    try:
+        file.write_text(released.replace(bench.__version__, "9.9.9"))
+        ask = [sys.executable, "-c", "import bench; print(bench.__version__)"]
+        said = subprocess.run(ask, cwd=package.parent, env={}, capture_output=True, text=True)
+        assert said.stdout == "9.9.9\n"
+        assert code() == before
+    finally:
+        file.write_text(released)
 
 
 @pytest.mark.parametrize("file", ["models/new.py", "optim/sub/new.py", "worker/new.py"])

@@ -593,7 +593,7 @@ def test_few_cells_are_read_and_no_disturbed_one(new, monkeypatch):
 
 def test_the_steps_of_the_terminal_attempt_are_read(new):
     run_id = new.planned()
-    new.ended(run_id, status="crashed", attempt=1)
+    new.ended(run_id, status="interrupted", attempt=1)
     new.ended(run_id, attempt=2)
     step_file(new, run_id, [1.0], attempt=1)
     step_file(new, run_id, [2.0], attempt=2)

@@ -93,7 +93,7 @@ def rows_of(table: Table) -> list[dict[str, str]]:
 def test_the_verdict_is_that_of_tuned_arms_against_the_tuned_baseline(answer):
     assert answer.headline.lead == (
         "Final test loss (nats per token) against gpt + adamw-tuned, margin 0.01, each arm tuned "
-        "in 3 trials on 2 seeds: gpt + muon-tuned is worse."
+        "in 3 trials on 2 seeds: gpt + muon-tuned is worse on 5 of 5 planned seeds."
     )
     (compared,) = answer.family.comparisons
     assert compared.contrast.mean == pytest.approx(0.1, abs=1e-9)
@@ -119,7 +119,9 @@ def test_an_arm_that_tuning_has_not_bettered_is_itself_under_its_tuned_name(answ
 def test_nothing_is_tested_before_the_trials_have_ended(tmp_path):
     answer = Answer(tuned_results(tmp_path / "r", ended=False), ASKED)
     assert not answer.family.is_tested
-    assert answer.headline.lead.endswith("gpt + muon-tuned has no verdict yet.")
+    assert answer.headline.lead.endswith(
+        "has no verdict yet on 0 of 5 planned seeds, 5 not run in either arm."
+    )
 
 
 def test_untuned_arms_alone_are_not_tested_where_tuned_ones_are_to_be(tmp_path):

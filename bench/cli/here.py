@@ -67,7 +67,9 @@ def check(
     asked = load_matrix(matrix)
     selected = select(asked.cells, only or [], None)
     cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
-    launcher, why = choose_launcher(runtime, worker_python, requirements=asked.requirements)
+    launcher, why = choose_launcher(
+        runtime, worker_python, None, asked.requirements, asked.installed
+    )
     out.print(f"runtime: {why}")
     wrong = count = 0
     try:

@@ -69,7 +69,9 @@ def plan(
     """
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
-    launcher, why = choose_launcher(runtime, worker_python, image, asked.requirements)
+    launcher, why = choose_launcher(
+        runtime, worker_python, image, asked.requirements, asked.installed
+    )
     out.print(f"runtime  {why}")
     rows = read_table(_folder(asked, out_dir).runs)
     of = by_cell(rows)
@@ -114,7 +116,9 @@ def run(
     at_once = _jobs(jobs)
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
-    launcher, why = choose_launcher(runtime, worker_python, image, asked.requirements)
+    launcher, why = choose_launcher(
+        runtime, worker_python, image, asked.requirements, asked.installed
+    )
     folder = _folder(asked, out_dir)
     _check_sample_ms(sample_ms)
     out.print(f"corpus: {corpus.chosen}")

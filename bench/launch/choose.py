@@ -19,11 +19,13 @@ def choose_launcher(
     worker_python: str | None,
     image: str | None = None,
     requirements: tuple[str, ...] = (),
+    installed: tuple[str, ...] = (),
 ) -> tuple[Launcher, str]:
     """The launcher, and one line that says why it is this one.
 
     `image`: the tag of an image for all cells, in place of the one made for their device.
     `requirements`: what cells need beside torch and numpy.
+    `installed`: classes that cells import from where they run, which an image's id tells already.
 
     Raises:
         RequestError: for a runtime that does not exist, or an image without a container engine.
@@ -32,6 +34,8 @@ def choose_launcher(
     if runtime not in RUNTIMES:
         raise RequestError(f"there is no runtime {runtime!r}. {nearest(runtime, RUNTIMES)}")
     launcher, why = _choose(runtime, worker_python or sys.executable)
+    if isinstance(launcher, LocalLauncher):
+        launcher = replace(launcher, installed=installed)
     if image is None:
         return replace(launcher, requirements=requirements), why
     if requirements:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from bench.errors import MissingError
 from bench.launch import image
 from bench.launch.engine import Engine
+from bench.requirements import normalised, pinned
 
 
 def derived_tag(cell_image: str, requirements: Sequence[str]) -> str:
@@ -13,7 +14,7 @@ def derived_tag(cell_image: str, requirements: Sequence[str]) -> str:
     inputs = [
         image.dockerfile("own").read_text(encoding="utf-8"),
         cell_image,
-        *sorted(requirements),
+        *sorted(f"{name}=={version}" for name, version in pinned(requirements).items()),
         *(f"{wheel.name} {wheel.stat().st_size}" for wheel in image.further_wheels()),
     ]
     digest = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
@@ -70,6 +71,6 @@ def build_derived(engine: Engine, cell_image: str, requirements: Sequence[str]) 
 def _is_held(requirement: str) -> bool:
     """Whether docker/wheels has a wheel of it: NAME-VERSION-..., NAME with underscores."""
     name, _, version = requirement.partition("==")
-    wanted = (image.normalised(name), version)
+    wanted = (normalised(name), version)
     parts = (wheel.name.split("-")[:2] for wheel in image.further_wheels())
-    return any((image.normalised(found), of) == wanted for found, of in parts)
+    return any((normalised(found), of) == wanted for found, of in parts)

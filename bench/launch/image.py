@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from bench.errors import EngineError, MissingError
 from bench.identity import PACKAGE
 from bench.launch.engine import Engine
+from bench.requirements import normalised
 
 ROOT = PACKAGE.parent
 DEFAULT_BASE = "python:3.11-slim-bookworm"
@@ -58,11 +58,6 @@ def _is_pinned(wheel: Path) -> bool:
     lines = (ROOT / "docker" / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {normalised(line.partition("==")[0]) for line in lines if "==" in line}
     return normalised(wheel.name.partition("-")[0]) in pinned
-
-
-def normalised(package: str) -> str:
-    """A package's name as the index compares names."""
-    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def bases() -> list[str]:

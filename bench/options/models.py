@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.options.fields import asked, option
+from bench.options.fields import Options, asked, option
 
 
 @dataclass(frozen=True)
-class DecoderOptions:
+class DecoderOptions(Options):
     """What all built-in models share: pre-norm blocks of causal attention and a feed-forward."""
 
     n_embd: int = option(64, "width d of the residual stream", ge=1, le=65_536)
@@ -21,6 +21,7 @@ class DecoderOptions:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
 

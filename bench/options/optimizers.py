@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.options.fields import option
+from bench.options.fields import Options, option
 
 
 @dataclass(frozen=True)
-class AdamWOptions:
+class AdamWOptions(Options):
     """torch.optim.AdamW on every parameter."""
 
     lr: float = option(1e-3, "learning rate", gt=0)
@@ -18,7 +18,7 @@ class AdamWOptions:
 
 
 @dataclass(frozen=True)
-class SGDOptions:
+class SGDOptions(Options):
     """torch.optim.SGD on every parameter."""
 
     lr: float = option(0.1, "learning rate", gt=0)
@@ -27,12 +27,13 @@ class SGDOptions:
     weight_decay: float = option(0.0, "added to the gradient, times the weight", ge=0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum: give one above 0, or leave nesterov out")
 
 
 @dataclass(frozen=True)
-class TrueMuonOptions:
+class TrueMuonOptions(Options):
     """Orthogonalised momentum on the blocks' logical matrices, AdamW on everything else."""
 
     lr: float = option(1e-2, "learning rate of the logical matrices", gt=0)
@@ -62,7 +63,7 @@ class TrueMuonOptions:
 
 
 @dataclass(frozen=True)
-class MuonOptions:
+class MuonOptions(Options):
     """torch.optim.Muon on the blocks' hidden matrices, AdamW on everything else."""
 
     lr: float = option(1e-2, "learning rate of the hidden matrices", gt=0)

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.options.fields import asked, option
+from bench.options.fields import Options, asked, option
 
 TRAIN_SHARE = 0.9  # of a text, from its start, where a matrix says nothing else
 SHARES = (TRAIN_SHARE, 0.1)  # the rest is the validation split
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(Options):
     """How a text is divided."""
 
     split: tuple[float, ...] = option(
@@ -32,7 +32,7 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Options):
     """How a model is trained."""
 
     steps: int = option(10_000, "training steps", ge=1, le=100_000_000)
@@ -85,6 +85,7 @@ class TrainOptions:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.warmup_steps >= self.steps:
             raise ValueError(
                 f"warmup_steps {self.warmup_steps} leaves nothing of steps {self.steps}: "
@@ -129,7 +130,7 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
-class EvalOptions:
+class EvalOptions(Options):
     """When losses are measured, and on what."""
 
     every: int = option(100, "steps between evaluations; also at step 0 and after the last", ge=1)
@@ -145,7 +146,7 @@ class EvalOptions:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Options):
     """What one cell may use. Not part of its identity."""
 
     timeout_s: float = option(

@@ -53,7 +53,7 @@ def _consequence(file: str) -> str:
     if file.endswith("runs.csv"):
         return "A cell without another row counts as open."
     if file.endswith("plan.csv"):
-        return "A cell without its line here is not counted."
+        return "A cell without its line here counts only if it has run."
     return "Curves lack these evaluations."
 
 

@@ -330,9 +330,7 @@ def _arms(
     arms = []
     for arm_id, mine in by_arm.items():
         # Also those of its cells that ended elsewhere: this section lacks them.
-        asked = {
-            (cell.source, cell.seed) for cell in planned[arm_id] if cell.planned_in & folders
-        }
+        asked = {(cell.source, cell.seed) for cell in planned[arm_id] if cell.planned_in & folders}
         seeds = sorted({seed for _, seed in asked})
         ends = ((seed, _how(failed, arm_id, seed, key)) for seed in seeds)
         arms.append(

@@ -1,0 +1,107 @@
+"""python -m bench.launch.probe ASKED: what is installed for an interpreter, as JSON.
+
+Runs under the worker's interpreter and imports nothing of what it is asked about: importing torch
+takes seconds, and somebody's class has no business on the launching side.
+
+ASKED: {"packages": [name, ...], "modules": [name, ...]}.
+"""
+
+import hashlib
+import json
+import platform
+import sys
+from importlib.metadata import (
+    Distribution,
+    PackageNotFoundError,
+    PackagePath,
+    distributions,
+    version,
+)
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    answer = {
+        "python": platform.python_version(),
+        "versions": {name: version_of(name) for name in asked["packages"]},
+        "modules": {name: module(name) for name in asked["modules"]},
+    }
+    print(json.dumps(answer))
+
+
+def version_of(package: str) -> str | None:
+    """None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def module(name: str) -> dict[str, str] | None:
+    """Where a module begins and the package that holds it; None where there is no such module.
+
+    `file` is the one that its import begins with. `package` and `sha256`, of the package's code,
+    are empty where no package tells which files it has there: an editable one does not.
+    """
+    file = first_file(name)
+    if file is None:
+        return None
+    holder = next((each for each in distributions() if holds(each, file)), None)
+    if holder is None:
+        return {"file": str(file), "package": "", "sha256": ""}
+    return {"file": str(file), "package": holder.name, "sha256": code_sha256(holder)}
+
+
+def first_file(name: str) -> Path | None:
+    """The file that an import of a module begins with.
+
+    That of its first part; a namespace has none, and then it is the next part's.
+    """
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        try:
+            spec = find_spec(".".join(parts[:end]))
+        except ModuleNotFoundError:  # the part before it is no package
+            return None
+        if spec is None or spec.has_location:
+            return Path(str(spec.origin)) if spec else None
+    return None
+
+
+def holds(package: Distribution, file: Path) -> bool:
+    """Whether a package was installed with this file, which is not an editable one's."""
+    folder, record = Path(str(package.locate_file(""))), package.read_text("RECORD")
+    if not record or not file.is_relative_to(folder):
+        return False
+    name = file.relative_to(folder).as_posix()
+    if name not in record or not any(str(each) == name for each in package.files or []):
+        return False
+    origin: dict[str, Any] = json.loads(package.read_text("direct_url.json") or "{}")
+    return not origin.get("dir_info", {}).get("editable", False)
+
+
+def code_sha256(package: Distribution) -> str:
+    """SHA-256 over the names and bytes of the files that its RECORD lists, as they are now.
+
+    Without what the installer writes beside them, which differs between machines: its notes,
+    scripts with the interpreter's path, what Python compiled.
+    """
+    total = hashlib.sha256()
+    for name in sorted(str(each) for each in package.files or [] if is_code(each)):
+        file = Path(str(package.locate_file(name)))
+        if file.is_file():
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()
+
+
+def is_code(file: PackagePath) -> bool:
+    outside = file.is_absolute() or file.parts[0] == ".."
+    return not (outside or file.parts[0].endswith(".dist-info") or file.suffix == ".pyc")
+
+
+if __name__ == "__main__":
+    main()
