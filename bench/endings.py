@@ -73,10 +73,10 @@ def end_of(row: Row | None) -> End:
 def ending(attempts: Sequence[Row]) -> Row | None:
     """The one of a cell's attempts, in the same circumstances, that tells how it ended.
 
-    `attempts`: oldest first. A failure stays: the last one that diverged, else the last that crashed
-    by its own doing or went beyond a limit, unless an ok one with a raised limit makes that good.
-    Then the last ok one, the last that a fault of the machine ended, and the last of the others,
-    which leave a cell as it was. None if there is no attempt.
+    `attempts`: oldest first. A failure stays: the last one that diverged, else the last that
+    crashed by its own doing or went beyond a limit, unless an ok one with a raised limit makes that
+    good. Then the last ok one, the last that a fault of the machine ended, and the last of the
+    others, which leave a cell as it was. None if there is no attempt.
     """
     ok = [row for row in attempts if row["status"] == "ok"]
     diverged = [row for row in attempts if end_of(row) is End.DIVERGED]
