@@ -119,9 +119,8 @@ def test_an_arm_that_tuning_has_not_bettered_is_itself_under_its_tuned_name(answ
 def test_nothing_is_tested_before_the_trials_have_ended(tmp_path):
     answer = Answer(tuned_results(tmp_path / "r", ended=False), ASKED)
     assert not answer.family.is_tested
-    assert answer.headline.lead.endswith(
-        "has no verdict yet on 0 of 5 planned seeds, 5 not run in either arm."
-    )
+    told = "has no verdict yet on 0 of 5 planned seeds, 5 not run in either arm."
+    assert answer.headline.lead.endswith(told)
 
 
 def test_untuned_arms_alone_are_not_tested_where_tuned_ones_are_to_be(tmp_path):

@@ -30,9 +30,18 @@ TERMS = {
         "it says that these seeds cannot tell."
     ),
     "no verdict": "Too few pairs of seeds: a verdict on a loss needs five.",
-    "diverged": (
-        "The loss ceased to be finite. Such a seed ranks below every finished one, and an arm with "
-        "more of them than the baseline is never better."
+    "diverged": "The loss ceased to be finite. Such a seed ranks below every finished one.",
+    "failed": (
+        "A seed of which any attempt diverged or crashed by its own doing, or ran out of memory or "
+        "time without a later one that had more. An arm that failed more often is never better."
+    ),
+    "by sign": (
+        "Where a seed did not finish in both arms, seeds are counted as won or lost, and what is "
+        "missing counts against the verdict."
+    ),
+    "bad runs": (
+        "What so many finished seeds do not exclude: the largest rate of failures, or of runs far "
+        "worse than those seen, at 95 %."
     ),
     "look": (
         "Each report on other figures of the same folders. Who looks after every seed and stops "
