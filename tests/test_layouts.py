@@ -383,7 +383,16 @@ def test_a_state_keeps_its_place_in_memory(module, options):
     for number, names in enumerate((set(FORMS), {"up", "bias"}, set(FORMS))):
         toy.step(names, number)
         assert state_places(toy) == places
-    other = Toy(module, options)
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [(adamw, AdamWOptions()), (sgd, SGDOptions()), (truemuon, TrueMuonOptions())],
+    ids=["adamw", "sgd", "truemuon"],
+)
+def test_a_restored_state_keeps_its_place_in_memory(module, options):
+    toy, other = Toy(module, options), Toy(module, options)
+    places = state_places(toy)
     for ours, theirs in zip(toy.optimizers, other.optimizers, strict=True):
         ours.load_state_dict(theirs.state_dict())
     assert state_places(toy) == places
