@@ -49,7 +49,7 @@ _WHOLE = (
 _NUMBERS = (
     *METRICS,
     *("memory_limit_gib", "host_tree_rss_peak_mib", "host_load_mean", "cpu_clock_mean_mhz"),
-    *("cpu_steal_pct", "cpu_others_pct", "cpu_throttled_pct"),
+    *("cpu_steal_pct", "cpu_others_pct", "cpu_throttled_pct", "epochs"),
 )
 _FLAGS = ("memory_limit_enforced", "git_dirty", "tainted")
 
