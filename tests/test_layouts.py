@@ -195,6 +195,21 @@ def test_sgd_is_pytorchs_on_every_layout(made, settings):
     steps_alike(made, sgd, theirs, options, sparse=True)
 
 
+@pytest.mark.parametrize("kind", ["alike", "transposed", "expanded", "none"])
+@pytest.mark.parametrize("module", [adamw, sgd])
+def test_a_gradient_may_lie_otherwise_than_its_parameter(module, kind):
+    torch.manual_seed(0)
+    ours, theirs = torch.randn(3, 4), torch.zeros(3, 4)
+    theirs.copy_(ours)
+    made = Made(nn.Parameter(ours), ours, nn.Parameter(theirs), theirs, [kind, "contiguous", kind])
+    if module is adamw:
+        options, plain = AdamWOptions(), torch.optim.AdamW([made.theirs], foreach=False)
+    else:
+        options = SGDOptions()
+        plain = torch.optim.SGD([made.theirs], **asdict(options), foreach=False)
+    steps_alike([made], module, plain, options, sparse=False)
+
+
 @given(SHAPES, st.sampled_from(LAYOUTS))
 def test_memory_that_is_used_twice_is_found(shape, layout):
     view, _ = layout(shape, torch.float32)
