@@ -53,14 +53,18 @@ RUN_COLUMNS: dict[str, str] = {
     "step_time_ms_p99": "99th percentile of the same",
     "step_time_drift_pct": "median step time of the last third above that of the first; no taint",
     "tokens_per_s": "training tokens / train_time_s",
-    "infer_time_ms_p50": "forward pass of one batch (batch_size x block_size tokens), median",
+    "infer_time_ms_p50": "forward pass of one batch (batch_size x block_size tokens), median; "
+    "empty if it changed from round to round",
     "infer_time_ms_p90": "90th percentile of the same",
     # work
     "steps": "training steps done",
     "tokens": "training tokens seen",
+    "epochs": "tokens / tokens of the training split",
     "n_params": "parameters",
-    "n_params_active": "parameters that one token uses",
-    "flops_per_token": "6 x active matrix parameters + 12 x layers x block x width",
+    "n_params_active": "parameters that one token uses; embedding tables count whole, though it "
+    "looks up a row of each",
+    "flops_per_token": "6 x active matrix parameters + 12 x layers x block x width: causal "
+    "attention counts in full, as if each token saw all others",
     "optimizer_flops_per_step": "operations of one optimizer step, Newton-Schulz included",
     "threads": "threads of one CPU operator",
     "cpus": "CPUs the cell was bound to",
@@ -89,7 +93,8 @@ RUN_COLUMNS: dict[str, str] = {
     "gpu_mem_context_mib": "by NVML once the CUDA context was made, before data and model",
     "gpu_mem_allocated_peak_mib": "peak of torch's allocated memory",
     "gpu_mem_reserved_peak_mib": "peak of torch's reserved memory",
-    "optimizer_state_mib": "tensors of the optimizer's state",
+    "optimizer_state_mib": "all tensors that the optimizer holds, work space included, without the "
+    "model's and their gradients; empty where that cannot be told",
     "host_rss_peak_mib": "the worker's peak resident memory (VmHWM)",
     "host_tree_rss_peak_mib": "peak sum of resident memory of all its processes, seen once a "
     "second; shared pages count for each",
@@ -104,8 +109,8 @@ RUN_COLUMNS: dict[str, str] = {
     "cpu_throttled_pct": "share for which a quota of a control group stopped it",
     "cpu_clock_mean_mhz": "mean clock of its CPUs in training",
     "host_load_mean": "mean of the host's one-minute load average in training",
-    "gpu_energy_j": "energy over the training phase, if that took 10 s or more, in spans of 1 s or "
-    "more between evaluations",
+    "gpu_energy_j": "energy of the whole board, what it takes idle included, over the training "
+    "phase, if that took 10 s or more, in spans of 1 s or more between evaluations",
     "gpu_energy_source": "energy_counter, or power readings integrated: power_instant, "
     "power_average",
     "gpu_power_mean_w": "energy / time",
@@ -164,5 +169,5 @@ CURVE_COLUMNS: dict[str, str] = {
     "same windows; empty without experts",
     "n_params": "parameters at this evaluation; pruning lowers it",
     "n_params_active": "parameters that one token uses at this evaluation",
-    "optimizer_state_mib": "tensors of the optimizer's state at this evaluation",
+    "optimizer_state_mib": "all tensors that the optimizer holds at this evaluation",
 }

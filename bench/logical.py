@@ -56,6 +56,15 @@ class Stack:
                 f"{self.names[0]}: {len(self.names)} matrices are no projections of {self.heads} "
                 "heads: give a multiple of them, stored as (rows, columns)"
             )
+        try:
+            self.view(self.parameter.detach())
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self.names[0]}: in memory the numbers of a parameter of shape "
+                f"{tuple(self.parameter.shape)} and strides {self.parameter.stride()} are not "
+                f"{len(self.names)} tensors of {self.shape}, one after another. Make it contiguous:"
+                " nn.Parameter(tensor.contiguous())"
+            ) from error
 
     def view(self, tensor: Tensor) -> Tensor:
         """The parameter, its gradient or an optimizer's state of it, as (n, *shape)."""
@@ -93,14 +102,14 @@ class Cut:
 
     def of(self, tensor: Tensor) -> Tensor:
         """What is left of a tensor of the old parameter's shape: one of the new one's."""
-        return tensor.view(self.n, -1)[self.kept].view_as(self.new)
+        return tensor.reshape(self.n, -1)[self.kept].view_as(self.new)
 
 
 def cut(module: nn.Module, name: str, kept: Tensor, n: int) -> Cut:
     """Leave a module's parameter with these of its n parts; it becomes another parameter."""
     old: nn.Parameter = getattr(module, name)
     rows, *rest = old.shape
-    parts = old.detach().view(n, -1)[kept]
+    parts = old.detach().reshape(n, -1)[kept]
     new = nn.Parameter(parts.view(rows // n * len(kept), *rest))
     setattr(module, name, new)
     return Cut(old, new, kept, n)

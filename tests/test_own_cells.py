@@ -100,6 +100,138 @@ def test_a_model_with_dropout_has_the_same_losses_again(tmp_path: Path) -> None:
     assert other["init_hash"] != first["init_hash"]
 
 
+CUT = '''\
+"""Query, key and value weights that are columns of one matrix; an embedding, sparse or not."""
+
+import torch
+from torch import nn
+
+
+class Cut(nn.Module):
+    def __init__(self, vocab_size, n_embd, sparse):
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, n_embd, sparse=sparse)
+        drawn = torch.randn(n_embd, 3 * n_embd) / n_embd**0.5
+        self.q, self.k, self.v = (nn.Parameter(part) for part in drawn.chunk(3, 1))
+        self.head = nn.Linear(n_embd, vocab_size)
+
+    def forward(self, tokens):
+        x = self.token(tokens)
+        return self.head(
+            x
+            + nn.functional.scaled_dot_product_attention(
+                x @ self.q, x @ self.k, x @ self.v, is_causal=True
+            )
+        )
+
+
+def build(vocab_size, block_size, n_embd=16, sparse=False):
+    return Cut(vocab_size, n_embd, sparse)
+'''
+CUT_MATRIX = (
+    ("model: [small]", "model: [mymodel]"),
+    ("my_package.model:build, path: ./my_package, n_embd: 12}", "cut:build, path: ./cut.py}"),
+    (
+        MINE,
+        "  torchs: {class: torch.optim.AdamW, lr: 0.001, weight_decay: 0.01}\n"
+        "  torchs-sgd: {class: torch.optim.SGD, lr: 0.1, momentum: 0.9}\n",
+    ),
+)
+
+
+def test_parameters_that_are_columns_of_a_matrix_are_trained_as_pytorch_trains_them(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cut.py").write_text(CUT)
+    names = ("optimizer: [mine]", "optimizer: [adamw, torchs, sgd, torchs-sgd]")
+    matrix = write_matrix(tmp_path, *CUT_MATRIX, names, ("steps: 6", "steps: 30"))
+    found = {row["optimizer"]: row for row in run(matrix, "local")}
+    assert {row["status"] for row in found.values()} == {"ok"}, found
+    losses = {name: float(row["val_loss_final"]) for name, row in found.items()}
+    assert losses["adamw"] == pytest.approx(losses["torchs"], abs=1e-5)
+    assert losses["sgd"] == pytest.approx(losses["torchs-sgd"], abs=1e-5)
+    assert losses["sgd"] != pytest.approx(losses["adamw"], abs=0.01)
+
+
+def test_a_sparse_gradient_is_told_in_one_line_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "cut.py").write_text(CUT)
+    sparse = ("path: ./cut.py}", "path: ./cut.py, sparse: true}")
+    names = ("optimizer: [mine]", "optimizer: [adamw, sgd, muon, torchs-sgd]")
+    found = {
+        row["optimizer"]: row
+        for row in run(write_matrix(tmp_path, *CUT_MATRIX, sparse, names), "local")
+    }
+    for name in ("adamw", "muon"):  # the embedding is AdamW's there too
+        assert found[name]["reason"] == (
+            "ValueError: token.weight has a sparse gradient, which adamw cannot use. Build its "
+            "layer with sparse=False, or take sgd"
+        )
+    losses = {name: float(found[name]["val_loss_final"]) for name in ("sgd", "torchs-sgd")}
+    assert losses["sgd"] == pytest.approx(losses["torchs-sgd"], abs=1e-5)
+
+
+TELLS = '''\
+import torch
+from torch import nn
+
+
+class Count(torch.optim.Optimizer):
+    """Keeps a step count by its name, and a tensor of each parameter in a list."""
+
+    def __init__(self, params, lr=0.01):
+        super().__init__(params, {"lr": lr})
+        self.state["step"] = 0
+        self.kept = [torch.zeros_like(p) for p in self.param_groups[0]["params"]]
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        self.state["step"] += 1
+        for p in self.param_groups[0]["params"]:
+            p.add_(p.grad.sign(), alpha=-self.param_groups[0]["lr"])
+
+
+class Model(nn.Sequential):
+    def n_params_active(self):
+        raise KeyError("no such layer")
+
+    def flops_per_token(self):
+        return float("nan")
+
+
+def build(vocab_size, block_size, frozen=False):
+    model = Model(nn.Embedding(vocab_size, 8), nn.Linear(8, vocab_size))
+    return model.requires_grad_(not frozen)
+'''
+TELLS_MATRIX = (
+    ("model: [small]", "model: [mymodel]"),
+    ("my_package.model:build, path: ./my_package, n_embd: 12}", "tells:build, path: ./tells.py}"),
+    (MINE, "  mine: {class: tells:Count, path: ./tells.py}\n"),
+)
+
+
+def test_statistics_that_fail_are_empty_and_the_cell_is_ok(tmp_path: Path) -> None:
+    (tmp_path / "tells.py").write_text(TELLS)
+    (row,) = run(write_matrix(tmp_path, *TELLS_MATRIX), "local")
+    assert row["status"] == "ok", row["reason"]
+    assert (row["n_params_active"], row["flops_per_token"]) == ("", "")
+    assert float(row["optimizer_state_mib"]) == int(row["n_params"]) * 4 / 2**20
+    text = "the quick brown fox jumps over the lazy dog\n" * 91
+    assert float(row["epochs"]) == pytest.approx(int(row["tokens"]) / int(0.9 * len(text)))
+    log = (tmp_path / "results" / row["log_path"]).read_text()
+    assert "n_params_active() is not known: KeyError: 'no such layer'" in log
+    assert "flops_per_token() is not known: ValueError: " in log
+
+
+def test_a_model_that_is_all_frozen_has_nothing_to_train(tmp_path: Path) -> None:
+    (tmp_path / "tells.py").write_text(TELLS)
+    frozen = ("path: ./tells.py}\noptimizers", "path: ./tells.py, frozen: true}\noptimizers")
+    (row,) = run(write_matrix(tmp_path, *TELLS_MATRIX, frozen), "local")
+    assert row["reason"] == (
+        "WrongClassError: tells:build: no parameter requires a gradient, so that there is nothing "
+        "to train. Leave at least one that is not frozen"
+    )
+
+
 def test_a_package_cannot_take_the_name_of_another(tmp_path: Path) -> None:
     """Somebody's numpy.py would be passed over, or worse, found by torch."""
     (tmp_path / "numpy.py").write_text("class Mine: pass\n")

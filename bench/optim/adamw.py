@@ -1,11 +1,14 @@
 """AdamW (Loshchilov and Hutter 2019), PyTorch's own, on every parameter."""
 
+import inspect
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from bench.logical import Stack
+from bench.optim.kept import KeepsPlace
+from bench.optim.memory import by_memory, refuse_repeats, refuse_sparse, repeats_memory
 from bench.options import AdamWOptions
 
 # Elementwise operations a number and step, by PyTorch's formula: decay 1, first moment 3,
@@ -13,44 +16,75 @@ from bench.options import AdamWOptions
 FLOPS_PER_NUMBER = 14
 
 
-class AdamW(torch.optim.AdamW):
-    """PyTorch's AdamW and its fused kernel, with one step count for all tensors.
+class AdamW(KeepsPlace, torch.optim.AdamW):
+    """PyTorch's AdamW, one tensor after another, whatever their memory is like.
 
-    PyTorch keeps a count a tensor and adds 1 to each by an operation of its own, which for the
-    fifty tensors of a nano model takes longer than the update.
+    The counts of all tensors' steps are one tensor.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], options: AdamWOptions) -> None:
+    # Without what loads torch's compiler at each step.
+    _plain_step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+    def __init__(self, stacks: Sequence[Stack], options: AdamWOptions) -> None:
+        parameters: list[Tensor] = [stack.parameter for stack in stacks]
         super().__init__(
             parameters,
             lr=options.lr,
             betas=(options.beta1, options.beta2),
             eps=options.eps,
             weight_decay=options.weight_decay,
-            fused=True,  # one kernel for all tensors, on the CPU and on CUDA
+            foreach=False,
+            capturable=parameters[0].is_cuda,  # the counts lie where the parameters do
         )
-        steps = torch.zeros((), device=parameters[0].device)
-        for parameter in parameters:
-            self.state[parameter] = {
-                "step": steps,
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        self.stacks = stacks
+        self.repeating = [stack for stack in stacks if repeats_memory(stack.parameter)]
+        self.counts = torch.zeros(len(stacks), device=parameters[0].device)
+        self.count_of = dict(zip(parameters, self.counts.unbind(), strict=True))
+        self.remember()
+
+    def fresh(self, parameter: Tensor) -> dict[str, Tensor]:
+        return {
+            "step": self.count_of[parameter],
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        refuse_repeats(self.repeating)
+        for stack in self.stacks:
+            refuse_sparse(stack, "adamw")
+        self._plain_step()
+
+
+class FusedAdamW(AdamW):
+    """PyTorch's fused kernel, one for all tensors, each of them contiguous.
+
+    PyTorch adds 1 to each tensor's count by an operation of its own, which for the fifty tensors
+    of a nano model takes longer than the update. Ours does so only where some have no gradient.
+    """
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
-        parameters = [each for each in group["params"] if each.grad is not None]
+        stacks = [stack for stack in self.stacks if stack.parameter.grad is not None]
+        if not stacks:
+            return
+        parameters: list[Tensor] = [stack.parameter for stack in stacks]
+        states = [self.state_of(parameter) for parameter in parameters]
+        gradients = [_contiguous_gradient(stack) for stack in stacks]
+        counts = [state["step"] for state in states]
+        if len(stacks) == len(self.stacks):
+            self.counts += 1
+        else:
+            torch._foreach_add_(counts, 1)
         beta1, beta2 = group["betas"]
-        steps = self.state[group["params"][0]]["step"]
-        steps += 1
         torch._fused_adamw_(
             parameters,
-            [parameter.grad for parameter in parameters],
-            [self.state[parameter]["exp_avg"] for parameter in parameters],
-            [self.state[parameter]["exp_avg_sq"] for parameter in parameters],
+            gradients,
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
             [],
-            [steps] * len(parameters),
+            counts,
             lr=group["lr"],
             beta1=beta1,
             beta2=beta2,
@@ -61,8 +95,19 @@ class AdamW(torch.optim.AdamW):
         )
 
 
+def _contiguous_gradient(stack: Stack) -> Tensor:
+    gradient = stack.parameter.grad
+    assert gradient is not None
+    if gradient.is_contiguous():  # which a sparse one never is
+        return gradient
+    refuse_sparse(stack, "adamw")
+    return gradient.contiguous()
+
+
 def build(stacks: Sequence[Stack], options: AdamWOptions) -> list[torch.optim.Optimizer]:
-    return [AdamW([stack.parameter for stack in stacks], options)] if stacks else []
+    fused, others = by_memory(stacks)
+    made = [FusedAdamW(fused, options)] if fused else []
+    return [*made, AdamW(others, options)] if others else [*made]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: AdamWOptions) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.logical import Stack
+from bench.optim.memory import refuse_repeats, refuse_sparse, repeats_memory
 
 Closure = Callable[[], Tensor]
 
@@ -15,11 +16,13 @@ class Leaves:
     """The logical tensors of some stacks, a contiguous leaf each, of the shape they mean.
 
     Where a parameter holds its matrices as they are, a leaf is a view of it. Where it holds them
-    transposed, a leaf is a copy: `gather` before a step refreshes it, `scatter` writes it back.
+    transposed, or has other numbers between them, a leaf is a copy: `gather` before a step
+    refreshes it, `scatter` writes it back.
     """
 
     def __init__(self, stacks: Sequence[Stack]) -> None:
         self.stacks = tuple(stacks)
+        self.repeating = [stack for stack in stacks if repeats_memory(stack.parameter)]
         # (n, *shape) each
         self.values = [stack.view(stack.parameter.detach()).contiguous() for stack in self.stacks]
         self.by_stack = [[nn.Parameter(leaf) for leaf in values] for values in self.values]
@@ -35,7 +38,12 @@ class Leaves:
 
     @torch.no_grad()
     def gather(self) -> None:
-        """Give every leaf its part of its parameter: the gradient, and the values of a copy."""
+        """Give every leaf its part of its parameter: the gradient, and the values of a copy.
+
+        Raises:
+            ValueError: for a gradient that is sparse, or of a parameter that repeats its memory.
+        """
+        refuse_repeats(self.repeating)
         for stack, values, leaves in zip(self.stacks, self.values, self.by_stack, strict=True):
             if _is_copy(values, stack):
                 values.copy_(stack.view(stack.parameter))
@@ -44,14 +52,16 @@ class Leaves:
                 for leaf in leaves:
                     leaf.grad = None
                 continue
-            for leaf, part in zip(leaves, stack.view(gradient).contiguous(), strict=True):
+            refuse_sparse(stack, "an optimizer of single matrices")
+            parts = stack.view(gradient.contiguous()).contiguous()
+            for leaf, part in zip(leaves, parts, strict=True):
                 leaf.grad = part
 
     @torch.no_grad()
     def scatter(self) -> None:
         """Write the leaves that are copies back into their parameters."""
         for stack, values in zip(self.stacks, self.values, strict=True):
-            if _is_copy(values, stack):
+            if _is_copy(values, stack) and stack not in self.repeating:  # those never change
                 stack.view(stack.parameter).copy_(values)
 
 

@@ -14,6 +14,7 @@ from bench.logical import Stack
 from bench.optim import adamw
 from bench.optim.groups import by_role
 from bench.optim.leaves import OnLeaves, matrix_leaves
+from bench.optim.memory import refuse_complex
 from bench.optim.orthogonal import products_flops
 from bench.options import AdamWOptions, MuonOptions
 
@@ -31,6 +32,7 @@ def build(stacks: Sequence[Stack], options: MuonOptions) -> list[torch.optim.Opt
 
 
 def _on_leaves(stacks: Sequence[Stack], options: MuonOptions) -> OnLeaves:
+    refuse_complex([stack for stack in stacks if stack.parameter.requires_grad], "muon")
     leaves = matrix_leaves(stacks)
     inner = torch.optim.Muon(
         leaves.tensors,
@@ -41,6 +43,10 @@ def _on_leaves(stacks: Sequence[Stack], options: MuonOptions) -> OnLeaves:
         ns_steps=options.ns_steps,
         adjust_lr_fn=options.adjust_lr,
     )
+    for stack in stacks:
+        if stack.parameter.requires_grad:
+            for leaf in leaves.of(stack):  # a CUDA graph would begin each time with what it makes
+                inner.state[leaf]["momentum_buffer"] = torch.zeros_like(leaf)
     return OnLeaves(leaves, inner)
 
 

@@ -30,7 +30,11 @@ class MuonClip(OnLeaves):
     def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
         loss = super().step(closure)
         for stack in self.attentions:
-            clip_heads(stack, self.tau)
+            if stack.parameter.grad is None:  # the step has left it alone, and so do we
+                assert stack.logits is not None
+                stack.logits.largest = None
+            else:
+                clip_heads(stack, self.tau)
         return loss
 
 

@@ -4,29 +4,84 @@ import inspect
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from bench.logical import Stack
+from bench.optim.kept import KeepsPlace
+from bench.optim.memory import by_memory, refuse_repeats, repeats_memory
 from bench.options import SGDOptions
 
 
-class SGD(torch.optim.SGD):
-    """PyTorch's SGD and its fused kernel, without what loads torch's compiler at each step."""
+class SGD(KeepsPlace, torch.optim.SGD):
+    """PyTorch's SGD, one tensor after another, whatever their memory is like.
 
-    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+    The momentum begins as zeros, which gives the b = g of PyTorch's first step. A sparse gradient
+    is made dense: momentum and decay reach all numbers, so that the figures are the same.
+    """
+
+    # Without what loads torch's compiler at each step.
+    _plain_step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+    def __init__(self, stacks: Sequence[Stack], options: SGDOptions) -> None:
+        super().__init__(
+            [stack.parameter for stack in stacks],
+            lr=options.lr,
+            momentum=options.momentum,
+            nesterov=options.nesterov,
+            weight_decay=options.weight_decay,
+            foreach=False,
+        )
+        self.has_momentum = options.momentum != 0
+        self.repeating = [stack for stack in stacks if repeats_memory(stack.parameter)]
+        self.remember()
+
+    def fresh(self, parameter: Tensor) -> dict[str, Tensor]:
+        return {"momentum_buffer": torch.zeros_like(parameter)} if self.has_momentum else {}
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        refuse_repeats(self.repeating)
+        (group,) = self.param_groups
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                self.state_of(parameter)
+                parameter.grad = parameter.grad.to_dense()
+        self._plain_step()
+
+
+class FusedSGD(SGD):
+    """PyTorch's fused kernel, one for all tensors, each of them contiguous."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        (group,) = self.param_groups
+        parameters = [each for each in group["params"] if each.grad is not None]
+        if not parameters:
+            return
+        states = [self.state_of(parameter) for parameter in parameters]
+        torch._fused_sgd_(
+            parameters,
+            [_contiguous(parameter.grad) for parameter in parameters],
+            [state["momentum_buffer"] for state in states] if self.has_momentum else [],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=group["nesterov"],
+            maximize=False,
+            is_first_step=False,
+        )
+
+
+def _contiguous(gradient: Tensor) -> Tensor:
+    # A sparse one is never contiguous.
+    return gradient if gradient.is_contiguous() else gradient.to_dense().contiguous()
 
 
 def build(stacks: Sequence[Stack], options: SGDOptions) -> list[torch.optim.Optimizer]:
-    if not stacks:
-        return []
-    made = SGD(
-        [stack.parameter for stack in stacks],
-        lr=options.lr,
-        momentum=options.momentum,
-        nesterov=options.nesterov,
-        weight_decay=options.weight_decay,
-        fused=True,  # one kernel for all tensors, on the CPU and on CUDA
-    )
-    return [made]
+    fused, others = by_memory(stacks)
+    made = [FusedSGD(fused, options)] if fused else []
+    return [*made, SGD(others, options)] if others else [*made]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: SGDOptions) -> int:

@@ -7,8 +7,9 @@ matrix by itself, and the router as a hidden matrix; so do we, unless a switch a
 """
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from bench.logical import Stack
 from bench.optim import adamw
-from bench.optim.groups import by_role
+from bench.optim.groups import by_dtype, by_role
+from bench.optim.kept import KeepsPlace
+from bench.optim.memory import refuse_complex, refuse_repeats, refuse_sparse, repeats_memory
 from bench.optim.orthogonal import orthogonalise, products_flops
 from bench.options import AdamWOptions, TrueMuonOptions
 
@@ -26,15 +29,31 @@ NESTEROV_FLOPS = 1  # more: g is weighted too
 SCALE_FLOPS = 1
 
 
-class TrueMuon(torch.optim.Optimizer):
+@dataclass(frozen=True)
+class _Chosen:
+    """What a step works on: some of the stacks, and views of where the flat tensors have them."""
+
+    stacks: list[Stack]
+    parameters: list[Tensor]
+    updates: list[Tensor]  # of each parameter, in its shape
+    scales: list[float]  # likewise
+    flat_momenta: list[Tensor]  # (numbers,) each: what lies one after another is one
+    flat_updates: list[Tensor]  # likewise
+    batches: list[Tensor]  # of the updates: (n, rows <= columns) each
+
+
+class TrueMuon(KeepsPlace):
     """Orthogonalised momentum on logical matrices; those of one shape in memory are one batch.
 
     Momenta of all matrices lie in one tensor, batch by batch, and so do the gradients once they
-    are gathered: what is elementwise is one operation, and a batch is a slice of it.
+    are gathered: what is elementwise is one operation, and a batch is a slice of it. Parameters
+    without a gradient are left out of a step, which then has more and smaller slices.
+
+    stacks: of one number format.
     """
 
     def __init__(self, stacks: Sequence[Stack], options: TrueMuonOptions) -> None:
-        stacks = sorted(stacks, key=_stored_shape)
+        self.stacks = sorted(stacks, key=_stored_shape)
         defaults: dict[str, Any] = {
             "lr": options.lr,
             "momentum": options.momentum,
@@ -42,43 +61,66 @@ class TrueMuon(torch.optim.Optimizer):
             "ns_steps": options.ns_steps,
             "nesterov": options.momentum_form == "nesterov",
         }
-        super().__init__([stack.parameter for stack in stacks], defaults)
-        parameters = [stack.parameter.detach() for stack in stacks]
-        self.momentum = torch.cat([torch.zeros_like(each).flatten() for each in parameters])
+        parameters: list[Tensor] = [stack.parameter for stack in self.stacks]
+        super().__init__(parameters, defaults)
+        self.update_scale = options.update_scale
+        self.repeating = [stack for stack in stacks if repeats_memory(stack.parameter)]
+        total = sum(parameter.numel() for parameter in parameters)
+        self.momentum = torch.zeros(total, dtype=parameters[0].dtype, device=parameters[0].device)
         self.update = torch.empty_like(self.momentum)
-        self.updates = _parts(self.update, parameters)
-        for stack, part in zip(stacks, _parts(self.momentum, parameters), strict=True):
-            self.state[stack.parameter]["momentum"] = part
-        self.batches = _batches(self.update, stacks)
-        self.scales = [_scale(stack.shape, options.update_scale) for stack in stacks]
-        self.scaled = options.update_scale != "none"
+        self.momentum_of = _parts(self.momentum, parameters)
+        self.update_of = _parts(self.update, parameters)
+        self.chosen = self._choose([])
+        self.remember()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Values of a saved state, put where the step reads them: parts of one tensor."""
-        super().load_state_dict(state_dict)
-        (group,) = self.param_groups
-        parts = _parts(self.momentum, group["params"])
-        for parameter, part in zip(group["params"], parts, strict=True):
-            part.copy_(self.state[parameter]["momentum"])
-            self.state[parameter]["momentum"] = part
+    def fresh(self, parameter: Tensor) -> dict[str, Tensor]:
+        return {"momentum": self.momentum_of[parameter]}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
-        parameters, beta = group["params"], group["momentum"]
-
-        torch._foreach_copy_(self.updates, [parameter.grad for parameter in parameters])
-        self.momentum.lerp_(self.update, 1 - beta)  # m <- beta m + (1 - beta) g
-        if group["nesterov"]:
-            self.update.lerp_(self.momentum, beta)  # (1 - beta) g + beta m
-        else:
-            self.update.add_(self.momentum, alpha=beta)  # g + beta m
-        for wide in self.batches:
+        chosen, beta = self._with_gradients(), group["momentum"]
+        if not chosen.stacks:
+            return
+        gradients: list[Any] = [parameter.grad for parameter in chosen.parameters]
+        torch._foreach_copy_(chosen.updates, gradients)
+        # m <- beta m + (1 - beta) g
+        torch._foreach_lerp_(chosen.flat_momenta, chosen.flat_updates, 1 - beta)
+        if group["nesterov"]:  # (1 - beta) g + beta m
+            torch._foreach_lerp_(chosen.flat_updates, chosen.flat_momenta, beta)
+        else:  # g + beta m
+            torch._foreach_add_(chosen.flat_updates, chosen.flat_momenta, alpha=beta)
+        for wide in chosen.batches:
             wide.copy_(orthogonalise(wide, group["ns_steps"]))
-        if self.scaled:
-            torch._foreach_mul_(self.updates, self.scales)
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, self.updates, alpha=-group["lr"])
+        if self.update_scale != "none":
+            torch._foreach_mul_(chosen.updates, chosen.scales)
+        torch._foreach_mul_(chosen.parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(chosen.parameters, chosen.updates, alpha=-group["lr"])
+
+    def _with_gradients(self) -> _Chosen:
+        """The stacks that have a gradient: as a rule those of the step before."""
+        found = [stack for stack in self.stacks if stack.parameter.grad is not None]
+        for stack in found:
+            refuse_sparse(stack, "truemuon")
+        if list(map(id, found)) != list(map(id, self.chosen.stacks)):
+            refuse_repeats(self.repeating)
+            refuse_complex(found, "truemuon")
+            self.chosen = self._choose(found)
+        return self.chosen
+
+    def _choose(self, stacks: list[Stack]) -> _Chosen:
+        parameters: list[Tensor] = [stack.parameter for stack in stacks]
+        pieces = [piece for _, piece in _pieces(self.stacks, stacks, key=lambda _: None)]
+        by_shape = _pieces(self.stacks, stacks, key=_stored_shape)
+        return _Chosen(
+            stacks=stacks,
+            parameters=parameters,
+            updates=[self.update_of[parameter] for parameter in parameters],
+            scales=[_scale(stack.shape, self.update_scale) for stack in stacks],
+            flat_momenta=[self.momentum[piece] for piece in pieces],
+            flat_updates=[self.update[piece] for piece in pieces],
+            batches=[_lying(self.update[piece].view(-1, *shape)) for shape, piece in by_shape],
+        )
 
 
 def _scale(shape: tuple[int, ...], form: str) -> float:
@@ -99,24 +141,35 @@ def _stored_shape(stack: Stack) -> tuple[int, int]:
     return (columns, rows) if stack.transposed else (rows, columns)
 
 
-def _parts(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Views of a flat tensor, one after another, in these tensors' shapes."""
-    pieces = flat.split([each.numel() for each in like])
-    return [piece.view_as(each) for piece, each in zip(pieces, like, strict=True)]
+def _parts(flat: Tensor, parameters: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+    """Views of a flat tensor, one after another: one for each parameter, in its shape."""
+    pieces = flat.split([each.numel() for each in parameters])
+    return {each: piece.view_as(each) for each, piece in zip(parameters, pieces, strict=True)}
 
 
-def _batches(flat: Tensor, stacks: Sequence[Stack]) -> list[Tensor]:
-    """Views of a flat tensor: the matrices of each stored shape, lying: (n, rows <= columns).
+def _pieces(
+    stacks: Sequence[Stack], chosen: Sequence[Stack], key: Callable[[Stack], Any]
+) -> Iterator[tuple[Any, slice]]:
+    """Where chosen ones of these stacks lie in a flat tensor of all, and the key of each piece.
+
+    Those one after another with one key are one piece.
+    """
+    wanted = {id(stack) for stack in chosen}
+    begin = 0
+    for (is_wanted, each), run in groupby(stacks, lambda stack: (id(stack) in wanted, key(stack))):
+        end = begin + sum(stack.parameter.numel() for stack in run)
+        if is_wanted and end > begin:
+            yield each, slice(begin, end)
+        begin = end
+
+
+def _lying(stored: Tensor) -> Tensor:
+    """Matrices (n, rows, columns), or their transposes where those are the wider ones.
 
     A matrix and its transpose have the same singular values, so it does not matter which of the
     two is stored.
     """
-    counts = Counter[tuple[int, int]]()
-    for stack in stacks:  # sorted by that shape
-        counts[_stored_shape(stack)] += len(stack.names)
-    pieces = flat.split([n * rows * columns for (rows, columns), n in counts.items()])
-    stacked = [piece.view(-1, *shape) for piece, shape in zip(pieces, counts, strict=True)]
-    return [each if each.shape[1] <= each.shape[2] else each.mT for each in stacked]
+    return stored if stored.shape[1] <= stored.shape[2] else stored.mT
 
 
 def _divide(stacks: Sequence[Stack], options: TrueMuonOptions) -> tuple[list[Stack], list[Stack]]:
@@ -130,7 +183,7 @@ def _divide(stacks: Sequence[Stack], options: TrueMuonOptions) -> tuple[list[Sta
 
 def build(stacks: Sequence[Stack], options: TrueMuonOptions) -> list[torch.optim.Optimizer]:
     matrices, rest = _divide(stacks, options)
-    muon = [TrueMuon(matrices, options)] if matrices else []
+    muon = [TrueMuon(part, options) for part in by_dtype(matrices)]
     return [*muon, *adamw.build(rest, _adamw_options(options))]
 
 

@@ -48,7 +48,7 @@ _WHOLE = (
 )
 _NUMBERS = (
     *METRICS,
-    *("memory_limit_gib", "timeout_limit_s", "heartbeat_limit_s"),
+    *("memory_limit_gib", "timeout_limit_s", "heartbeat_limit_s", "epochs"),
     *("host_tree_rss_peak_mib", "host_load_mean", "cpu_clock_mean_mhz"),
     *("cpu_steal_pct", "cpu_others_pct", "cpu_throttled_pct"),
 )

@@ -29,13 +29,20 @@ from bench.worker.environment import (
     processor_use,
     rss_peak_mib,
 )
-from bench.worker.evaluation import Evaluator, infer_times_ms
+from bench.worker.evaluation import (
+    INFER_AGREEMENT,
+    INFER_ROUND,
+    INFER_ROUNDS,
+    Evaluator,
+    infer_times_ms,
+)
 from bench.worker.lifeline import StoppedError
 from bench.worker.own_model import BroughtModel
 from bench.worker.protocol import Speaker, log, write_csv, write_json
 from bench.worker.pruning import Pruning
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import seed_shared_streams, torch_stream
+from bench.worker.told import told
 from bench.worker.training import DivergedError, Point, Trainer
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
@@ -186,9 +193,10 @@ class Cell:
         model, changes = trainer.model, trainer.pruning is not None
         optimizer, stacks = self.spec.optimizer, model.stacks()
         assert_covers(stacks, model)
-        flops_per_step = OPTIMIZERS[optimizer.base].flops_per_step(stacks, optimizer.options)
+        trained = [stack for stack in stacks if stack.parameter.requires_grad]
+        flops_per_step = OPTIMIZERS[optimizer.base].flops_per_step(trained, optimizer.options)
         self.known |= {
-            "init_hash": hash_tensor(*model.parameters()),
+            "init_hash": told("init_hash", lambda: hash_tensor(*model.parameters())),
             "n_params": model.n_params(),
             "n_params_active": model.n_params_active(),
             "flops_per_token": None if changes else model.flops_per_token(),
@@ -239,10 +247,15 @@ class Cell:
             rows = torch.arange(train.batch_size, device=windows.device) % len(windows)
             batch = windows[rows][:, :-1].contiguous().long()
             with trainer.evaluating():
-                times = infer_times_ms(trainer.model, batch)
-        self.known["infer_time_ms_p50"], self.known["infer_time_ms_p90"] = _percentiles(
-            times, 50, 90
-        )
+                times = infer_times_ms(trainer.model, batch, lambda: self.say(stage="infer"))
+        if times is None:
+            log(
+                f"infer_time_ms_p50 is not known: of {INFER_ROUNDS} rounds of {INFER_ROUND} "
+                f"forward passes no two in a row had medians within {INFER_AGREEMENT:.0%}"
+            )
+            return
+        p50, p90 = _percentiles(times, 50, 90)
+        self.known |= {"infer_time_ms_p50": p50, "infer_time_ms_p90": p90}
 
     def row(self) -> dict[str, Any]:
         """Columns of runs.csv that the worker knows."""
@@ -290,6 +303,7 @@ def _training_columns(trainer: Trainer) -> dict[str, Any]:
     row: dict[str, Any] = {
         "steps": trainer.done,
         "tokens": trainer.tokens,
+        "epochs": trainer.epochs,
         "optimizer_state_mib": trainer.optimizer_state_mib,
     }
     if timer.steps:
@@ -310,17 +324,17 @@ def _training_columns(trainer: Trainer) -> dict[str, Any]:
     return row
 
 
-def _step_time_columns(samples: list[StepSample]) -> dict[str, float]:
+def _step_time_columns(samples: list[StepSample]) -> dict[str, float | None]:
     """Percentiles over steps: a sample of several steps counts for each of them."""
     times_ms = np.repeat(
         [sample.time_ms / sample.steps for sample in samples], [sample.steps for sample in samples]
     )
     keys = ("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
-    row = dict(zip(keys, _percentiles(times_ms, 50, 90, 99), strict=True))
+    row: dict[str, float | None] = dict(zip(keys, _percentiles(times_ms, 50, 90, 99), strict=True))
     third = len(times_ms) // 3
     if len(times_ms) >= DRIFT_STEPS:
         first, last = np.median(times_ms[:third]), np.median(times_ms[-third:])
-        row["step_time_drift_pct"] = float(100 * (last / first - 1))
+        row["step_time_drift_pct"] = float(100 * (last / first - 1)) if first else None
     return row
 
 

@@ -95,5 +95,7 @@ def hash_tensor(*tensors: Tensor) -> str:
     """12 hex digits of the SHA-256 over the values."""
     total = hashlib.sha256()
     for tensor in tensors:
-        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        values = tensor.detach().to_dense().cpu().resolve_conj().resolve_neg().flatten()
+        # As bytes, since numpy has no bfloat16.
+        total.update(values.contiguous().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:12]

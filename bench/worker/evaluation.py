@@ -1,5 +1,6 @@
 """Losses on the two splits, and the time of an inference."""
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -18,7 +19,11 @@ from bench.worker.streams import numpy_stream
 EVAL_TOKENS = {"cpu": 1_024, "cuda": 8_192}
 
 INFER_WARMUP = 20
-INFER_TRIALS = 200
+# Forward passes of a round. Two rounds in a row agree if their medians do, within a share of the
+# smaller one that a quiet machine stays under; if none do, nothing is told after so many rounds.
+INFER_ROUND = 100
+INFER_AGREEMENT = 0.05
+INFER_ROUNDS = 10
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
@@ -73,12 +78,32 @@ class Evaluator:
 
 
 @torch.inference_mode()
-def infer_times_ms(model: nn.Module, batch: Tensor) -> list[float]:
-    """Times of a forward pass of one (B, T) batch, each with the device waited for."""
+def infer_times_ms(
+    model: nn.Module, batch: Tensor, beat: Callable[[], None] = lambda: None
+) -> list[float] | None:
+    """Times of a forward pass of one (B, T) batch, each with the device waited for.
+
+    Of the first two rounds in a row that agree; None if none do. `beat` is called after each.
+    """
     for _ in range(INFER_WARMUP):
         model(batch)
+    before: list[float] = []
+    for _ in range(INFER_ROUNDS):
+        times = _round_ms(model, batch)
+        beat()
+        if before and _agree(statistics.median(before), statistics.median(times)):
+            return before + times
+        before = times
+    return None
+
+
+def _agree(one: float, other: float) -> bool:
+    return abs(one - other) <= INFER_AGREEMENT * min(one, other)
+
+
+def _round_ms(model: nn.Module, batch: Tensor) -> list[float]:
     times = []
-    for _ in range(INFER_TRIALS):
+    for _ in range(INFER_ROUND):
         synchronise(batch.device)
         begin = time.monotonic_ns()
         model(batch)

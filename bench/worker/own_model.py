@@ -9,6 +9,7 @@ from bench.logical import Stack
 from bench.options import OwnModel
 from bench.worker.classes import WrongClassError, arguments, check_arguments, load, parameters
 from bench.worker.streams import seed_shared_streams
+from bench.worker.told import told
 
 GIVEN = ("vocab_size", "block_size")
 
@@ -52,6 +53,11 @@ class BroughtModel(nn.Module):
                 f"{self.options.reference} returned {type(module).__name__}: return a "
                 "torch.nn.Module"
             )
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            raise WrongClassError(
+                f"{self.options.reference}: no parameter requires a gradient, so that there is "
+                "nothing to train. Leave at least one that is not frozen"
+            )
         self.module = module.to(device)
         self.logical = self._stacks()
 
@@ -81,7 +87,23 @@ class BroughtModel(nn.Module):
         return self._asked("flops_per_token")
 
     def _asked(self, method: str) -> int | None:
-        return int(getattr(self.module, method)()) if hasattr(self.module, method) else None
+        if not hasattr(self.module, method):
+            return None
+        return told(f"{method}()", lambda: _whole(getattr(self.module, method)()))
+
+
+def _whole(value: Any) -> int | None:
+    """A count as a column holds it, None if it is not known.
+
+    Raises:
+        ValueError: for what is no count of at most 63 bits.
+    """
+    if value is None:
+        return None
+    count = int(value)
+    if not 0 <= count < 2**63:
+        raise ValueError(f"{count} is not from 0 to 2^63 - 1")
+    return count
 
 
 def derived_stacks(module: nn.Module, vocab_size: int) -> list[Stack]:

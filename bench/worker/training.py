@@ -16,10 +16,12 @@ from bench.worker.clocks import PhaseClock, StepTimer
 from bench.worker.environment import MIB
 from bench.worker.evaluation import Evaluator, cross_entropy
 from bench.worker.graphs import StepsOnDevice
+from bench.worker.holdings import held_bytes
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
 from bench.worker.pruning import Pruning
 from bench.worker.schedule import changes_rates, rate_share, set_rates
+from bench.worker.told import told
 from bench.worker.usage import watched
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
@@ -52,7 +54,7 @@ class Point:
     router_entropy: float | None
     n_params: int
     n_params_active: int | None
-    optimizer_state_mib: float
+    optimizer_state_mib: float | None
 
 
 class Trainer:
@@ -255,16 +257,14 @@ class Trainer:
         return beat
 
     @property
-    def optimizer_state_mib(self) -> float:
-        """Of the tensors that the optimizers carry from step to step."""
-        state_bytes = sum(
-            value.numel() * value.element_size()
-            for optimizer in self.optimizers
-            for state in optimizer.state.values()
-            for value in state.values()
-            if isinstance(value, Tensor)
-        )
-        return state_bytes / MIB
+    def optimizer_state_mib(self) -> float | None:
+        """Of all tensors that the optimizers hold beside the model's; None: it cannot be told."""
+        return told("optimizer_state_mib", lambda: held_bytes(self.optimizers, self.model) / MIB)
+
+    @property
+    def epochs(self) -> float:
+        """Training tokens seen, over those that the training split has."""
+        return self.tokens / (len(self.windows) + self.windows.shape[1] - 1)
 
     @property
     def tokens(self) -> int:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from bench.report.digits import NOT_AVAILABLE, of_count, write
+from bench.report.digits import NOT_AVAILABLE, of_count, of_measure, write
 from bench.report.merge import Cell, Source
 from bench.report.sections import Section, short
 
@@ -59,7 +59,9 @@ def _training(section: Section) -> str:
     key = section.key
     threads = "1 thread" if key.threads == 1 else f"{write(key.threads, of_count)} threads"
     each = write(key.tokens_per_step, of_count)
-    return f"{write(key.steps, of_count)} steps of {each} tokens, {threads} per operator"
+    seen = [write(float(text), of_measure) for text in section.values("epochs")[:1]]
+    epochs = "".join(f" ({text} epochs)" for text in seen)
+    return f"{write(key.steps, of_count)} steps of {each} tokens{epochs}, {threads} per operator"
 
 
 def _settings(section: Section) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from bench.columns import RUN_COLUMNS
-from bench.report import curves
+from bench.report import curves, same_network
 from bench.report.columns import SHOWN, TIMINGS, Shown, arm_columns, cell_columns
 from bench.report.coverage import sentence
 from bench.report.curves import Cost, at_equal_cost
@@ -45,13 +45,15 @@ DISTURBED_NOTE = (
 def summary_table(section: Section) -> Table:
     """One row an arm."""
     columns = arm_columns(section.key.device, has_test=section.has_test)
+    network = same_network.note(section.arms)
+    marks = {same_network.COLUMN: f" {same_network.MARK}"} if network else {}
     headings = [
         Heading("arm"),
         Heading("coverage"),
         Heading("attempts"),
         Heading("parameters", number=True),
         Heading("95 % interval of the final loss", number=True),
-        *(Heading(column.heading, number=True) for column in columns),
+        *(Heading(each.heading + marks.get(each.name, ""), number=True) for each in columns),
     ]
     rows = [
         [
@@ -64,7 +66,7 @@ def summary_table(section: Section) -> Table:
         ]
         for arm in section.arms
     ]
-    note = sentences(SPREAD_NOTE, full_note(section.timing))
+    note = sentences(SPREAD_NOTE, full_note(section.timing), network)
     return table("Summary by arm", headings, rows, note)
 
 
