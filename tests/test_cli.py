@@ -141,6 +141,24 @@ def test_a_cell_whose_steps_are_not_timed_is_shown_without_them(
     assert (row["step_time_ms_p50"], row["tokens_per_s"] != "") == ("", True)
 
 
+def test_plan_counts_rows_as_run_does_with_the_same_options(
+    tiny_matrix: Path, tmp_path: Path
+) -> None:
+    out = ["--runtime", "local", "--out", str(tmp_path / "r")]
+    assert bench("run", tiny_matrix, *out, "--only", "seed=1").returncode == 0
+    runs = tmp_path / "r" / "runs.csv"
+    text = runs.read_text()
+    (code,) = {row["code_sha256"] for row in read_table(runs)}
+
+    def settled(*options: str) -> str:
+        return bench("plan", tiny_matrix, *out, *options).stdout.partition("4 selected, ")[2][:1]
+
+    runs.write_text(text.replace(code, "0" * 64))
+    assert (settled(), settled("--accept-code", "0000")) == ("0", "2")
+    runs.write_text(text.replace(",ok,", ",crashed,"))
+    assert (settled(), settled("--retry-failed")) == ("2", "0")
+
+
 def test_accepting_code_that_no_row_has_is_refused(tiny_matrix: Path, tmp_path: Path) -> None:
     arguments = ["run", tiny_matrix, *LOCAL, "--out", tmp_path / "r", "--accept-code", "abcdef"]
     answer = bench(*arguments)

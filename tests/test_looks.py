@@ -1,17 +1,28 @@
 """looks.csv: the same figures are the same look, others are the next."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from claim_builder import arm, claimed, losses
+from conftest import ROOT
 from results_builder import Results, sections_of
 
 from bench.errors import RecordError
 from bench.records import read_table
 from bench.report.asked import Asked
 from bench.report.build import build_report
+from bench.report.built import Looked
 from bench.report.family import make_family
-from bench.report.looks import FILE, fingerprint, look_number, note_look
+from bench.report.looks import (
+    FILE,
+    claim_fingerprint,
+    fingerprint,
+    look_number,
+    note_for_user,
+    note_look,
+)
 
 
 @pytest.fixture
@@ -184,3 +195,67 @@ def test_a_ledger_without_looks_was_damaged(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(RecordError, match="it holds no look"):
         look_number([tmp_path], "figures")
+
+
+# --- looks in other folders
+
+
+def looked(*folders: Results, asked=None) -> Looked:
+    families = [
+        found
+        for each in sections_of(*folders)
+        if (found := make_family(each, asked or claimed(), 1))
+    ]
+    return Looked(claim_fingerprint(families), fingerprint(families))
+
+
+def others(*folders: Results, asked=None) -> list[str]:
+    """The names of the other folders in which the same was claimed, at a further look."""
+    paths = [folder.path for folder in folders]
+    found = note_for_user(paths, looked(*folders, asked=asked))
+    return sorted(folder.rpartition("/")[2] for folder in found)
+
+
+def test_looks_at_the_same_claim_in_other_folders_are_told(new, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    one, two, three = (two_arms(new(name), mean=1.8 + i / 9) for i, name in enumerate("abc"))
+    assert others(one) == []
+    assert others(one) == []  # the same folder again is no other
+    assert others(two) == ["a"]
+    assert others(two) == ["a"]
+    assert others(three, asked=claimed(margin=0.5)) == []  # another claim
+    assert others(three) == ["a", "b"]
+    assert others(one, two) == ["c"]
+    assert others(one) == ["b", "c"]
+    rows = read_table(tmp_path / "cache" / FILE)
+    assert len({(row["claim_sha256"], row["folders"]) for row in rows}) == len(rows) == 5
+
+
+def test_a_damaged_ledger_of_the_user_is_told_and_hides_no_report(new, tmp_path):
+    matrix = "name: x\nclaim: {baseline: {model: gpt, optimizer: adamw}, "
+    matrix += "metric: val_loss_final, margin: 0.01}\n"
+    folders = []
+    for name in ("a", "b"):
+        folders.append(two_arms(new(name)).write())
+        (folders[-1] / "matrix.yaml").write_text(matrix)
+    cache = tmp_path / "cache"
+
+    def report(folder):
+        command = [sys.executable, "-m", "bench", "report", str(folder)]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "BENCH_CACHE": str(cache)},
+            capture_output=True,
+            text=True,
+        )
+
+    assert "the same claim" not in report(folders[0]).stdout
+    told = report(folders[1])
+    assert f"the same claim was looked at in 1 more: {folders[0]}." in told.stdout.replace("\n", "")
+    page = (folders[1] / "report" / "index.html").read_text()
+    assert str(folders[0]) not in page
+    (cache / FILE).write_text("what is this\n,,\n")
+    answer = report(folders[0])
+    assert answer.returncode == 0
+    assert "other looks at this claim are not known" in answer.stderr

@@ -186,6 +186,38 @@ def test_another_environment_code_or_host_opens_a_cell(bench: Bench, change: str
     assert len(bench.ran()) == 4
 
 
+@pytest.mark.parametrize("change", ["environment", "code", "host"])
+def test_a_row_that_does_not_count_here_leaves_a_cell_open(bench: Bench, change: str) -> None:
+    """What `run` says at its end, when it was stopped before it came to a cell."""
+    bench.run()
+    text = bench.folder.runs.read_text()
+    runner = bench.run()
+    assert [row and row["status"] for row in runner.rows(bench.cells())] == ["ok"] * 4
+    if change == "environment":
+        bench.launcher.environment_id = "env-2"
+    elif change == "code":
+        bench.folder.runs.write_text(text.replace(code_sha256(), "0" * 64))
+    else:
+        bench.folder.runs.write_text(text.replace("host-1", "host-2"))
+    bench.launcher.during = lambda job, stop: stop.set("stopped by SIGINT", by_user=True)
+    runner = bench.run()
+    found = [row["status"] if row else "open" for row in runner.rows(bench.cells())]
+    assert sorted(found) == ["interrupted", "open", "open", "open"]
+    assert runner.ended(bench.cells()) == []
+
+
+def test_a_retry_that_ends_ok_does_not_wash_a_failure_away(bench: Bench) -> None:
+    bench.launcher.status = lambda job: "diverged" if job.spec.seed == 1 else "ok"
+    bench.run()
+    bench.launcher.status = lambda job: "ok"
+    runner = bench.run(policy=Policy(retry_failed=True))
+    found = [row["status"] for row in runner.ended(bench.cells())]
+    assert sorted(found) == ["diverged", "diverged", "ok", "ok"]
+    bench.ran()
+    bench.run(policy=Policy(retry_failed=True))
+    assert bench.ran() == []  # each has an ok row by now
+
+
 def test_older_code_can_be_accepted_deliberately(bench: Bench) -> None:
     bench.run()
     bench.ran()

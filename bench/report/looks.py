@@ -147,7 +147,7 @@ def note_for_user(folders: Sequence[Path], look: Looked) -> list[str]:
     Raises:
         RecordError: for a ledger that is damaged, or cannot be written.
     """
-    path = cache_folder() / FILE
+    path = cache_folder().parent / FILE
     here = [str(folder.resolve()) for folder in folders]
     rows = [row for row in read_table(path) if row["claim_sha256"] == look.claim]
     elsewhere: dict[str, None] = {}
