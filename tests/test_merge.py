@@ -161,6 +161,7 @@ def test_trials_have_the_arm_id_of_what_they_try_and_are_no_seeds_of_it(new):
     folder.plan.pop()
     [section] = sections_of(folder)
     assert section.arms[0].seeds == (1,)
+    assert covered(folder) == "1 of 1 cells ok"
 
 
 # --- seeds that draw nothing new
@@ -237,3 +238,4 @@ def test_a_failed_row_belongs_to_the_section_of_its_settings_alone(new):
     second.plan[-1]["settings"] = BFLOAT16
     one, other = sections_of(first, second)
     assert (one.arms[0].not_ok, other.arms[0].not_ok) == ({}, {"diverged": 1})
+    assert (len(one.cells), len(other.cells)) == (5, 6)

@@ -217,6 +217,17 @@ def test_a_crash_of_one_arm_is_no_proof_against_it_and_a_seed_lost_for_it(new):
     assert verdict([0.1] * 5, ends={PAIR: 5, (new, DONE): 9}).verdict is Verdict.UNDECIDED
 
 
+@pytest.mark.parametrize("how", [DIVERGED, FAILED])
+def test_twenty_seeds_won_do_not_outweigh_one_failure(how):
+    ends = {PAIR: 20, (how, DONE): 1}
+    found = verdict([-0.1] * 20, ends=ends)
+    assert found.verdict is Verdict.UNDECIDED
+    assert found.why == "the arm with the better seeds failed more often"
+    assert verdict([-0.1] * 20, ends={**ends, (DONE, FAILED): 1}).verdict is Verdict.BETTER
+    mirrored = {PAIR: 20, (DONE, how): 1}
+    assert verdict([0.1] * 20, ends=mirrored).verdict is Verdict.UNDECIDED
+
+
 def test_equal_numbers_of_failures_do_not_cancel():
     """9 seeds are better in both halves; the one lost and the one won leave 10 of 11."""
     ends = {PAIR: 9, (DIVERGED, DONE): 1, (DONE, DIVERGED): 1}
