@@ -12,11 +12,12 @@ import pydantic
 
 from bench.cells import Cell, Tried
 from bench.columns import SETTLED
+from bench.endings import by_circumstances, ending
 from bench.errors import FolderError
 from bench.explain import explain, nearest
 from bench.forms import Linear, Log, Tune
 from bench.options import OwnModel
-from bench.records import Row, read_table
+from bench.records import Row, by_cell, read_table
 from bench.space import keys_of, settings_of, settings_text, to_try
 from bench.spec import Optimizer
 from bench.yamlfile import Document
@@ -198,7 +199,7 @@ def decided(cells: Sequence[Cell], tune: Tune, rows: Iterable[Row]) -> list[Cell
 
 
 def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:
-    """The trials that ended in another results folder, by one of these code_sha256.
+    """How the trials in another results folder ended, by one of these code_sha256.
 
     Raises:
         FolderError: if it is no results folder.
@@ -206,8 +207,10 @@ def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:
     runs = folder / "runs.csv"
     if not runs.is_file():
         raise FolderError(f"{folder} is no results folder, for it has no runs.csv: give another.")
-    rows = read_table(runs)
-    return [row for row in rows if row.get("part") == "trial" and row["code_sha256"] in codes]
+    rows = (row for row in read_table(runs) if row.get("part") == "trial")
+    counted = by_cell(row for row in rows if row["code_sha256"] in codes)
+    last = (ending(by_circumstances(attempts)[-1]) for attempts in counted.values())
+    return [row for row in last if row is not None]
 
 
 def _choose(trials: Sequence[Cell], metric: str, ended: Mapping[str, Row]) -> Cell | None:

@@ -18,8 +18,8 @@ from conftest import ROOT, bench
 from bench.cells import Cell
 from bench.errors import MatrixError
 from bench.matrix import Matrix, load_matrix
-from bench.records import Row, read_table
-from bench.tuning import arm_of, best_trial
+from bench.records import Row, read_table, write_table
+from bench.tuning import arm_of, best_trial, trials_of
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 91
 CONTENT: dict[str, Any] = {
@@ -179,6 +179,23 @@ def test_a_trial_that_failed_is_not_chosen(tmp_path, status):
         for cell in parts(matrix)["trial"]
     ]
     assert {cell.tried.trial for cell in parts(matrix.decided(rows))["tuned"]} == {2}
+
+
+def test_a_trial_of_another_folder_that_was_run_until_it_finished_has_failed(tmp_path):
+    matrix = load_matrix(write(tmp_path))
+    cells = parts(matrix)["trial"]
+    rows = [
+        row_of(cell, 5.0 - cell.tried.trial, status) | {"attempt": attempt}
+        for attempt, status in ((1, "diverged"), (2, "ok"))
+        for cell in cells
+        if status == "ok" or cell.tried.trial == 2
+    ]
+    table = [row | {"part": "trial", "code_sha256": "code1"} for row in rows]
+    write_table(tmp_path / "runs.csv", table[0], table)
+    found = trials_of(tmp_path, {"code1"})
+    assert len(found) == len(cells)
+    assert {cell.tried.trial for cell in parts(matrix.decided(found))["tuned"]} == {1}
+    assert trials_of(tmp_path, {"code2"}) == []
 
 
 def test_where_the_untuned_setting_is_best_its_own_cells_are_the_tuned_ones(tmp_path):
