@@ -89,7 +89,7 @@ def ab(
     head: Annotated[str, typer.Argument(help="the same; . is the working tree as it is")],
     matrix: MatrixArgument,
     pairs: Annotated[
-        int | None, typer.Option(help="seeds 1 to N in place of the matrix's", metavar="N")
+        int | None, typer.Option(help="every arm with the seeds 1 to N", metavar="N")
     ] = None,
     out_dir: Annotated[
         Path | None, typer.Option("--out", help="for both results [default: results/ab-...]")
