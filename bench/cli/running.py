@@ -45,7 +45,7 @@ from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.plan import describe
 from bench.progress import LiveDisplay, PlainDisplay
-from bench.records import Row, RunsTable, read_table, terminal
+from bench.records import Row, RunsTable, read_runs, terminal
 from bench.runner import Policy, Runner, skip_reason
 from bench.tuning import arm_of, trials_of
 
@@ -61,7 +61,7 @@ def plan(
     """Print every cell, its limits, whether it is settled, and an estimate; run nothing."""
     asked, corpus = _read(matrix)
     selected = select(asked.cells, only or [], shard)
-    rows = read_table(_folder(asked, out_dir).runs)
+    rows = read_runs(_folder(asked, out_dir).runs)
     machine = this_machine()
     settling = _settling(asked, rows, machine, runtime, worker_python)
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}

@@ -24,7 +24,7 @@ from bench.launch.job import Launcher
 from bench.matrix import Matrix, axis_values, load_matrix
 from bench.measure.machine import this_machine
 from bench.progress import duration, name
-from bench.records import Row, read_table, terminal
+from bench.records import Row, read_runs, terminal
 from bench.runner import skip_reason
 from bench.signals import heard
 from bench.yamlfile import read_yaml
@@ -253,7 +253,7 @@ class _Runs:
 def _row_of(cell: Cell, results: Path) -> Row | None:
     """How a cell ended, found by its names: another version may make other identities."""
     wanted = axis_values(cell)
-    rows = read_table(results / "runs.csv")
+    rows = read_runs(results / "runs.csv")
     return terminal([row for row in rows if all(row[key] == wanted[key] for key in wanted)])
 
 

@@ -6,7 +6,7 @@ from bench.compare.judge import Compared, Comparison, Finding, Line, Outcome
 from bench.compare.pairing import Arm, seed_words
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
 from bench.report.columns import LOSSES, SHOWN, memory_columns
-from bench.report.digits import NOT_AVAILABLE, of_loss, of_measure, write
+from bench.report.digits import NOT_AVAILABLE, fixed, of_loss, of_measure, write
 from bench.report.page.markdown import escape
 from bench.report.sections import short
 from bench.report.taint import MARK
@@ -154,7 +154,7 @@ def _signed(line: Line, value: float) -> str:
     if line.contrast.relative:
         return f"{100 * told:+.2f} %"
     places = of_loss(value) if line.metric in LOSSES else of_measure(value)
-    return f"{value:+.{places}f}"
+    return fixed(value, places, "+")
 
 
 def in_unit(line: Line, value: float) -> float | None:

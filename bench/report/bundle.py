@@ -17,7 +17,7 @@ from bench.atomic import write_atomically
 from bench.errors import BenchError, BundleError, FolderError, RequestError
 from bench.folder import ResultsFolder
 from bench.identity import PACKAGE
-from bench.records import Row, as_line, read_table
+from bench.records import Row, as_line, read_runs
 from bench.report.archive import MOST_MEMBERS, pack, shown, unpack
 from bench.report.build import build_report
 from bench.spec import CellFiles
@@ -114,7 +114,7 @@ def _contents(results: ResultsFolder) -> Iterator[tuple[str, bytes]]:
         if name == VERSION:
             yield name, f"{__version__}\n".encode()
         elif name == IMAGES:
-            yield name, _made_by(read_table(results.runs)).encode()
+            yield name, _made_by(read_runs(results.runs)).encode()
         else:
             yield name, files[name].read_bytes()
 
@@ -214,7 +214,7 @@ def _wrong_figures(folder: Path, version: str) -> list[str]:
     try:
         # In its own place: the page's links to the logs are part of what is compared.
         build_report([folder], folder / "report")
-        (folder / IMAGES).write_text(_made_by(read_table(folder / "runs.csv")), encoding="utf-8")
+        (folder / IMAGES).write_text(_made_by(read_runs(folder / "runs.csv")), encoding="utf-8")
     except BenchError as error:
         why = str(error).replace(f"{folder.parent}/", "")
         return [f"{folder.name}: no report follows from its CSVs: {shown(why)}"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.columns import STATUSES
 from bench.errors import FolderError
 from bench.folder import ResultsFolder
-from bench.records import Row, terminal
+from bench.records import Row, bounded, terminal
 from bench.report import kinds
 from bench.report.kinds import WHOLE
 from bench.report.reading import (
@@ -91,7 +91,7 @@ def as_number(text: str) -> float | None:
     if not text:
         return None
     value = float(text)
-    return value if math.isfinite(value) else None
+    return bounded(value) if math.isfinite(value) else None
 
 
 def merge(folders: Sequence[Path]) -> Merged:

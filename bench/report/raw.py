@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.records import LARGEST_FIGURE
 from bench.report.merge import Cell, Merged
 from bench.report.sections import Arm
 from bench.spec import CellFiles
@@ -118,7 +119,7 @@ def _table(cell: Cell, merged: Merged, file: str, columns: Sequence[str]) -> pd.
     if not isinstance(table.index, pd.RangeIndex) or not set(columns) <= set(table.columns):
         return None
     numbers = table[list(columns)]
-    return numbers.mask(np.isinf(numbers))
+    return numbers.mask(np.isinf(numbers)).clip(-LARGEST_FIGURE, LARGEST_FIGURE)
 
 
 def _inside(path: Path, home: Path) -> Path | None:
