@@ -5,12 +5,13 @@ ends. A write that a crash cut off is not a row: reading passes over it, and the
 removes it first.
 """
 
+import codecs
 import csv
 import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ csv.field_size_limit(2**31 - 1)
 # What a spreadsheet takes for a formula, full-width signs included. Control characters before it
 # are passed over: some programs drop them.
 FORMULA = re.compile(r"[\x00-\x1f]*[=+\-@＝＋－＠]")
+
+
+# Losses, times and memory stay far below: float32 ends at 3.4e38. Sums and squares of what is
+# beyond, as an edited file or a class of one's own may have it, would overflow.
+LARGEST_FIGURE = 1e50
+
+
+def bounded(figure: float) -> float:
+    """A figure for statistics: one beyond ±LARGEST_FIGURE counts as that, and stays the worst."""
+    return max(-LARGEST_FIGURE, min(LARGEST_FIGURE, figure))
 
 
 def as_field(value: Any) -> str:
@@ -66,10 +77,15 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, 
     write_atomically(path, "".join(lines))
 
 
+def without_mark(content: bytes) -> bytes:
+    """A file's content without the byte order mark that Excel puts before UTF-8."""
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
 def _complete_lines(path: Path) -> list[bytes]:
     """The lines of a file that end with a line feed: what a crash cut off is no line."""
     try:
-        return path.read_bytes().split(b"\n")[:-1]
+        return without_mark(path.read_bytes()).split(b"\n")[:-1]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -90,15 +106,44 @@ def _damaged(path: Path, number: int, why: str) -> RecordError:
     )
 
 
-def read_table(path: Path) -> list[Row]:
-    """All complete rows of a CSV of ours, every field as text; none if there is no file."""
+def _any_row(row: Row) -> None:
+    """Nothing is asked of it."""
+
+
+def read_table(path: Path, check: Callable[[Row], None] = _any_row) -> list[Row]:
+    """All complete rows of a CSV of ours, every field as text; none if there is no file.
+
+    Raises:
+        RecordError: for a line that is damaged, or that `check` refuses with a ValueError.
+    """
     lines = [_fields(path, number, line) for number, line in enumerate(_complete_lines(path), 1)]
     header = lines[0] if lines else []
     for number, fields in enumerate(lines[1:], start=2):
         if len(fields) != len(header):
             why = f"{len(fields)} fields under a header of {len(header)}"
             raise _damaged(path, number, why)
-    return [dict(zip(header, fields, strict=True)) for fields in lines[1:]]
+    rows = [dict(zip(header, fields, strict=True)) for fields in lines[1:]]
+    for number, row in enumerate(rows, start=2):
+        try:
+            check(row)
+        except ValueError as error:
+            raise _damaged(path, number, str(error)) from error
+    return rows
+
+
+def read_runs(path: Path) -> list[Row]:
+    """The rows of a runs.csv; all of them can be put in the order of their attempts.
+
+    Raises:
+        RecordError: for a line that is damaged.
+    """
+    return read_table(path, _check_attempt)
+
+
+def _check_attempt(row: Row) -> None:
+    attempt = row.get("attempt", "")
+    if not (attempt.isascii() and attempt.isdecimal()):
+        raise ValueError(f"attempt is {attempt!r}, not a whole number")
 
 
 def by_cell(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -130,7 +175,7 @@ class RunsTable:
         self.rows: list[Row] = []
         self._of: dict[str, list[Row]] = defaultdict(list)
         header = self._header()
-        for row in read_table(path):
+        for row in read_runs(path):
             self._remember({name: row.get(name, "") for name in RUN_COLUMNS})
         if header != list(RUN_COLUMNS) or self._is_torn():
             self._rewrite()

@@ -17,7 +17,7 @@ from bench.errors import FolderError
 from bench.explain import explain, nearest
 from bench.forms import Linear, Log, Tune
 from bench.options import OwnModel
-from bench.records import Row, by_cell, read_table
+from bench.records import Row, bounded, by_cell, read_runs
 from bench.space import keys_of, settings_of, settings_text, to_try
 from bench.spec import Optimizer
 from bench.yamlfile import Document
@@ -207,7 +207,7 @@ def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:
     runs = folder / "runs.csv"
     if not runs.is_file():
         raise FolderError(f"{folder} is no results folder, for it has no runs.csv: give another.")
-    rows = (row for row in read_table(runs) if row.get("part") == "trial")
+    rows = (row for row in read_runs(runs) if row.get("part") == "trial")
     counted = by_cell(row for row in rows if row["code_sha256"] in codes)
     last = (ending(by_circumstances(attempts)[-1]) for attempts in counted.values())
     return [row for row in last if row is not None]
@@ -233,7 +233,7 @@ def figure(row: Row, metric: str) -> float | None:
     """A trial's figure on one seed; None if it did not end ok, or has none that is finite."""
     text = row.get(metric, "")
     value = float(text) if row["status"] == "ok" and text else math.nan
-    return value if math.isfinite(value) else None
+    return bounded(value) if math.isfinite(value) else None
 
 
 def best_trial(figures: Mapping[int, Sequence[float | None]]) -> int:

@@ -10,9 +10,13 @@ import time
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from conftest import ROOT, bench, write_tiny_matrix
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from bench.compare.ab import in_turn, pinned
 from bench.compare.sides import prepared
@@ -133,7 +137,7 @@ def test_a_version_whose_cells_crash_fails_the_gate(repository: Path, tmp_path: 
     )
     assert answer.returncode == 1, answer.stdout + answer.stderr
     assert "head crashed" in answer.stderr
-    assert "1 of 1 seeds failed in NEW (crashed), 0 in BASE" in answer.stdout
+    assert "seed 1 failed only in NEW (crashed)" in answer.stdout
     assert checkouts(repository) == 1
 
 
@@ -238,6 +242,113 @@ def test_a_pinned_matrix_asks_for_the_same_cells(
     assert list(load_matrix(copy).cells) == asked
     copy.write_text(pinned(file, 3))
     assert {cell.spec.seed for cell in load_matrix(copy).cells} == {1, 2, 3}
+
+
+SEEDED = """\
+name: seeded
+matrix: {model: [nanogpt, nanokimi], optimizer: [adamw, truemuon], device: [cpu], seed: [1, 2, 3]}
+exclude:
+  - {model: nanogpt, optimizer: truemuon}
+  - {model: nanogpt, device: null, seed: 3}
+  - {model: nanokimi, optimizer: adamw, seed: 1}
+include:
+  - {model: nanokimi, optimizer: slow, device: cpu, seed: 7}
+  - {model: nanogpt, optimizer: truemuon, device: cpu, seed: 8}
+optimizers:
+  slow: {base: sgd, lr: 3.0e-4}
+claim: {baseline: {model: nanogpt, optimizer: adamw}, metric: val_loss_final, margin: 0.01}
+tune: {trials: 2, seeds: [11], space: {lr: [1.0e-3, 3.0e-3]}}
+"""
+
+
+def pinned_places(matrix: Path, n_pairs: int | None) -> set[tuple[str, str, str, int]]:
+    """The cells of a matrix as `ab` rewrites it; it is read as any other."""
+    copy = matrix.with_name("copy.yaml")
+    copy.write_text(pinned(matrix, n_pairs))
+    return {cell.place for cell in load_matrix(copy).cells}
+
+
+def test_pairs_are_those_of_every_arm_but_where_a_seed_is_excluded(tmp_path: Path) -> None:
+    matrix = tmp_path / "seeded.yaml"
+    matrix.write_text(SEEDED)
+    whole = {
+        *(("nanogpt", "adamw", "cpu", seed) for seed in (1, 2, 3, 4)),
+        *(("nanogpt", "truemuon", "cpu", seed) for seed in (1, 2, 3, 4)),
+        *(("nanokimi", "adamw", "cpu", seed) for seed in (1, 2, 3, 4)),
+        *(("nanokimi", "truemuon", "cpu", seed) for seed in (1, 2, 3, 4)),
+        *(("nanokimi", "slow", "cpu", seed) for seed in (1, 2, 3, 4)),
+    }
+    whole -= {("nanogpt", name, "cpu", 3) for name in ("adamw", "truemuon")}
+    whole -= {("nanokimi", "adamw", "cpu", 1)}
+    assert pinned_places(matrix, 4) == whole
+    assert pinned_places(matrix, 2) == {place for place in whole if place[3] <= 2}
+
+
+def test_pairs_of_which_none_is_left_are_refused(tmp_path: Path) -> None:
+    matrix = write_tiny_matrix(tmp_path)
+    matrix.write_text(matrix.read_text() + "exclude: [{seed: 1}]\n")
+    with pytest.raises(RequestError, match="--pairs 1: the matrix excludes every cell"):
+        pinned(matrix, 1)
+    assert {place[3] for place in pinned_places(matrix, 2)} == {2}
+
+
+SEEDS = st.integers(0, 5)
+ARM = {
+    "model": st.sampled_from(["nanogpt", "nanokimi", "wide"]),
+    "optimizer": st.sampled_from(["adamw", "sgd", "same"]),
+    "device": st.sampled_from(["cpu", "cuda"]),
+}
+FILES = st.fixed_dictionaries(
+    {
+        "name": st.just("any"),
+        "matrix": st.fixed_dictionaries(
+            {
+                **{axis: st.lists(one, min_size=1, unique=True) for axis, one in ARM.items()},
+                "seed": st.lists(SEEDS, min_size=1, unique=True),
+            }
+        ),
+        "models": st.just({"wide": {"base": "nanogpt", "n_embd": 128}}),
+        "optimizers": st.just({"same": {"base": "adamw"}}),  # as adamw: one arm of two names
+    },
+    optional={
+        "train": st.just({"graph_steps": 1}),  # for cuda alone, and not for every model
+        "exclude": st.lists(st.fixed_dictionaries({}, optional={**ARM, "seed": SEEDS}), max_size=4),
+        "include": st.lists(st.fixed_dictionaries({**ARM, "seed": SEEDS}), max_size=3),
+        "claim": st.fixed_dictionaries(
+            {
+                "baseline": st.fixed_dictionaries(
+                    {key: ARM[key] for key in ("model", "optimizer")}
+                ),
+                "metric": st.just("val_loss_final"),
+                "margin": st.just(0.01),
+            }
+        ),
+        "tune": st.just({"trials": 2, "seeds": [6, 7], "space": {"lr": {"log": [1e-4, 1e-2]}}}),
+    },
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(content=FILES, n_pairs=st.none() | st.integers(1, 4))
+def test_a_pinned_matrix_is_valid_wherever_the_matrix_was(
+    content: dict[str, Any], n_pairs: int | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    matrix = tmp_path_factory.getbasetemp() / "any.yaml"
+    matrix.write_text(yaml.safe_dump(content))
+    try:
+        own = {cell.place for cell in load_matrix(matrix).cells if not cell.tried}
+    except MatrixError:
+        assume(False)
+    try:
+        found = pinned_places(matrix, n_pairs)
+    except RequestError:  # none of these seeds is left
+        assert any("seed" in rule for rule in content["exclude"])
+        return
+    if n_pairs is None:
+        assert found == own
+    else:
+        assert {place[:3] for place in found} <= {place[:3] for place in own}
+        assert {place[3] for place in found} <= set(range(1, n_pairs + 1))
 
 
 @pytest.mark.parametrize(

@@ -4,47 +4,60 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from claim_builder import arm, losses
 from conftest import ROOT, bench
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from results_builder import Results
 
 from bench import __version__
 from bench.errors import BundleError, FolderError, RequestError
 from bench.report import archive
-from bench.report import bundle as bundles
+from bench.report import verify as checks
 from bench.report.archive import pack, unpack
-from bench.report.bundle import Verdict, make_bundle, verify
+from bench.report.build import build_report
+from bench.report.bundle import make_bundle
+from bench.report.verify import Verdict, verify
 
 NAME = "original-cpu"
 SUMS = f"{NAME}/SHA256SUMS"
 Members = dict[str, bytes]
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real results folder of a few cells, with the report of this very program."""
+    folder = Path(shutil.copytree(ROOT / "results" / NAME, tmp_path_factory.mktemp("from") / NAME))
+    build_report([folder], folder / "report")
+    return folder
+
+
 @pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """A real results folder with its report, of a few cells."""
-    return Path(shutil.copytree(ROOT / "results" / NAME, tmp_path / NAME))
+def results(source: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(source, tmp_path / NAME))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("made") / "made.tar.gz"
-    make_bundle(ROOT / "results" / NAME, file)
+    make_bundle([source], file)
     return file
 
 
 @pytest.fixture(scope="module")
 def members(made: Path) -> Members:
     """What tar itself reads from it."""
-    with tarfile.open(made) as whole:
-        return {info.name: contents(whole, info) for info in whole.getmembers()}
+    return unpacked(made)
 
 
 def contents(whole: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
@@ -58,14 +71,15 @@ def written(file: Path, members: Members) -> Path:
     return file
 
 
-def with_sums(members: Members) -> Members:
+def with_sums(members: Members, top: str = NAME) -> Members:
     """The same with checksums made anew, as a forger would."""
-    rest = {name: content for name, content in members.items() if name != SUMS}
+    sums = f"{top}/SHA256SUMS"
+    rest = {name: content for name, content in members.items() if name != sums}
     lines = [
-        f"{hashlib.sha256(content).hexdigest()}  {name.removeprefix(f'{NAME}/')}\n"
+        f"{hashlib.sha256(content).hexdigest()}  {name.removeprefix(f'{top}/')}\n"
         for name, content in rest.items()
     ]
-    return {**rest, SUMS: "".join(lines).encode()}
+    return {**rest, sums: "".join(lines).encode()}
 
 
 def damaged(content: bytes) -> bytes:
@@ -77,13 +91,18 @@ def damaged(content: bytes) -> bytes:
 # --- what it holds ---
 
 
+def pictures(members: Members) -> tuple[str, ...]:
+    return tuple(sorted(name for name in members if name.endswith((".png", ".svg"))))
+
+
 def test_an_untouched_bundle_verifies(made: Path, members: Members) -> None:
-    assert verify(made) == Verdict(len(members), __version__, ())
+    assert verify(made) == Verdict(len(members), __version__, (), pictures(members))
 
 
-def test_it_holds_the_results_their_report_and_where_they_come_from(members: Members) -> None:
+def test_it_holds_the_results_their_report_and_where_they_come_from(
+    members: Members, source: Path
+) -> None:
     inner = {name.removeprefix(f"{NAME}/"): content for name, content in members.items()}
-    source = ROOT / "results" / NAME
     report = {f"report/{path.name}" for path in (source / "report").iterdir()}
     evidence = {
         path.relative_to(source).as_posix()
@@ -112,7 +131,7 @@ def test_images_are_those_of_the_rows(members: Members) -> None:
 def test_equal_content_gives_equal_bytes(results: Path, made: Path, tmp_path: Path) -> None:
     for path in sorted(results.rglob("*"), reverse=True):
         path.chmod(0o700)  # other times, modes and order on the disk
-    first = make_bundle(results, tmp_path / "a.tar.gz")
+    first = make_bundle([results], tmp_path / "a.tar.gz")
     assert first.file.read_bytes() == made.read_bytes()
     assert first.sha256 == hashlib.sha256(made.read_bytes()).hexdigest()
     assert made.read_bytes()[4:8] == bytes(4), "gzip's header has a time"
@@ -136,7 +155,7 @@ def test_looks_and_raw_readings_are_held_and_links_are_not(results: Path, tmp_pa
     (cell / "worker.log").unlink()
     (cell / "worker.log").symlink_to(tmp_path / "secret")
     (results / "report" / "more.parquet").symlink_to(tmp_path / "secret")
-    made = make_bundle(results, tmp_path / "new.tar.gz")
+    made = make_bundle([results], tmp_path / "new.tar.gz")
     with tarfile.open(made.file) as whole:
         names = whole.getnames()
     assert f"{NAME}/looks.csv" in names
@@ -149,15 +168,15 @@ def test_looks_and_raw_readings_are_held_and_links_are_not(results: Path, tmp_pa
 def test_without_a_report_it_says_how_to_make_one(results: Path, tmp_path: Path) -> None:
     shutil.rmtree(results / "report")
     with pytest.raises(FolderError, match=f"python -m bench report {results}"):
-        make_bundle(results, tmp_path / "new.tar.gz")
+        make_bundle([results], tmp_path / "new.tar.gz")
     (results / "plan.csv").unlink()
     with pytest.raises(FolderError, match=r"it has no plan\.csv"):
-        make_bundle(results, tmp_path / "new.tar.gz")
+        make_bundle([results], tmp_path / "new.tar.gz")
 
 
 def test_a_bundle_never_holds_itself(results: Path) -> None:
     with pytest.raises(RequestError, match="cannot lie in"):
-        make_bundle(results, results / "report" / "new.tar.gz")
+        make_bundle([results], results / "report" / "new.tar.gz")
 
 
 def test_what_would_not_verify_is_not_made(
@@ -166,15 +185,134 @@ def test_what_would_not_verify_is_not_made(
     deep = results / "report" / ("a" * 120)
     deep.write_text("")
     with pytest.raises(BundleError, match=r"a{120}.*Shorten it"):
-        make_bundle(results, tmp_path / "new.tar.gz")
+        make_bundle([results], tmp_path / "new.tar.gz")
     deep.rename(results / "report" / "line\nfeed")
     with pytest.raises(BundleError, match=r"line\\nfeed.*Rename it"):
-        make_bundle(results, tmp_path / "new.tar.gz")
+        make_bundle([results], tmp_path / "new.tar.gz")
     (results / "report" / "line\nfeed").unlink()
     monkeypatch.setattr(archive, "MOST_MEMBERS", 30)
     with pytest.raises(BundleError, match="30 files"):
-        make_bundle(results, tmp_path / "new.tar.gz")
+        make_bundle([results], tmp_path / "new.tar.gz")
     assert not (tmp_path / "new.tar.gz").exists()
+
+
+# --- of several folders ---
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> list[Path]:
+    """One matrix on two machines, in folders of one name; each cell with its log."""
+    folders = []
+    for machine, loss in (("one", 2.0), ("two", 1.9)):
+        (tmp_path / machine).mkdir()
+        folder = Results(tmp_path / machine / "tiny")
+        for seed in (1, 2):
+            run_id = folder.planned(arm="0a1b", seed=seed)
+            row = {"host_id": machine, "log_path": f"cells/{run_id}-1/worker.log"}
+            folder.ended(run_id, val_loss_final=loss + 0.1 * seed, **row)
+            cell = folder.path / "cells" / f"{run_id}-1"
+            cell.mkdir(parents=True)
+            (cell / "worker.log").write_text(f"on machine {machine}\n")
+            (cell / "curve.csv").write_text("step\n")
+        (folder.write() / "matrix.yaml").write_text("name: tiny\n")
+        folders.append(folder.path)
+    return folders
+
+
+def unpacked(file: Path) -> Members:
+    with tarfile.open(file) as whole:
+        return {info.name: contents(whole, info) for info in whole.getmembers()}
+
+
+def test_a_bundle_of_several_folders_holds_each_and_their_common_report(
+    machines: list[Path], tmp_path: Path
+) -> None:
+    made = make_bundle(machines[::-1], tmp_path / "both.tar.gz")
+    members = unpacked(made.file)
+    assert members["both/folders.txt"] == b"tiny\ntiny-2\n"
+    for name, folder in (("tiny", machines[1]), ("tiny-2", machines[0])):
+        inner = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != "curve.csv"
+        }
+        there = f"both/folders/{name}/"
+        assert {
+            key.removeprefix(there): content
+            for key, content in members.items()
+            if key.startswith(there)
+        } == inner
+    assert members["both/report/report.md"].startswith(b"# Benchmark report: tiny\n")
+    assert b"4 of 4 cells ok" in members["both/report/report.md"]
+    links = re.findall(r"\]\(\.\./([^)]*)\)", members["both/report/report.md"].decode())
+    assert links
+    assert all(f"both/{unquote(link)}" in members for link in links)
+    verdict = verify(made.file)
+    assert (verdict.wrong, verdict.members) == ((), len(members))
+    again = make_bundle(machines[::-1], tmp_path / "again" / "both.tar.gz")
+    assert again.sha256 == made.sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        ("folders/tiny-2/runs.csv", b"2.1", b"1.0001", "both/report/summary.csv: does not follow"),
+        ("report/index.html", b"4 of 4 cells", b"9 of 9 cells", "both/report/index.html: does not"),
+        ("folders.txt", b"tiny\ntiny-2", b"tiny-2\ntiny", "both/report/report.md: does not follow"),
+        ("folders.txt", b"tiny-2", b"../tiny", "both/folders.txt: does not name each folder"),
+        ("folders.txt", b"tiny-2\n", b"", "both/folders.txt: does not name each folder"),
+        ("folders.txt", b"tiny-2", b"tiny", "both/folders.txt: does not name each folder"),
+    ],
+)
+def test_a_forged_bundle_of_several_folders_is_found(
+    name: str, old: bytes, new: bytes, told: str, machines: list[Path], tmp_path: Path
+) -> None:
+    members = unpacked(make_bundle(machines[::-1], tmp_path / "both.tar.gz").file)
+    content = members[f"both/{name}"]
+    assert old in content
+    forged = {**members, f"both/{name}": content.replace(old, new)}
+    wrong = verify(written(tmp_path / "a.tar.gz", with_sums(forged, "both"))).wrong
+    assert any(fault.startswith(told) for fault in wrong), wrong
+
+
+def test_a_bundle_of_several_folders_is_a_look_at_each(tmp_path: Path) -> None:
+    """Whoever bundled instead of reporting would else look without being counted."""
+    folders = []
+    for name, first in (("a", 1), ("b", 4)):
+        folder = Results(tmp_path / name)
+        arm(folder, losses=losses(2.0, n=3), first=first)
+        arm(folder, optimizer="muon", losses=losses(1.9, own=1.0, n=3), first=first)
+        claim = (
+            "claim: {baseline: {model: gpt, optimizer: adamw}, metric: val_loss_final, margin: 1}"
+        )
+        (folder.write() / "matrix.yaml").write_text(f"name: tiny\n{claim}\n")
+        folders.append(folder.path)
+    members = unpacked(make_bundle(folders, tmp_path / "both.tar.gz").file)
+    for name, folder in zip(("a", "b"), folders, strict=True):
+        noted = (folder / "looks.csv").read_bytes()
+        assert len(noted.splitlines()) == 2
+        assert members[f"both/folders/{name}/looks.csv"] == noted
+    make_bundle(folders, tmp_path / "both.tar.gz")
+    assert (folders[0] / "looks.csv").read_bytes() == noted
+
+
+def test_a_folder_that_is_named_twice_is_bundled_once(results: Path, tmp_path: Path) -> None:
+    made = make_bundle([results, results / ".." / NAME], tmp_path / "a.tar.gz")
+    assert f"{NAME}/runs.csv" in unpacked(made.file)
+
+
+def test_what_several_folders_need_is_told(machines: list[Path], tmp_path: Path) -> None:
+    answer = bench("bundle", *machines)
+    assert answer.returncode == 2
+    assert "several folders need --out FILE" in answer.stderr
+    common = tmp_path / "common"
+    build_report(machines, common)
+    with pytest.raises(
+        FolderError, match=r"It holds a report: name the folders .* DIR\.\.\. --out"
+    ):
+        make_bundle([common], tmp_path / "a.tar.gz")
+    with pytest.raises(RequestError, match="cannot lie in"):
+        make_bundle(machines, machines[1] / "a.tar.gz")
 
 
 # --- what is wrong is named ---
@@ -207,7 +345,7 @@ def test_a_line_that_is_no_checksum_is_named(members: Members, tmp_path: Path) -
 def test_checksums_larger_than_memory_are_not_read(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundles, "MOST_SUMS_BYTES", 1000)
+    monkeypatch.setattr(checks, "MOST_SUMS_BYTES", 1000)
     assert verify(made).wrong == (f"{SUMS}: is larger than the checksums of 250,000 files",)
 
 
@@ -246,11 +384,44 @@ def test_a_forged_figure_is_found_by_rebuilding(
     wrong = verify(written(tmp_path / "a.tar.gz", with_sums({**members, name: forged}))).wrong
     named = [fault.partition(": ")[0] for fault in wrong]
     if file == "runs.csv":
-        assert named == [f"{NAME}/report/summary.csv", f"{NAME}/report/report.md"]
-        assert f"says '{mean}', the CSVs '" in wrong[0]
+        report = ("index.html", "report.md", "runs.parquet", "summary.csv")
+        assert named == [f"{NAME}/report/{name}" for name in report]
+        assert f"says '{mean}', the CSVs '" in wrong[3]
+        assert f"says {float(shown)}, the CSVs 1.0001" in wrong[2]
     else:
         assert named == [name]
         assert "1.0001" in wrong[0]
+
+
+def verdict_of(page: str) -> str:
+    """The words of the page's first sentence."""
+    found = re.search('<p class="verdict">(.*?)</p>', page)
+    assert found
+    return found[1]
+
+
+def test_a_word_of_the_pages_verdict_is_compared(members: Members, tmp_path: Path) -> None:
+    name = f"{NAME}/report/index.html"
+    verdict = verdict_of(members[name].decode())
+    other = verdict.replace(verdict.split()[-1], "worse.")
+    forged = {**members, name: members[name].replace(verdict.encode(), other.encode())}
+    file = written(tmp_path / "a.tar.gz", with_sums(forged))
+    answer = bench("verify", file)
+    assert answer.returncode == 1
+    fault, last = answer.stdout.splitlines()
+    assert fault.startswith(f"{name}: does not follow from the CSVs: line ")
+    assert "worse." in fault
+    assert last == f"{file}: not verified"
+
+
+def test_what_a_report_has_not_is_told_and_what_it_lacks_is_a_fault(
+    results: Path, tmp_path: Path
+) -> None:
+    (results / "report" / "notes.txt").write_text("by hand")
+    (results / "report" / "pareto.png").unlink()
+    verdict = verify(make_bundle([results], tmp_path / "b.tar.gz").file)
+    assert verdict.wrong == (f"{NAME}/report/pareto.png: is not there",)
+    assert verdict.unchecked[-1] == f"{NAME}/report/notes.txt"
 
 
 def test_a_forged_environment_is_found(members: Members, tmp_path: Path) -> None:
@@ -267,7 +438,8 @@ def test_another_version_is_named_where_the_report_differs(
 ) -> None:
     version, report = f"{NAME}/environment/bench-version.txt", f"{NAME}/report/report.md"
     older = with_sums({**members, version: b"0.0.1\n"})
-    assert verify(written(tmp_path / "a.tar.gz", older)) == Verdict(len(members), "0.0.1", ())
+    sound = Verdict(len(members), "0.0.1", (), pictures(members))
+    assert verify(written(tmp_path / "a.tar.gz", older)) == sound
     other = with_sums({**older, report: members[report] + b"more\n"})
     first, second = verify(written(tmp_path / "b.tar.gz", other)).wrong
     assert first.startswith(f"{report}: does not follow")
@@ -303,7 +475,7 @@ def test_a_failure_of_the_report_itself_is_a_finding(
     def break_down(*_: object) -> None:
         raise ZeroDivisionError("by a stranger's figure")
 
-    monkeypatch.setattr(bundles, "build_report", break_down)
+    monkeypatch.setattr(checks, "build_report", break_down)
     (fault,) = verify(made).wrong
     assert fault.endswith("from its CSVs: ZeroDivisionError: by a stranger's figure")
 
@@ -512,9 +684,11 @@ def test_the_commands_exit_as_they_say(results: Path, members: Members, tmp_path
     answer = bench("verify", file)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert f"{len(members)} files are what SHA256SUMS states" in answer.stdout
+    told = f"(not compared: {len(pictures(members))} pictures, which differ with fonts)\n"
+    assert answer.stdout.endswith(told)
 
     (results / "report" / "summary.csv").write_text("arm\n")
-    made = make_bundle(results, tmp_path / "new" / "stale.tar.gz")
+    made = make_bundle([results], tmp_path / "new" / "stale.tar.gz")
     answer = bench("verify", made.file)
     assert answer.returncode == 1
     assert f"{NAME}/report/summary.csv: does not follow from the CSVs" in answer.stdout

@@ -424,7 +424,23 @@ def test_a_version_that_fails_more_often_passes_no_rule(sides: Sides, status: st
     sides.pair(5, {"step_time_ms_p50": 10.0}, {"status": status})
     compared = sides.compared(STEP)
     assert compared.outcome is Outcome.FAIL
-    assert f"1 of 5 seeds failed in NEW ({status}), 0 in BASE" in as_text(compared)
+    assert f"seed 5 failed only in NEW ({status})" in as_text(compared)
+
+
+def test_a_seed_that_fails_in_new_alone_is_not_made_up_for_by_another_in_base(sides: Sides) -> None:
+    step = {"step_time_ms_p50": 10.0}
+    sides.pair(1, {"status": "crashed"}, step)
+    sides.pair(2, step, {"status": "crashed"})
+    sides.pair(3, step, {"status": "oom"})
+    sides.pair(4, {"status": "timeout"}, {"status": "crashed"})
+    for seed in range(5, 8):
+        sides.pair(seed, step, step)
+    compared = sides.compared(STEP)
+    (failed,) = [found for found in compared.findings if found.outcome is Outcome.FAIL]
+    assert failed.why == "seeds 2, 3 failed only in NEW (crashed, oom)"
+    answer = bench("compare", sides.base.path, sides.new.path, "--fail-on", STEP)
+    assert answer.returncode == 1, answer.stderr
+    assert "seeds 2, 3 failed only in NEW (crashed, oom)" in answer.stdout
 
 
 def test_without_rules_a_failure_is_named_and_fails_nothing(sides: Sides) -> None:

@@ -1,7 +1,10 @@
 """Damaged files: what is left out, how it is named and counted, and what still counts."""
 
+import csv
 import re
+import sys
 
+import pandas as pd
 import pytest
 from conftest import bench
 from results_builder import Results, two_arms
@@ -192,6 +195,19 @@ def test_a_line_that_a_crash_cut_off_is_no_damage(new):
     assert [len(cell.curve) for cell in merged.cells] == [2, 2, 2]
 
 
+def test_what_excel_has_saved_reads_the_same(new):
+    folder = three(new())
+    folder.write()
+    before = merge([folder.path])
+    for file in ("plan.csv", "runs.csv", "curves.csv"):
+        path = folder.path / file
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    merged = merge([folder.path])
+    assert merged.damage == ()
+    assert [cell.row for cell in merged.cells] == [cell.row for cell in before.cells]
+    assert [cell.curve.val_loss.tolist() for cell in merged.cells] == [[4, 1], [4, 2], [4, 3]]
+
+
 def test_rows_of_other_versions_merge(new):
     older, newer = three(new("older")), new("newer")
     newer.cell(seed=4, val_loss_final=4.0)
@@ -229,3 +245,55 @@ def test_without_damage_the_exit_code_is_0(new):
     assert (told.returncode, told.stderr) == (0, "")
     assert report_after_run(ResultsFolder(folder.path), 0) == 0
     assert report_after_run(ResultsFolder(folder.path), 1) == 1
+
+
+@pytest.mark.parametrize("loss", ["1e300", repr(sys.float_info.max), "1e51"])
+def test_figures_beyond_all_bounds_count_as_the_bound_and_are_told(new, loss):
+    """Their arm is the worst by far, and no seed of it is missing."""
+    folder = two_arms(new(), seeds=range(1, 6))
+    huge = {"val_loss_final": loss, "train_loss_final": loss, "perplexity": loss}
+    for row in folder.runs:
+        if row["optimizer"] == "muon":
+            row |= huge
+    for row in folder.curves[len(folder.curves) // 2 :]:
+        row |= {"val_loss": loss, "train_loss": loss}
+    matrix = "claim: {baseline: {model: gpt, optimizer: adamw}, metric: val_loss_final, margin: 1}"
+    (folder.write() / "matrix.yaml").write_text(f"name: tiny\n{matrix}\n")
+    out = folder.path / "report"
+    assert build_report([folder.path], out).coverage == "10 of 10 cells ok"
+    report = (out / "report.md").read_text()
+    told = "Figures beyond 1e+50 count as 1e+50 here, in 5 cells: "
+    assert told + "perplexity, train_loss_final, val_loss_final." in unescaped(report)
+    assert "gpt + muon | 1.000e+50 ± 0.0000" in unescaped(report)
+    assert max(map(len, report.split())) < 200, "a number is written in full"
+    with (out / "summary.csv").open() as rows:
+        means = {row["optimizer"]: row["val_loss_final_mean"] for row in csv.DictReader(rows)}
+    assert means == {"adamw": "2.03", "muon": "1e+50"}
+    frame = pd.read_parquet(out / "runs.parquet")
+    assert frame["val_loss_final"].max() == float(loss), "the rows themselves are as they were"
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_row_without_its_attempt_is_named_by_the_commands(command, tiny_matrix, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    row = {"run_id": "a", "status": "ok", "attempt": ""}
+    write_table(out / "runs.csv", RUN_COLUMNS, [row])
+    local = ("--runtime", "local", "--worker-python", sys.executable)
+    answer = bench(command, tiny_matrix, "--out", out, *local)
+    assert answer.returncode == 2
+    assert f"error: {out / 'runs.csv'}:2: attempt is '', not a whole number." in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_two_versions_with_figures_beyond_all_bounds_are_compared(new):
+    base, head = two_arms(new("base"), seeds=range(1, 6)), two_arms(new("head"), seeds=range(1, 6))
+    for row in head.runs:
+        row["val_loss_final"] = "1e300"
+    answer = bench("compare", base.write(), head.write(), "--fail-on", "val_loss_final>1")
+    assert (answer.returncode, answer.stderr) == (1, "")
+    assert "+1.000e+50" in answer.stdout
+
+
+def unescaped(markdown: str) -> str:
+    return markdown.replace("\\", "")

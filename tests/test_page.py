@@ -379,7 +379,7 @@ def test_a_cell_tells_its_settings_environment_figures_and_log(new):
     assert len(lines) == 20
     assert lines[-1] == "step 2900: a line of the log"
     assert view.about_log == "The end of it; earlier lines are left out."
-    names = ["worker.log", "spec.json", "result.json", "env.json", "curve.csv"]
+    names = ["worker.log", "spec.json", "result.json", "env.json"]
     assert [file.text for file in view.files] == names
 
 
@@ -440,7 +440,7 @@ def test_links_out_of_the_folder_are_not_followed(new, tmp_path):
     (view,) = cell_views(merge([folder.path]), folder.path / "report")
     assert view.about_log == "The log is not there."
     assert dict(view.facts)["Configuration"] == "spec.json is not there, or cannot be read."
-    assert [file.text for file in view.files] == ["result.json", "env.json", "curve.csv"]
+    assert [file.text for file in view.files] == ["result.json", "env.json"]
     assert "secret" not in repr(view)
 
 

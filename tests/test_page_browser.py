@@ -12,7 +12,7 @@ from pathlib import Path
 import page_results
 import pytest
 from conftest import ROOT, without
-from results_builder import Results
+from results_builder import Results, two_arms
 
 from bench.report.build import build_report
 
@@ -25,6 +25,8 @@ TRACES = """
     document.querySelector('.plot').data.map(
         ({meta, name, visible, x}) => ({arm: meta, name, visible, last: x[x.length - 1]}))
 """
+
+LARGE_SEEDS = (2**63 - 2, 2**63 - 1, 2**53 + 1, 2**53, 2**63 - 3)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,7 @@ def pages(folder) -> dict[str, Path]:
     made = {"four": page_results.realistic(Results(folder / "four"))}
     build_report([made["four"]], made["four"] / "report")
     made["troubled"] = page_results.troubled(Results(folder / "troubled"))
+    made["large"] = two_arms(Results(folder / "large"), LARGE_SEEDS).write()
     made["twelve"] = page_results.realistic(Results(folder / "twelve"), page_results.many_arms(12))
     made["none"] = page_results.none_ok(Results(folder / "none"))
     other = page_results.realistic(
@@ -60,7 +63,7 @@ def pages(folder) -> dict[str, Path]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.report.build.draw_all", page_results.stand_ins)
-        for name in ("troubled", "twelve", "none"):
+        for name in ("troubled", "large", "twelve", "none"):
             build_report([made[name]], made[name] / "report")
         build_report([made["four"], other], folder / "two" / "report")
     made["two"] = folder / "two"
@@ -206,6 +209,22 @@ def test_equal_fields_keep_their_order(visit):
         for model in models
         for seed in seeds
     ]
+
+
+def test_seeds_are_sorted_and_named_to_their_last_digit(visit):
+    """A number of JavaScript is whole only up to 2^53."""
+    seen = visit("large")
+    block = seen.block("Cells").first
+    assert column(block, 4) == [str(seed) for seed in sorted(LARGE_SEEDS)] * 2  # arm by arm
+    button = head(block, "seed").get_by_role("button")
+    button.click()
+    ascending = [str(seed) for seed in sorted(LARGE_SEEDS) for _ in range(2)]
+    assert column(block, 4) == ascending
+    button.click()
+    assert column(block, 4) == ascending[::-1]
+    seen.draw()
+    named = {trace["name"].rpartition(" ")[2] for trace in seen.traces() if "seed" in trace["name"]}
+    assert named == set(ascending)
 
 
 def test_a_table_is_filtered_by_words(visit):

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from bench.records import (
     RunsTable,
     as_field,
     as_line,
+    read_runs,
     read_table,
     write_atomically,
     write_table,
@@ -34,6 +36,33 @@ def path(tmp_path: Path) -> Path:
 
 def run_ids(path: Path) -> list[str]:
     return [found["run_id"] for found in read_table(path)]
+
+
+# --- Files that passed through other hands ------------------------------------------------------
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(path):
+    """Excel writes it before UTF-8, and ends lines with a carriage return as well."""
+    RunsTable(path).append(row("a"))
+    content = path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(b"\xef\xbb\xbf" + content)
+    assert run_ids(path) == ["a"]
+    RunsTable(path).append(row("b", 2))
+    assert [(found["run_id"], found["attempt"]) for found in read_runs(path)] == [
+        ("a", "1"),
+        ("b", "2"),
+    ]
+
+
+@pytest.mark.parametrize("attempt", ["", "x", "1.0", "-1", "²"])
+def test_a_row_whose_attempt_is_no_number_is_named_with_its_line(path, attempt):
+    runs = RunsTable(path)
+    runs.append(row("a"))
+    runs.append(row("b") | {"attempt": attempt})
+    told = re.escape(f"{path}:3: attempt is {as_field(attempt)!r}, not a whole number. Put the")
+    for read in (read_runs, RunsTable):
+        with pytest.raises(RecordError, match=told):
+            read(path)
 
 
 # --- Fields -------------------------------------------------------------------------------------

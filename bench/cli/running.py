@@ -45,7 +45,7 @@ from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.plan import describe
 from bench.progress import LiveDisplay, PlainDisplay
-from bench.records import Row, RunsTable, by_cell, read_table
+from bench.records import Row, RunsTable, by_cell, read_runs
 from bench.runner import Runner
 from bench.standing import Here, Policy, skip_reason
 from bench.tuning import arm_of, trials_of
@@ -73,7 +73,7 @@ def plan(
         runtime, worker_python, image, asked.requirements, asked.installed
     )
     out.print(f"runtime  {why}")
-    rows = read_table(_folder(asked, out_dir).runs)
+    rows = read_runs(_folder(asked, out_dir).runs)
     of = by_cell(rows)
     machine = this_machine()
     policy = Policy(retry_failed, _accepted(accept_code or [], rows))

@@ -1,10 +1,11 @@
 """Two versions on one machine, cell beside cell: what drifts falls on both alike."""
 
 import hashlib
+import itertools
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,13 @@ from bench.compare.sides import Side, check_same, prepared
 from bench.corpora import BUILT_IN, DEFAULT_FILE
 from bench.endings import by_circumstances, ending
 from bench.errors import RequestError, StoppedError, VersionError
+from bench.forms import AXES
 from bench.launch.container import ContainerLauncher
 from bench.launch.job import Launcher
 from bench.matrix import Matrix, axis_values, load_matrix
 from bench.measure.machine import this_machine
 from bench.progress import duration, name
-from bench.records import Row, read_table
+from bench.records import Row, read_runs
 from bench.signals import heard
 from bench.standing import skip_reason
 from bench.yamlfile import read_yaml
@@ -91,7 +93,7 @@ class Request:
 
     matrix: Path
     out: Path | None
-    n_pairs: int | None  # seeds 1 to n in place of the matrix's; None: the matrix's
+    n_pairs: int | None  # every arm with the seeds 1 to n; None: the matrix's own cells
     launcher: Launcher
     worker_python: str | None
 
@@ -126,7 +128,7 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
         MatrixError: with every mistake in it.
         RequestError: for a number of pairs that cannot be.
     """
-    load_matrix(matrix)
+    asked = load_matrix(matrix)
     content: dict[str, Any] = read_yaml(matrix).data
     corpus = (content.get("data") or {}).get("corpus")
     if corpus is None and Path(DEFAULT_FILE).is_file():
@@ -134,7 +136,8 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
     if corpus is not None and corpus not in BUILT_IN:
         corpus = str(Path(corpus).absolute())
     content["data"] = {**(content.get("data") or {}), "corpus": corpus or "pydoc"}
-    content.pop("tune", None)  # two versions are compared on the matrix's own cells
+    for section in ("tune", "claim"):  # two versions are compared, on the matrix's own cells
+        content.pop(section, None)
     for key in ("models", "optimizers"):
         for variant in (content.get(key) or {}).values():
             if "path" in variant:
@@ -142,8 +145,49 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
     if n_pairs is not None:
         if not 1 <= n_pairs <= MOST_PAIRS:
             raise RequestError(f"--pairs {n_pairs}: write 1 to {MOST_PAIRS:,}.")
-        content["matrix"]["seed"] = list(range(1, n_pairs + 1))
+        content |= _with_seeds(asked, content.get("exclude") or [], n_pairs)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _with_seeds(
+    asked: Matrix, exclude: Sequence[Mapping[str, Any]], n_pairs: int
+) -> dict[str, Any]:
+    """The sections that say which cells there are: all arms of a matrix, with the seeds 1 to n.
+
+    An arm that `include` gives a single seed is one of them. What `exclude` says of single seeds
+    holds for those that are still there.
+
+    Raises:
+        RequestError: if it leaves no cell.
+    """
+    named: dict[str, tuple[str, str, str]] = {}  # the first name of an arm that has two
+    for cell in asked.cells:
+        if not cell.tried:
+            named.setdefault(cell.spec.arm_id, cell.place[:3])
+    arms, seeds = list(named.values()), range(1, n_pairs + 1)
+    at_seeds = [
+        rule
+        for rule in exclude
+        if rule.get("seed") in seeds and any(_matches(rule, arm) for arm in arms)
+    ]
+    cells = itertools.product(arms, seeds)
+    if all(any(_matches(rule, (*arm, seed)) for rule in at_seeds) for arm, seed in cells):
+        raise RequestError(
+            f"--pairs {n_pairs}: the matrix excludes every cell of these seeds. Give more pairs."
+        )
+    axes = [list(dict.fromkeys(names)) for names in zip(*arms, strict=True)]
+    others = [arm for arm in itertools.product(*axes) if arm not in arms]
+    return {
+        "matrix": dict(zip(AXES, (*axes, list(seeds)), strict=True)),
+        "exclude": [dict(zip(AXES[:3], arm, strict=True)) for arm in others] + at_seeds,
+        "include": [],
+    }
+
+
+def _matches(rule: Mapping[str, Any], names: Sequence[object]) -> bool:
+    """Whether a rule of `exclude` is about a cell or, without its seed, about cells of an arm."""
+    given = dict(zip(AXES, names, strict=False))
+    return all(rule.get(axis) in (None, name) for axis, name in given.items())
 
 
 def _default_folder(text: str, sides: Sequence[Side]) -> Path:
@@ -210,7 +254,7 @@ class _Runs:
 def _row_of(cell: Cell, results: Path) -> Row | None:
     """How a cell ended, found by its names: another version may make other identities."""
     wanted = axis_values(cell)
-    rows = read_table(results / "runs.csv")
+    rows = read_runs(results / "runs.csv")
     mine = [row for row in rows if all(row[key] == wanted[key] for key in wanted)]
     groups = by_circumstances(mine)
     return ending(groups[-1]) if groups else None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bench.compare.pairing import Arm, Joined, Pairs
+from bench.compare.pairing import Arm, Joined, Pairs, seed_words
 from bench.compare.rules import Rule, is_relative
 from bench.report.columns import HIGHER_IS_BETTER, METRICS, TIMINGS
 from bench.report.family import least_seeds
@@ -139,7 +139,7 @@ def _with_ratio(pairs: Pairs) -> Pairs:
 
 
 def _findings(arms: Sequence[Compared], rules: Sequence[Rule]) -> list[Finding]:
-    found = [_failed_cells(compared.arm) for compared in arms if compared.arm.fails_more]
+    found = [_failed_cells(compared.arm) for compared in arms if compared.arm.newly_failed]
     for rule in rules:
         found += [_decide(compared, rule) for compared in arms]
         if not arms:
@@ -162,9 +162,9 @@ def _missing(joined: Joined) -> list[Finding]:
 
 def _failed_cells(arm: Arm) -> Finding:
     """A version that crashes has no figures that a rule could hold against it."""
-    base, new = arm.failed
+    new = arm.newly_failed
     how = ", ".join(sorted(set(new.values())))
-    why = f"{len(new)} of {len(arm.seeds)} seeds failed in NEW ({how}), {len(base)} in BASE"
+    why = f"{seed_words(new)} failed only in NEW ({how})"
     return Finding(None, arm.label, Outcome.FAIL, why)
 
 

@@ -87,9 +87,10 @@ class Arm:
         return _failed(self.base, self.seeds), _failed(self.new, self.seeds)
 
     @property
-    def fails_more(self) -> bool:
+    def newly_failed(self) -> Mapping[int, str]:
+        """Seeds that failed in NEW alone: its status. One that failed in BASE makes up for none."""
         base, new = self.failed
-        return len(new) > len(base)
+        return {seed: status for seed, status in new.items() if seed not in base}
 
     @property
     def ends(self) -> Ends:
@@ -144,6 +145,12 @@ def join(base: Version, new: Version) -> Joined:
         only_base=tuple(labels[arm_id] for arm_id in left if arm_id not in right),
         only_new=tuple(labels[arm_id] for arm_id in right if arm_id not in left),
     )
+
+
+def seed_words(seeds: Iterable[int]) -> str:
+    """For example "seeds 1, 4"."""
+    listed = sorted(seeds)
+    return f"seed{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
 
 
 def _by_arm(version: Version) -> dict[str, dict[int, tuple[Row, ...]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.columns import STATUSES
 from bench.endings import LIMIT_COLUMNS, by_circumstances, ending
 from bench.errors import FolderError, RecordError
-from bench.records import Row, read_table
+from bench.records import Row, read_runs
 from bench.report.columns import METRICS
 from bench.report.merge import as_number
 
@@ -52,7 +52,7 @@ def read_version(path: Path, name: str | None = None) -> Version:
             "its runs.csv."
         )
     attempts: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    table = read_table(file)
+    table = read_runs(file)
     if not table:
         raise RecordError(f"{file} has no rows. Give one that `python -m bench run` has filled.")
     for row in _checked(file, table):
@@ -75,7 +75,7 @@ def _checked(file: Path, rows: Sequence[Row]) -> Iterable[Row]:
             f"{file} lacks the columns {', '.join(missing)}. Give the runs.csv of a results folder."
         )
     for row in rows:
-        _check(file, row, ("attempt", "seed"), int, "a whole number")
+        _check(file, row, ("seed",), int, "a whole number")
         _check(file, row, (*METRICS, *LIMIT_COLUMNS), as_number, "a number")
         if row["status"] not in STATUSES:
             raise RecordError(

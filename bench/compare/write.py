@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bench.compare.judge import Compared, Comparison, Finding, Line, Outcome
-from bench.compare.pairing import Arm
+from bench.compare.pairing import Arm, seed_words
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
 from bench.report.columns import LOSSES, SHOWN, memory_columns
-from bench.report.digits import NOT_AVAILABLE, of_loss, of_measure, write
+from bench.report.digits import NOT_AVAILABLE, fixed, of_loss, of_measure, write
 from bench.report.page.markdown import escape
 from bench.report.sections import short
 from bench.report.taint import MARK
@@ -154,7 +154,7 @@ def _signed(line: Line, value: float) -> str:
     if line.contrast.relative:
         return f"{100 * told:+.2f} %"
     places = of_loss(value) if line.metric in LOSSES else of_measure(value)
-    return f"{value:+.{places}f}"
+    return fixed(value, places, "+")
 
 
 def in_unit(line: Line, value: float) -> float | None:
@@ -221,20 +221,16 @@ def _company(version: Version) -> str:
 def _left_out_of(arm: Arm, keep_disturbed: bool) -> Iterator[str]:
     for which, seeds in (("BASE", arm.only_base), ("NEW", arm.only_new)):
         if seeds:
-            yield f"{_seeds(seeds)} ended only in {which}, left out."
+            yield f"{seed_words(seeds)} ended only in {which}, left out."
     for which, failed in zip(("BASE", "NEW"), arm.failed, strict=True):
         if failed:
             how = ", ".join(sorted(set(failed.values())))
-            yield f"{_seeds(failed)} failed in {which} ({how})."
+            yield f"{seed_words(failed)} failed in {which} ({how})."
     if arm.elsewhere:
-        yield f"{_seeds(arm.elsewhere)} ran on different machines: only their losses are compared."
+        which = seed_words(arm.elsewhere)
+        yield f"{which} ran on different machines: only their losses are compared."
     if arm.disturbed:
         reasons = sorted({name for found in arm.disturbed.values() for name in found})
         why = f" ({', '.join(reasons)})" if reasons else ""
         kept = "kept, as it falls on either side" if keep_disturbed else "not in the times compared"
-        yield f"{_seeds(arm.disturbed)} disturbed from outside{why}: {kept}."
-
-
-def _seeds(seeds: Iterable[int]) -> str:
-    listed = sorted(seeds)
-    return f"seed{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
+        yield f"{seed_words(arm.disturbed)} disturbed from outside{why}: {kept}."

@@ -1,41 +1,42 @@
-"""A results folder <-> one file to publish, which anybody can check and rebuild the report from.
+"""Results folders -> one file to publish, which anybody can check and rebuild the report from.
 
-The file holds `NAME/...` and, last, `NAME/SHA256SUMS` over everything before it.
+    NAME/report/...           the report
+    NAME/plan.csv ...         the results folder's tables, raw readings and logs
+    NAME/environment/...      what made them
+    NAME/SHA256SUMS           last, over everything before it
+
+Of several folders each has its tables in NAME/folders/FOLDER/, NAME/folders.txt lists them in the
+order in which they were named, and their common report is made where it lies in the file: its names
+and links are those of the file, and `verify` can make the same again.
 """
 
 import hashlib
-import re
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 from bench import __version__
 from bench.atomic import write_atomically
-from bench.errors import BenchError, BundleError, FolderError, RequestError
+from bench.errors import FolderError, RequestError
 from bench.folder import ResultsFolder
 from bench.identity import PACKAGE
-from bench.records import Row, as_line, read_table
-from bench.report.archive import MOST_MEMBERS, pack, shown, unpack
+from bench.records import as_line, read_runs
+from bench.report import looks
+from bench.report.archive import pack
 from bench.report.build import build_report
 from bench.spec import CellFiles
 
 SUMS = "SHA256SUMS"
 VERSION = "environment/bench-version.txt"
 IMAGES = "environment/images.txt"
+FOLDERS = "folders.txt"  # of several: the names of what is in folders/, a line each
 PINS = ("constraints.txt", "docker/constraints.txt")  # of the repository
-LOOKS = "looks.csv"
-# What the report writes in figures and words; pictures differ with the fonts of a machine.
-FIGURES = ("report/summary.csv", "report/report.md")
-FOLLOWS = (*FIGURES, IMAGES)  # what is made anew from the CSVs, and compared
+SUFFIX = ".tar.gz"
 # What made the rows, one line a combination.
 MADE_BY = ("runtime", "image_id", "env_id", "torch_version", "python_version", "code_sha256")
-
-MOST_SUMS_BYTES = MOST_MEMBERS * 400  # 64 digits and a name of at most 255 bytes a file
-SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # as sha256sum writes it
-VERSION_LINE = re.compile(r"[0-9A-Za-z.+-]{1,40}\n")
 
 
 @dataclass(frozen=True)
@@ -45,55 +46,53 @@ class Bundle:
     sha256: str  # of the file itself
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What checking a bundle found."""
+def make_bundle(folders: Sequence[Path], out: Path) -> Bundle:
+    """Write results folders and their report into one .tar.gz; equal content gives equal bytes.
 
-    members: int
-    version: str  # of the program that made it; empty if the bundle does not say
-    wrong: tuple[str, ...]  # one sentence a fault, with its file; none: verified
-
-
-def make_bundle(folder: Path, out: Path) -> Bundle:
-    """Write a results folder and its report into one .tar.gz; equal content gives equal bytes.
+    Of one folder the report must be there. Of several it is made, which is a look at them: it is
+    noted in their looks.csv.
 
     Raises:
         FolderError: for a folder that is not one of results, has no report or cannot be read.
-        RequestError: for an `out` within the folder.
+        RecordError: for a CSV that is damaged.
+        RequestError: for an `out` within a folder.
         BundleError: for what would not fit in a bundle.
     """
-    results = ResultsFolder(folder)
-    _check(results)
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise RequestError(f"--out {out}: a bundle cannot lie in the folder that it holds.")
-    top = folder.resolve().name
-    sums: dict[str, str] = {}
-
-    def members() -> Iterator[tuple[str, bytes]]:
-        for name, content in _contents(results):
-            sums[name] = hashlib.sha256(content).hexdigest()
-            yield f"{top}/{name}", content
-        lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
-        yield f"{top}/{SUMS}", "".join(lines).encode()
-
+    found = [ResultsFolder(path) for path in {path.resolve(): path for path in folders}.values()]
+    for results in found:
+        _check_tables(results)
+        if out.resolve().is_relative_to(results.path.resolve()):
+            raise RequestError(f"--out {out}: a bundle cannot lie in the folder that it holds.")
+    named = ", ".join(str(results.path) for results in found)
     try:
-        packed = pack(members())
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, packed)
+        if len(found) > 1:
+            return _bundle_several(found, out)
+        _check_report(found[0])
+        files = _files(found[0]) | _report(found[0].report)
+        return _write(found[0].path.resolve().name, files, {}, found, out)
     except OSError as error:
-        raise FolderError(f"{folder} cannot be bundled into {out}: {error}.") from error
-    return Bundle(out, len(sums) + 1, hashlib.sha256(packed).hexdigest())
+        raise FolderError(f"{named} cannot be bundled into {out}: {error}.") from error
 
 
-def _check(results: ResultsFolder) -> None:
+def _check_tables(results: ResultsFolder) -> None:
     needed = (results.matrix, results.plan, results.runs)
     missing = [path.name for path in needed if not path.is_file()]
-    if missing:
-        raise FolderError(
-            f"{results.path} is no results folder: it has no {', '.join(missing)}. Give a folder "
-            "that `python -m bench run MATRIX` has written, such as results/NAME."
+    if not missing:
+        return
+    remedy = "Give a folder that `python -m bench run MATRIX` has written, such as results/NAME."
+    if (results.path / "summary.csv").is_file():
+        remedy = (
+            "It holds a report: name the folders that it was made from, "
+            f"python -m bench bundle DIR... --out {results.path.name}{SUFFIX}"
         )
-    missing = [name for name in FIGURES if not (results.path / name).is_file()]
+    raise FolderError(
+        f"{results.path} is no results folder: it has no {', '.join(missing)}. {remedy}"
+    )
+
+
+def _check_report(results: ResultsFolder) -> None:
+    needed = (results.report / "summary.csv", results.report / "report.md")
+    missing = [f"report/{path.name}" for path in needed if not path.is_file()]
     if missing:
         raise FolderError(
             f"{results.path} has no {', '.join(missing)}. "
@@ -101,26 +100,63 @@ def _check(results: ResultsFolder) -> None:
         )
 
 
-def _contents(results: ResultsFolder) -> Iterator[tuple[str, bytes]]:
-    """(name within the folder, content) of all members but the checksums, sorted by name."""
-    pins = {f"environment/{name}": PACKAGE.parent / name for name in PINS}
-    tables = (results.matrix, results.plan, results.runs, results.curves, results.path / LOOKS)
-    report = (path for path in results.report.rglob("*") if not path.name.startswith("."))
-    own = {path.relative_to(results.path).as_posix(): path for path in (*tables, *report)}
-    own |= {path.relative_to(results.path).as_posix(): path for path in _evidence(results)}
-    # No links: a worker owns its cell's folder, and must not make us publish another file.
-    files = {name: path for name, path in (pins | own).items() if _is_plain(path)}
-    for name in sorted([*files, VERSION, IMAGES]):
-        if name == VERSION:
-            yield name, f"{__version__}\n".encode()
-        elif name == IMAGES:
-            yield name, _made_by(read_table(results.runs)).encode()
-        else:
-            yield name, files[name].read_bytes()
+def _bundle_several(found: Sequence[ResultsFolder], out: Path) -> Bundle:
+    """Copy what is to be published, make the report of the copies, and bundle both."""
+    top = out.name.removesuffix(SUFFIX)
+    with tempfile.TemporaryDirectory(prefix="bench-bundle-") as place:
+        home = Path(place) / top
+        copies = [ResultsFolder(home / "folders" / name) for name in _names(found)]
+        for results, copy in zip(found, copies, strict=True):
+            for name, file in _files(results).items():
+                target = copy.path / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+        build_report([copy.path for copy in copies], home / "report")
+        for results, copy in zip(found, copies, strict=True):
+            _note_look(copy, results)
+        files = _report(home / "report")
+        for copy in copies:
+            inner = _files(copy)
+            files |= {f"folders/{copy.path.name}/{name}": path for name, path in inner.items()}
+        listed = "".join(f"{copy.path.name}\n" for copy in copies)
+        return _write(top, files, {FOLDERS: listed.encode()}, copies, out)
 
 
-def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def _names(found: Sequence[ResultsFolder]) -> list[str]:
+    """A name for each: its folder's, with a number where that is taken."""
+    names: list[str] = []
+    for results in found:
+        plain = name = results.path.resolve().name
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{plain}-{number}"
+        names.append(name)
+    return names
+
+
+def _note_look(copy: ResultsFolder, results: ResultsFolder) -> None:
+    """Its report was a look at the results themselves, also where nobody had reported on them."""
+    noted, file = copy.path / looks.FILE, results.path / looks.FILE
+    if noted.is_file() and not (file.is_file() and file.read_bytes() == noted.read_bytes()):
+        write_atomically(file, noted.read_bytes())
+
+
+def _files(results: ResultsFolder) -> dict[str, Path]:
+    """Name within the folder -> file: all that is published of it but the report."""
+    tables = (results.matrix, results.plan, results.runs, results.curves)
+    files = (*tables, results.path / looks.FILE, *_evidence(results))
+    return _plain({path.relative_to(results.path).as_posix(): path for path in files})
+
+
+def _report(folder: Path) -> dict[str, Path]:
+    files = (path for path in folder.rglob("*") if not path.name.startswith("."))
+    return _plain({f"report/{path.relative_to(folder).as_posix()}": path for path in files})
+
+
+def _plain(files: Mapping[str, Path]) -> dict[str, Path]:
+    """No links: a worker owns its cell's folder, and must not make us publish another file."""
+    return {name: path for name, path in files.items() if path.is_file() and not path.is_symlink()}
 
 
 def _evidence(results: ResultsFolder) -> Iterator[Path]:
@@ -134,111 +170,37 @@ def _evidence(results: ResultsFolder) -> Iterator[Path]:
             yield from (files.spec, files.env, files.result, files.log, files.steps, files.samples)
 
 
-def _made_by(rows: list[Row]) -> str:
-    """Every environment that rows came from, and how many."""
+def _write(
+    top: str,
+    files: Mapping[str, Path],
+    texts: Mapping[str, bytes],
+    found: Iterable[ResultsFolder],
+    out: Path,
+) -> Bundle:
+    """Pack files and texts, with what made them, sorted by name, and last the checksums."""
+    pins = _plain({f"environment/{name}": PACKAGE.parent / name for name in PINS})
+    made_by = images(results.runs for results in found).encode()
+    texts = {**texts, VERSION: f"{__version__}\n".encode(), IMAGES: made_by}
+    files = {**files, **pins}
+    sums: dict[str, str] = {}
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        for name in sorted([*files, *texts]):
+            content = texts[name] if name in texts else files[name].read_bytes()
+            sums[name] = hashlib.sha256(content).hexdigest()
+            yield f"{top}/{name}", content
+        lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
+        yield f"{top}/{SUMS}", "".join(lines).encode()
+
+    packed = pack(members())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, packed)
+    return Bundle(out, len(sums) + 1, hashlib.sha256(packed).hexdigest())
+
+
+def images(runs: Iterable[Path]) -> str:
+    """A table of every environment that the rows of these runs.csv came from, and how many."""
+    rows = [row for path in runs for row in read_runs(path)]
     found = Counter(tuple(row.get(name, "") for name in MADE_BY) for row in rows)
     lines = [as_line((*fields, found[fields])) for fields in sorted(found)]
     return as_line((*MADE_BY, "rows")) + "".join(lines)
-
-
-def verify(file: Path) -> Verdict:
-    """Check a bundle without trusting it, and rebuild its report from its CSVs.
-
-    The report is rebuilt only if every file is what its checksum says.
-
-    Raises:
-        BundleError: for a file that is no bundle.
-    """
-    with tempfile.TemporaryDirectory(prefix="bench-verify-") as place:
-        found = unpack(file, Path(place))
-        top = _top(found.sha256)
-        if not top and found.damage:
-            return Verdict(len(found.sha256), "", (*found.wrong, *found.damage))
-        if not top:
-            raise BundleError(f"{file} is no bundle: it has no NAME/{SUMS}.")
-        sums = _wrong_sums(Path(place), top, found.sha256)
-        wrong = [*found.wrong, *sums, *found.damage]
-        version, complaint = _version(Path(place) / top / VERSION)
-        if not wrong:
-            wrong = [f"{top}/{VERSION}: {complaint}"] if complaint else []
-            wrong += _wrong_figures(Path(place) / top, version)
-    return Verdict(len(found.sha256), version, tuple(wrong))
-
-
-def _top(members: Iterable[str]) -> str:
-    """The one folder that holds all; empty if none has checksums."""
-    tops = (name.removesuffix(f"/{SUMS}") for name in members if name.endswith(f"/{SUMS}"))
-    return next((top for top in tops if "/" not in top), "")
-
-
-def _wrong_sums(place: Path, top: str, members: dict[str, str]) -> list[str]:
-    """Where the members and their checksums disagree."""
-    stated, wrong = {}, []
-    file = place / top / SUMS
-    if file.stat().st_size > MOST_SUMS_BYTES:
-        return [f"{top}/{SUMS}: is larger than the checksums of {MOST_MEMBERS:,} files"]
-    text = file.read_bytes().decode("utf-8", "backslashreplace")
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        found = SUM_LINE.fullmatch(line)
-        if found and found[2] not in stated:
-            stated[found[2]] = found[1]
-        else:
-            wrong.append(f"{top}/{SUMS}: line {number} is no checksum of a further file")
-    names = {f"{top}/{name}": digest for name, digest in stated.items()}
-    for name, digest in sorted(names.items()):
-        if name not in members:
-            wrong.append(f"{shown(name)}: {SUMS} names it, but it is not there")
-        elif members[name] != digest:
-            wrong.append(f"{name}: its SHA-256 is not the one that {SUMS} states")
-    added = sorted(members.keys() - names.keys() - {f"{top}/{SUMS}"})
-    return wrong + [f"{name}: {SUMS} does not name it" for name in added]
-
-
-def _version(file: Path) -> tuple[str, str]:
-    """The version that made the bundle, and what is wrong with the file that says so."""
-    try:
-        text = file.read_bytes()[:100].decode("ascii", "replace")
-    except OSError:
-        return "", "is not there"
-    if not VERSION_LINE.fullmatch(text):
-        return "", "is no version of this program"
-    return text.strip(), ""
-
-
-def _wrong_figures(folder: Path, version: str) -> list[str]:
-    """What this program makes otherwise of the CSVs in `folder`, whose report it replaces."""
-    missing = [file for file in FOLLOWS if not (folder / file).is_file()]
-    if missing:
-        return [f"{folder.name}/{file}: is not there" for file in missing]
-    published = {file: (folder / file).read_bytes() for file in FOLLOWS}
-    try:
-        # In its own place: the page's links to the logs are part of what is compared.
-        build_report([folder], folder / "report")
-        (folder / IMAGES).write_text(_made_by(read_table(folder / "runs.csv")), encoding="utf-8")
-    except BenchError as error:
-        why = str(error).replace(f"{folder.parent}/", "")
-        return [f"{folder.name}: no report follows from its CSVs: {shown(why)}"]
-    except Exception as error:  # a stranger's CSVs may break anything: that is a finding on them
-        why = f"{type(error).__name__}: {error}"
-        return [f"{folder.name}: no report follows from its CSVs: {shown(why)}"]
-    wrong = []
-    for file, before in published.items():
-        if before != (after := (folder / file).read_bytes()):
-            where = _first_difference(before, after)
-            wrong.append(f"{folder.name}/{file}: does not follow from the CSVs: {where}")
-    if wrong and version != __version__:
-        wrong.append(
-            f"{folder.name}: version {version or 'unknown'} made it, this is {__version__}, and "
-            "a report may differ between them. Verify it with the version that made it."
-        )
-    return wrong
-
-
-def _first_difference(published: bytes, rebuilt: bytes) -> str:
-    """The first line of two tables that differs, and its first field that does."""
-    texts = [text.decode("utf-8", "backslashreplace") for text in (published, rebuilt)]
-    lines = zip_longest(*(text.split("\n") for text in texts), fillvalue="")
-    number, pair = next((n, pair) for n, pair in enumerate(lines, start=1) if pair[0] != pair[1])
-    fields = zip_longest(*(re.split("[,|]", line) for line in pair), fillvalue="")
-    was, now = next(pair for pair in fields if pair[0] != pair[1])
-    return f"line {number} says {was.strip()[:80]!r}, the CSVs {now.strip()[:80]!r}"

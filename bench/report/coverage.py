@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.columns import STATUSES
+from bench.records import LARGEST_FIGURE
 from bench.report import beside
+from bench.report.kinds import beyond
 from bench.report.merge import OPEN, Cell, Merged, Source
 from bench.report.reading import Damage
 from bench.report.sections import failures, tried
@@ -26,6 +28,7 @@ def notes(merged: Merged) -> list[str]:
         *(note for source in merged.sources for note in _left_out(source)),
         *_earlier(merged.cells),
         *_retried(merged.cells),
+        *_bounded(merged.cells),
         *_tainted(merged.cells),
         *_unchecked(merged.cells),
         *beside.notes(merged.cells),
@@ -98,6 +101,19 @@ def _retried(cells: Sequence[Cell]) -> list[str]:
     return [
         f"{_cells(both)} failed at one attempt and ended ok at another, under the same settings, "
         "code and environment: counted as failed."
+    ]
+
+
+def _bounded(cells: Sequence[Cell]) -> list[str]:
+    """Of the terminal rows alone: nothing is computed from the others."""
+    found = [(cell, beyond(cell.row)) for cell in cells if cell.row]
+    columns = sorted({column for _, named in found for column in named})
+    if not columns:
+        return []
+    count = sum(1 for _, named in found if named)
+    return [
+        f"Figures beyond {LARGEST_FIGURE:g} count as {LARGEST_FIGURE:g} here, in "
+        f"{_cells(count)}: {', '.join(columns)}."
     ]
 
 

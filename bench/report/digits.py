@@ -11,6 +11,9 @@ LOSS_DECIMALS = 4
 SIGNIFICANT = 3
 MOST_DECIMALS = 6
 
+# From here on a number in full would be a line of digits that nobody reads: 1.000e+50.
+IN_POWERS = 1e15
+
 Decimals = Callable[[float], int]  # how many a value gets
 
 
@@ -30,12 +33,17 @@ def of_measure(value: float) -> int:
 
 
 def write(value: float | None, decimals: Decimals) -> str:
-    return NOT_AVAILABLE if value is None else f"{value:,.{decimals(value)}f}"
+    return NOT_AVAILABLE if value is None else fixed(value, decimals(value))
+
+
+def fixed(value: float, places: int, sign: str = "-") -> str:
+    """With so many decimals; `sign` is that of a format: "+" writes it of every number."""
+    return f"{value:{sign}.3e}" if abs(value) >= IN_POWERS else f"{value:{sign},.{places}f}"
 
 
 def write_signed(value: float, decimals: Decimals) -> str:
     """A difference, with its sign: +0.0012, -0.0410; 0.0000 has none."""
-    text = f"{value:+,.{decimals(value)}f}"
+    text = fixed(value, decimals(value), "+")
     return text if text.strip("+-0.,") else text.lstrip("+-")
 
 
@@ -46,7 +54,7 @@ def write_spread(mean: float | None, sd: float | None, decimals: Decimals) -> st
     if sd is None:
         return f"{write(mean, decimals)} ± {NOT_AVAILABLE}"
     places = decimals(mean)
-    spread = f"{sd:,.{places}f}"
+    spread = fixed(sd, places)
     if sd > 0 and not spread.strip("0."):
         # A spread too small for the mean's decimals is not the same as none.
         spread = f"<{10.0**-places:.{places}f}"

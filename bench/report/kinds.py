@@ -1,10 +1,12 @@
 """What the fields of each column of runs.csv hold: a number, true or false, a time; else text."""
 
 import datetime
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.records import LARGEST_FIGURE
 from bench.report.columns import CONSTANTS, METRICS
 
 
@@ -79,6 +81,13 @@ def check(row: Mapping[str, str]) -> None:
                 kind.read(text)
             except ValueError:
                 raise ValueError(f"{column} is {text!r}, not {kind.words}") from None
+
+
+def beyond(row: Mapping[str, str]) -> list[str]:
+    """The columns of a sound row with a finite number that is too large for statistics."""
+    found = ((column, row.get(column)) for column, kind in KINDS.items() if kind is NUMBER)
+    values = ((column, NUMBER.read(text)) for column, text in found if text)
+    return [column for column, value in values if LARGEST_FIGURE < abs(value) < math.inf]
 
 
 def required(row: Mapping[str, str], column: str) -> None:

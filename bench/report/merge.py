@@ -14,7 +14,7 @@ from bench.columns import SETTLED, STATUSES
 from bench.endings import by_circumstances, ending
 from bench.errors import FolderError
 from bench.folder import ResultsFolder
-from bench.records import Row, by_cell
+from bench.records import Row, bounded, by_cell
 from bench.report import kinds
 from bench.report.asked import settings_of
 from bench.report.kinds import WHOLE
@@ -107,7 +107,7 @@ def as_number(text: str) -> float | None:
     if not text:
         return None
     value = float(text)
-    return value if math.isfinite(value) else None
+    return bounded(value) if math.isfinite(value) else None
 
 
 def merge(folders: Sequence[Path]) -> Merged:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.records import LARGEST_FIGURE
 from bench.report.merge import Cell, Merged
 from bench.report.sections import Arm
 from bench.spec import CellFiles
@@ -22,6 +23,7 @@ from bench.spec import CellFiles
 Array = NDArray[np.float64]
 
 MOST_CELLS = 5  # of one arm whose files are looked at: they are the largest of all
+LEAST_MS = 1e-9  # no step is shorter, and a logarithmic axis holds it
 LARGEST_BYTES = 64 * 2**20  # of one file: a million steps, a day of samples
 
 
@@ -59,7 +61,7 @@ def step_times(cell: Cell, merged: Merged) -> StepTimes | None:
     table = _table(cell, merged, "steps", ("steps", "time_ms"))
     if table is None:
         return None
-    known = table[(table["steps"] >= 1) & (table["time_ms"] > 0)].dropna()
+    known = table[(table["steps"] >= 1) & (table["time_ms"] >= LEAST_MS)].dropna()
     if known.empty:
         return None
     steps = known["steps"].to_numpy()
@@ -118,7 +120,7 @@ def _table(cell: Cell, merged: Merged, file: str, columns: Sequence[str]) -> pd.
     if not isinstance(table.index, pd.RangeIndex) or not set(columns) <= set(table.columns):
         return None
     numbers = table[list(columns)]
-    return numbers.mask(np.isinf(numbers))
+    return numbers.mask(np.isinf(numbers)).clip(-LARGEST_FIGURE, LARGEST_FIGURE)
 
 
 def _inside(path: Path, home: Path) -> Path | None:

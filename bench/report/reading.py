@@ -22,7 +22,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from bench.errors import RecordError
-from bench.records import Row
+from bench.records import LARGEST_FIGURE, Row, without_mark
 from bench.report.kinds import NUMBER, WHOLE
 
 Array = NDArray[np.float64]
@@ -63,7 +63,7 @@ class Curve:
     """The evaluations of one attempt, in order of steps and one a step; NaN where unknown.
 
     All arrays have the shape (evaluations,). Nothing in them is infinite: an infinite loss has no
-    mean and no place in a picture, and counts as unknown.
+    mean and no place in a picture, and counts as unknown. Nothing is beyond ±LARGEST_FIGURE.
     """
 
     steps: Array  # training steps done
@@ -126,7 +126,7 @@ def read_curves(path: Path, name: str) -> tuple[dict[Which, Curve], list[Damage]
 def _open(path: Path, needed: Iterable[str]) -> tuple[list[str], bytes]:
     """A table's columns (none if the file is empty), and its complete lines after the header."""
     try:
-        content = path.read_bytes()
+        content = without_mark(path.read_bytes())
     except OSError as error:
         raise UnreadableError(
             path, f"cannot be read: {error.strerror}", "Put that right."
@@ -233,7 +233,8 @@ def _curves(frame: pd.DataFrame) -> dict[Which, Curve]:
     figures = [steps.astype(np.float64)]
     for name in CURVE_FIGURES:
         column = frame[name].to_numpy(dtype=np.float64)
-        figures.append(np.where(np.isfinite(column), column, np.nan))
+        known = np.where(np.isfinite(column), column, np.nan)
+        figures.append(np.clip(known, -LARGEST_FIGURE, LARGEST_FIGURE))
     groups: Any = frame.groupby(list(CURVE_KEYS), observed=True, sort=False).indices
     found = {}
     for which, lines in groups.items():

@@ -249,13 +249,15 @@ def _last(lines: Sequence[str]) -> list[str]:
 
 
 def _files(files: CellFiles, root: Path, out: Path) -> Iterator[Field]:
-    """Links to those that are there and that the page may link to."""
+    """Links to those that are there and that the page may link to.
+
+    Its curve is in curves.csv; a folder as it is published holds it nowhere else.
+    """
     paths = (
         files.log,
         files.spec,
         files.result,
         files.env,
-        files.curve,
         files.steps,
         files.samples,
     )

@@ -17,7 +17,8 @@
     const unknown = (key, text) => (isNumber ? Number.isNaN(key) : UNKNOWN.has(text));
     const missing = unknown(a, one) - unknown(b, other);
     if (missing || unknown(a, one)) return missing;
-    return sign * (isNumber ? a - b : collator.compare(a, b));
+    // As numbers, whole ones beyond 2^53 may seem equal; as texts their digits are all compared.
+    return sign * ((isNumber && a - b) || collator.compare(one, other));
   }
 
   function element(name, properties, ...children) {

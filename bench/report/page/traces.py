@@ -6,7 +6,7 @@
      "arrays": [[...], ...],          # equal arrays are there once
      "arms": [{"label", "colour", "dash", "symbol",
                "mean": {"steps": [x, y], ...},       # indices of arrays
-               "seeds": [{"seed": 1, "curves": {"steps": [x, y], ...}}, ...]}, ...]}
+               "seeds": [{"seed": "1", "curves": {"steps": [x, y], ...}}, ...]}, ...]}
 
 Two curves with the same y are the same evaluations, point by point.
 """
@@ -153,7 +153,7 @@ def _arm(
         "mean": {key: arrays.pair(band.x, band.mean) for key, band in means.items()},
         "seeds": [
             {
-                "seed": seed,
+                "seed": str(seed),  # a script's numbers are whole only up to 2^53
                 "curves": {
                     key: arrays.pair(by_seed[seed].x, by_seed[seed].y)
                     for key, by_seed in lines.items()

@@ -13,6 +13,7 @@ from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, line_look
+from bench.report.plots.whiskers import air
 from bench.report.sections import Arm
 
 NAME = "experts"
@@ -85,7 +86,7 @@ def _draw_panel(axes: Axes, panel: Panel, scene: Scene, shown: list[Arm]) -> Non
             axes.add_line(Line2D(band.x, band.mean, markevery=every, **line_look(scene.look(arm))))
     low = min(float(band.mean.min()) for band in panel.bands.values())
     high = max(float(band.mean.max()) for band in panel.bands.values())
-    margin = AIR * max(high - low, LEAST_RANGE)
+    margin = air(low, high, AIR, AIR * LEAST_RANGE)
     axes.set_ylim(low - margin, high + margin)
     longest = max(float(band.x[-1]) for band in panel.bands.values())
     axes.set_xlim(0, (longest or 1.0) * (1 + END_ROOM))

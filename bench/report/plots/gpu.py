@@ -71,7 +71,7 @@ def gpu_graph(scene: Scene) -> Drawing | None:
             _draw_panel(axes, panel, scene)
         last = max(reading.time_s[-1] for panel in panels for _, reading in panel.lines)
         grid[-1, 0].set_xlabel("time since the launch of the cell (s)")
-        grid[-1, 0].set_xlim(0, last * (1 + END_ROOM))
+        grid[-1, 0].set_xlim(0, (last or 1.0) * (1 + END_ROOM))
         grid[-1, 0].xaxis.set_major_locator(MaxNLocator(nbins=7, steps=TICK_STEPS))
         grid[-1, 0].xaxis.set_major_formatter(TICK_FORM)
         figure.align_ylabels(grid[:, 0])

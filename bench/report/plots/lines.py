@@ -29,6 +29,7 @@ from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look
+from bench.report.plots.whiskers import air
 from bench.report.plots.words import losses, n_words
 from bench.report.statistics.spread import CONFIDENCE
 from bench.report.taint import MARK, short_note
@@ -192,5 +193,5 @@ def _limit_losses(axes: Axes, curves: Sequence[ArmCurve]) -> None:
     shown = visible_range([line for curve in curves for line in curve.lines], [])
     assert shown is not None  # every curve has a line
     low, high = shown
-    margin = max(LEAST_MARGIN, MARGIN * (high - low))
+    margin = air(low, high, MARGIN, LEAST_MARGIN)
     axes.set_ylim(low - margin, high + margin)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from bench.report.digits import Decimals
+from bench.report.digits import IN_POWERS, Decimals, fixed
 from bench.report.plots.style import FAINT, GREY, SMALL_PT, TICK_STEPS
 from bench.report.plots.whiskers import View
 
@@ -37,10 +37,10 @@ def draw_zero(axes: Axes, margin: float | None, shown: View) -> None:
 
 
 def difference_ticks(axes: Axes, most: int) -> None:
-    """Ticks with a minus sign and equally many decimals."""
+    """Ticks with a minus sign and equally many decimals, on an axis that has its limits."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=most, steps=TICK_STEPS))
     form = ScalarFormatter(useOffset=False)
-    form.set_scientific(False)
+    form.set_scientific(max(map(abs, axes.get_xlim())) >= IN_POWERS)
     axes.xaxis.set_major_formatter(form)
 
 
@@ -62,4 +62,4 @@ def write_beside(
 
 def signed(value: float, decimals: Decimals) -> str:
     """+0.0123, −0.0123."""
-    return f"{value:+,.{decimals(value)}f}".replace("-", "−")
+    return fixed(value, decimals(value), "+").replace("-", "−")

@@ -11,6 +11,7 @@ from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import GREY, TICK_FORM, Style, line_look, marker_pt
+from bench.report.plots.whiskers import air
 from bench.report.plots.words import metric_words
 from bench.report.tuned import Trial, Tuning, tunings
 from bench.report.words import counted
@@ -125,7 +126,8 @@ def _draw_arm(axes: Axes, one: Tuning, key: str, style: Style, top: float) -> No
 def _limit(axes: Axes, found: Sequence[Tuning], top: float) -> None:
     means = [trial.mean for one in found for trial in one.trials if trial.mean is not None]
     low = min((mean for mean in means), default=0.0)
-    axes.set_ylim(low - AIR * (top - low or 1.0), top + AIR * (top - low or 1.0))
+    margin = air(low, top, AIR, AIR if top == low else 0.0)
+    axes.set_ylim(low - margin, top + margin)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(TICK_FORM)
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -26,6 +26,7 @@ SHARES = (0.5, 0.9, 0.99)  # the quantiles that the tables have
 # garbage collection would squeeze all others into a line.
 BEYOND = 0.001
 AIR = 0.04  # at both ends, as a share of what is shown
+LEAST_AIR = 1.001  # as a factor: a single step, or steps that all took as long, have no range
 HALF = 0.38  # of a row's height, that the highest bin has
 TINT_ALPHA = 0.35
 
@@ -73,7 +74,7 @@ def step_time_graph(scene: Scene) -> Drawing | None:
     rows_in = len(found) * max(0.5, row_in(labels))
     ends = [quantiles(each.times, (BEYOND, 1 - BEYOND)) for each in found]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    air = (high / low) ** AIR
+    air = max(LEAST_AIR, (high / low) ** AIR)
     low, high = low / air, high * air
     timing = scene.section.timing
 

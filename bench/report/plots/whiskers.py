@@ -12,6 +12,8 @@ from bench.report.statistics.interval import Interval
 BEYOND = 0.6
 AIR = 0.05  # at both ends, as a share of what is shown
 
+FINEST = 1e-6  # of an axis, as a share of its largest figure
+
 CAP_PT, ARROW_PT = 7, 5
 INTERVAL = "_interval"  # label of the lines, which no legend shows
 CUT_SHORT = "An arrow head: the interval goes on beyond the axis, as it does with few seeds."
@@ -37,6 +39,14 @@ def view(figures: Sequence[float], intervals: Iterable[Interval | None]) -> View
     shown_high = max([high, *(min(high + room, interval.high) for interval in ends)])
     air = AIR * ((shown_high - shown_low) or abs(high) or 1.0)
     return View(shown_low - air, shown_high + air)
+
+
+def air(low: float, high: float, share: float, least: float) -> float:
+    """Room beyond each end of what an axis shows: a share of its range, and at least so much.
+
+    Beside large figures no less than a double, and a tick's label, can tell from nothing.
+    """
+    return max(share * (high - low), least, FINEST * max(abs(low), abs(high)))
 
 
 def whisker(axes: Axes, interval: Interval | None, at: float, shown: View) -> None:

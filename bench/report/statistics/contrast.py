@@ -114,4 +114,7 @@ def correlation(new: BySeed, base: BySeed) -> float | None:
     left, right = [new[seed] for seed in seeds], [base[seed] for seed in seeds]
     if is_constant(left) or is_constant(right):
         return None
-    return statistics.correlation(left, right)
+    try:
+        return statistics.correlation(left, right)
+    except statistics.StatisticsError:  # figures so small that their squares are 0
+        return None
