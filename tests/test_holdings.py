@@ -9,7 +9,7 @@ import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 
-from bench.logical import Stack
+from bench.logical import AttentionLogits, Stack
 from bench.optim import muon, truemuon
 from bench.options import MuonOptions, TrueMuonOptions
 from bench.worker.holdings import held_bytes
@@ -95,6 +95,13 @@ def test_what_holds_itself_is_walked_once():
 def test_sparse_tensors_are_their_indices_and_values():
     model = nn.Linear(2, 2)
     assert held_bytes([Keeps(model, [torch.eye(5).to_sparse()])], model) == 5 * FLOAT + 2 * 5 * 8
+
+
+def test_what_tells_of_the_model_is_not_looked_into():
+    """An optimizer of attention heads keeps the stacks, which lead to the model's own logits."""
+    model = nn.ParameterList([torch.randn(4, 6)])
+    stack = Stack(("w",), "hidden", model[0], (4, 6), logits=AttentionLogits(largest=ten()))
+    assert held_bytes([Keeps(model, [stack])], model) == 0
 
 
 def hidden(parameter: nn.Parameter, transposed: bool = False) -> Stack:

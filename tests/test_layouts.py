@@ -1,6 +1,5 @@
 """Built-in optimizers on parameters of every layout: PyTorch's figures, or a name and a remedy."""
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -546,11 +545,9 @@ def test_sgd_takes_sparse_gradients_as_dense_ones(form):
 
 
 def test_matrices_of_two_formats_are_apart_under_truemuon():
-    single, double = matrix("a", torch.randn(2, 3)), matrix("b", torch.randn(2, 3).double())
-    alone = nn.Parameter(single.parameter.detach().clone())
-    alone.grad = single.parameter.grad
-    (expected,) = truemuon.build([Stack(("a",), "hidden", alone, (2, 3))], TrueMuonOptions())
-    for optimizer in (*truemuon.build([single, double], TrueMuonOptions()), expected):
-        optimizer.step()
-    assert torch.equal(single.parameter, alone)
-    assert math.isfinite(double.parameter.sum().item())
+    both = [matrix("a", torch.randn(2, 3)), matrix("b", torch.randn(2, 3).double())]
+    alone = [matrix(stack.names[0], stack.parameter.detach().clone()) for stack in both]
+    build_and_step(truemuon, TrueMuonOptions(), *both)
+    for stack, expected in zip(both, alone, strict=True):
+        build_and_step(truemuon, TrueMuonOptions(), expected)
+        assert torch.equal(stack.parameter, expected.parameter)

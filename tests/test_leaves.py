@@ -113,6 +113,15 @@ def test_a_parameter_without_a_gradient_is_left_alone():
     assert torch.equal(unused, before)
 
 
+def test_a_gradient_may_lie_in_another_order_than_its_parameter():
+    parameter = nn.Parameter(torch.zeros(2, 3, 4))
+    leaves = matrix_leaves([Stack(("w",), "hidden", parameter, (6, 4))])
+    gradient = torch.arange(24.0).view(2, 3, 4)
+    parameter.grad = gradient.transpose(0, 1).contiguous().transpose(0, 1)
+    OnLeaves(leaves, torch.optim.SGD(leaves.tensors, lr=1.0)).step()
+    assert torch.equal(parameter, -gradient)
+
+
 def test_a_closure_sees_the_weights_that_the_optimizer_tries():
     model = make()
     leaves = matrix_leaves(hidden(model))

@@ -21,7 +21,7 @@ def test_a_difference_that_seeds_do_not_explain_is_told(tmp_path):
     times = {("gpt", "adamw"): [6.2, 6.3, 6.34], ("gpt", "muon"): [4.4, 4.5, 4.57]}
     section = arms(tmp_path, times)
     assert note(section.arms) == (
-        "‡: gpt is the same network under muon and adamw, and its inference times differ by 40%, "
+        "‡: gpt is the same network under muon and adamw, and its inference times differ by 40 %, "
         "which is more than twice the larger standard deviation over seeds: smaller differences "
         "between models tell nothing."
     )
@@ -32,7 +32,7 @@ def test_a_difference_that_seeds_do_not_explain_is_told(tmp_path):
 
 
 def test_a_single_seed_explains_nothing(tmp_path):
-    assert "by 10%" in note(arms(tmp_path, {("gpt", "adamw"): [5.5], ("gpt", "muon"): [5.0]}).arms)
+    assert "by 10 %" in note(arms(tmp_path, {("gpt", "adamw"): [5.5], ("gpt", "muon"): [5.0]}).arms)
 
 
 @pytest.mark.parametrize(

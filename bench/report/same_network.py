@@ -15,12 +15,13 @@ EXPLAINED = 2.0
 
 def note(arms: Sequence[Arm]) -> str:
     """A sentence for each network whose times differ by more than its seeds explain; else empty."""
-    return " ".join(
-        f"{MARK}: {slow.model} is the same network under {fast.optimizer} and {slow.optimizer}, "
-        f"and its inference times differ by {gap:.0%}, which is more than twice the larger "
+    found = [
+        f"{slow.model} is the same network under {fast.optimizer} and {slow.optimizer}, and its "
+        f"inference times differ by {100 * gap:.0f} %, which is more than twice the larger "
         "standard deviation over seeds: smaller differences between models tell nothing."
         for fast, slow, gap in _widest(arms)
-    )
+    ]
+    return f"{MARK}: {' '.join(found)}" if found else ""
 
 
 def _widest(arms: Sequence[Arm]) -> Iterator[tuple[Arm, Arm, float]]:
