@@ -11,7 +11,7 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from bench.columns import RUN_COLUMNS
 from bench.errors import RecordError
 
 Row = dict[str, str]
+
+# Without these no row of runs.csv tells anything.
+RUNS_NEED = ("run_id", "host_id", "attempt", "status")
 
 # A reason may quote a log; csv's own limit of 128 KiB a field would make such a row unreadable.
 csv.field_size_limit(2**31 - 1)
@@ -106,15 +109,11 @@ def _damaged(path: Path, number: int, why: str) -> RecordError:
     )
 
 
-def _any_row(row: Row) -> None:
-    """Nothing is asked of it."""
-
-
-def read_table(path: Path, check: Callable[[Row], None] = _any_row) -> list[Row]:
+def read_table(path: Path) -> list[Row]:
     """All complete rows of a CSV of ours, every field as text; none if there is no file.
 
     Raises:
-        RecordError: for a line that is damaged, or that `check` refuses with a ValueError.
+        RecordError: for a line that is damaged.
     """
     lines = [_fields(path, number, line) for number, line in enumerate(_complete_lines(path), 1)]
     header = lines[0] if lines else []
@@ -122,28 +121,25 @@ def read_table(path: Path, check: Callable[[Row], None] = _any_row) -> list[Row]
         if len(fields) != len(header):
             why = f"{len(fields)} fields under a header of {len(header)}"
             raise _damaged(path, number, why)
-    rows = [dict(zip(header, fields, strict=True)) for fields in lines[1:]]
-    for number, row in enumerate(rows, start=2):
-        try:
-            check(row)
-        except ValueError as error:
-            raise _damaged(path, number, str(error)) from error
-    return rows
+    return [dict(zip(header, fields, strict=True)) for fields in lines[1:]]
 
 
 def read_runs(path: Path) -> list[Row]:
     """The rows of a runs.csv; all of them can be put in the order of their attempts.
 
     Raises:
-        RecordError: for a line that is damaged.
+        RecordError: for a table of something else, or a line that is damaged.
     """
-    return read_table(path, _check_attempt)
-
-
-def _check_attempt(row: Row) -> None:
-    attempt = row.get("attempt", "")
-    if not (attempt.isascii() and attempt.isdecimal()):
-        raise ValueError(f"attempt is {attempt!r}, not a whole number")
+    rows = read_table(path)
+    if rows and (missing := [name for name in RUNS_NEED if name not in rows[0]]):
+        raise RecordError(
+            f"{path} lacks the columns {', '.join(missing)}. Give the runs.csv of a results folder."
+        )
+    for number, row in enumerate(rows, start=2):
+        attempt = row["attempt"]
+        if not (attempt.isascii() and attempt.isdecimal()):
+            raise _damaged(path, number, f"attempt is {attempt!r}, not a whole number")
+    return rows
 
 
 def by_cell(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -253,6 +253,26 @@ def test_the_last_attempt_on_a_machine_counts(sides: Sides) -> None:
     assert sides.line("step_time_ms_p50").new_mean == 11
 
 
+@pytest.mark.parametrize("again", [{}, {"host_id": "host2"}])
+def test_a_seed_that_failed_in_new_is_not_washed_by_a_later_attempt(sides: Sides, again) -> None:
+    sides.times(1.0, seeds=3)
+    sides.pair(4, {"step_time_ms_p50": 10}, {"status": "diverged"})
+    sides.new.ended(sides.new.plan[-1]["run_id"], attempt=2, step_time_ms_p50=10, **again)
+    compared = sides.compared(STEP)
+    assert compared.outcome is Outcome.FAIL
+    assert "seed 4 failed only in NEW (diverged)" in as_text(compared)
+    assert sides.line("step_time_ms_p50").contrast.n == 3
+
+
+def test_a_seed_that_the_machine_lost_is_none_that_new_failed(sides: Sides) -> None:
+    sides.times(1.0, seeds=3)
+    lost = {"status": "crashed", "reason": "ended by SIGKILL; it left no result"}
+    sides.pair(4, {"step_time_ms_p50": 10}, lost)
+    compared = sides.compared(STEP)
+    assert compared.outcome is Outcome.UNDECIDED
+    assert "1 of 4 seeds ended only in BASE" in as_text(compared)
+
+
 @pytest.mark.parametrize("elsewhere", [{"host_id": "host2"}, {"gpu_name": "another GPU"}])
 def test_times_and_memory_of_different_machines_are_not_compared(
     sides: Sides, elsewhere: dict[str, str]

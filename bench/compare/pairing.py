@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from bench.columns import SETTLED
 from bench.compare.versions import Version
-from bench.endings import End
+from bench.endings import End, end_of
 from bench.records import Row
 from bench.report.columns import LOSSES, TIMINGS
 from bench.report.merge import as_number
@@ -70,7 +69,10 @@ class Arm:
     def _pairs(self, metric: str, *, same_machine: bool, clean: bool) -> Pairs:
         base: dict[int, list[float]] = {}
         new: dict[int, list[float]] = {}
+        failed = set().union(*self.failed)
         for seed in self.seeds:
+            if seed in failed:
+                continue
             left = _figures(self.base[seed], metric, clean)
             right = _figures(self.new[seed], metric, clean)
             if same_machine:
@@ -83,7 +85,7 @@ class Arm:
 
     @property
     def failed(self) -> tuple[Mapping[int, str], Mapping[int, str]]:
-        """(BASE, NEW): seeds, of those that ended on both sides, without an ok cell: its status."""
+        """(BASE, NEW): seeds that failed, of those that ended on both sides: with which status."""
         return _failed(self.base, self.seeds), _failed(self.new, self.seeds)
 
     @property
@@ -177,7 +179,8 @@ def _first(arm: BySeedRows) -> Row:
 
 
 def _settled(seeds: BySeedRows) -> set[int]:
-    return {seed for seed, rows in seeds.items() if any(row["status"] in SETTLED for row in rows)}
+    """Seeds that came to an end of their own on some machine."""
+    return {seed for seed, rows in seeds.items() if {*map(end_of, rows)} != {End.MISSING}}
 
 
 def _end(failed: str | None) -> End:
@@ -188,13 +191,13 @@ def _end(failed: str | None) -> End:
 
 
 def _failed(by_seed: BySeedRows, seeds: Iterable[int]) -> dict[int, str]:
-    """Seed -> status of its last row that ended, where none is ok."""
-    failed = {}
-    for seed in seeds:
-        ended = [row["status"] for row in by_seed[seed] if row["status"] in SETTLED]
-        if "ok" not in ended:
-            failed[seed] = ended[-1]
-    return failed
+    """Seed -> the status with which it failed, on whatever machine that was."""
+    return {
+        seed: row["status"]
+        for seed in seeds
+        for row in by_seed[seed]
+        if end_of(row) in (End.DIVERGED, End.FAILED)
+    }
 
 
 def _is_tainted(row: Row) -> bool:

@@ -14,7 +14,7 @@ from bench.columns import SETTLED, STATUSES
 from bench.endings import by_circumstances, ending
 from bench.errors import FolderError
 from bench.folder import ResultsFolder
-from bench.records import Row, bounded, by_cell
+from bench.records import RUNS_NEED, Row, bounded, by_cell
 from bench.report import kinds
 from bench.report.asked import settings_of
 from bench.report.kinds import WHOLE
@@ -31,7 +31,6 @@ from bench.report.reading import (
 OPEN = "open"  # a selected cell without a row: not run yet
 
 PLAN_NEEDS = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "selected")
-RUNS_NEED = ("run_id", "host_id", "attempt", "status")
 
 
 @dataclass(frozen=True)
