@@ -153,7 +153,7 @@ def test_each_id_is_there_once_and_each_link_within_the_page_leads_somewhere(pag
 
 def test_links_to_files_lead_to_files(page, troubled):
     links = [link["href"] for link in page.all("a") if not link["href"].startswith("#")]
-    assert len(links) == 19 * 5  # of the cell that was not run there are none
+    assert len(links) == 19 * 4  # of the cell that was not run there are none
     assert all((troubled / "report" / link).is_file() for link in links)
 
 

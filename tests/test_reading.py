@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.records import as_line
+from bench.records import as_line, bounded
 from bench.report import reading
 from bench.report.reading import Curve, Damage, read_curves
 
@@ -66,7 +66,7 @@ def reference(lines: list[bytes]) -> tuple[dict, list[int]]:
         except (ValueError, csv.Error):
             damaged.append(number)
             continue
-        finite = tuple(value if math.isfinite(value) else math.nan for value in values)
+        finite = tuple(bounded(value) if math.isfinite(value) else math.nan for value in values)
         found.setdefault(tuple(fields[:3]), {})[step] = finite
     return found, damaged
 
