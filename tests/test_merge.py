@@ -12,8 +12,8 @@ from bench.report import coverage
 from bench.report.family import make_family
 from bench.report.merge import merge
 from bench.report.page.facts import facts
-from bench.report.sections import titles
 from bench.report.statistics.verdict import Verdict
+from bench.report.titles import titles
 
 
 @pytest.fixture

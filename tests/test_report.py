@@ -32,8 +32,9 @@ from bench.report.page.facts import pairing
 from bench.report.page.markdown import escape
 from bench.report.plots.gallery import NAMES
 from bench.report.plots.style import COLOURS, styles
-from bench.report.sections import make_sections, titles
+from bench.report.sections import make_sections
 from bench.report.summary import summary_rows
+from bench.report.titles import titles
 
 # These folders have no cells' own files, from which the other pictures are drawn.
 # Of the others, each has tests with what it needs: raw files, trials, or experts.

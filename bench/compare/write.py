@@ -8,8 +8,8 @@ from bench.compare.versions import ABOUT, MAY_DIFFER, Version
 from bench.report.columns import LOSSES, SHOWN, memory_columns
 from bench.report.digits import NOT_AVAILABLE, fixed, of_loss, of_measure, write
 from bench.report.page.markdown import escape
-from bench.report.sections import short
 from bench.report.taint import MARK
+from bench.report.titles import short
 
 HEADINGS = ("metric", "BASE", "NEW", "change", "interval", "pairs", "verdict")
 # Of long identities the first digits.

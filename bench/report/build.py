@@ -18,8 +18,9 @@ from bench.report.page.markdown import markdown
 from bench.report.page.views import Part, make_page
 from bench.report.plots.gallery import NAMES, draw_all
 from bench.report.plots.style import styles
-from bench.report.sections import Section, make_sections, titles
+from bench.report.sections import Section, make_sections
 from bench.report.summary import COLUMNS, summary_rows
+from bench.report.titles import titles
 
 # A picture that a new report has not is taken away, lest it be taken for a part of it.
 PICTURE = re.compile(rf"({'|'.join(NAMES)})(-\d+)?\.(png|svg)")

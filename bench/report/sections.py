@@ -1,15 +1,11 @@
 """Which cells may stand in one table: only like with like."""
 
-import dataclasses
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from bench.endings import End, end_of, ending
-from bench.options import DataOptions, EvalOptions, TrainOptions
 from bench.records import Row
 from bench.report.columns import TIMINGS
 from bench.report.merge import OPEN, Cell, Merged
@@ -400,84 +396,3 @@ def _labels(sections: Sequence[Sequence[Cell]]) -> dict[str, str]:
         arm_id: told_apart(arm_id, label) if label in ambiguous else label
         for arm_id, label in plain.items()
     }
-
-
-def short(identity: str) -> str:
-    """The first digits of a hash, without the prefix that says what kind it is."""
-    return identity.rpartition(":")[2][:8]
-
-
-def titles(sections: Sequence[Section]) -> list[str]:
-    """What tells each section apart from the others, in words; hashes only where words fail."""
-    found = [
-        ", ".join(word for word in (_hardware(section), section.key.device, *_runtime(section)))
-        for section in sections
-    ]
-    words = [
-        [*_distinctions(section), told]
-        for section, told in zip(sections, _settings_apart(sections), strict=True)
-    ]
-    for distinctions in zip(*words, strict=True):
-        alike = Counter(found)
-        apart = len(set(zip(found, distinctions, strict=True))) > len(alike)
-        if apart:
-            found = [f"{title}, {word}" for title, word in zip(found, distinctions, strict=True)]
-    return found
-
-
-def settings(key: Key) -> dict[str, Any]:
-    """Every setting of training, evaluation and data by name; none where they are not known."""
-    if not key.settings:
-        return {}
-    defaults = {
-        "train": dataclasses.asdict(TrainOptions()),
-        "eval": dataclasses.asdict(EvalOptions()),
-        "data": dataclasses.asdict(DataOptions()),
-    }
-    changed = json.loads(key.settings)
-    return {
-        name: changed.get(part, {}).get(name, default)
-        for part, of_part in defaults.items()
-        for name, default in of_part.items()
-    }
-
-
-def _settings_apart(sections: Sequence[Section]) -> list[str]:
-    """Of each section the settings in which any two differ, but for those that have words."""
-    found = [settings(section.key) for section in sections]
-    names = dict.fromkeys(name for one in found for name in one if name not in IN_WORDS)
-    differ = [name for name in names if len({str(one.get(name)) for one in found}) > 1]
-    return [
-        ", ".join(f"{name} {one[name]}" for name in differ if name in one) or "unknown settings"
-        for one in found
-    ]
-
-
-IN_WORDS = ("steps", "protocol", "threads")
-
-
-def _hardware(section: Section) -> str:
-    names = [section.key.gpu_name] if section.key.gpu_name else section.values("host_cpu_model")
-    return ", ".join(names) or f"machine {short(section.key.host_id)}"
-
-
-def _runtime(section: Section) -> list[str]:
-    return [f"{name} runtime" for name in section.values("runtime")]
-
-
-def _distinctions(section: Section) -> list[str]:
-    key = section.key
-    return [
-        "corpus " + (" ".join(section.values("corpus")) or "unknown"),
-        "torch " + (" ".join(section.values("torch_version")) or "unknown"),
-        "unknown steps" if key.steps is None else f"{key.steps:,.0f} steps",
-        "unknown tokens a step"
-        if key.tokens_per_step is None
-        else f"{key.tokens_per_step:,.0f} tokens a step",
-        f"{key.eval_protocol or 'unknown'} evaluation",
-        "unknown threads" if key.threads is None else f"{key.threads:.0f} threads",
-        f"machine {short(key.host_id)}",
-        f"environment {short(key.env_id)}",
-        f"code {short(key.code_sha256)}",
-        f"text {short(key.corpus_sha256)}",
-    ]

@@ -7,7 +7,8 @@ from typing import Any
 
 from bench.report.digits import NOT_AVAILABLE, of_count, of_measure, write
 from bench.report.merge import Cell, Source
-from bench.report.sections import Section, short
+from bench.report.sections import Section
+from bench.report.titles import short
 
 DIGITS = 12  # of a hash, where it is to be looked up
 
