@@ -122,12 +122,19 @@ class Published:
             for seed, curve in curves.items()
         }
 
+    def until_held(self, name: str, target: float, cost: Cost) -> dict[int, float]:
+        """What an arm spends until it holds a validation loss, a seed."""
+        curves = {seed: cell.curve for seed, cell in self.cells(name).items()}
+        return {
+            seed: float(
+                cost(self.arm(name), curve)[known(first_held(curve.val_loss.tolist(), target))]
+            )
+            for seed, curve in curves.items()
+        }
+
     def to_hold(self, name: str, target: float, cost: Cost) -> float:
-        """The median over the seeds of what an arm spends until it holds a validation loss."""
-        curves = [cell.curve for cell in self.arm(name).ok]
-        reached = [known(first_held(curve.val_loss.tolist(), target)) for curve in curves]
-        costs = [cost(self.arm(name), curve) for curve in curves]
-        return median(float(spent[index]) for spent, index in zip(costs, reached, strict=True))
+        """The median over the seeds."""
+        return median(self.until_held(name, target, cost).values())
 
     def verdict(self, contrast: Contrast) -> str:
         """Of losses, by the rules of the report."""
