@@ -24,10 +24,8 @@ MACHINE_FAULTS = (
 # SIGILL) are a cell's own doing.
 KILLED = ("ended by SIGKILL", "ended by SIGTERM")
 
-# What must have been raised for an ok attempt to make good an earlier one that ran out of it.
-OF_MEMORY, OF_TIME = ("memory_limit_gib",), ("timeout_limit_s", "heartbeat_limit_s")
-LIMITS = {"oom": OF_MEMORY, "oom_killed": OF_MEMORY, "timeout": OF_TIME}
-LIMIT_COLUMNS = (*OF_MEMORY, *OF_TIME)
+LIMIT_COLUMNS = ("memory_limit_gib", "timeout_limit_s", "heartbeat_limit_s")
+LOG_TAIL = "; its log ends: "  # in a reason, before what the cell itself has written
 
 
 class End(StrEnum):
@@ -37,6 +35,7 @@ class End(StrEnum):
     DIVERGED = "diverged"  # ranks below every finished one
     FAILED = "failed"  # by its own doing: it crashed, or went beyond a limit
     MISSING = "missing"  # open, interrupted, skipped, or lost to a fault of the machine
+    OTHERWISE = "run under other code or on another machine"  # of a seed that is missing here
 
 
 class Circumstances(NamedTuple):
@@ -54,7 +53,8 @@ def circumstances(row: Row) -> Circumstances:
 
 def is_machines_fault(status: str, reason: str) -> bool:
     """Whether the machine failed, and not the cell: another attempt may well succeed."""
-    told = reason.startswith(KILLED) or any(text in reason for text in MACHINE_FAULTS)
+    said = reason.partition(LOG_TAIL)[0]
+    told = said.startswith(KILLED) or any(text in said for text in MACHINE_FAULTS)
     return status == "crashed" and told
 
 
@@ -75,8 +75,9 @@ def ending(attempts: Sequence[Row]) -> Row | None:
 
     `attempts`: oldest first. A failure stays: the last one that diverged, else the last that
     crashed by its own doing or went beyond a limit, unless an ok one with a raised limit makes that
-    good. Then the last ok one, the last that a fault of the machine ended, and the last of the
-    others, which leave a cell as it was. None if there is no attempt.
+    good. Then the first ok one: what was run again after it had finished was run by choice. Then
+    the last that a fault of the machine ended, and the last of the others, which leave a cell as it
+    was. None if there is no attempt.
     """
     ok = [row for row in attempts if row["status"] == "ok"]
     diverged = [row for row in attempts if end_of(row) is End.DIVERGED]
@@ -86,19 +87,29 @@ def ending(attempts: Sequence[Row]) -> Row | None:
         if end_of(row) is End.FAILED and not any(_makes_good(good, row) for good in ok)
     ]
     settled = [row for row in attempts if row["status"] in SETTLED]
-    candidates = diverged or failed or ok or settled or attempts
+    candidates = diverged or failed or ok[:1] or settled or attempts
     return candidates[-1] if candidates else None
 
 
 def _makes_good(good: Row, failed: Row) -> bool:
-    """Whether an ok attempt had more of what another ran out of, and no less of the rest."""
-    if failed["status"] not in LIMITS:
-        return False
-    limits = [(good.get(name), failed.get(name)) for name in LIMITS[failed["status"]]]
-    known = [(float(now), float(then)) for now, then in limits if now and then]
-    if len(known) < len(limits):
-        return False  # an older row does not tell its limits
-    return all(now >= then for now, then in known) and any(now > then for now, then in known)
+    """Whether an ok attempt had more of the limit that another ran out of."""
+    limit = _limit_of(failed)
+    now, then = (row.get(limit, "") for row in (good, failed))
+    return bool(now and then) and float(now) > float(then)  # an older row does not tell
+
+
+def _limit_of(failed: Row) -> str:
+    """The column of the limit that a failed attempt went beyond; empty if it was none of ours."""
+    match failed["status"]:
+        case "oom" if failed.get("device") == "cuda":
+            return ""  # a GPU has the memory that it has
+        case "oom" | "oom_killed":
+            return "memory_limit_gib"
+        case "timeout":
+            hung = "heartbeat_s" in failed.get("reason", "")
+            return "heartbeat_limit_s" if hung else "timeout_limit_s"
+        case _:
+            return ""
 
 
 def by_circumstances(attempts: Iterable[Row]) -> list[list[Row]]:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from bench import endings
 from bench.columns import RUN_COLUMNS
 from bench.endings import is_machines_fault
 from bench.identity import SCHEMA_VERSION, code_sha256
@@ -99,7 +100,7 @@ def full_disk(job: Job) -> str:
 
 def _log_tail(job: Job) -> str:
     text = read_left(job.files.log, last=4 * LOG_TAIL).strip()
-    return f"; its log ends: {text[-LOG_TAIL:]}" if text else ""
+    return f"{endings.LOG_TAIL}{text[-LOG_TAIL:]}" if text else ""
 
 
 def _read_result(job: Job) -> tuple[dict[str, Any] | None, str]:

@@ -12,6 +12,7 @@ from bench.report.merge import merge
 from bench.report.sections import Section, make_sections
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+LATER = {"started_at": "2026-02-01T00:00:00+00:00"}  # than all rows that say nothing else
 TENTHS = range(0, 101, 10)
 
 

@@ -34,7 +34,7 @@ LOST = row("crashed", "ended by SIGKILL; it left no result")
         (["interrupted", "skipped"], 1),
         (["ok", "skipped"], 0),
         (["interrupted", "ok", "interrupted"], 1),
-        (["ok", "ok"], 1),
+        (["ok", "ok"], 0),  # the second was run by choice
         (["crashed", "interrupted"], 0),
         (["crashed", "interrupted", "ok", "interrupted"], 0),
         (["diverged", "ok"], 0),
@@ -64,13 +64,20 @@ def test_a_raised_limit_of_memory_makes_good_what_ran_out_of_it(status):
 
 
 def test_a_raised_limit_of_time_makes_good_what_ran_out_of_it():
-    failed = row("timeout", timeout_limit_s=60, heartbeat_limit_s=30, memory_limit_gib=4)
+    limits = {"timeout_limit_s": 60, "heartbeat_limit_s": 30, "memory_limit_gib": 4}
+    slow = row("timeout", "longer than limits.timeout_s = 60 seconds", **limits)
+    hung = row("timeout", "it hung: nothing heard for limits.heartbeat_s = 30 seconds", **limits)
 
     def ok(timeout, heartbeat):
         return row("ok", timeout_limit_s=timeout, heartbeat_limit_s=heartbeat, memory_limit_gib=8)
 
-    assert told(failed, ok(90, 30)) == told(failed, ok(60, 60)) == 1
-    assert told(failed, ok(60, 30)) == told(failed, ok(90, 20)) == 0
+    assert told(slow, ok(90, 30)) == told(hung, ok(60, 60)) == 1
+    assert told(slow, ok(60, 60)) == told(hung, ok(90, 30)) == 0
+
+
+def test_no_limit_of_ours_makes_good_what_ran_out_of_a_gpus_memory():
+    failed = row("oom", device="cuda", memory_limit_gib=4)
+    assert told(failed, row("ok", device="cuda", memory_limit_gib=8)) == 0
 
 
 @pytest.mark.parametrize(
@@ -86,6 +93,7 @@ def test_a_raised_limit_of_time_makes_good_what_ran_out_of_it():
         ("crashed", "ended by SIGABRT after it had reported success", End.FAILED),
         *(("crashed", f"ended by {name}", End.FAILED) for name in ("SIGBUS", "SIGFPE", "SIGILL")),
         ("crashed", "exit code 1; its log ends: child ended by SIGKILL", End.FAILED),
+        ("crashed", "exit code 1; its log ends: Input/output error", End.FAILED),
         ("crashed", "ended by SIGKILL; it left no result", End.MISSING),
         ("crashed", "ended by SIGTERM after it had reported success", End.MISSING),
         ("crashed", "RuntimeError: GPU is lost", End.MISSING),

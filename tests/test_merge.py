@@ -5,12 +5,13 @@ import shutil
 
 import pytest
 from claim_builder import arm, claimed, losses
-from results_builder import Results, sections_of
+from results_builder import LATER, Results, sections_of
 
 from bench.endings import End
 from bench.report import coverage
 from bench.report.family import make_family
 from bench.report.merge import merge
+from bench.report.page.ends import rests_on
 from bench.report.page.facts import facts
 from bench.report.statistics.verdict import Verdict
 from bench.report.titles import titles
@@ -69,13 +70,46 @@ def test_a_cell_that_is_open_in_two_folders_is_one(new):
     assert covered(folder, older_copy(folder, 1)) == "1 of 2 cells ok, 1 open"
 
 
-def test_repeats_of_a_cell_are_several_runs_of_one_seed(new):
-    folders = [new("a"), new("b")]
-    for folder, loss in zip(folders, (2.0, 2.5), strict=True):
-        folder.cell(1, val_loss_final=loss)
-    [section] = sections_of(*folders)
-    assert section.arms[0].spread("val_loss_final").by_seed == {1: 2.25}
-    assert covered(*folders) == "2 of 2 cells ok"
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_seed_that_was_run_again_after_it_had_finished_keeps_its_figure(new, turn):
+    """In another folder, or in a copy that shares its first, interrupted attempt."""
+    alone, again = new("a"), new("b")
+    alone.cell(1, val_loss_final=2.0)
+    again.cell(1, val_loss_final=1.0, **LATER)
+    copied, copy = new("c"), new("d")
+    for folder, figures in ((copied, {"val_loss_final": 2.0}), (copy, {"val_loss_final": 1.0})):
+        folder.cell(1, "interrupted", started_at="2025-01-01T00:00:00+00:00")
+        folder.ended(
+            folder.plan[0]["run_id"], attempt=2, **figures | (LATER if folder is copy else {})
+        )
+    for folders in ([alone, again], [copied, copy]):
+        [section] = sections_of(*folders[::turn])
+        assert section.arms[0].spread("val_loss_final").by_seed == {1: 2.0}
+    assert covered(alone, again) == "2 of 2 cells ok"
+    assert covered(copied, copy) == "1 of 1 cells ok"
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_curve_is_that_of_the_attempt_that_counts_wherever_it_lies(new, turn):
+    first, second = new("a"), new("b")
+    for folder in (first, second):
+        folder.cell(1, "interrupted", started_at="2025-01-01T00:00:00+00:00")
+    run_id = second.plan[0]["run_id"]
+    second.ended(run_id, attempt=2)
+    second.curve(run_id, [(0, 0.0, 4.0)], attempt=2)
+    [cell] = merge([folder.write() for folder in [first, second][::turn]]).cells
+    assert cell.curve.val_loss.tolist() == [4.0]
+
+
+def test_rows_whose_start_is_not_known_are_none_alike(new):
+    first, second = new("a"), new("b")
+    arm(first, losses=losses(2.0))
+    for folder, status in ((first, "skipped"), (second, "diverged")):
+        run_id = first.plan[0]["run_id"] if folder is first else folder.planned(seed=1)
+        folder.ended(run_id, status, attempt=2, started_at="")
+    second.ended(second.plan[0]["run_id"], "interrupted", started_at=first.runs[0]["started_at"])
+    for folders in ((first, second), (second, first)):
+        assert sections_of(*folders)[0].arms[0].failed == {1: "diverged"}
 
 
 # --- other code
@@ -164,6 +198,87 @@ def test_trials_have_the_arm_id_of_what_they_try_and_are_no_seeds_of_it(new):
     assert covered(folder) == "1 of 1 cells ok"
 
 
+def test_a_dropped_seed_of_a_cell_with_two_names_is_one_of_both(new):
+    folder = new()
+    arm(folder, losses=losses(2.0))
+    folder.ended(folder.planned(seed=6), "diverged")
+    twins = [row | {"part": "tuned", "optimizer": "adamw-tuned"} for row in folder.plan]
+    folder.plan = [row for row in [*folder.plan, *twins] if row["seed"] != 6]
+    [section] = sections_of(folder)
+    assert [each.optimizer for each in section.arms] == ["adamw", "adamw-tuned"]
+    assert [each.failed for each in section.arms] == [{6: "diverged"}] * 2
+    assert [each.seeds for each in section.arms] == [(1, 2, 3, 4, 5, 6)] * 2
+
+
+def test_what_settings_were_chosen_on_is_not_judged_on(new):
+    folder = new()
+    arm(folder, losses=losses(2.0))
+    arm(folder, optimizer="muon", losses=losses(1.0, 1), part="trial", trial=4)
+    assert covered(folder) == "5 of 10 cells ok, 5 open"
+
+
+def test_arms_that_ran_and_were_dropped_stay_in_the_family(new):
+    folder = new()
+    for optimizer in ("adamw", "muon", "lion", "sgd"):
+        arm(folder, optimizer=optimizer, losses=losses(2.0, 1 + len(optimizer)))
+    [section] = sections_of(folder)
+    whole = make_family(section, claimed(), 1)
+    folder.plan = [row for row in folder.plan if row["optimizer"] in ("adamw", "muon")]
+    [section] = sections_of(folder)
+    assert make_family(section, claimed(), 1).alpha == whole.alpha
+    for row in folder.runs:
+        row["settings"] = FLOAT32 if row["optimizer"] == "lion" else ""  # another matrix's
+    [section] = sections_of(folder)
+    assert section.dropped_arms == 1
+
+
+# --- seeds that ran otherwise
+
+
+def chosen(folder: Results, *, extra: bool, **other) -> Results:
+    """Eight seeds of two arms, of which some ran again in other circumstances, and perhaps all."""
+    arm(folder, losses=losses(2.0, n=6))
+    arm(folder, optimizer="muon", losses=losses(1.9, 1, n=6))
+    for row in list(folder.runs):
+        if row["seed"] != 6 or extra:
+            folder.runs.append(row | {"attempt": 2, **LATER, **other})
+    return folder
+
+
+@pytest.mark.parametrize("other", [{"code_sha256": "code2"}, {"host_id": "host2"}])
+def test_seeds_that_were_not_run_again_with_the_others_were_left_out_by_choice(new, other):
+    folder = chosen(new("some"), extra=False, **other)
+    first, again = sections_of(folder)
+    assert make_family(first, claimed(), 1).comparisons[0].verdict is Verdict.BETTER
+    [comparison] = make_family(again, claimed(), 1).comparisons
+    assert comparison.verdict is Verdict.UNDECIDED
+    assert comparison.ends.count[End.OTHERWISE, End.OTHERWISE] == 1
+    assert "1 run under other code or on another machine" in rests_on(comparison)
+    first, again = sections_of(chosen(new("all"), extra=True, **other))
+    assert make_family(again, claimed(), 1).comparisons[0].verdict is Verdict.BETTER
+
+
+def test_halves_of_a_matrix_on_two_machines_leave_nothing_out(new):
+    folder = new()
+    arm(folder, losses=losses(2.0, n=6) + losses(2.0, n=6))
+    arm(folder, optimizer="muon", losses=losses(1.9, 1, n=6) + losses(1.9, 1, n=6))
+    for row in folder.runs:
+        row["host_id"] = "host1" if row["seed"] <= 6 else "host2"
+    for section in sections_of(folder):
+        assert make_family(section, claimed(), 1).comparisons[0].verdict is Verdict.BETTER
+
+
+def test_two_folders_with_other_arms_on_other_seeds_keep_their_verdicts(new):
+    first, second = new("a"), new("b")
+    arm(first, losses=losses(2.0))
+    arm(first, optimizer="muon", losses=losses(1.9, 1))
+    arm(second, losses=losses(2.0), first=11)
+    arm(second, optimizer="sgd", losses=losses(1.9, 1), first=11)
+    [section] = sections_of(first, second)
+    found = [each.verdict for each in make_family(section, claimed(), 1).comparisons]
+    assert found == [Verdict.BETTER] * 2
+
+
 # --- seeds that draw nothing new
 
 
@@ -179,6 +294,10 @@ def test_seeds_with_one_draw_are_one(new):
     [comparison] = make_family(section, claimed(), 1).comparisons
     assert (comparison.contrast.n, comparison.repeated, comparison.n_planned) == (3, 2, 5)
     assert comparison.verdict is Verdict.TOO_FEW
+    next(r for r in folder.runs if (r["optimizer"], r["seed"]) == ("adamw", 2))["status"] = "oom"
+    [section] = sections_of(folder)  # where one arm failed, nothing is left out
+    [comparison] = make_family(section, claimed(), 1).comparisons
+    assert (comparison.repeated, comparison.ends.failed_base) == (1, 1)
 
 
 def test_weights_that_no_seed_varies_are_told(new):

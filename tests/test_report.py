@@ -9,7 +9,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from results_builder import Results, sections_of, two_arms
+from results_builder import LATER, Results, sections_of, two_arms
 
 from bench.columns import RUN_COLUMNS
 from bench.errors import FolderError
@@ -72,13 +72,13 @@ def test_coverage_counts_selected_cells_by_their_end(new):
     assert statuses(folder) == "1 of 4 cells ok, 1 diverged, 1 skipped, 1 open"
 
 
-def test_the_highest_attempt_is_the_terminal_row_by_number_not_by_text(new):
+def test_the_first_ok_attempt_is_the_one_by_number_not_by_text(new):
     folder = new()
     run_id = folder.planned()
-    folder.ended(run_id, attempt=10, val_loss_final=1.5)
-    folder.ended(run_id, attempt=9, val_loss_final=9.0)
-    folder.curve(run_id, [(0, 0.0, 4.0), (100, 5.0, 1.5)], attempt=10)
-    folder.curve(run_id, [(0, 0.0, 9.0), (50, 5.0, 9.0)], attempt=9)
+    folder.ended(run_id, attempt=10, val_loss_final=9.0)
+    folder.ended(run_id, attempt=9, val_loss_final=1.5)
+    folder.curve(run_id, [(0, 0.0, 4.0), (100, 5.0, 1.5)], attempt=9)
+    folder.curve(run_id, [(0, 0.0, 9.0), (50, 5.0, 9.0)], attempt=10)
     merged = merge([folder.write()])
     (cell,) = merged.cells
     assert (cell.ok, cell.number("val_loss_final")) == (True, 1.5)
@@ -92,8 +92,9 @@ def test_rows_that_the_plan_does_not_name_are_told_but_not_summarised(new):
     folder.ended(folder.planned(optimizer="muon"), val_loss_final=9.0)
     folder.plan.pop()
     merged = merge([folder.write()])
-    (note,) = notes(merged)
-    assert "1 cell that plan.csv no longer names" in note
+    cells, arms = notes(merged)
+    assert "1 cell that plan.csv no longer names" in cells
+    assert "1 arm ran that the plan no longer names" in arms
     (section,) = make_sections(merged)
     assert section.arms[0].spread("val_loss_final").mean == 1.0
     assert sentence(cell.status for cell in merged.cells) == "1 of 1 cells ok"
@@ -126,12 +127,13 @@ def test_mean_and_deviation_by_hand(new):
     assert (row["gpu_energy_j_mean"], row["gpu_energy_j_n"]) == ("", "0")
 
 
-def test_repeats_of_a_seed_are_averaged_before_they_count(new):
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_repeats_of_a_seed_the_earliest_counts(new, turn):
     first, second = new("a"), new("b")
-    first.cell(seed=1, val_loss_final=1.0)
+    first.cell(seed=1, val_loss_final=2.0)
     first.cell(seed=2, val_loss_final=4.0)
-    second.cell(seed=1, val_loss_final=3.0)
-    (section,) = sections_of(first, second)
+    second.cell(seed=1, val_loss_final=1.0, **LATER)
+    (section,) = sections_of(*[first, second][::turn])
     (arm,) = section.arms
     spread = arm.spread("val_loss_final")
     assert spread.by_seed == {1: 2.0, 2: 4.0}
@@ -177,7 +179,7 @@ def test_a_folder_named_twice_and_its_copy_count_once(new, tmp_path):
 def test_an_older_copy_does_not_bring_back_a_superseded_attempt(new, tmp_path, older_first):
     folder = new("a")
     run_id = folder.planned()
-    folder.ended(run_id, attempt=1, val_loss_final=9.0)
+    folder.ended(run_id, attempt=1, status="interrupted")
     shutil.copytree(folder.write(), tmp_path / "older")
     folder.ended(run_id, attempt=2, val_loss_final=1.0)
     folder.write()

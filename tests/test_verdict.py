@@ -166,7 +166,7 @@ def test_seeds_that_did_not_finish_are_decided_by_the_sign_test(values, rest, co
     worse = significant(for_worse[1], sum(for_worse)) and failed[1] <= failed[0]
     assert (found is Verdict.BETTER) == better
     assert (found is Verdict.WORSE) == worse
-    ended = sum(n for pair, n in ends.items() if MISSING not in pair)
+    ended = sum(n for pair, n in ends.items() if not {MISSING, End.OTHERWISE} & set(pair))
     assert (found is Verdict.TOO_FEW) == (ended < 5)
 
 

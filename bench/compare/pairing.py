@@ -96,9 +96,12 @@ class Arm:
 
     @property
     def ends(self) -> Ends:
-        """How the seeds that ended on both sides did."""
+        """How the seeds did that ended on either side."""
         base, new = self.failed
-        return Ends(Counter((_end(new.get(seed)), _end(base.get(seed))) for seed in self.seeds))
+        both = Counter((_end(new.get(seed)), _end(base.get(seed))) for seed in self.seeds)
+        both[End.MISSING, End.FINISHED] += len(self.only_base)
+        both[End.FINISHED, End.MISSING] += len(self.only_new)
+        return Ends(both)
 
     @property
     def elsewhere(self) -> tuple[int, ...]:

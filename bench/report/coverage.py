@@ -11,6 +11,7 @@ from bench.report.merge import OPEN, Cell, Merged, Source
 from bench.report.reading import Damage
 from bench.report.sections import failures, tried
 from bench.report.taint import REASONS, UNCHECKED, is_tainted, names
+from bench.report.words import counted
 
 
 def sentence(statuses: Iterable[str]) -> str:
@@ -71,6 +72,11 @@ def _left_out(source: Source) -> list[str]:
         found.append(
             f"{source.name}: {_cells(source.dropped)} ran on seeds that the plan no longer names; "
             "counted, for a seed cannot be left out once it has run."
+        )
+    if source.dropped_arms:
+        found.append(
+            f"{source.name}: {counted(len(source.dropped_arms), 'arm')} ran that the plan no "
+            "longer names: not shown, and counted among the comparisons."
         )
     if source.copies:
         found.append(

@@ -67,10 +67,8 @@ def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, Line
     """
     by_seed = arm.timed_by_seed if cost is seconds else arm.by_seed
     lines = {
-        seed: _average(
-            [(cell.curve, cost(arm, cell.curve)) for cell in cells if cell.curve], figure
-        )
-        for seed, cells in by_seed.items()
+        seed: _average([(cell.curve, cost(arm, cell.curve))] if cell.curve else [], figure)
+        for seed, cell in by_seed.items()
     }
     return {seed: line for seed, line in lines.items() if len(line.x)}
 

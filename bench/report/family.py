@@ -104,7 +104,7 @@ def baseline_of(section: Section, asked: Asked) -> Arm | None:
     if asked.claim is None:
         return section.arms[0] if section.arms else None
     named = (asked.claim.baseline.model, asked.claim.baseline.optimizer)
-    found = [arm for arm in section.arms if (arm.model, arm.untuned or arm.optimizer) == named]
+    found = [arm for arm in section.arms if named in arm.names]
     return found[0] if len(found) == 1 else None
 
 
@@ -128,10 +128,11 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
     claim = asked.claim
     metric = claim.metric if claim else EXPLORATORY_METRIC
     margin = claim.margin if claim else None
-    alpha = alpha_of_look(look) / len(others)
+    compared = len(others) + section.dropped_arms
+    alpha = alpha_of_look(look) / compared
     found = [_compare(section, arm, baseline, metric, margin, alpha) for arm in others]
     # What comes next is another look, with an α of its own; a look that tested nothing is none.
-    next_alpha = alpha_of_look(look + 1) / len(others) if _any_tested(found) else alpha
+    next_alpha = alpha_of_look(look + 1) / compared if _any_tested(found) else alpha
     needed = [_seeds_needed(each, metric, margin, next_alpha) for each in found]
     return Family(
         baseline=baseline,
@@ -179,7 +180,7 @@ def _compare(
         correlation(new, base),
         ends,
         without_figure=len(set(both) - contrast.by_seed.keys()),
-        repeated=len(arm.same_draw.keys() | baseline.same_draw.keys()),
+        repeated=len(_repeated(arm, baseline)),
         seeds_needed=None,
     )
 
@@ -187,10 +188,11 @@ def _compare(
 def _ends(
     arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str
 ) -> Mapping[int, tuple[End, End]]:
-    """How either arm ended at each seed that was planned for one of them.
+    """How either arm ended at each seed that was planned for both.
 
     A finished loss that no field can hold (a perplexity of 1e400) is one that the arm lacks.
-    Seeds that drew what another one drew are no seeds.
+    Seeds that drew what another one drew are no seeds. Where some seeds ran here that had run
+    otherwise as well, those that ran otherwise and not here were left out by choice.
     """
 
     def end(side: Arm, figures: BySeed, seed: int) -> End:
@@ -198,8 +200,19 @@ def _ends(
         unknown = found is End.FINISHED and metric in LOSSES and seed not in figures
         return End.MISSING if unknown else found
 
-    seeds = {*arm.seeds, *baseline.seeds} - arm.same_draw.keys() - baseline.same_draw.keys()
-    return {seed: (end(arm, new, seed), end(baseline, base, seed)) for seed in sorted(seeds)}
+    seeds = ({*arm.seeds} & {*baseline.seeds}) - _repeated(arm, baseline)
+    ends = {seed: (end(arm, new, seed), end(baseline, base, seed)) for seed in sorted(seeds)}
+    missing = {seed for seed, pair in ends.items() if pair == (End.MISSING, End.MISSING)}
+    otherwise = arm.otherwise | baseline.otherwise
+    if otherwise & (ends.keys() - missing):
+        ends |= dict.fromkeys(missing & otherwise, (End.OTHERWISE, End.OTHERWISE))
+    return ends
+
+
+def _repeated(arm: Arm, baseline: Arm) -> set[int]:
+    """Seeds to leave out since one arm drew there what it drew at another; not where one failed."""
+    failed = arm.failed.keys() | baseline.failed.keys()
+    return (arm.same_draw.keys() | baseline.same_draw.keys()) - failed
 
 
 def _measured(figures: BySeed, metric: str) -> BySeed:

@@ -71,6 +71,9 @@ class Cell:
         return as_number(self.text(column))
 
 
+Dropped = tuple[str, str, str]  # arm_id, device, settings
+
+
 @dataclass(frozen=True)
 class Source:
     """One results folder, and what of it is counted."""
@@ -83,6 +86,7 @@ class Source:
     superseded: int  # of these, the rows that do not tell how their cell ended
     unplanned: int  # cells in runs.csv that the plan does not name or did not select
     dropped: int = 0  # of the cells: seeds that the plan names no more, of arms that it names
+    dropped_arms: frozenset[Dropped] = frozenset()  # arms that ran and are in the plan no more
     copies: int = 0  # cells whose rows are in another folder as well, and are counted there
 
 
@@ -158,6 +162,10 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
     curves, wrong_curves = read_curves(folder.curves, name)
     selected, twins = _selected(plan)
     dropped = _dropped(selected, runs)
+    names = {selected[run_id]["arm_id"]: name for run_id, name in twins.items()}
+    twins |= {
+        run_id: names[row["arm_id"]] for run_id, row in dropped.items() if row["arm_id"] in names
+    }
     attempts = by_cell(runs)
     source = Source(
         path=path,
@@ -168,6 +176,7 @@ def _read_folder(index: int, path: Path, name: str) -> _Folder:
         superseded=0,
         unplanned=len(attempts.keys() - selected.keys() - dropped.keys()),
         dropped=len(dropped),
+        dropped_arms=_dropped_arms(selected, runs),
     )
     return _Folder(
         index=index,
@@ -213,17 +222,39 @@ def _dropped(selected: Mapping[str, Row], runs: Sequence[Row]) -> dict[str, Row]
     }
 
 
+def _dropped_arms(selected: Mapping[str, Row], runs: Sequence[Row]) -> frozenset[Dropped]:
+    """Arms that ran, on the plan's devices and settings, and were taken out of it since.
+
+    Of arms that were compared, none can be left out for what it showed.
+    """
+    arms = {row["arm_id"] for row in selected.values()}
+    return frozenset(
+        (row["arm_id"], row.get("device", ""), row.get("settings", ""))
+        for row in runs
+        if row.get("arm_id") not in arms
+        and not row.get("part")
+        and row["status"] in SETTLED
+        and row.get("arm_id")
+    )
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    row: Row
+    folder: _Folder  # where its curve and its log are
+
+
 @dataclass(frozen=True)
 class _Entry:
     """A cell of one folder with all attempts at it, those of its folder's copies too."""
 
     folder: _Folder
     run_id: str
-    attempts: list[Row]  # oldest first
+    attempts: Mapping[tuple[str, ...], _Attempt]  # by what no two share, oldest first
 
     @property
     def is_settled(self) -> bool:
-        return any(row["status"] in SETTLED for row in self.attempts)
+        return any(each.row["status"] in SETTLED for each in self.attempts.values())
 
 
 def _merged(folders: Sequence[_Folder]) -> Merged:
@@ -232,7 +263,7 @@ def _merged(folders: Sequence[_Folder]) -> Merged:
     for folder in folders:
         for run_id in folder.planned:
             planned_in[run_id].add(folder.index)
-            entry = _Entry(folder, run_id, folder.attempts.get(run_id, []))
+            entry = _Entry(folder, run_id, _attempts(folder, run_id))
             entries[run_id] = _joined(entries[run_id], entry)
     kept = {(each.folder.index, each.run_id): each for found in entries.values() for each in found}
     sources, cells = [], []
@@ -244,6 +275,19 @@ def _merged(folders: Sequence[_Folder]) -> Merged:
     return Merged(tuple(sources), tuple(cells))
 
 
+def _attempts(folder: _Folder, run_id: str) -> dict[tuple[str, ...], _Attempt]:
+    """None for a cell that ran as a trial: what settings were chosen on is not judged on."""
+    rows = folder.attempts.get(run_id, [])
+    tried = any(row.get("part") == "trial" for row in rows)
+    if tried and folder.planned[run_id].get("part") != "trial":
+        return {}
+    here = (str(folder.index),)  # of a row whose start is not known
+    return {
+        _identity(row) or (*here, row["attempt"], str(place)): _Attempt(row, folder)
+        for place, row in enumerate(rows)
+    }
+
+
 def _joined(entries: list[_Entry], new: _Entry) -> list[_Entry]:
     """The entries of one run_id with another folder's.
 
@@ -251,27 +295,34 @@ def _joined(entries: list[_Entry], new: _Entry) -> list[_Entry]:
     that has more of them keeps the cell. A cell that has ended in one folder is open in none, and
     one that has ended in none is open once.
     """
-    known = set(map(_identity, new.attempts)) - {()}
-    apart = [each for each in entries if not known & set(map(_identity, each.attempts))]
     joined = new
+    apart = []
     for old in entries:
-        if known & set(map(_identity, old.attempts)):
-            same = [joined, old] if len(joined.attempts) > len(old.attempts) else [old, joined]
-            seen = set(map(_identity, same[0].attempts))
-            more = [row for row in same[1].attempts if _identity(row) not in seen]
-            joined = replace(same[0], attempts=[*more, *same[0].attempts])
+        if old.attempts.keys() & new.attempts.keys():
+            keeps = joined if len(joined.attempts) > len(old.attempts) else old
+            union = {**joined.attempts, **old.attempts}
+            by_age = sorted(union.items(), key=lambda each: _age(each[1].row))
+            joined = replace(keeps, attempts=dict(by_age))
+        else:
+            apart.append(old)
     together = [*apart, joined]
     settled = [each for each in together if each.is_settled]
     return settled or [max(together, key=lambda each: len(each.attempts))]
 
 
+def _age(row: Row) -> tuple[str, int]:
+    return row.get("started_at", ""), int(row["attempt"])
+
+
 def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
     """One for each code, environment and machine that it ran under, the latest last."""
-    folder, planned = entry.folder, entry.folder.planned[entry.run_id]
-    groups = by_circumstances(entry.attempts) or [[]]
+    planned = entry.folder.planned[entry.run_id]
+    folders = {id(each.row): each.folder for each in entry.attempts.values()}
+    groups = by_circumstances(each.row for each in entry.attempts.values()) or [[]]
     found = []
     for place, attempts in enumerate(groups, start=1):
         last = ending(attempts)
+        folder = folders[id(last)] if last else entry.folder
         which = (last["run_id"], last["host_id"], last["attempt"]) if last else None
         found.append(
             Cell(
@@ -283,10 +334,10 @@ def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
                 curve=folder.curves.get(which, NO_CURVE) if which else NO_CURVE,
                 attempts=tuple(attempts),
                 planned_in=frozenset(planned_in),
-                settings=planned.get("settings") or folder.settings,
+                settings=planned.get("settings") or entry.folder.settings,
                 earlier=place < len(groups),
                 **{key: planned.get(key, "") for key in ("part", "tuned_optimizer", "trial")},
-                twin=folder.twins.get(entry.run_id, ""),
+                twin=entry.folder.twins.get(entry.run_id, ""),
             )
         )
     return found
@@ -306,7 +357,8 @@ def _counted(source: Source, entries: Sequence[_Entry], cells: Sequence[Cell]) -
 def _identity(row: Mapping[str, str]) -> tuple[str, ...]:
     """What no two attempts share: a machine starts a cell once at a moment. () if not known."""
     started = row.get("started_at")
-    return (row["run_id"], row["host_id"], row["attempt"], started) if started else ()
+    which = (row["run_id"], row["host_id"], row["attempt"], row["status"])
+    return (*which, started) if started else ()
 
 
 def _must_be_there(path: Path) -> None:
@@ -319,6 +371,8 @@ def _must_be_there(path: Path) -> None:
 
 def _check_planned(row: Row) -> None:
     kinds.required(row, "seed")
+    if row.get("part") == "trial":
+        kinds.required(row, "trial")
     kinds.check(row)
 
 

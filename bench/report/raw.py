@@ -93,8 +93,7 @@ def gpu_readings(cell: Cell, merged: Merged) -> GpuReadings | None:
 
 def clean_cells(arm: Arm) -> list[Cell]:
     """Those that its timing statistics use, by seed: the first MOST_CELLS."""
-    found = (cell for cells in arm.timed_by_seed.values() for cell in cells)
-    return list(islice(found, MOST_CELLS))
+    return list(islice(arm.timed_by_seed.values(), MOST_CELLS))
 
 
 def _reading(table: pd.DataFrame, column: str) -> Reading | None:

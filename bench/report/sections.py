@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from bench.endings import End, end_of, ending
+from bench.endings import End, circumstances, end_of, ending
 from bench.records import Row
 from bench.report.columns import TIMINGS
 from bench.report.merge import OPEN, Cell, Merged
@@ -59,7 +59,15 @@ class Arm:
     timing: Timing  # its section's
     # Seeds that failed at any attempt that was made at the same thing, with how.
     failed: Mapping[int, str] = field(default_factory=dict)
+    # Seeds that came to an end under other code, another environment or on another machine.
+    otherwise: frozenset[int] = frozenset()
     untuned: str = ""  # of a tuned arm: the optimizer as the matrix has it; else empty
+
+    @property
+    def names(self) -> set[tuple[str, str]]:
+        """(model, optimizer) as any folder's matrix has them, untuned."""
+        told = {(cell.model, self.untuned or cell.optimizer) for cell in self.cells}
+        return told | {(self.model, self.untuned or self.optimizer)}
 
     @cached_property
     def ok(self) -> tuple[Cell, ...]:
@@ -81,8 +89,12 @@ class Arm:
         return len(self.timed_by_seed)
 
     @cached_property
-    def by_seed(self) -> Mapping[int, list[Cell]]:
-        """Its ok cells: several for a seed that ran more than once, or drew what another drew."""
+    def by_seed(self) -> Mapping[int, Cell]:
+        """The ok cell of each seed; of several the earliest.
+
+        What finished and was run again in another folder was run again by choice: an average over
+        such repeats would be over chosen ones.
+        """
         return _by_seed(self.ok, self.same_draw)
 
     @cached_property
@@ -100,15 +112,15 @@ class Arm:
         return found
 
     @cached_property
-    def timed_by_seed(self) -> Mapping[int, list[Cell]]:
-        """Of these, the ones that timing statistics use."""
+    def timed_by_seed(self) -> Mapping[int, Cell]:
+        """The same of those that timing statistics use."""
         return _by_seed((cell for cell in self.ok if self.timing.uses(cell)), self.same_draw)
 
     def spread(self, column: str) -> Spread:
         if column not in self._spreads:
             by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
             self._spreads[column] = over_seeds(
-                {seed: [cell.number(column) for cell in cells] for seed, cells in by_seed.items()},
+                {seed: [cell.number(column)] for seed, cell in by_seed.items()},
                 fewest_seeds(column, self.timing),
             )
         return self._spreads[column]
@@ -156,10 +168,10 @@ def fewest_seeds(column: str, timing: Timing) -> int | None:
     return LEAST_TIMES if timing.clean else None
 
 
-def _by_seed(cells: Iterable[Cell], same_draw: Mapping[int, int]) -> dict[int, list[Cell]]:
-    found: dict[int, list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.seed):
-        found.setdefault(same_draw.get(cell.seed, cell.seed), []).append(cell)
+def _by_seed(cells: Iterable[Cell], same_draw: Mapping[int, int]) -> dict[int, Cell]:
+    found: dict[int, Cell] = {}
+    for cell in sorted(cells, key=lambda cell: (cell.seed, cell.text("started_at"))):
+        found.setdefault(same_draw.get(cell.seed, cell.seed), cell)
     return found
 
 
@@ -171,6 +183,7 @@ class Section:
     arms: tuple[Arm, ...]  # in the order of the plans
     cells: tuple[Cell, ...]  # of all arms, in the order of the plans
     timing: Timing
+    dropped_arms: int = 0  # that ran with its settings, and are in no plan any more
     trials: tuple[Cell, ...] = ()  # of tuning: in no arm and no figure of one
 
     @cached_property
@@ -232,10 +245,24 @@ def make_sections(merged: Merged) -> list[Section]:
             _with_twins(_arms(key, cells, planned, labels, failed)),
             tuple(cells),
             timing_of(cell for cell in cells if cell.ok),
+            _dropped_arms(key, cells, merged),
             tuple(trials.get(key, [])),
         )
         for key, cells in members.items()
     ]
+
+
+def _dropped_arms(key: Key, members: Iterable[Cell], merged: Merged) -> int:
+    planned = {cell.arm_id for cell in merged.cells}
+    folders = {cell.source for cell in members}
+    dropped = set().union(*(merged.sources[folder].dropped_arms for folder in folders))
+    return len(
+        {
+            arm
+            for arm, device, settings in dropped
+            if arm not in planned and (device, settings) == (key.device, key.settings)
+        }
+    )
 
 
 def tried(cell: Cell) -> Tried:
@@ -340,10 +367,19 @@ def _arms(
                 cells_planned=len(asked),
                 timing=timing,
                 failed={seed: how for seed, how in ends if how},
+                otherwise=frozenset(
+                    cell.seed for cell in planned[arm_id] if _ended_otherwise(cell, key)
+                ),
                 untuned=mine[0].tuned_optimizer,
             )
         )
     return tuple(arms)
+
+
+def _ended_otherwise(cell: Cell, key: Key) -> bool:
+    """Whether a cell came to an end, and not under a section's code, environment and machine."""
+    here = (key.code_sha256, key.env_id, key.gpu_name, key.host_id)
+    return end_of(cell.row) is not End.MISSING and circumstances(cell.row or {}) != here
 
 
 def _how(failed: Mapping[Tried, str], arm_id: str, seed: int, key: Key) -> str:

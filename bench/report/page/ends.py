@@ -26,6 +26,8 @@ def _rest(each: Comparison) -> Iterator[str]:
 
 
 def _ended(new: End, base: End) -> str:
+    if new is base is End.OTHERWISE:
+        return str(new)
     if new is base:
         return "not run in either arm" if new is End.MISSING else f"{new} in both arms"
     if base is End.FINISHED:
@@ -37,12 +39,19 @@ def _ended(new: End, base: End) -> str:
 
 def in_all(found: Sequence[Comparison]) -> str:
     """The same of many arms: "on 3 to 5 of 5 planned seeds each, 17 seeds of arms failed"."""
-    ns = sorted({each.contrast.n for each in found})
-    planned = max(each.n_planned for each in found)
+    ns, planned = (
+        _span(figures)
+        for figures in zip(*((each.contrast.n, each.n_planned) for each in found), strict=True)
+    )
     failed = sum(each.ends.failed_new for each in found) + found[0].ends.failed_base
-    span = f"{ns[0]} to {ns[-1]}" if len(ns) > 1 else f"{ns[0]}"
-    told = f"on {span} of {counted(planned, 'planned seed')} each"
-    return f"{told}, {failed} failed in all" if failed else told
+    rest = sum(each.n_planned - each.contrast.n for each in found)
+    told = f"on {ns} of {planned} planned seeds each"
+    return f"{told}, {rest} pairs incomplete, {failed} runs failed" if rest or failed else told
+
+
+def _span(figures: Sequence[int]) -> str:
+    low, high = min(figures), max(figures)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def most_bad(each: Comparison) -> str:

@@ -137,7 +137,7 @@ def _caption(scene: Scene, found: list[ArmTimes]) -> str:
     cells = f"Of each arm {n} undisturbed cell{'' if counts == [1] else 's'}"
     if not scene.section.timing.clean:
         cells = cells.replace("undisturbed ", "")
-    if any(sum(map(len, each.arm.timed_by_seed.values())) > MOST_CELLS for each in found):
+    if any(len(each.arm.timed_by_seed) > MOST_CELLS for each in found):
         cells += ", the first by seed"
     missing = [arm.label for arm in scene.arms if arm not in [each.arm for each in found]]
     told = CAPTION.format(cells=cells, beyond=percent(BEYOND))

@@ -62,7 +62,8 @@ class Ends:
     @property
     def ended(self) -> int:
         """Seeds that both arms brought to an end of their own."""
-        return self._at(set(End) - {End.MISSING}, set(End) - {End.MISSING})
+        own = (End.FINISHED, *FAILURES)
+        return self._at(own, own)
 
     @property
     def failed_new(self) -> int:
