@@ -13,7 +13,7 @@ import pytest
 from claim_builder import claimed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from results_builder import Results, sections_of
+from results_builder import LATER, Results, sections_of
 
 from bench.report.family import make_family
 from bench.report.statistics.verdict import Verdict, alpha_of_look
@@ -48,7 +48,7 @@ def verdict(*folders: Results) -> Verdict | None:
     """On the new arm; None: no seed finished, so that nothing is compared."""
     sections = sections_of(*folders)
     families = [found for each in sections if (found := make_family(each, claimed(), 1))]
-    return families[0].comparisons[0].verdict if families else None
+    return families[-1].comparisons[0].verdict if families else None
 
 
 # --- one more failure, and the order of folders
@@ -138,6 +138,25 @@ def from_an_older_copy(folder: Results, bad: list[int], draw: np.random.Generato
     return [older, Results(folder.path, folder.plan, [*first, *last])]
 
 
+def run_again(folder: Results, bad: list[int], draw: np.random.Generator) -> list[Results]:
+    """What finished and looks bad, in other folders: a repeat of choice."""
+    others = [Results(folder.path.with_name(name)) for name in ("again", "and-again")]
+    for other, seed in itertools.product(others, bad):
+        add(other, NEW, seed, "ok", 2.0 + draw.normal() / 10)
+        other.runs[-1] |= LATER
+    return [*others, folder]
+
+
+def run_again_under_other_code(
+    folder: Results, bad: list[int], draw: np.random.Generator
+) -> list[Results]:
+    """All seeds but those that look bad, with the same figures."""
+    for row in list(folder.runs):
+        if row["seed"] not in bad:
+            folder.runs.append(row | {"attempt": 2, "code_sha256": "code2", **LATER})
+    return [folder]
+
+
 def out_of_the_plan(folder: Results, bad: list[int], draw: np.random.Generator) -> list[Results]:
     kept = [row for row in folder.plan if row["seed"] not in bad]
     return [Results(folder.path, kept, folder.runs)]
@@ -155,6 +174,8 @@ CHANGES: dict[str, Change] = {
     **{f"{how}, retried elsewhere": retried_elsewhere(how) for how in FAILURES},
     "from an older copy": from_an_older_copy,
     "out of the plan": out_of_the_plan,
+    "run again": run_again,
+    "run again under other code": run_again_under_other_code,
     "never run": never_run,
 }
 
@@ -179,7 +200,7 @@ def most(draws: int) -> float:
     return draws * nominal + 3 * np.sqrt(draws * nominal)
 
 
-@pytest.mark.parametrize("how", ["crashed", "diverged, retried", "oom, retried elsewhere"])
+@pytest.mark.parametrize("how", ["diverged, retried", "oom, retried elsewhere", "run again"])
 def test_equal_arms_are_not_better_for_their_failures(tmp_path, how):
     assert better(tmp_path, CHANGES[how], 60) <= most(60)
 

@@ -1,9 +1,8 @@
-"""Loss curves of an arm: repeats averaged, a mean over seeds, the loss at equal cost. Pure."""
+"""Loss curves of an arm: one a seed, a mean over seeds, the loss at equal cost. Pure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
@@ -61,31 +60,23 @@ def flops(arm: Arm, curve: Curve) -> Array:
 
 
 def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, Line]:
-    """Seed -> a figure of its curve against `cost`, repeats averaged; seeds without it are absent.
+    """Seed -> a figure of its curve against `cost`; seeds without it are absent.
 
     Against seconds, they are those of the timing statistics.
     """
     by_seed = arm.timed_by_seed if cost is seconds else arm.by_seed
     lines = {
-        seed: _average([(cell.curve, cost(arm, cell.curve))] if cell.curve else [], figure)
+        seed: _known(cost(arm, cell.curve), getattr(cell.curve, figure))
         for seed, cell in by_seed.items()
+        if cell.curve
     }
     return {seed: line for seed, line in lines.items() if len(line.x)}
 
 
-def _average(repeats: Sequence[tuple[Curve, Array]], figure: str) -> Line:
-    """Step by step, at the steps at which every repeat knows its cost and the figure."""
-    if not repeats:
-        return Line(np.empty(0), np.empty(0))
-    tables = [
-        np.column_stack([curve.steps, cost, getattr(curve, figure)]) for curve, cost in repeats
-    ]
-    known = [table[~np.isnan(table).any(axis=1)] for table in tables]  # (evaluations, 3) each
-    if len(known) == 1:
-        return Line(known[0][:, 1], known[0][:, 2])
-    common = reduce(np.intersect1d, [table[:, 0] for table in known])
-    means = np.mean([table[np.isin(table[:, 0], common)] for table in known], axis=0)
-    return Line(means[:, 1], means[:, 2])
+def _known(x: Array, y: Array) -> Line:
+    """The evaluations of which cost and figure are known."""
+    both = ~(np.isnan(x) | np.isnan(y))
+    return Line(x[both], y[both])
 
 
 def band_over_steps(lines: Sequence[Line]) -> Band | None:

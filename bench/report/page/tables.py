@@ -20,7 +20,7 @@ Link = Callable[[Cell], Field]  # a cell by its run, with links to what is known
 GIGA = 1e9  # FLOPs are shown in billions
 
 SPREAD_NOTE = (
-    "mean ± sample standard deviation over seeds; repeats of a seed are averaged first. The "
+    "mean ± sample standard deviation over seeds; of repeats of a seed the earliest counts. The "
     "interval is Student's, of one arm's mean by itself: the claim's are those to compare by. "
     "n/a: unknown, or a deviation or an interval of fewer than two seeds."
 )

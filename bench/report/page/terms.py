@@ -9,7 +9,7 @@ TERMS = {
         "How many of the planned cells ended ok, and how the others ended. Every planned cell has "
         "a row; none is left out of the count."
     ),
-    "n": "Distinct seeds. Repeats of a seed are averaged before they count.",
+    "n": "Distinct seeds. Of repeats of a seed the earliest counts: later ones were run by choice.",
     "claim": (
         "What the matrix states before the run: a baseline, a metric, a margin. Without one the "
         "same comparisons are shown as exploratory."
