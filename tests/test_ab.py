@@ -151,6 +151,9 @@ def test_a_version_that_cannot_run_a_cell_is_told_with_its_own_words(
         "device": "cpu",
         "seed": 1,
         "status": "interrupted",
+        "run_id": "a",
+        "host_id": "b",
+        "attempt": 1,
     }
     (out / "base").mkdir(parents=True)
     write_table(out / "base" / "runs.csv", earlier, [earlier])

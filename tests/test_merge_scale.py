@@ -1,7 +1,5 @@
 """What keeps a report linear in its cells, counted and not timed; `tests/scale.py` takes times."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,23 +95,26 @@ def curve_of(table: dict[int, tuple]) -> Curve:
     return Curve(steps, tokens, seconds, loss, loss, unknown, unknown)
 
 
-def arm_of(repeats: list[dict[int, tuple]], row: dict[str, str]) -> Arm:
+def arm_of(table: dict[int, tuple], row: dict[str, str]) -> Arm:
     names = {"arm_id": "a", "model": "m", "optimizer": "o"}
-    cells = tuple(
-        Cell(0, "r", **names, device="cpu", seed=1, row=row, curve=curve_of(repeat))
-        for repeat in repeats
+    cell = Cell(0, "r", **names, device="cpu", seed=1, row=row, curve=curve_of(table))
+    return Arm(
+        **names,
+        label="",
+        cells=(cell,),
+        seeds=(1,),
+        cells_planned=1,
+        timing=Timing({}, clean=True),
     )
-    return Arm(**names, label="", cells=cells, seeds_planned=1, cells_planned=1,
-               timing=Timing({}, clean=True))  # fmt: skip
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(points, min_size=1, max_size=3),
+    points,
     st.sampled_from([steps, tokens, seconds, flops]),
     st.booleans(),
 )
-def test_lines_are_averages_over_the_steps_that_all_repeats_know(repeats, cost, has_flops):
+def test_lines_are_of_the_evaluations_that_know_cost_and_loss(points, cost, has_flops):
     row = {"status": "ok", "flops_per_token": "3" if has_flops else ""}
     row |= {"optimizer_flops_per_step": "5"}
 
@@ -126,21 +127,12 @@ def test_lines_are_averages_over_the_steps_that_all_repeats_know(repeats, cost, 
             return point[0]
         return point[0] * 3 + step * 5 if has_flops else None
 
-    tables = [
-        {
-            step: (at(step, point), point[2])
-            for step, point in repeat.items()
-            if at(step, point) is not None and point[2] is not None
-        }
-        for repeat in repeats
-        if repeat
-    ]
-    common = sorted(set.intersection(*map(set, tables))) if tables else []
     expected = [
-        tuple(math.fsum(table[step][part] for table in tables) / len(tables) for part in (0, 1))
-        for step in common
+        (at(step, point), point[2])
+        for step, point in sorted(points.items())
+        if at(step, point) is not None and point[2] is not None
     ]
-    found = seed_lines(arm_of(repeats, row), cost)
+    found = seed_lines(arm_of(points, row), cost)
     assert list(found) == ([1] if expected else [])
     if expected:
         table = np.column_stack([found[1].x, found[1].y])

@@ -143,7 +143,11 @@ def test_it_opens_and_fits_its_window(visit, name, width):
 
 def test_the_first_screen_has_the_verdict_and_the_claim(visit):
     page = visit().page
-    for text in ("are better, at these", "20 of 20 cells ok", "The claim: final validation loss"):
+    for text in (
+        "are better, each on 5 of 5",
+        "20 of 20 cells ok",
+        "The claim: final validation loss",
+    ):
         box = page.get_by_text(text).first.bounding_box()
         assert box["y"] + box["height"] < WIDTHS[1280], text
 

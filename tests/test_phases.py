@@ -25,7 +25,7 @@ def slow_python(tmp_path: Path) -> Path:
     script = tmp_path / "python"
     script.write_text(
         "#!/bin/sh\n"
-        f'[ "$2" = -m ] || exec {sys.executable} "$@"\n'
+        f'[ "$3" = bench.worker ] || exec {sys.executable} "$@"\n'
         f'shift 3; exec {sys.executable} {HERE / "slow_worker.py"} "$@"\n'
     )
     script.chmod(0o755)

@@ -190,7 +190,7 @@ def test_a_trial_of_another_folder_that_was_run_until_it_finished_has_failed(tmp
         for cell in cells
         if status == "ok" or cell.tried.trial == 2
     ]
-    table = [row | {"part": "trial", "code_sha256": "code1"} for row in rows]
+    table = [row | {"part": "trial", "code_sha256": "code1", "host_id": "h"} for row in rows]
     write_table(tmp_path / "runs.csv", table[0], table)
     found = trials_of(tmp_path, {"code1"})
     assert len(found) == len(cells)
