@@ -66,7 +66,7 @@ class Published:
         return next(arm for arm in self.section.arms if arm.label == name)
 
     def cells(self, name: str) -> dict[int, Cell]:
-        return {seed: cell for seed, (cell,) in self.arm(name).by_seed.items()}
+        return dict(self.arm(name).by_seed)
 
     def figures(self, name: str, column: str) -> dict[int, float]:
         """A figure of runs.csv a seed, disturbed or not."""
