@@ -30,7 +30,7 @@ UNEQUAL = np.array([1.0, 0.5, 2.0, 4.0])  # an arm's own standard deviation, whe
 DIVERGING = 0.1  # chance of a seed to diverge, in each arm
 MARGIN = 1.0
 
-ENDS = list(End)
+ENDS = [End.FINISHED, End.DIVERGED, End.FAILED, End.MISSING]
 DONE, DIVERGED, FAILED, MISSING = range(len(ENDS))
 
 Figures = NDArray[np.float64]

@@ -208,4 +208,4 @@ def test_equal_arms_are_not_better_for_their_failures(tmp_path, how):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", CHANGES)
 def test_equal_arms_are_better_no_more_often_than_nominal(tmp_path, how):
-    assert better(tmp_path, CHANGES[how], 400) <= most(400)
+    assert better(tmp_path, CHANGES[how], 150) <= most(150)
