@@ -139,8 +139,8 @@ def test_machines_and_arms_may_come_in_any_order(new):
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
 def test_the_next_look_comes_after_all_folders_earlier_ones(new, order):
     first, second = two_arms(new("a")), new("b")
-    for optimizer, mean in (("adamw", 2.0), ("muon", 1.8)):
-        arm(second, optimizer=optimizer, losses=losses(mean, 1), first=11)
+    for optimizer, mean, own in (("adamw", 2.0, 0), ("muon", 1.8, 1)):
+        arm(second, optimizer=optimizer, losses=losses(mean, own), first=11)
     look(first)
     look(first, asked=claimed(margin=0.5))
     look(second)
