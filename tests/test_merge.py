@@ -217,6 +217,15 @@ def test_what_settings_were_chosen_on_is_not_judged_on(new):
     assert covered(folder) == "5 of 10 cells ok, 5 open"
 
 
+def test_a_trial_of_another_folder_does_not_end_an_open_cell(new):
+    first, second = new("a"), new("b")
+    first.cell(1)
+    first.planned(seed=2)
+    second.cell(2, part="trial", trial=1)
+    second.plan[0] |= {"part": "trial", "trial": 1}
+    assert covered(first, second) == "2 of 3 cells ok, 1 open"
+
+
 def test_arms_that_ran_and_were_dropped_stay_in_the_family(new):
     folder = new()
     for optimizer in ("adamw", "muon", "lion", "sgd"):

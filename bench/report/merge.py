@@ -258,13 +258,15 @@ class _Entry:
 
 
 def _merged(folders: Sequence[_Folder]) -> Merged:
-    entries: dict[str, list[_Entry]] = defaultdict(list)
+    # A trial of one folder is no cell of another's matrix.
+    entries: dict[tuple[str, bool], list[_Entry]] = defaultdict(list)
     planned_in: dict[str, set[int]] = defaultdict(set)
     for folder in folders:
-        for run_id in folder.planned:
+        for run_id, planned in folder.planned.items():
             planned_in[run_id].add(folder.index)
             entry = _Entry(folder, run_id, _attempts(folder, run_id))
-            entries[run_id] = _joined(entries[run_id], entry)
+            which = run_id, planned.get("part") == "trial"
+            entries[which] = _joined(entries[which], entry)
     kept = {(each.folder.index, each.run_id): each for found in entries.values() for each in found}
     sources, cells = [], []
     for folder in folders:
