@@ -171,10 +171,8 @@ def test_failures_settle_a_cell_unless_retried(bench: Bench, status: str) -> Non
     assert attempts == [("1", status)] * 2 + [("1", "ok")] * 2 + [("2", "ok")] * 2
 
 
-@pytest.mark.parametrize("change", ["environment", "code", "host"])
-def test_another_environment_code_or_host_opens_a_cell(bench: Bench, change: str) -> None:
-    bench.run()
-    bench.ran()
+def elsewhere(bench: Bench, change: str) -> None:
+    """All rows become those of another environment, code or host than this one's."""
     text = bench.folder.runs.read_text()
     if change == "environment":
         bench.launcher.environment_id = "env-2"
@@ -182,6 +180,13 @@ def test_another_environment_code_or_host_opens_a_cell(bench: Bench, change: str
         bench.folder.runs.write_text(text.replace(code_sha256(), "0" * 64))
     else:
         bench.folder.runs.write_text(text.replace("host-1", "host-2"))
+
+
+@pytest.mark.parametrize("change", ["environment", "code", "host"])
+def test_another_environment_code_or_host_opens_a_cell(bench: Bench, change: str) -> None:
+    bench.run()
+    bench.ran()
+    elsewhere(bench, change)
     bench.run()
     assert len(bench.ran()) == 4
 
@@ -190,15 +195,9 @@ def test_another_environment_code_or_host_opens_a_cell(bench: Bench, change: str
 def test_a_row_that_does_not_count_here_leaves_a_cell_open(bench: Bench, change: str) -> None:
     """What `run` says at its end, when it was stopped before it came to a cell."""
     bench.run()
-    text = bench.folder.runs.read_text()
     runner = bench.run()
     assert [row and row["status"] for row in runner.rows(bench.cells())] == ["ok"] * 4
-    if change == "environment":
-        bench.launcher.environment_id = "env-2"
-    elif change == "code":
-        bench.folder.runs.write_text(text.replace(code_sha256(), "0" * 64))
-    else:
-        bench.folder.runs.write_text(text.replace("host-1", "host-2"))
+    elsewhere(bench, change)
     bench.launcher.during = lambda job, stop: stop.set("stopped by SIGINT", by_user=True)
     runner = bench.run()
     found = [row["status"] if row else "open" for row in runner.rows(bench.cells())]
