@@ -63,18 +63,18 @@ setup: $(VENV)/.base ## .venv; with torch where no container engine answers
 	    echo "no container engine in use: cells will run as local processes"; \
 	    $(MAKE) --no-print-directory $(VENV)/.worker; }
 
-bench-cpu: MATRIX ?= bench/matrices/cpu.yaml
+bench-cpu: MATRIX ?= bench/matrix/cpu.yaml
 bench-cpu: setup ## run the matrix on the CPU and report
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu MATRIX="$(MATRIX)"; fi
 	@$(RUN)
 
-bench-gpu: MATRIX ?= bench/matrices/gpu.yaml
+bench-gpu: MATRIX ?= bench/matrix/gpu.yaml
 bench-gpu: setup ## run the matrix on the GPU and report
 	@if nvidia-smi --list-gpus >/dev/null 2>&1 && $(CONTAINERS); then \
 	    $(MAKE) --no-print-directory image-cuda MATRIX="$(MATRIX)"; fi
 	@$(RUN)
 
-ab: MATRIX ?= bench/matrices/ab.yaml
+ab: MATRIX ?= bench/matrix/ab.yaml
 ab: BASE ?= $(shell $(LAST_RELEASE) 2>/dev/null || echo HEAD~1)
 ab: HEAD ?= .
 ab: FAIL_ON ?= step_time_ms_p50>5%
@@ -102,7 +102,7 @@ last-release: ## the newest tag before this commit
 	    "to it (a shallow clone has none: git fetch --tags --unshallow)" >&2; exit 1; }
 
 # `::notice` is shown on the page of a run on GitHub; elsewhere it is a line like any other.
-ci-ab: MATRIX ?= bench/matrices/ab.yaml
+ci-ab: MATRIX ?= bench/matrix/ab.yaml
 ci-ab: OUT ?= results/ab
 ci-ab: ## the last release against this commit on this machine; a notice if there is none
 	@if base=$$($(LAST_RELEASE) 2>/dev/null); then \
@@ -137,7 +137,7 @@ test-gpu: $(VENV)/.worker $(VENV)/.dev ## the tests that need an NVIDIA GPU, one
 
 chaos: $(VENV)/.worker ## kill runs at random moments, resume, compare: ROUNDS=50
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
-	@$(PY) tests/chaos.py --rounds $(ROUNDS) --runtime $(RUNTIME) $(ARGS)
+	@$(PY) -m tests.run.chaos --rounds $(ROUNDS) --runtime $(RUNTIME) $(ARGS)
 
 lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m ruff check .
@@ -149,7 +149,7 @@ perf: $(VENV)/.worker ## speed against its targets, minutes on a quiet machine: 
 	@$(PY) -m tests.perf --runtime $(RUNTIME) $(ARGS)
 
 scale: $(VENV)/.base ## what a report on 1,000, 3,000 and 10,000 cells takes
-	@PYTHONPATH=. $(PY) tests/scale.py $(ARGS)
+	@$(PY) -m tests.report.scale $(ARGS)
 
 doctor: $(VENV)/.base ## what this machine lacks, and the remedy
 	@$(PY) -m bench doctor --runtime $(RUNTIME) $(ARGS)

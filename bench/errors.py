@@ -14,8 +14,10 @@ BenchError                  anything this program explains itself; exit code 2 a
 └── BundleError             a file is no bundle of results, or none can be made
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class BenchError(Exception):
@@ -83,3 +85,17 @@ class RecordError(BenchError):
 
 class BundleError(BenchError):
     pass
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """'Did you mean ...? Allowed: ...' for a name that is not valid."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Allowed: {', '.join(valid)}."
+
+
+def shown(value: Any) -> str:
+    """A value as the person wrote it, shortened."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.errors import (
-    MissingError,
-)
+from bench.errors import MissingError
 from bench.launch.choose import RUNTIMES
 from bench.report.built import Built
 

@@ -18,18 +18,14 @@ from bench.cli.common import (
     err,
     out,
 )
-from bench.errors import (
-    EngineError,
-    RequestError,
-    StoppedError,
-)
-from bench.forms import json_schema
+from bench.errors import EngineError, RequestError, StoppedError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
 from bench.launch.derived import build_derived, find_derived
 from bench.launch.engine import Engine
 from bench.launch.image import build, find_base, find_image
-from bench.matrix import load_matrix, select
+from bench.matrix.expansion import load_matrix, select
+from bench.matrix.forms import json_schema
 from bench.measure.machine import this_machine
 
 
@@ -62,7 +58,7 @@ def check(
     only: OnlyOption = None,
 ) -> None:
     """Try out every class that a matrix brings, where its cells would run; exit 1 if one fails."""
-    from bench import check as conformance
+    from bench.run import check as conformance
 
     asked = load_matrix(matrix)
     selected = select(asked.cells, only or [], None)

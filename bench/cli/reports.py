@@ -21,14 +21,9 @@ from bench.cli.common import (
     out,
     report_builder,
 )
-from bench.errors import (
-    BenchError,
-    RecordError,
-    RequestError,
-    StoppedError,
-)
-from bench.folder import ResultsFolder
+from bench.errors import BenchError, RecordError, RequestError, StoppedError
 from bench.launch.choose import choose_launcher
+from bench.records.folder import ResultsFolder
 from bench.report.built import Built, Looked
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from bench.cells import Cell
 from bench.cli.common import (
     INTERRUPTED,
     NOT_ALL_OK,
@@ -27,7 +26,6 @@ from bench.cli.common import (
     report_builder,
 )
 from bench.cli.reports import report_after_run
-from bench.corpora import Corpus, find_corpus
 from bench.errors import (
     CodeError,
     CorpusError,
@@ -37,18 +35,20 @@ from bench.errors import (
     RecordError,
     RequestError,
 )
-from bench.folder import ResultsFolder
 from bench.launch.choose import choose_launcher
 from bench.launch.job import Environment, Launcher
-from bench.matrix import Matrix, load_matrix, select
+from bench.matrix.expansion import Matrix, load_matrix, select
+from bench.matrix.trials import arm_of, trials_of
 from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
-from bench.plan import describe
-from bench.progress import LiveDisplay, PlainDisplay
-from bench.records import Row, RunsTable, by_cell, read_runs
-from bench.runner import Runner
-from bench.standing import Here, Policy, skip_reason
-from bench.tuning import arm_of, trials_of
+from bench.records.cells import Cell
+from bench.records.corpora import Corpus, find_corpus
+from bench.records.folder import ResultsFolder
+from bench.records.rows import Row, RunsTable, by_cell, read_runs
+from bench.run.plan import describe
+from bench.run.progress import LiveDisplay, PlainDisplay
+from bench.run.runner import Runner
+from bench.run.standing import Here, Policy, skip_reason
 
 
 def plan(
@@ -181,7 +181,9 @@ def _plan_decided(
     here = runner.ended([cell for cell in asked.cells if cell.part == "trial"])
     matrix = asked.decided([*elsewhere, *here])  # of one trial's rows, the one of this folder
     cells = [cell for cell in matrix.cells if cell.place in places]
-    runner.folder.write_plan(matrix, {cell.spec.run_id for cell in cells})
+    runner.folder.write_plan(
+        matrix.name, matrix.text, matrix.cells, {cell.spec.run_id for cell in cells}
+    )
     return cells
 
 

@@ -13,22 +13,22 @@ from typing import Any
 
 import yaml
 
-from bench.atomic import write_atomically
-from bench.cells import Cell
+from bench.border.atomic import write_atomically
 from bench.compare.sides import Side, check_same, prepared
-from bench.corpora import BUILT_IN, DEFAULT_FILE
-from bench.endings import by_circumstances, ending
 from bench.errors import RequestError, StoppedError, VersionError
-from bench.forms import AXES
 from bench.launch.container import ContainerLauncher
 from bench.launch.job import Launcher
-from bench.matrix import Matrix, axis_values, load_matrix
+from bench.matrix.expansion import Matrix, axis_values, load_matrix
+from bench.matrix.forms import AXES
+from bench.matrix.yamlfile import read_yaml
 from bench.measure.machine import this_machine
-from bench.progress import duration, name
-from bench.records import Row, read_runs
-from bench.signals import heard
-from bench.standing import skip_reason
-from bench.yamlfile import read_yaml
+from bench.records.cells import Cell
+from bench.records.corpora import BUILT_IN, DEFAULT_FILE
+from bench.records.endings import by_circumstances, ending
+from bench.records.rows import Row, read_runs
+from bench.run.progress import duration, name
+from bench.run.signals import heard
+from bench.run.standing import skip_reason
 
 Say = Callable[[str], None]
 MOST_PAIRS = 10_000

@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.atomic import write_atomically
+from bench.border.atomic import write_atomically
 from bench.compare.document import as_json
 from bench.compare.judge import Comparison, Outcome, compare
 from bench.compare.pairing import join
 from bench.compare.rules import Rule, parse_rules
 from bench.compare.versions import read_version
 from bench.compare.write import as_markdown, as_text
-from bench.errors import RequestError
-from bench.explain import nearest
+from bench.errors import RequestError, nearest
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
     "text": as_text,

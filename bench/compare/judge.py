@@ -7,11 +7,11 @@ from enum import StrEnum
 
 from bench.compare.pairing import Arm, Joined, Pairs, seed_words
 from bench.compare.rules import Rule, is_relative
-from bench.report.columns import HIGHER_IS_BETTER, METRICS, TIMINGS
+from bench.merge.shown import HIGHER_IS_BETTER, METRICS, TIMINGS
 from bench.report.family import least_seeds
-from bench.report.statistics.contrast import BySeed, Contrast, paired
-from bench.report.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval
-from bench.report.statistics.verdict import ALPHA, Judgement, Verdict, judge
+from bench.statistics.contrast import BySeed, Contrast, paired
+from bench.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval
+from bench.statistics.verdict import ALPHA, Judgement, Verdict, judge
 
 
 class Outcome(StrEnum):

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.compare.versions import Version
-from bench.endings import End, end_of
-from bench.records import Row
-from bench.report.columns import LOSSES, TIMINGS
-from bench.report.merge import as_number
-from bench.report.statistics.contrast import BySeed
-from bench.report.statistics.spread import over_seeds
-from bench.report.statistics.verdict import Ends
-from bench.report.taint import REASONS, names
+from bench.merge.merging import as_number
+from bench.merge.shown import LOSSES, TIMINGS
+from bench.merge.taint import REASONS, names
+from bench.records.endings import end_of
+from bench.records.rows import Row
+from bench.statistics.contrast import BySeed
+from bench.statistics.ends import End, Ends
+from bench.statistics.spread import over_seeds
 
 BySeedRows = Mapping[int, tuple[Row, ...]]  # how a seed ended on each machine and kind of GPU
 

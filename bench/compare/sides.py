@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.border.identity import PACKAGE
 from bench.errors import EngineError, FolderError, RequestError
-from bench.identity import PACKAGE
 from bench.launch.container import ContainerLauncher
 from bench.launch.image import require_named
 from bench.launch.job import Launcher

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.columns import STATUSES
-from bench.endings import LIMIT_COLUMNS, by_circumstances, ending
 from bench.errors import FolderError, RecordError
-from bench.records import Row, read_runs
-from bench.report.columns import METRICS
-from bench.report.merge import as_number
+from bench.merge.merging import as_number
+from bench.merge.shown import METRICS
+from bench.records.columns import STATUSES
+from bench.records.endings import LIMIT_COLUMNS, by_circumstances, ending
+from bench.records.rows import Row, read_runs
 
 NEEDED = (
     *("run_id", "host_id", "attempt", "status"),

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from bench.compare.judge import Compared, Comparison, Finding, Line, Outcome
 from bench.compare.pairing import Arm, seed_words
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
-from bench.report.columns import LOSSES, SHOWN, memory_columns
-from bench.report.digits import NOT_AVAILABLE, fixed, of_loss, of_measure, write
+from bench.merge.shown import LOSSES, SHOWN, memory_columns
+from bench.merge.taint import MARK
 from bench.report.page.markdown import escape
-from bench.report.taint import MARK
 from bench.report.titles import short
+from bench.statistics.text import NOT_AVAILABLE, fixed, of_loss, of_measure, write
 
 HEADINGS = ("metric", "BASE", "NEW", "change", "interval", "pairs", "verdict")
 # Of long identities the first digits.

@@ -6,10 +6,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench.corpora import TINYSHAKESPEARE_SHA256, Corpus, cache_folder, find_corpus
+from bench.border.options import DataOptions, TrainOptions
 from bench.doctor.finding import Answer, explained, ok, problem, warning
 from bench.errors import CorpusError
-from bench.options import DataOptions, TrainOptions
+from bench.records.corpora import TINYSHAKESPEARE_SHA256, Corpus, cache_folder, find_corpus
 
 # Curves, raw step times and samples of hundreds of cells, with as much again to spare.
 RESULTS_GIB = 1.0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psutil
 
+from bench.border.options import Limits
 from bench.doctor.finding import Answer, ok, problem, unknown, warning
-from bench.options import Limits
 
 CPU_SYSFS = Path("/sys/devices/system/cpu")
 PYTHONS = ((3, 11), (3, 14))  # from, below; `requires-python` in pyproject.toml

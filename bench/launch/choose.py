@@ -4,8 +4,7 @@ import shutil
 import sys
 from dataclasses import replace
 
-from bench.errors import EngineError, RequestError
-from bench.explain import nearest
+from bench.errors import EngineError, RequestError, nearest
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.job import Launcher

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from bench.border.identity import PACKAGE
+from bench.border.surroundings import worker_environment
 from bench.errors import EngineError
-from bench.identity import PACKAGE
 from bench.launch.derived import require_derived
 from bench.launch.engine import Engine
 from bench.launch.image import require_named
@@ -20,13 +21,12 @@ from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
-from bench.surroundings import worker_environment
 
 CELL, TOKENS, CODE, OWN_CODE = "/cell", "/corpus.tokens", "/opt/bench", "/own"
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
-LABEL = "bench.folder"
+LABEL = "bench.records.folder"
 CLIENT_FAILED = 125  # of `docker run`: the engine's fault, not the container's
 RUNNER_GONE = 143  # how a worker ends that has lost its runner, see worker/lifeline.py
 

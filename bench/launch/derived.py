@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bench.errors import MissingError
 from bench.launch import image
 from bench.launch.engine import Engine
-from bench.requirements import normalised, pinned
+from bench.records.requirements import normalised, pinned
 
 
 def derived_tag(cell_image: str, requirements: Sequence[str]) -> str:

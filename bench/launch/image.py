@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.border.identity import PACKAGE
 from bench.errors import EngineError, MissingError
-from bench.identity import PACKAGE
 from bench.launch.engine import Engine
-from bench.requirements import normalised
+from bench.records.requirements import normalised
 
 ROOT = PACKAGE.parent
 DEFAULT_BASE = "python:3.11-slim-bookworm"

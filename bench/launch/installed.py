@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.border.identity import PACKAGE
 from bench.errors import MissingError, RequestError
-from bench.identity import PACKAGE
-from bench.requirements import pinned
+from bench.records.requirements import pinned
 
 NEEDED = ("torch", "numpy")
 PROBE_TIMEOUT_S = 60.0

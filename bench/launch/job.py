@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from bench.border.options import Limits
+from bench.border.spec import CellFiles, RunSpec
 from bench.measure.host import FindProcesses
-from bench.options import Limits
-from bench.spec import CellFiles, RunSpec
 
 
 class Watcher(Protocol):

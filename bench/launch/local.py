@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bench.identity import PACKAGE
+from bench.border.identity import PACKAGE
+from bench.border.surroundings import worker_environment
 from bench.launch.installed import local_env_id
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.launch.process import Command, supervise
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
-from bench.surroundings import worker_environment
 
 
 @dataclass(frozen=True)

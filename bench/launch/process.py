@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from bench.border.options import Limits
 from bench.launch.job import Exit, Stop, Watcher
 from bench.measure.host import CellProcesses
-from bench.options import Limits
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
 MAX_LINE = 1_000_000  # a longer line is not ours; it must not fill the memory

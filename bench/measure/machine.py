@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.identity import PACKAGE
+from bench.border.identity import PACKAGE
 from bench.measure.gpus import Gpus, find_gpus
 from bench.measure.room import Room, this_room
 

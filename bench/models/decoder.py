@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.logical import AttentionLogits, Stack
-from bench.options import DecoderOptions
+from bench.border.logical import AttentionLogits, Stack
+from bench.border.options import DecoderOptions
 
 
 class FeedForward(Protocol):

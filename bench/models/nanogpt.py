@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.logical import Stack
+from bench.border.logical import Stack
+from bench.border.options import DecoderOptions, NanoGPTOptions
 from bench.models.decoder import Decoder, FeedForward, empty
-from bench.options import DecoderOptions, NanoGPTOptions
 
 
 class DenseFeedForward(nn.Module):

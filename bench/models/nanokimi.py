@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.logical import Cut, Stack, cut
+from bench.border.logical import Cut, Stack, cut
+from bench.border.options import DecoderOptions, NanoKimiOptions
 from bench.models.decoder import Decoder, empty
 from bench.models.router import Router, Routing
 from bench.models.segments import Order, products, to_experts, to_tokens
-from bench.options import DecoderOptions, NanoKimiOptions
 
 
 class Experts(nn.Module):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.logical import Cut, Stack, cut
+from bench.border.logical import Cut, Stack, cut
+from bench.border.options import NanoKimiOptions
 from bench.models.decoder import empty
-from bench.options import NanoKimiOptions
 
 
 class Routing(NamedTuple):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bench.logical import Stack
+from bench.border.logical import Stack
+from bench.border.options import AdamWOptions
 from bench.optim.kept import KeepsPlace
 from bench.optim.memory import by_memory, refuse_repeats, refuse_sparse, repeats_memory
-from bench.options import AdamWOptions
 
 # Elementwise operations a number and step, by PyTorch's formula: decay 1, first moment 3,
 # second moment 4, denominator 3, update 3.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 
-from bench.logical import Stack
+from bench.border.logical import Stack
 
 
 def by_role(stacks: Sequence[Stack], roles: Collection[str]) -> tuple[list[Stack], list[Stack]]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.logical import Stack
+from bench.border.logical import Stack
 from bench.optim.memory import refuse_repeats, refuse_sparse, repeats_memory
 
 Closure = Callable[[], Tensor]

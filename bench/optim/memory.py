@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bench.logical import Stack
+from bench.border.logical import Stack
 
 # In half precision a fused kernel computes in float32, where PyTorch's loop rounds each operation.
 FUSED_FORMATS = (torch.float32, torch.float64)

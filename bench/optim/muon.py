@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.logical import Stack
+from bench.border.logical import Stack
+from bench.border.options import AdamWOptions, MuonOptions
 from bench.optim import adamw
 from bench.optim.groups import by_role
 from bench.optim.leaves import OnLeaves, matrix_leaves
 from bench.optim.memory import refuse_complex
 from bench.optim.orthogonal import products_flops
-from bench.options import AdamWOptions, MuonOptions
 
 # Operations a number: momentum 3, norm and division 3, decay and update 4; Nesterov's form.
 ELEMENTWISE_FLOPS = 10

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from bench.logical import Stack
+from bench.border.logical import Stack
+from bench.border.options import MuonClipOptions
 from bench.optim import muon
 from bench.optim.leaves import Closure, Leaves, OnLeaves
-from bench.options import MuonClipOptions
 
 
 class MuonClip(OnLeaves):
@@ -67,8 +67,8 @@ def build(stacks: Sequence[Stack], options: MuonClipOptions) -> list[torch.optim
     if not _telling(stacks):
         raise ValueError(
             "muonclip bounds the logits of attention heads, and this model tells of none: give "
-            "the stack of its query and key projections `heads` and `logits` (bench/logical.py), "
-            "or take muon"
+            "the stack of its query and key projections `heads` and `logits` "
+            "(bench/border/logical.py), or take muon"
         )
     on_leaves, *rest = muon.build(stacks, options)
     assert isinstance(on_leaves, OnLeaves)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from bench.logical import Stack
+from bench.border.logical import Stack
 
 # Quintic iteration p(s) = a s + b s^3 + c s^5 on the singular values: the slope at zero is as
 # steep as it gets while s stays near 1 (between about 0.7 and 1.2), from Jordan et al. 2024.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bench.logical import Stack
+from bench.border.logical import Stack
+from bench.border.options import SGDOptions
 from bench.optim.kept import KeepsPlace
 from bench.optim.memory import by_memory, refuse_repeats, repeats_memory
-from bench.options import SGDOptions
 
 
 class SGD(KeepsPlace, torch.optim.SGD):

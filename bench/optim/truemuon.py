@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.logical import Stack
+from bench.border.logical import Stack
+from bench.border.options import AdamWOptions, TrueMuonOptions
 from bench.optim import adamw
 from bench.optim.groups import by_dtype, by_role
 from bench.optim.kept import KeepsPlace
 from bench.optim.memory import refuse_complex, refuse_repeats, refuse_sparse, repeats_memory
 from bench.optim.orthogonal import orthogonalise, products_flops
-from bench.options import AdamWOptions, TrueMuonOptions
 
 # The momentum form takes 5 operations a number, norm and division 3, decay and update 4.
 ELEMENTWISE_FLOPS = 12

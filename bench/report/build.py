@@ -4,22 +4,22 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.atomic import write_atomically
+from bench.border.atomic import write_atomically
 from bench.errors import FolderError
-from bench.records import write_table
-from bench.report.asked import Asked, read_asked
+from bench.merge.asked import Asked, read_asked
+from bench.merge.frames import cells_frame, parquet
+from bench.merge.merging import Merged, merge
+from bench.merge.sections import Section, make_sections
+from bench.merge.summary import COLUMNS, summary_rows
+from bench.records.rows import write_table
 from bench.report.built import Built, Looked
 from bench.report.family import Family, make_family
-from bench.report.frames import cells_frame, parquet
 from bench.report.looks import claim_fingerprint, fingerprint, look_number, note_look
-from bench.report.merge import Merged, merge
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
 from bench.report.page.views import Part, make_page
 from bench.report.plots.gallery import NAMES, draw_all
 from bench.report.plots.style import styles
-from bench.report.sections import Section, make_sections
-from bench.report.summary import COLUMNS, summary_rows
 from bench.report.titles import titles
 
 # A picture that a new report has not is taken away, lest it be taken for a part of it.

@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import __version__
-from bench.atomic import write_atomically
+from bench.border.atomic import write_atomically
+from bench.border.identity import PACKAGE
+from bench.border.spec import CellFiles
 from bench.errors import FolderError, RequestError
-from bench.folder import ResultsFolder
-from bench.identity import PACKAGE
-from bench.records import as_line, read_runs
+from bench.records.folder import ResultsFolder
+from bench.records.rows import as_line, read_runs
 from bench.report import looks
 from bench.report.archive import pack
 from bench.report.build import build_report
-from bench.spec import CellFiles
 
 SUMS = "SHA256SUMS"
 VERSION = "environment/bench-version.txt"

@@ -4,18 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bench.endings import End
-from bench.report.asked import Asked
-from bench.report.columns import HIGHER_IS_BETTER, LOSSES, TIMINGS
-from bench.report.sections import Arm, Section, fewest_seeds
-from bench.report.statistics.contrast import BySeed, Contrast, correlation, paired
-from bench.report.statistics.ladder import Ladder, make_ladder
-from bench.report.statistics.power import SeedsNeeded, seeds_to_decide
-from bench.report.statistics.verdict import (
+from bench.merge.asked import Asked
+from bench.merge.sections import Arm, Section, fewest_seeds
+from bench.merge.shown import HIGHER_IS_BETTER, LOSSES, TIMINGS
+from bench.statistics.contrast import BySeed, Contrast, correlation, paired
+from bench.statistics.ends import End, Ends
+from bench.statistics.ladder import Ladder, make_ladder
+from bench.statistics.power import SeedsNeeded, seeds_to_decide
+from bench.statistics.verdict import (
     DECIDED,
     LEAST_SEEDS_LOSS,
     LEAST_SEEDS_OTHER,
-    Ends,
     Judgement,
     Verdict,
     alpha_of_look,

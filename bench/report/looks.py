@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.corpora import cache_folder
 from bench.errors import RecordError
-from bench.records import Row, append_row, read_table, write_table
+from bench.records.corpora import cache_folder
+from bench.records.rows import Row, append_row, read_table, write_table
 from bench.report.built import Looked
 from bench.report.family import Family
-from bench.report.statistics.verdict import Ends
+from bench.statistics.ends import Ends
 
 FILE = "looks.csv"
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from bench.report.asked import Asked
-from bench.report.curves import Cost, seconds, seed_lines, steps, tokens
-from bench.report.sections import Arm, Section
-from bench.report.statistics.target import ToTarget, first_held
+from bench.merge.asked import Asked
+from bench.merge.curves import Cost, seconds, seed_lines, steps, tokens
+from bench.merge.sections import Arm, Section
+from bench.statistics.target import ToTarget, first_held
 
 LOSS = "val_loss_final"
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from bench.options import DataOptions, EvalOptions, TrainOptions
-from bench.report.sections import Key, Section
+from bench.border.options import DataOptions, EvalOptions, TrainOptions
+from bench.merge.sections import Key, Section
 
 # Settings that a title has words for, whatever the others are.
 IN_WORDS = ("steps", "protocol", "threads")

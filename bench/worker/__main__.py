@@ -10,7 +10,7 @@ STARTED = time.monotonic()  # before anything heavy is imported
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from bench.identity import code_sha256  # noqa: E402
+from bench.border.identity import code_sha256  # noqa: E402
 from bench.worker.lifeline import RUNNER_GONE, StoppedError, hold_on_to_runner  # noqa: E402
 from bench.worker.protocol import Speaker  # noqa: E402
 
@@ -28,7 +28,7 @@ def run() -> int:
     sys.path += sys.argv[3:]
     say = Speaker()
     say(stage="import")
-    from bench.worker.cell import run_cell  # torch: seconds, and timed as the import phase
+    from bench.worker.cell import run_cell
 
     return run_cell(Path(sys.argv[1]), Path(sys.argv[2]), STARTED, say)
 

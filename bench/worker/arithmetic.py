@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from bench.options import TrainOptions
+from bench.border.options import TrainOptions
 
 
 def settle(train: TrainOptions) -> None:

@@ -15,20 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.identity import SCHEMA_VERSION, code_sha256
-from bench.logical import Stack, assert_covers, initialise
+from bench.border.identity import SCHEMA_VERSION, code_sha256
+from bench.border.logical import Stack, assert_covers, initialise
+from bench.border.spec import CellFiles, Optimizer, RunSpec
 from bench.models.nanokimi import NanoKimi
-from bench.spec import CellFiles, Optimizer, RunSpec
 from bench.worker.arithmetic import settle
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.eager import leave_out_compiler
-from bench.worker.environment import (
-    environment,
-    gpu_peaks_mib,
-    processor_use,
-    rss_peak_mib,
-)
+from bench.worker.environment import environment, gpu_peaks_mib, processor_use, rss_peak_mib
 from bench.worker.evaluation import (
     INFER_AGREEMENT,
     INFER_ROUND,

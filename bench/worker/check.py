@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.identity import code_sha256
-from bench.spec import CellFiles, RunSpec
+from bench.border.identity import code_sha256
+from bench.border.spec import CellFiles, RunSpec
 from bench.worker.lifeline import RUNNER_GONE, StoppedError, hold_on_to_runner
 from bench.worker.protocol import Speaker, log, write_json
 
@@ -38,7 +38,7 @@ def main() -> int:
 
 def examine(spec: RunSpec) -> Iterator[dict[str, Any]]:
     """A finding for each check: its name, whether it is ok, and what it says."""
-    from bench.worker.conformance import checks_of  # torch: seconds
+    from bench.worker.conformance import checks_of
 
     for name, look in checks_of(spec):
         finding = _finding(name, look)

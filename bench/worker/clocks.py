@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.spec import PHASES
+from bench.border.spec import PHASES
 
 # On CUDA a sample of step times spans at least so long: recording an event takes some 5 us of the
 # host, which a shorter sample would feel.

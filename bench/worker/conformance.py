@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.options import OWN
-from bench.spec import RunSpec
+from bench.border.options import OWN
+from bench.border.spec import RunSpec
 from bench.worker.cell import reset
 from bench.worker.classes import WrongClassError, load, named
 from bench.worker.clocks import PhaseClock

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.options import DataOptions
-from bench.tokenised import UTF_32
+from bench.border.options import DataOptions
+from bench.border.tokenised import UTF_32
 from bench.worker.streams import numpy_stream
 
 # Characters that are checked at once.
@@ -46,7 +46,7 @@ class Tokens:
 
 
 def read_tokens(path: Path, sha256: str, data: DataOptions) -> Tokens:
-    """Map a file of `bench.tokenised`: a token is a character's rank in the sorted distinct ones.
+    """Map a file of `tokenised`: a token is a character's rank in the sorted distinct ones.
 
     Raises:
         ValueError: if it does not hold the text with this SHA-256.

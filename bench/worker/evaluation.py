@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.options import EvalOptions
+from bench.border.options import EvalOptions
 from bench.worker.clocks import synchronise
 from bench.worker.data import Tokens
 from bench.worker.streams import numpy_stream

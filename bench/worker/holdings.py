@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.logical import Stack
+from bench.border.logical import Stack
 
 Place = tuple[torch.device, int]
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.logical import Stack
-from bench.options import OwnModel
+from bench.border.logical import Stack
+from bench.border.options import OwnModel
 from bench.worker.classes import WrongClassError, arguments, check_arguments, load, parameters
 from bench.worker.streams import seed_shared_streams
 from bench.worker.told import told

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from bench.logical import Stack
+from bench.border.logical import Stack
+from bench.border.options import OPTIMIZER_OPTIONS, OwnOptimizer
+from bench.border.options.own import OTHER
 from bench.optim.leaves import Leaves, OnLeaves, matrix_leaves
-from bench.options import OPTIMIZER_OPTIONS, OwnOptimizer
-from bench.options.own import OTHER
 from bench.worker.classes import (
     WrongClassError,
     arguments,

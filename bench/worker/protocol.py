@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.atomic import write_atomically
+from bench.border.atomic import write_atomically
 
 
 class Speaker:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bench.logical import Cut, Stack
+from bench.border.logical import Cut, Stack
 from bench.models.nanokimi import NanoKimi
 from bench.optim.leaves import OnLeaves
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from bench.logical import Stack
+from bench.border.logical import Stack
+from bench.border.options import OWN, OwnOptimizer
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
 from bench.optim import adamw, muon, muonclip, sgd, truemuon
-from bench.options import OWN, OwnOptimizer
 from bench.worker import own_optimizer
 from bench.worker.own_model import BroughtModel
 

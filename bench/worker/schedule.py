@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
-from bench.options import TrainOptions
+from bench.border.options import TrainOptions
 
 
 def changes_rates(train: TrainOptions) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.border.options import TrainOptions
 from bench.models.decoder import Decoder
-from bench.options import TrainOptions
 from bench.worker.arithmetic import number_format
 from bench.worker.clocks import PhaseClock, StepTimer
 from bench.worker.environment import MIB

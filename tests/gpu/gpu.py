@@ -3,9 +3,8 @@
 import csv
 from pathlib import Path
 
-from conftest import bench
-
-from bench.records import Row, read_table
+from bench.records.rows import Row, read_table
+from tests.builders.shared import bench
 
 Arm = tuple[str, str]  # model, optimizer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench.records import read_table
+from bench.records.rows import read_table
 from tests.gpu.speed import microseconds
 
 DATASHEET_TFLOPS = 989.0  # H200 SXM, bfloat16, dense: NVIDIA's datasheet

@@ -8,10 +8,10 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from conftest import bench
 from gpu import Arm, arm, losses, matrix, run
 
-from bench.records import Row, read_table
+from bench.records.rows import Row, read_table
+from tests.builders.shared import bench
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
 
@@ -32,7 +32,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     """One seed of gpu.yaml: 300 steps of four arms."""
     out = tmp_path_factory.mktemp("gpu") / "out"
     words = ("--runtime", "local", "--only", "seed=1", "--out", out)
-    ran = bench("run", "bench/matrices/gpu.yaml", *words)
+    ran = bench("run", "bench/matrix/gpu.yaml", *words)
     assert ran.returncode == 0, ran.stdout
     return read_table(out / "runs.csv")
 

@@ -1,14 +1,14 @@
 """Curves on a GPU stray from the CPU's no further than rounding does.
 
-The bound is that of tests/test_original.py: three times the spread of runs of the plain
+The bound is that of tests/house/test_original.py: three times the spread of runs of the plain
 implementation whose weights are moved by their last place in every step, here on the CPU.
 """
 
 import pytest
 import torch
-from test_original import ALLOWED, PER_ARM, RESOLUTION, STEPS, TWINS, move_by_one_place
 
 from bench.worker.graphs import StepsOnDevice
+from tests.house.test_original import ALLOWED, PER_ARM, RESOLUTION, STEPS, TWINS, move_by_one_place
 from tests.perf.arms import Ours, Theirs
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]

@@ -110,7 +110,7 @@ def rows(runtime: str, words: Sequence[str] = ()) -> list[Row]:
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--matrix", type=Path, default=ROOT / "bench" / "matrices" / "ab.yaml")
+    parser.add_argument("--matrix", type=Path, default=ROOT / "bench" / "matrix" / "ab.yaml")
     parser.add_argument("--seeds", type=int, default=6, help="pairs of each arm")
     parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
     parser.add_argument("--worker-python")

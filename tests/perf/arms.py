@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.corpora import find_corpus
-from bench.logical import initialise
-from bench.models.decoder import Decoder
-from bench.options import (
+from bench.border.logical import initialise
+from bench.border.options import (
     TRAIN_SHARE,
     AdamWOptions,
     EvalOptions,
@@ -22,6 +20,8 @@ from bench.options import (
     TrainOptions,
     TrueMuonOptions,
 )
+from bench.models.decoder import Decoder
+from bench.records.corpora import find_corpus
 from bench.worker.clocks import PhaseClock
 from bench.worker.data import Tokens, batch_positions
 from bench.worker.evaluation import Evaluator

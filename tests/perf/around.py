@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.folder import ResultsFolder
+from bench.records.folder import ResultsFolder
 from tests.perf.place import Event, Place
 from tests.perf.rows import Row, interleaved, ratios
 from tests.perf.settled import write_matrix, write_settled

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.surroundings import worker_environment
+from bench.border.surroundings import worker_environment
 
 PICTURE = Path(__file__).parents[2] / "docs" / "growth.png"
 ROUNDS = 2
@@ -46,10 +46,10 @@ class Point:
 def measure(name: str, size: int) -> Point:
     """In this process, once: its peak of memory is the point's."""
 
-    from bench.logical import initialise
+    from bench.border.logical import initialise
+    from bench.border.options import NanoKimiOptions, TrainOptions, TrueMuonOptions
     from bench.models import nanokimi
     from bench.optim import truemuon
-    from bench.options import NanoKimiOptions, TrainOptions, TrueMuonOptions
     from bench.worker.clocks import PhaseClock
     from bench.worker.data import batch_positions
     from bench.worker.streams import torch_stream

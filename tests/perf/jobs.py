@@ -12,8 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.records import Row as RunRow
-from bench.records import read_table
+from bench.records.rows import Row as RunRow
+from bench.records.rows import read_table
 from tests.perf.rows import Row, interleaved, ratios
 
 ROOT = Path(__file__).parents[2]

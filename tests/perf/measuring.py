@@ -21,15 +21,15 @@ from typing import Any
 
 import torch
 
-from bench.corpora import find_corpus
+from bench.border.options import Limits
+from bench.border.spec import CellFiles
 from bench.launch.choose import RUNTIMES, choose_launcher
 from bench.launch.job import Exit, Job, Launcher, Stop
-from bench.matrix import load_matrix
+from bench.matrix.expansion import load_matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import this_machine
 from bench.measure.watch import SAMPLE_MS, Watch
-from bench.options import Limits
-from bench.spec import CellFiles
+from bench.records.corpora import find_corpus
 from bench.worker.clocks import StepTimer
 from tests.perf.rows import Row, table
 

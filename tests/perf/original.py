@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.options import AdamWOptions, DecoderOptions, NanoKimiOptions, TrueMuonOptions
+from bench.border.options import AdamWOptions, DecoderOptions, NanoKimiOptions, TrueMuonOptions
 
 EVAL_BATCHES = 200  # of each split
 

@@ -9,18 +9,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bench.corpora import find_corpus
+from bench.border.options import Limits
+from bench.border.spec import CellFiles
+from bench.border.surroundings import worker_environment
 from bench.launch.choose import choose_launcher
 from bench.launch.container import NOBODY, ContainerLauncher, container_name, run_argv
 from bench.launch.job import Job, Launcher, Stop
 from bench.launch.local import LocalLauncher, kill_group
 from bench.launch.process import Command, supervise
-from bench.matrix import load_matrix
+from bench.matrix.expansion import load_matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import this_machine
-from bench.options import Limits
-from bench.spec import CellFiles
-from bench.surroundings import worker_environment
+from bench.records.corpora import find_corpus
 
 Event = dict[str, Any]
 

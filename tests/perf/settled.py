@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from bench.cells import Cell
-from bench.columns import RUN_COLUMNS
-from bench.corpora import find_corpus
-from bench.folder import ResultsFolder
-from bench.identity import code_sha256
+from bench.border.identity import code_sha256
 from bench.launch.choose import choose_launcher
-from bench.matrix import load_matrix
+from bench.matrix.expansion import load_matrix
 from bench.measure.machine import this_machine
-from bench.records import Row, RunsTable, read_table, write_table
+from bench.records.cells import Cell
+from bench.records.columns import RUN_COLUMNS
+from bench.records.corpora import find_corpus
+from bench.records.folder import ResultsFolder
+from bench.records.rows import Row, RunsTable, read_table, write_table
 
 ARMS = 4
 # Rows and curves as wide and as long as published ones.
@@ -44,7 +44,7 @@ def write_settled(folder: ResultsFolder, matrix_file: Path, runtime: str) -> Non
         cell.mkdir(parents=True)
         (cell / "curve.csv").write_text(curve, encoding="utf-8")
     write_table(folder.runs, RUN_COLUMNS, rows)
-    folder.write_plan(matrix, {row["run_id"] for row in rows})
+    folder.write_plan(matrix.name, matrix.text, matrix.cells, {row["run_id"] for row in rows})
     folder.rebuild_curves(RunsTable(folder.runs))
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from bench.surroundings import worker_environment
+from bench.border.surroundings import worker_environment
 
 STEPS = 12  # a measurement
 CHOSEN = ("OMP_", "MKL_", "GLIBC_", "MALLOC_")
@@ -54,7 +54,7 @@ class Side:
 
 
 def main() -> None:
-    from tests.perf.arms import SIDES, Work  # torch: the asking side needs none
+    from tests.perf.arms import SIDES, Work
     from tests.perf.limit import gflop_of, products_of
 
     @cache

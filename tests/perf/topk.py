@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 
-from bench.surroundings import worker_environment
+from bench.border.surroundings import worker_environment
 from tests.perf.rows import Row, interleaved, ratios
 
 ROUNDS = 9
@@ -80,9 +80,9 @@ def _measure(process: subprocess.Popen[str], line: str) -> Callable[[], float]:
 def main() -> None:
     import torch  # the asking side needs none
 
-    from bench.logical import initialise
+    from bench.border.logical import initialise
+    from bench.border.options import NanoKimiOptions
     from bench.models.nanokimi import Mixture
-    from bench.options import NanoKimiOptions
     from bench.worker.streams import torch_stream
 
     torch.set_num_threads(1)

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Sequence
 from itertools import product
 
-from bench.corpora import find_corpus
-from bench.options import TRAIN_SHARE, EvalOptions, TrainOptions
+from bench.border.options import TRAIN_SHARE, EvalOptions, TrainOptions
+from bench.records.corpora import find_corpus
 from tests.perf.rows import Row, interleaved, ratios
 from tests.perf.side import Side
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.corpora import find_corpus
+from bench.records.corpora import find_corpus
 from tests.perf.place import Place
 
 EVERY, STEPS = 100, 10_000

@@ -4,29 +4,29 @@ import math
 from collections.abc import Sequence
 from itertools import compress
 
-from bench.report.asked import Asked
-from bench.report.columns import LOSSES, TIMINGS
-from bench.report.digits import (
+from bench.merge.asked import Asked
+from bench.merge.sections import Section
+from bench.merge.shown import LOSSES, TIMINGS
+from bench.merge.taint import MARK, short_note
+from bench.report.family import Comparison, Family, least_seeds
+from bench.report.page.content import Heading, Table, table
+from bench.report.page.ends import most_bad
+from bench.report.page.ladder_words import Step, steps_of
+from bench.report.targets import ArmToTarget, target_of, to_target
+from bench.statistics.contrast import Contrast
+from bench.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
+from bench.statistics.target import ToTarget
+from bench.statistics.text import (
     NOT_AVAILABLE,
     Decimals,
     of_count,
     of_loss,
     of_measure,
+    sentences,
     write,
     write_signed,
 )
-from bench.report.family import Comparison, Family, least_seeds
-from bench.report.page.content import Heading, Table, table
-from bench.report.page.ends import most_bad
-from bench.report.page.ladder_words import Step, steps_of
-from bench.report.sections import Section
-from bench.report.statistics.contrast import Contrast
-from bench.report.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
-from bench.report.statistics.target import ToTarget
-from bench.report.statistics.verdict import ALPHA
-from bench.report.taint import MARK, short_note
-from bench.report.targets import ArmToTarget, target_of, to_target
-from bench.report.words import sentences
+from bench.statistics.verdict import ALPHA
 
 MOST_TIMES = 1_000  # a ratio beyond which its digits say nothing: the interval of two seeds
 

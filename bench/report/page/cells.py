@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bench.report.columns import SHOWN
-from bench.report.digits import NOT_AVAILABLE, of_measure, write
-from bench.report.merge import Cell, Merged
+from bench.border.spec import PHASES, CellFiles
+from bench.merge.merging import Cell, Merged
+from bench.merge.shown import SHOWN
+from bench.merge.taint import REASONS
 from bench.report.page.content import CellView, Field
-from bench.report.taint import REASONS
-from bench.spec import PHASES, CellFiles
+from bench.statistics.text import NOT_AVAILABLE, of_measure, write
 
 # What a cell's texts may take on the page, in bytes as HTML: with its rows and its curve, a cell
 # stays below 10 KB.

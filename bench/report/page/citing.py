@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 
 import bench
-from bench.report.digits import NOT_AVAILABLE
-from bench.report.merge import Cell, Merged
+from bench.merge.merging import Cell, Merged
+from bench.statistics.text import NOT_AVAILABLE
 
 NAME = "bench-matrix"  # as pyproject.toml has it
 DIGITS = 12  # of a hash

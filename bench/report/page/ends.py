@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from bench.endings import End
 from bench.report.family import Comparison
-from bench.report.statistics.verdict import most_bad_runs
-from bench.report.words import counted
+from bench.statistics.ends import End
+from bench.statistics.text import counted
+from bench.statistics.verdict import most_bad_runs
 
 
 def rests_on(each: Comparison) -> str:

@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from bench.report.digits import NOT_AVAILABLE, of_count, of_measure, write
-from bench.report.merge import Cell, Source
-from bench.report.sections import Section
+from bench.merge.merging import Cell, Source
+from bench.merge.sections import Section
 from bench.report.titles import short
+from bench.statistics.text import NOT_AVAILABLE, of_count, of_measure, write
 
 DIGITS = 12  # of a hash, where it is to be looked up
 

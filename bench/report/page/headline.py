@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from bench.report.asked import Asked
-from bench.report.columns import HIGHER_IS_BETTER, LOSSES
+from bench.merge.asked import Asked
+from bench.merge.sections import Section
+from bench.merge.shown import HIGHER_IS_BETTER, LOSSES
 from bench.report.family import Comparison, Family, least_seeds, tuned_part
 from bench.report.page.answer import (
     decimals_of,
@@ -16,10 +17,9 @@ from bench.report.page.answer import (
 from bench.report.page.content import Headline
 from bench.report.page.ends import bad_runs, in_all, rests_on
 from bench.report.page.ladder_words import bundle_words
-from bench.report.sections import Section
-from bench.report.statistics.contrast import Contrast
-from bench.report.statistics.verdict import Verdict
-from bench.report.words import counted, sentences
+from bench.statistics.contrast import Contrast
+from bench.statistics.text import counted, sentences
+from bench.statistics.verdict import Verdict
 
 UNTUNED = "at these learning rates: nothing was tuned here"
 FEW = 6  # arms that are told by name

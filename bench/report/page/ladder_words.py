@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from bench.report.asked import Asked
+from bench.merge.asked import Asked
+from bench.merge.sections import Section
 from bench.report.family import Family
-from bench.report.sections import Section
-from bench.report.statistics.contrast import Contrast
-from bench.report.statistics.ladder import Ladder
+from bench.statistics.contrast import Contrast
+from bench.statistics.ladder import Ladder
 
 # What a built-in model changes besides its name, from which other: a model is never one change.
 BUNDLES = {("nanogpt", "nanokimi"): "mixture, SwiGLU"}

@@ -2,18 +2,25 @@
 
 from collections.abc import Callable
 
-from bench.columns import RUN_COLUMNS
-from bench.report import curves, same_network
-from bench.report.columns import SHOWN, TIMINGS, Shown, arm_columns, cell_columns
-from bench.report.coverage import sentence
-from bench.report.curves import Cost, at_equal_cost
-from bench.report.digits import NOT_AVAILABLE, of_count, of_loss, of_measure, write, write_spread
-from bench.report.merge import Cell, Merged
+from bench.merge import curves, same_network
+from bench.merge.coverage import sentence
+from bench.merge.curves import Cost, at_equal_cost
+from bench.merge.merging import Cell, Merged
+from bench.merge.sections import Arm, Section
+from bench.merge.shown import SHOWN, TIMINGS, Shown, arm_columns, cell_columns
+from bench.merge.taint import MARK, REASONS, full_note, is_tainted, short_note
+from bench.records.columns import RUN_COLUMNS
 from bench.report.page.content import Field, Heading, Table, table
-from bench.report.sections import Arm, Section
-from bench.report.statistics.spread import Spread
-from bench.report.taint import MARK, REASONS, full_note, is_tainted, short_note
-from bench.report.words import sentences
+from bench.statistics.spread import Spread
+from bench.statistics.text import (
+    NOT_AVAILABLE,
+    of_count,
+    of_loss,
+    of_measure,
+    sentences,
+    write,
+    write_spread,
+)
 
 Link = Callable[[Cell], Field]  # a cell by its run, with links to what is known of it
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.report import curves
-from bench.report.curves import Band, Cost, Line, seed_lines
+from bench.merge import curves
+from bench.merge.curves import Band, Cost, Line, seed_lines
+from bench.merge.reading import Array
+from bench.merge.sections import Arm, Section
 from bench.report.plots.style import Style
-from bench.report.reading import Array
-from bench.report.sections import Arm, Section
 
 # Of a curve: finer than a screen shows, and 3 KB a cell.
 MOST_POINTS = 150

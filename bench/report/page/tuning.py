@@ -3,21 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bench.report.asked import Asked
-from bench.report.digits import NOT_AVAILABLE, of_loss, write
+from bench.merge.asked import Asked
+from bench.merge.sections import Arm, Section
+from bench.merge.tuned import Tuning, tunings
 from bench.report.family import Family
-from bench.report.page.answer import (
-    decimals_of,
-    metric_words,
-    percent,
-    write_interval,
-    write_mean,
-)
+from bench.report.page.answer import decimals_of, metric_words, percent, write_interval, write_mean
 from bench.report.page.content import Heading, Table, table
-from bench.report.sections import Arm, Section
-from bench.report.statistics.contrast import paired
-from bench.report.tuned import Tuning, tunings
-from bench.report.words import counted
+from bench.statistics.contrast import paired
+from bench.statistics.text import NOT_AVAILABLE, counted, of_loss, write
 
 
 def tuning_tables(section: Section, family: Family | None, asked: Asked) -> list[Table]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report import coverage
-from bench.report.asked import Asked
-from bench.report.digits import NOT_AVAILABLE
+from bench.merge import coverage
+from bench.merge.asked import Asked
+from bench.merge.merging import Cell, Merged
+from bench.merge.sections import Section
 from bench.report.family import Family
-from bench.report.merge import Cell, Merged
 from bench.report.page import tables
 from bench.report.page.answer import answer_tables
 from bench.report.page.cells import anchors, cell_views, file_of, href_of
@@ -22,7 +22,7 @@ from bench.report.page.traces import traces
 from bench.report.page.tuning import trials_table, tuning_tables
 from bench.report.plots.gallery import Drawing
 from bench.report.plots.style import Style, styles
-from bench.report.sections import Section
+from bench.statistics.text import NOT_AVAILABLE
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.report.columns import memory_columns
-from bench.report.digits import NOT_AVAILABLE, Decimals, of_loss, of_measure, write
+from bench.merge.sections import Section
+from bench.merge.shown import memory_columns
+from bench.merge.taint import short_note
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import (
@@ -23,11 +24,9 @@ from bench.report.plots.style import (
 )
 from bench.report.plots.whiskers import CUT_SHORT, View, whisker
 from bench.report.plots.words import first_seeds, losses, memory_words, n_words
-from bench.report.sections import Section
-from bench.report.statistics.interval import Interval
-from bench.report.statistics.spread import Spread
-from bench.report.taint import short_note
-from bench.report.words import sentences
+from bench.statistics.interval import Interval
+from bench.statistics.spread import Spread
+from bench.statistics.text import NOT_AVAILABLE, Decimals, of_loss, of_measure, sentences, write
 
 NAME = "comparison_graph"
 

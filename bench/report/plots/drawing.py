@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bench.report.columns import HIGHER_IS_BETTER
+from bench.merge.merging import Merged
+from bench.merge.sections import Arm, Section
+from bench.merge.shown import HIGHER_IS_BETTER
 from bench.report.family import EXPLORATORY_METRIC, Comparison, Family
-from bench.report.merge import Merged
 from bench.report.plots.canvas import Files
 from bench.report.plots.style import Style
-from bench.report.sections import Arm, Section
-from bench.report.statistics.ladder import Ladder
+from bench.statistics.ladder import Ladder
 
 MOST_ARMS = 20  # in one picture: of more, nobody finds a line by its look
 

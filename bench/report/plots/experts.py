@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.report.curves import Band, band_over_steps, seed_lines, steps
+from bench.merge.curves import Band, band_over_steps, seed_lines, steps
+from bench.merge.sections import Arm
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, line_look
 from bench.report.plots.whiskers import air
-from bench.report.sections import Arm
 
 NAME = "experts"
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.report.columns import SHOWN, TIMINGS
-from bench.report.digits import NOT_AVAILABLE, Decimals, of_measure, write
+from bench.merge.shown import SHOWN, TIMINGS
+from bench.merge.taint import short_note
 from bench.report.family import TIME, Family
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
@@ -26,10 +26,9 @@ from bench.report.plots.rungs import EXPLORATORY, RUNGS, Row, best_ladders, rung
 from bench.report.plots.style import GREY, TICK_STEPS, marker_pt, wrapped
 from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
 from bench.report.plots.words import better_words, claim_words, margin_words, metric_words, percent
-from bench.report.statistics.contrast import Contrast
-from bench.report.statistics.ladder import Ladder
-from bench.report.taint import short_note
-from bench.report.words import sentences
+from bench.statistics.contrast import Contrast
+from bench.statistics.ladder import Ladder
+from bench.statistics.text import NOT_AVAILABLE, Decimals, of_measure, sentences, write
 
 NAME = "forest"
 

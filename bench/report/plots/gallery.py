@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from bench.merge.merging import Merged
+from bench.merge.sections import Section
 from bench.report.family import EXPLORATORY_METRIC, Family
-from bench.report.merge import Merged
 from bench.report.plots import bars, experts, forest, gpu, paired, pareto, sensitivity, steptimes
 from bench.report.plots.drawing import Drawing, Scene, make_scene
 from bench.report.plots.lines import AXES, loss_graph
 from bench.report.plots.style import Style
-from bench.report.sections import Section
 
 __all__ = ["NAMES", "Drawing", "draw_all"]
 

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bench.merge.raw import GpuReadings, Reading, clean_cells, gpu_readings
+from bench.merge.sections import Arm
+from bench.merge.taint import short_note
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look, marker_pt
-from bench.report.raw import GpuReadings, Reading, clean_cells, gpu_readings
-from bench.report.sections import Arm
-from bench.report.taint import short_note
-from bench.report.words import sentences
+from bench.statistics.text import sentences
 
 NAME = "gpu_over_time"
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import t
 
-from bench.report.curves import (
+from bench.merge.curves import (
     Band,
     Cost,
     Line,
@@ -25,15 +25,15 @@ from bench.report.curves import (
     tokens,
     visible_range,
 )
+from bench.merge.taint import MARK, short_note
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look
 from bench.report.plots.whiskers import air
 from bench.report.plots.words import losses, n_words
-from bench.report.statistics.spread import CONFIDENCE
-from bench.report.taint import MARK, short_note
-from bench.report.words import sentences
+from bench.statistics.spread import CONFIDENCE
+from bench.statistics.text import sentences
 
 PLOT_IN = 3.4  # height of the axes with their labels
 TICKS = 7  # on the x-axis at most: so many fit with 100,000,000 steps

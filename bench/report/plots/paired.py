@@ -3,8 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.report.columns import TIMINGS
-from bench.report.digits import NOT_AVAILABLE
+from bench.merge.shown import TIMINGS
+from bench.merge.taint import short_note
 from bench.report.family import Comparison, Family
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
@@ -19,8 +19,7 @@ from bench.report.plots.rows import (
 from bench.report.plots.style import FAINT, SMALL_PT, Style, marker_pt, wrapped
 from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
 from bench.report.plots.words import better_words, claim_words, margin_words, metric_words, percent
-from bench.report.taint import short_note
-from bench.report.words import sentences
+from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "paired_differences"
 

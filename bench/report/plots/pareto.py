@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from bench.report.columns import memory_columns
-from bench.report.digits import NOT_AVAILABLE
+from bench.merge.sections import Arm
+from bench.merge.shown import memory_columns
+from bench.merge.taint import short_note
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
@@ -24,9 +25,7 @@ from bench.report.plots.style import (
     marker_pt,
 )
 from bench.report.plots.words import first_seeds, memory_words, n_words
-from bench.report.sections import Arm
-from bench.report.taint import short_note
-from bench.report.words import sentences
+from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "pareto"
 LOSS = "val_loss_final"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from bench.report.digits import IN_POWERS, Decimals, fixed
 from bench.report.plots.style import FAINT, GREY, SMALL_PT, TICK_STEPS
 from bench.report.plots.whiskers import View
+from bench.statistics.text import IN_POWERS, Decimals, fixed
 
 # Inches: a line of a label, the air between two rows, and what a panel needs beside its rows.
 LINE_IN, GAP_IN, FRAME_IN = 0.16, 0.16, 0.75

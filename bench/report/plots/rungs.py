@@ -4,12 +4,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.report.columns import HIGHER_IS_BETTER
+from bench.merge.shown import HIGHER_IS_BETTER
 from bench.report.family import Comparison, Family
 from bench.report.plots.drawing import Scene
 from bench.report.plots.style import LABEL_WIDTH, Style
-from bench.report.statistics.contrast import Contrast
-from bench.report.statistics.ladder import Ladder
+from bench.statistics.contrast import Contrast
+from bench.statistics.ladder import Ladder
 
 RUNGS = 4  # rows of one ladder
 MOST_LADDERS = 2  # in one picture: a page holds no more

@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from bench.merge.tuned import Trial, Tuning, tunings
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import GREY, TICK_FORM, Style, line_look, marker_pt
 from bench.report.plots.whiskers import air
 from bench.report.plots.words import metric_words
-from bench.report.tuned import Trial, Tuning, tunings
-from bench.report.words import counted
+from bench.statistics.text import counted
 
 NAME = "sensitivity"
 PLOT_IN = 3.0

@@ -7,16 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from bench.report.digits import NOT_AVAILABLE, of_measure, write
+from bench.merge.raw import MOST_CELLS, Array, StepTimes, clean_cells, pooled, step_times
+from bench.merge.sections import Arm
+from bench.merge.taint import MARK, short_note
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.rows import FRAME_IN, row_in, set_rows, write_beside
 from bench.report.plots.style import TICK_STEPS, Style, wrapped
 from bench.report.plots.words import percent
-from bench.report.raw import MOST_CELLS, Array, StepTimes, clean_cells, pooled, step_times
-from bench.report.sections import Arm
-from bench.report.taint import MARK, short_note
-from bench.report.words import sentences
+from bench.statistics.text import NOT_AVAILABLE, of_measure, sentences, write
 
 NAME = "step_times"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from bench.report.statistics.interval import Interval
+from bench.statistics.interval import Interval
 
 # The interval of two seeds is nine deviations wide to each side. An axis that held it would show
 # nothing else: it goes this share of the figures' range beyond them, and an arrow tells the rest.

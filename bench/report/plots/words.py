@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from bench.report.columns import HIGHER_IS_BETTER, memory_columns
-from bench.report.digits import of_loss, write_spread
+from bench.merge.sections import Section
+from bench.merge.shown import HIGHER_IS_BETTER, memory_columns
 from bench.report.family import Family
 from bench.report.plots.style import MOST_POINTS
-from bench.report.sections import Section
+from bench.statistics.text import of_loss, write_spread
 
 # What a claim may be about: (name, unit).
 METRICS = {

@@ -1,0 +1,180 @@
+"""One cell: what was asked of it (RunSpec), who it is (run_id), where its files lie (CellFiles)."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench.border.identity import SCHEMA_VERSION, digest
+from bench.border.options import (
+    MODEL_OPTIONS,
+    OPTIMIZER_OPTIONS,
+    OWN,
+    DataOptions,
+    DecoderOptions,
+    EvalOptions,
+    OptimizerOptions,
+    OwnModel,
+    OwnOptimizer,
+    TrainOptions,
+    asked,
+)
+
+# What a worker spends its time on, in order; a column `<phase>_time_s` each.
+PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infer")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the matrix names it: a built-in `base` with its settings, or a class."""
+
+    name: str
+    base: str
+    options: DecoderOptions | OwnModel
+
+    @cached_property  # a matrix's cells share it
+    def asked(self) -> dict[str, Any]:
+        return {"base": self.base, **asked(self.options)}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer as the matrix names it: a built-in `base` with its settings, or a class."""
+
+    name: str
+    base: str
+    options: OptimizerOptions | OwnOptimizer
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        return {"base": self.base, **asked(self.options)}
+
+
+@dataclass(frozen=True)
+class CorpusRef:
+    """A text by name and content; where it lies is the launcher's business."""
+
+    name: str
+    sha256: str
+
+
+def settings_text(train: TrainOptions, evaluation: EvalOptions, data: DataOptions) -> str:
+    """What of training, evaluation and data differs from the defaults, as canonical JSON."""
+    sections = {"train": asked(train), "eval": asked(evaluation), "data": asked(data)}
+    changed = {name: settings for name, settings in sections.items() if settings}
+    return json.dumps(changed, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that decides a cell's losses, and nothing else."""
+
+    model: Model
+    optimizer: Optimizer
+    device: str  # "cpu" or "cuda"
+    seed: int
+    train: TrainOptions
+    eval: EvalOptions
+    corpus: CorpusRef
+    data: DataOptions = field(default_factory=DataOptions)
+
+    @cached_property
+    def run_id(self) -> str:
+        return digest({**self._asked_of_arm, "seed": self.seed})
+
+    @cached_property
+    def arm_id(self) -> str:
+        """Identity without the seed: summaries group by it, never by a name alone."""
+        return digest(self._asked_of_arm)
+
+    @property
+    def settings(self) -> str:
+        """What all arms of its matrix share, but for the text."""
+        return settings_text(self.train, self.eval, self.data)
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """SHA-256 of the code that the matrix brings for this cell, each once."""
+        options = (self.model.options, self.optimizer.options)
+        found = [each.code_sha256 for each in options if isinstance(each, OwnModel)]
+        return tuple(dict.fromkeys(sha256 for sha256 in found if sha256))
+
+    @cached_property
+    def _asked_of_arm(self) -> dict[str, Any]:
+        divided = asked(self.data)
+        return {
+            "schema": SCHEMA_VERSION,
+            "model": self.model.asked,
+            "optimizer": self.optimizer.asked,
+            "device": self.device,
+            "train": asked(self.train),
+            "eval": asked(self.eval),
+            "corpus_sha256": self.corpus.sha256,
+            **({"data": divided} if divided else {}),  # younger than the first run_ids
+        }
+
+    def to_json(self) -> str:
+        """The text of spec.json: every setting spelled out, defaults too."""
+        content = {"schema_version": SCHEMA_VERSION, "run_id": self.run_id}
+        return json.dumps({**content, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunSpec":
+        content = json.loads(text)
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(
+                f"spec.json has schema {content['schema_version']}, "
+                f"this code reads {SCHEMA_VERSION}"
+            )
+        model, optimizer = content["model"], content["optimizer"]
+        of_model = {**MODEL_OPTIONS, OWN: OwnModel}[model["base"]]
+        of_optimizer = {**OPTIMIZER_OPTIONS, OWN: OwnOptimizer}[optimizer["base"]]
+        return cls(
+            model=Model(model["name"], model["base"], of_model(**model["options"])),
+            optimizer=Optimizer(
+                optimizer["name"], optimizer["base"], of_optimizer(**optimizer["options"])
+            ),
+            device=content["device"],
+            seed=content["seed"],
+            train=TrainOptions(**content["train"]),
+            eval=EvalOptions(**content["eval"]),
+            corpus=CorpusRef(**content["corpus"]),
+            data=DataOptions(split=tuple(content["data"]["split"])),
+        )
+
+
+@dataclass(frozen=True)
+class CellFiles:
+    """The files of one attempt at one cell; both sides find them by these names alone."""
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "spec.json"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def curve(self) -> Path:
+        return self.folder / "curve.csv"
+
+    @property
+    def steps(self) -> Path:
+        return self.folder / "steps.csv"
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples.csv"
+
+    @property
+    def env(self) -> Path:
+        return self.folder / "env.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "worker.log"

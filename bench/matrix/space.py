@@ -1,0 +1,125 @@
+"""A space of settings -> the ones to try: the untuned first, then by a sequence or a grid."""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.border.options import OwnModel
+from bench.matrix.forms import Linear, Log, Space, Values
+
+# Bases of Halton's sequence, one a key of the space. Of larger ones the first points lie on lines.
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+# A rate of more digits is no better, and its last ones differ between machines' mathematics.
+DIGITS = 4
+# Points that are looked at for each setting wanted: lists repeat themselves, ranges do not.
+MOST_POINTS = 64
+MOST_IN_GRID = 100_000
+
+
+def settings_of(options: Any) -> dict[str, Any]:
+    """What a space may name: an optimizer's options, or what the matrix gives to a class."""
+    if isinstance(options, OwnModel):
+        return dict(options.settings)
+    return {entry.name: getattr(options, entry.name) for entry in dataclasses.fields(options)}
+
+
+def with_settings(options: Any, settings: Mapping[str, Any]) -> Any:
+    """The same options but for these, which become of the type that each option has.
+
+    Those of a class have none here, and stay what they are.
+    """
+    if isinstance(options, OwnModel):
+        return dataclasses.replace(options, settings={**options.settings, **settings})
+    return dataclasses.replace(options, **settings)
+
+
+def keys_of(space: Space, options: Any) -> list[str]:
+    """The keys of a space that an optimizer has an option for."""
+    known = settings_of(options)
+    return [key for key in space if key in known]
+
+
+def to_try(space: Space, options: Any, trials: int, sampler: str) -> list[Any]:
+    """As many settings as `trials`, all different: `options` as they are, then what is sampled.
+
+    The n-th point of the sequence is the same for every optimizer, and each takes of it what it
+    has an option for.
+
+    Raises:
+        ValueError: for a space that does not hold so many, or a grid that holds another number.
+    """
+    # By their text: of a class's settings Python calls 1, 1.0 and True equal, an identity does not.
+    found, keys = {settings_text(space, options): options}, keys_of(space, options)
+    for point in _points(space, options, trials, sampler):
+        one = with_settings(options, {key: point[key] for key in keys})
+        found.setdefault(settings_text(space, one), one)
+        if sampler != "grid" and len(found) == trials:
+            break
+    if len(found) != trials:
+        there = "is a grid of" if sampler == "grid" else "holds"
+        raise ValueError(f"{there} {len(found)} settings, the untuned one included")
+    return list(found.values())
+
+
+def _points(space: Space, options: Any, trials: int, sampler: str) -> Iterator[dict[str, Any]]:
+    if sampler == "grid":
+        return itertools.islice(grid(space, keys_of(space, options)), MOST_IN_GRID)
+    return itertools.islice(sequence(space), MOST_POINTS * trials)
+
+
+def settings_text(space: Space, options: Any) -> str:
+    """The settings that a space names, as canonical JSON."""
+    known = settings_of(options)
+    chosen = {key: known[key] for key in keys_of(space, options)}
+    return json.dumps(chosen, sort_keys=True, separators=(",", ":"))
+
+
+def grid(space: Space, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Every combination of the lists of these keys."""
+    lists = [space[key] for key in keys]
+    for values in itertools.product(*lists):
+        yield dict(zip(keys, values, strict=True))
+
+
+def sequence(space: Space) -> Iterator[dict[str, Any]]:
+    """Halton's points without their first, which is a corner: evenly spread however many one takes.
+
+    More trials begin as fewer do.
+    """
+    for index in itertools.count(1):
+        yield {
+            key: value_at(values, radical_inverse(index, base))
+            for (key, values), base in zip(space.items(), PRIMES, strict=False)
+        }
+
+
+def radical_inverse(index: int, base: int) -> float:
+    """The digits of a whole number mirrored at the point: 0 <= u < 1."""
+    result, place = 0.0, 1.0 / base
+    while index:
+        index, digit = divmod(index, base)
+        result += digit * place
+        place /= base
+    return result
+
+
+def value_at(values: Values, share: float) -> Any:
+    """The value at a share (0 <= share < 1) of a list or a range."""
+    if isinstance(values, Log):
+        low, high = values.log
+        return _within(low, high, math.exp(_between(math.log(low), math.log(high), share)))
+    if isinstance(values, Linear):
+        low, high = values.linear
+        return _within(low, high, _between(low, high, share))
+    return values[int(share * len(values))]
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def _within(low: float, high: float, value: float) -> float:
+    return min(max(float(f"{value:.{DIGITS}g}"), low), high)

@@ -1,0 +1,259 @@
+"""An equal tuning budget: the trials of every arm, and the cells that follow from their rows."""
+
+import dataclasses
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from bench.border.options import OwnModel
+from bench.border.spec import Optimizer
+from bench.errors import FolderError, nearest
+from bench.matrix.explain import explain
+from bench.matrix.forms import Linear, Log, Tune
+from bench.matrix.space import keys_of, settings_of, settings_text, to_try
+from bench.matrix.yamlfile import Document
+from bench.records.cells import Cell, Tried
+from bench.records.columns import SETTLED
+from bench.records.endings import by_circumstances, ending
+from bench.records.rows import Row, bounded, by_cell, read_runs
+
+Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
+
+UNTUNED = 1  # the trial that is the matrix's own setting
+# The built-in of an optimizer whose settings the trials have not told: there is none of that name.
+NOT_KNOWN = "known after the trials"
+
+
+def trial_name(optimizer: str, trial: int) -> str:
+    return f"{optimizer}-trial-{trial}"
+
+
+def tuned_name(optimizer: str) -> str:
+    return f"{optimizer}-tuned"
+
+
+def planned(document: Document, tune: Tune, cells: Sequence[Cell]) -> list[Cell]:
+    """The trials of every arm of these cells, then one cell for each of them that waits.
+
+    Mistakes go into the document; then nothing is planned.
+    """
+    optimizers = {cell.spec.optimizer.name: cell.spec.optimizer for cell in cells}
+    _check_seeds(document, tune, {cell.spec.seed for cell in cells})
+    _check_names(document, tune, optimizers)
+    _check_space(document, tune, optimizers.values())
+    if document.mistakes:
+        return []
+    tried = {name: _settings(document, tune, optimizer) for name, optimizer in optimizers.items()}
+    if document.mistakes:
+        return []
+    return [*_trials(tune, cells, tried), *map(_waiting, cells)]
+
+
+def _check_seeds(document: Document, tune: Tune, seeds: set[int]) -> None:
+    for index, seed in enumerate(tune.seeds):
+        where = ("tune", "seeds", index)
+        if seed in tune.seeds[:index]:
+            document.mistake(where, f"{seed} is listed twice. Remove one.")
+        if seed in seeds:
+            what = f"{seed} is a seed of the matrix: what is chosen on it may not be judged on it."
+            document.mistake(where, f"{what} Give another.")
+
+
+def _check_names(document: Document, tune: Tune, names: Iterable[str]) -> None:
+    names = set(names)
+    for name in sorted(names):
+        made = {tuned_name(name), *(trial_name(name, n + 1) for n in range(tune.trials))}
+        for taken in sorted(made & names):
+            what = f"{taken!r} is what tuning calls cells of {name!r}. Choose another name."
+            document.mistake(("optimizers", taken), what)
+
+
+def _check_space(document: Document, tune: Tune, optimizers: Iterable[Optimizer]) -> None:
+    """Every key is an option of some optimizer, every optimizer has some, every value fits."""
+    optimizers = list(optimizers)
+    known = {name for one in optimizers for name in settings_of(one.options)}
+    for key in tune.space:
+        if key not in known:
+            what = f"no optimizer of the matrix has this option. {nearest(key, known)}"
+            document.mistake(("tune", "space", key), what)
+        _check_range(document, tune, key)
+    for optimizer in optimizers:
+        if not keys_of(tune.space, optimizer.options):
+            what = f"names no option of {optimizer.name!r}, and every arm is to be tuned."
+            has = ", ".join(settings_of(optimizer.options)) or "none in the matrix"
+            document.mistake(("tune", "space"), f"{what} It has: {has}.")
+        if isinstance(optimizer.options, OwnModel):
+            continue  # what its class takes, its class knows
+        for entry in dataclasses.fields(optimizer.options):
+            if entry.name in tune.space:
+                _check_values(document, tune, optimizer.name, entry)
+
+
+def _check_range(document: Document, tune: Tune, key: str) -> None:
+    values, where = tune.space[key], ("tune", "space", key)
+    if isinstance(values, list):
+        return
+    low, high = _ends(values)
+    if not low < high:
+        document.mistake(where, f"runs from {low:g} to {high:g}. Give the lower end first.")
+    if tune.sampler == "grid":
+        document.mistake(where, "is a range, and a grid has values. List them.")
+
+
+def _check_values(
+    document: Document, tune: Tune, optimizer: str, entry: "dataclasses.Field[Any]"
+) -> None:
+    values = tune.space[entry.name]
+    where: tuple[str | int, ...] = ("tune", "space", entry.name)
+    if not isinstance(values, list) and entry.type is not float:
+        document.mistake(where, f"is a range; {entry.name} of {optimizer} wants values. List them.")
+        return
+    kind: Any = entry.type
+    about = pydantic.Field(**entry.metadata["limits"])
+    form = pydantic.create_model("Value", __config__=STRICT, value=(kind, about))
+    for index, value in enumerate(values if isinstance(values, list) else _ends(values)):
+        try:
+            form(value=value)
+        except pydantic.ValidationError as failure:
+            inside = (index,) if isinstance(values, list) else ()
+            why = explain(failure.errors()[0], [])
+            document.mistake((*where, *inside), f"not for {optimizer}: {why}")
+
+
+STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
+
+
+def _ends(values: Log | Linear) -> tuple[float, float]:
+    low, high = values.log if isinstance(values, Log) else values.linear
+    return low, high
+
+
+def _settings(document: Document, tune: Tune, optimizer: Optimizer) -> list[Any]:
+    """The options of each trial."""
+    try:
+        return to_try(tune.space, optimizer.options, tune.trials, tune.sampler)
+    except ValueError as error:
+        remedy = "Every arm has the same number: write that of all, or change the space."
+        document.mistake(
+            ("tune", "trials"), f"{tune.trials}; for {optimizer.name} the space {error}. {remedy}"
+        )
+        return []
+
+
+def _trials(
+    tune: Tune, cells: Sequence[Cell], tried: Mapping[str, Sequence[Any]]
+) -> Iterator[Cell]:
+    """Seed by seed, trial by trial, all arms of one before the next, their order rotated."""
+    arms = list({arm_of(cell): cell for cell in cells}.values())
+    turns = itertools.product(tune.seeds, range(1, tune.trials + 1))
+    for turn, (seed, trial) in enumerate(turns):
+        start = turn % len(arms)
+        for order, cell in enumerate(arms[start:] + arms[:start]):
+            name = cell.spec.optimizer.name
+            options = tried[name][trial - 1]
+            optimizer = Optimizer(trial_name(name, trial), cell.spec.optimizer.base, options)
+            yield Cell(
+                dataclasses.replace(cell.spec, optimizer=optimizer, seed=seed),
+                cell.limits,
+                order,
+                Tried("trial", name, trial, settings_text(tune.space, options)),
+            )
+
+
+def _waiting(cell: Cell) -> Cell:
+    """The tuned twin of a cell of the matrix, until its settings are known."""
+    name = cell.spec.optimizer.name
+    optimizer = Optimizer(tuned_name(name), f"{name}, {NOT_KNOWN}", cell.spec.optimizer.options)
+    spec = dataclasses.replace(cell.spec, optimizer=optimizer)
+    return dataclasses.replace(cell, spec=spec, tried=Tried("tuned", name, None, ""))
+
+
+def arm_of(cell: Cell) -> Arm:
+    """The arm of the matrix that a cell belongs to, also as a trial of it."""
+    model, optimizer, device, _ = cell.place
+    return model, cell.tried.optimizer if cell.tried else optimizer, device
+
+
+def decided(cells: Sequence[Cell], tune: Tune, rows: Iterable[Row]) -> list[Cell]:
+    """The cells, those that waited with their settings where all trials of their arm have ended.
+
+    Where no trial was better than the untuned one, a tuned cell has the run_id of the untuned one
+    on its seed: they are one run under two names. `rows`: the terminal ones.
+    """
+    ended = {row["run_id"]: row for row in rows if row["status"] in SETTLED}
+    trials: dict[Arm, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.part == "trial":
+            trials[arm_of(cell)].append(cell)
+    chosen = {arm: _choose(of_arm, tune.metric, ended) for arm, of_arm in trials.items()}
+    found = []
+    for cell in cells:
+        best = chosen[arm_of(cell)] if cell.waits else None
+        found.append(_settled(cell, best) if best else cell)
+    return found
+
+
+def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:
+    """How the trials in another results folder ended, by one of these code_sha256.
+
+    Raises:
+        FolderError: if it is no results folder.
+    """
+    runs = folder / "runs.csv"
+    if not runs.is_file():
+        raise FolderError(f"{folder} is no results folder, for it has no runs.csv: give another.")
+    rows = (row for row in read_runs(runs) if row.get("part") == "trial")
+    counted = by_cell(row for row in rows if row["code_sha256"] in codes)
+    last = (ending(by_circumstances(attempts)[-1]) for attempts in counted.values())
+    return [row for row in last if row is not None]
+
+
+def _choose(trials: Sequence[Cell], metric: str, ended: Mapping[str, Row]) -> Cell | None:
+    """A cell of the best trial of an arm; None as long as some have not ended."""
+    if any(cell.spec.run_id not in ended for cell in trials):
+        return None
+    by_trial: dict[int, list[Cell]] = defaultdict(list)
+    for cell in trials:
+        assert cell.tried is not None
+        assert cell.tried.trial is not None
+        by_trial[cell.tried.trial].append(cell)
+    figures = {
+        trial: [figure(ended[cell.spec.run_id], metric) for cell in of_trial]
+        for trial, of_trial in by_trial.items()
+    }
+    return by_trial[best_trial(figures)][0]
+
+
+def figure(row: Row, metric: str) -> float | None:
+    """A trial's figure on one seed; None if it did not end ok, or has none that is finite."""
+    text = row.get(metric, "")
+    value = float(text) if row["status"] == "ok" and text else math.nan
+    return bounded(value) if math.isfinite(value) else None
+
+
+def best_trial(figures: Mapping[int, Sequence[float | None]]) -> int:
+    """The trial with the lowest mean over its seeds; of equal ones the first.
+
+    One that has failed on a seed ranks below every one that has failed on fewer.
+    """
+
+    def rank(trial: int) -> tuple[int, float, int]:
+        known = [value for value in figures[trial] if value is not None]
+        missing = len(figures[trial]) - len(known)
+        return missing, math.fsum(known) / len(known) if known else math.inf, trial
+
+    return min(figures, key=rank)
+
+
+def _settled(waited: Cell, best: Cell) -> Cell:
+    assert best.tried is not None
+    optimizer = dataclasses.replace(best.spec.optimizer, name=waited.spec.optimizer.name)
+    spec = dataclasses.replace(waited.spec, optimizer=optimizer)
+    return dataclasses.replace(
+        waited, spec=spec, tried=dataclasses.replace(best.tried, part="tuned")
+    )

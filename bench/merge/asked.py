@@ -1,0 +1,98 @@
+"""What the matrices asked: the claim, the tuning, what the names of their models rest on."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from bench.border.options import SHARES, DataOptions, EvalOptions, TrainOptions
+from bench.border.spec import settings_text
+from bench.errors import BenchError, MatrixError, Mistake
+from bench.matrix.forms import Claim, Data, EvalForm, TrainForm, Tune
+from bench.matrix.yamlfile import read_yaml
+
+
+@dataclass(frozen=True)
+class Asked:
+    claim: Claim | None  # None: there is none, or the folders differ in it
+    # A variant's name -> its built-in model, where no two folders differ in it.
+    bases: Mapping[str, str] = field(default_factory=dict)
+    tune: Tune | None = None  # None: nothing was tuned, or the folders differ in it
+    note: str = ""  # why there is no claim, where that is not plain; a sentence
+
+    @property
+    def tuned_on(self) -> str:
+        """The column by which trials are ranked."""
+        return self.tune.metric if self.tune else "val_loss_final"
+
+
+def read_asked(folders: Sequence[Path]) -> Asked:
+    """The claim that all folders agree on, from each one's matrix.yaml.
+
+    A folder without a claim agrees with any other. One that cannot be read has none, and the note
+    says so: nothing is tested then that was not claimed.
+    """
+    claims: list[Claim] = []
+    named: dict[str, set[str]] = defaultdict(set)
+    tunes: list[Tune] = []
+    unread: list[str] = []
+    for folder in folders:
+        file = folder / "matrix.yaml"
+        if not file.is_file():
+            continue
+        try:
+            content = _content(file)
+            if content.get("claim") is not None:
+                claims.append(Claim.model_validate(content["claim"]))
+            if content.get("tune") is not None:
+                tunes.append(Tune.model_validate(content["tune"]))
+            for name, base in _bases(content.get("models")):
+                named[name].add(base)
+        except (BenchError, pydantic.ValidationError):
+            unread.append(folder.resolve().name)
+    bases = {name: found.pop() for name, found in named.items() if len(found) == 1}
+    tune = tunes[0] if tunes and all(one == tunes[0] for one in tunes) else None
+    if unread:
+        what = f"The matrix.yaml of {', '.join(unread)} holds no claim that can be read"
+        return Asked(None, bases, tune, f"{what}: what follows is exploratory.")
+    if any(claim != claims[0] for claim in claims):
+        why = "The folders make different claims: what follows is exploratory."
+        return Asked(None, bases, tune, why)
+    return Asked(claims[0] if claims else None, bases, tune)
+
+
+def settings_of(folder: Path) -> str:
+    """The settings of a folder's cells, as its rows tell them; empty where it cannot be read.
+
+    Rows of older versions do not tell them, and those of a folder's plan share its matrix.
+    """
+    try:
+        content = _content(folder / "matrix.yaml")
+        train, evaluation, data = (
+            form.model_validate(content.get(key) or {}).model_dump()
+            for key, form in (("train", TrainForm), ("eval", EvalForm), ("data", Data))
+        )
+        shares = tuple(data["split"] or SHARES)
+        divided = DataOptions() if shares == SHARES else DataOptions(shares)
+        return settings_text(TrainOptions(**train), EvalOptions(**evaluation), divided)
+    except (BenchError, OSError, ValueError):  # pydantic's is a ValueError
+        return ""
+
+
+def _content(file: Path) -> dict[str, Any]:
+    document = read_yaml(file)
+    document.raise_mistakes()
+    if not isinstance(document.data, dict):
+        raise MatrixError(str(file), [Mistake(0, "", "is not a mapping of keys to values.")])
+    return document.data
+
+
+def _bases(models: Any) -> list[tuple[str, str]]:
+    return [
+        (name, str(variant["base"]))
+        for name, variant in (models.items() if isinstance(models, dict) else ())
+        if isinstance(variant, dict) and "base" in variant
+    ]

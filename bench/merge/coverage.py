@@ -1,0 +1,145 @@
+"""How many of the planned cells are ok, and how the others ended: said before anything else."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from bench.merge import beside
+from bench.merge.kinds import beyond
+from bench.merge.merging import OPEN, Cell, Merged, Source
+from bench.merge.reading import Damage
+from bench.merge.sections import failures, tried
+from bench.merge.taint import REASONS, UNCHECKED, is_tainted, names
+from bench.records.columns import STATUSES
+from bench.records.rows import LARGEST_FIGURE
+from bench.statistics.text import counted
+
+
+def sentence(statuses: Iterable[str]) -> str:
+    """For example "37 of 40 cells ok, 2 diverged, 1 skipped"."""
+    count = Counter(statuses)
+    others = [status for status in (*STATUSES, OPEN) if status != "ok" and count[status]]
+    detail = "".join(f", {count[status]} {status}" for status in others)
+    return f"{count['ok']} of {count.total()} cells ok{detail}"
+
+
+def notes(merged: Merged) -> list[str]:
+    """What the count leaves out, and what is not to be taken at face value: a note each."""
+    return [
+        *damage_notes(merged),
+        *(note for source in merged.sources for note in _left_out(source)),
+        *_earlier(merged.cells),
+        *_retried(merged.cells),
+        *_bounded(merged.cells),
+        *_tainted(merged.cells),
+        *_unchecked(merged.cells),
+        *beside.notes(merged.cells),
+    ]
+
+
+def damage_notes(merged: Merged) -> list[str]:
+    """What could not be read and was left out: a note a file."""
+    return [_damaged(damage) for damage in merged.damage]
+
+
+def _damaged(damage: Damage) -> str:
+    if not damage.line:
+        return f"{damage.file} is damaged: {damage.why}."
+    count = "1 damaged line" if damage.lines == 1 else f"{damage.lines} damaged lines"
+    first = f"line {damage.line}" if damage.lines == 1 else f"the first is line {damage.line}"
+    return (
+        f"{damage.file}: {count} left out, {first} ({damage.why}). {_consequence(damage.file)} "
+        "Put it right or remove it, and report again."
+    )
+
+
+def _consequence(file: str) -> str:
+    """What readers of the figures must know of a line that is missing there."""
+    if file.endswith("runs.csv"):
+        return "A cell without another row counts as open."
+    if file.endswith("plan.csv"):
+        return "A cell without its line here counts only if it has run."
+    return "Curves lack these evaluations."
+
+
+def _left_out(source: Source) -> list[str]:
+    found = []
+    if source.unplanned:
+        found.append(
+            f"{source.name}: runs.csv has {_cells(source.unplanned)} that plan.csv no longer names "
+            "or did not select; not counted and not summarised."
+        )
+    if source.dropped:
+        found.append(
+            f"{source.name}: {_cells(source.dropped)} ran on seeds that the plan no longer names; "
+            "counted, for a seed cannot be left out once it has run."
+        )
+    if source.dropped_arms:
+        found.append(
+            f"{source.name}: {counted(len(source.dropped_arms), 'arm')} ran that the plan no "
+            "longer names: not shown, and counted among the comparisons."
+        )
+    if source.copies:
+        found.append(
+            f"{source.name}: {_cells(source.copies)} lie in another folder as well, or were run to "
+            "an end there; counted there."
+        )
+    return found
+
+
+def _earlier(cells: Sequence[Cell]) -> list[str]:
+    """Of cells that ran under several codes, environments or machines in one folder."""
+    several = len({(cell.source, cell.run_id) for cell in cells if cell.earlier})
+    if not several:
+        return []
+    return [
+        f"{_cells(several)} ran again under another code, environment or machine: each run is in "
+        "the section of its like, and the latest is the one that is counted."
+    ]
+
+
+def _retried(cells: Sequence[Cell]) -> list[str]:
+    """Of seeds that finished at one attempt and failed at another."""
+    failed = failures(cells)
+    finished = {tried(cell) for cell in cells for row in cell.attempts if row["status"] == "ok"}
+    both = len(failed.keys() & finished)
+    if not both:
+        return []
+    return [
+        f"{_cells(both)} failed at one attempt and ended ok at another, under the same settings, "
+        "code and environment: counted as failed."
+    ]
+
+
+def _bounded(cells: Sequence[Cell]) -> list[str]:
+    """Of the terminal rows alone: nothing is computed from the others."""
+    found = [(cell, beyond(cell.row)) for cell in cells if cell.row]
+    columns = sorted({column for _, named in found for column in named})
+    if not columns:
+        return []
+    count = sum(1 for _, named in found if named)
+    return [
+        f"Figures beyond {LARGEST_FIGURE:g} count as {LARGEST_FIGURE:g} here, in "
+        f"{_cells(count)}: {', '.join(columns)}."
+    ]
+
+
+def _tainted(cells: Sequence[Cell]) -> list[str]:
+    tainted = [cell for cell in cells if is_tainted(cell)]
+    if not tainted:
+        return []
+    reasons = sorted({name for cell in tainted for name in names(cell.text(REASONS))})
+    why = f" ({', '.join(reasons)})" if reasons else ""
+    return [f"Something from outside disturbed the timings of {_cells(len(tainted))}{why}."]
+
+
+def _unchecked(cells: Sequence[Cell]) -> list[str]:
+    """Of ok cells alone: the others' timings stand nowhere."""
+    count = Counter(name for cell in cells if cell.ok for name in set(names(cell.text(UNCHECKED))))
+    if not count:
+        return []
+    checks = ", ".join(f"{name} on {_cells(count[name])}" for name in sorted(count))
+    return [f"Some checks for disturbance from outside could not be made: {checks}."]
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"

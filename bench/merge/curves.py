@@ -1,0 +1,135 @@
+"""Loss curves of an arm: one a seed, a mean over seeds, the loss at equal cost. Pure."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.merge.reading import Array, Curve
+from bench.merge.sections import Arm
+from bench.statistics.spread import Spread, over_seeds
+
+# What each evaluation of one of the arm's curves has cost so far; NaN where that is unknown.
+Cost = Callable[[Arm, Curve], Array]
+
+# Points of the common grid over seconds: finer than a printed line shows.
+GRID = 200
+
+# The share of each curve's evaluations, from the first, that does not decide the y-range. A model
+# starts at the loss of guessing (4.5 for 90 characters) and sheds most of it in the first tenth of
+# training; drawn in full, that would squash the part in which arms differ. It is cut off instead.
+OPENING = 0.1
+
+
+@dataclass(frozen=True)
+class Line:
+    """One seed's curve: x is a cost, y a validation loss in nats per token, or what is named."""
+
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True)
+class Band:
+    """The mean over an arm's seeds and its sample standard deviation (None: fewer than two)."""
+
+    x: Array
+    mean: Array
+    sd: Array | None
+
+
+def steps(arm: Arm, curve: Curve) -> Array:
+    return curve.steps
+
+
+def tokens(arm: Arm, curve: Curve) -> Array:
+    return curve.tokens
+
+
+def seconds(arm: Arm, curve: Curve) -> Array:
+    return curve.train_time_s
+
+
+def flops(arm: Arm, curve: Curve) -> Array:
+    """Operations: forward and backward passes over the tokens, and the optimizer's steps."""
+    per_token, per_step = arm.constant("flops_per_token"), arm.constant("optimizer_flops_per_step")
+    if per_token is None or per_step is None:
+        return np.full(len(curve), np.nan)
+    return curve.tokens * per_token + curve.steps * per_step
+
+
+def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, Line]:
+    """Seed -> a figure of its curve against `cost`; seeds without it are absent.
+
+    Against seconds, they are those of the timing statistics.
+    """
+    by_seed = arm.timed_by_seed if cost is seconds else arm.by_seed
+    lines = {
+        seed: _known(cost(arm, cell.curve), getattr(cell.curve, figure))
+        for seed, cell in by_seed.items()
+        if cell.curve
+    }
+    return {seed: line for seed, line in lines.items() if len(line.x)}
+
+
+def _known(x: Array, y: Array) -> Line:
+    """The evaluations of which cost and figure are known."""
+    both = ~(np.isnan(x) | np.isnan(y))
+    return Line(x[both], y[both])
+
+
+def band_over_steps(lines: Sequence[Line]) -> Band | None:
+    """The mean at the steps at which every seed was evaluated; None if there are none."""
+    common = sorted(set.intersection(*(set(line.x.tolist()) for line in lines))) if lines else []
+    return _band(lines, np.array(common)) if common else None
+
+
+def band_over_seconds(lines: Sequence[Line]) -> Band | None:
+    """The mean on a common grid that ends with the shortest seed; linear between evaluations."""
+    if not lines:
+        return None
+    begin, end = max(line.x[0] for line in lines), min(line.x[-1] for line in lines)
+    return _band(lines, np.linspace(begin, end, GRID)) if begin < end else None
+
+
+def _band(lines: Sequence[Line], x: Array) -> Band:
+    losses = np.array([np.interp(x, line.x, line.y) for line in lines])  # (seeds, x)
+    sd = losses.std(axis=0, ddof=1) if len(lines) > 1 else None
+    return Band(x, losses.mean(axis=0), sd)
+
+
+def visible_range(lines: Sequence[Line], bands: Sequence[Band]) -> tuple[float, float] | None:
+    """The lowest and highest loss to show; None without curves.
+
+    The opening is counted in evaluations, not in x, so that a loss over steps and the same loss
+    over seconds get one range.
+    """
+    late = [line.y[math.ceil(OPENING * (len(line.y) - 1)) :] for line in lines]
+    if not late:
+        return None
+    under = [band.mean - band.sd for band in bands if band.sd is not None]
+    lowest = min(float(losses.min()) for losses in [*late, *under])
+    return lowest, max(float(losses.max()) for losses in late)
+
+
+@dataclass(frozen=True)
+class EqualCost:
+    """Losses of several arms at one cost: the largest that all their seeds have reached."""
+
+    cost: float | None  # in the unit of its Cost; None without curves
+    losses: tuple[Spread, ...]  # nats per token, one an arm; empty where the cost is unknown
+
+
+def at_equal_cost(arms: Sequence[Arm], cost: Cost) -> EqualCost:
+    """The loss of every arm where the cheapest seed ends; linear between evaluations."""
+    lines = [seed_lines(arm, cost) for arm in arms]
+    limit = min((line.x[-1] for arm in lines for line in arm.values()), default=None)
+    losses = tuple(over_seeds(_losses_at(arm, limit)) for arm in lines)
+    return EqualCost(None if limit is None else float(limit), losses)
+
+
+def _losses_at(lines: Mapping[int, Line], cost: float | None) -> dict[int, list[float | None]]:
+    if cost is None:
+        return {}
+    return {seed: [float(np.interp(cost, line.x, line.y))] for seed, line in lines.items()}

@@ -1,0 +1,137 @@
+"""Merged results as pandas frames with typed columns; runs.parquet.
+
+In a frame an unknown field is missing: NaN, <NA> or NaT. Numbers are float64 or Int64, true and
+false boolean, times UTC timestamps, everything else text.
+"""
+
+import io
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.merge import coverage
+from bench.merge.kinds import NUMBER, WHOLE, Kind, kind_of
+from bench.merge.merging import Cell, Merged, merge
+from bench.merge.reading import CURVE_FIGURES
+from bench.merge.sections import Section, make_sections
+from bench.merge.summary import COLUMNS, COUNTS, IDENTITY, summary_rows
+from bench.records.columns import RUN_COLUMNS
+
+# What the plan tells of every cell, open ones included.
+PLANNED = ("run_id", "arm_id", "model", "optimizer", "device")
+# Of a cell's curve: whose it is. A folder that is copied or merged repeats the other three.
+WHOSE = ("folder", "run_id", "host_id", "attempt", "model", "optimizer", "device", "seed")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Results as tidy pandas frames."""
+
+    cells: pd.DataFrame  # a row a selected cell: folder, section, then the columns of runs.csv
+    curves: pd.DataFrame  # a row an evaluation of these: WHOSE, step, tokens, seconds, losses
+    summary: pd.DataFrame  # a row an arm and section: the columns of summary.csv
+
+
+def load(*folders: str | Path) -> Frames:
+    """Read and merge results folders; damage in them is told as a warning.
+
+    Raises:
+        FolderError: for a folder that is not a results folder.
+        RecordError: if no folder can be read.
+    """
+    merged = merge([Path(folder) for folder in folders])
+    for note in coverage.damage_notes(merged):
+        warnings.warn(note, stacklevel=2)
+    sections = make_sections(merged)
+    return Frames(cells_frame(merged, sections), curves_frame(merged), summary_frame(sections))
+
+
+def cells_frame(merged: Merged, sections: Sequence[Section]) -> pd.DataFrame:
+    """A row a selected cell, in the order of the plans: its terminal row, with what it is.
+
+    `section` is the number of its section, from 1; a cell that may belong to several is counted
+    to the first. An open cell has the status `open`. Columns that a newer version has written are
+    there as text.
+    """
+    numbers = _section_numbers(sections)
+    names = [source.name for source in merged.sources]
+    extra = dict.fromkeys(chain.from_iterable(cell.row or () for cell in merged.cells))
+    columns: dict[str, Any] = {
+        "folder": pd.Series([names[cell.source] for cell in merged.cells], dtype="string"),
+        "section": pd.Series([numbers.get(id(cell)) for cell in merged.cells], dtype=WHOLE.dtype),
+    }
+    for name in dict.fromkeys([*RUN_COLUMNS, *extra]):
+        fields = (_field(cell, name) for cell in merged.cells)
+        columns[name] = _typed(kind_of(name), fields)
+    return pd.DataFrame(columns)
+
+
+def _section_numbers(sections: Sequence[Section]) -> Mapping[int, int]:
+    """id of a cell -> the number of its first section."""
+    found: dict[int, int] = {}
+    for number, section in enumerate(sections, start=1):
+        for cell in section.cells:
+            found.setdefault(id(cell), number)
+    return found
+
+
+def _field(cell: Cell, name: str) -> str:
+    if name in PLANNED or name == "status":
+        return str(getattr(cell, name))
+    return str(cell.seed) if name == "seed" else cell.text(name)
+
+
+def _typed(kind: Kind, fields: Iterable[str]) -> "pd.Series[Any]":
+    return pd.Series([kind.read(text) if text else None for text in fields], dtype=kind.dtype)
+
+
+def curves_frame(merged: Merged) -> pd.DataFrame:
+    """A row an evaluation of a cell's terminal attempt, in order of steps."""
+    cells = [cell for cell in merged.cells if cell.curve]
+    names = [source.name for source in merged.sources]
+    lengths = [len(cell.curve) for cell in cells]
+    columns: dict[str, Any] = {}
+    for name in WHOSE:
+        fields = [names[cell.source] if name == "folder" else _field(cell, name) for cell in cells]
+        columns[name] = _typed(kind_of(name), fields).repeat(lengths).reset_index(drop=True)
+    arrays = {"step": "steps", **{name: name for name in CURVE_FIGURES}}
+    for name, attribute in arrays.items():
+        parts = [getattr(cell.curve, attribute) for cell in cells]
+        columns[name] = np.concatenate(parts) if parts else np.empty(0)
+    return pd.DataFrame(columns).astype({"step": "int64"})
+
+
+def summary_frame(sections: Sequence[Section]) -> pd.DataFrame:
+    """A row an arm and section, with the columns of summary.csv."""
+    rows = list(summary_rows(sections))
+    return pd.DataFrame(
+        {name: pd.Series([row[name] for row in rows], dtype=_dtype(name)) for name in COLUMNS}
+    )
+
+
+def _dtype(column: str) -> str:
+    """Of a column of summary.csv."""
+    if column in IDENTITY:
+        return "string"
+    if column in ("section", *COUNTS) or column.endswith("_n"):
+        return WHOLE.dtype
+    if column == "timing_clean":
+        return "boolean"
+    return (
+        NUMBER.dtype
+        if column.endswith(("_mean", "_sd", "_low", "_high"))
+        else kind_of(column).dtype
+    )
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """A frame as a Parquet file; equal frames give equal bytes with one version of pyarrow."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -1,0 +1,136 @@
+"""Raw figures of single cells, from the files beside their logs: step times, readings of a GPU.
+
+A file may be missing, damaged or hostile. What cannot be read as it should be is left out, and
+nothing outside of the results folder is ever opened.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.border.spec import CellFiles
+from bench.merge.merging import Cell, Merged
+from bench.merge.sections import Arm
+from bench.records.rows import LARGEST_FIGURE
+
+Array = NDArray[np.float64]
+
+MOST_CELLS = 5  # of one arm whose files are looked at: they are the largest of all
+LEAST_MS = 1e-9  # no step is shorter, and a logarithmic axis holds it
+LARGEST_BYTES = 64 * 2**20  # of one file: a million steps, a day of samples
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """One entry a sample, which spans one step or several in a row."""
+
+    time_ms: Array  # of one step: the sample's mean
+    steps: Array  # how many the sample spans
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One figure of a GPU over time."""
+
+    time_s: Array  # since the launch, ascending
+    value: Array
+
+
+@dataclass(frozen=True)
+class GpuReadings:
+    """None: not sampled."""
+
+    memory_mib: Reading | None
+    memory_is_own: bool  # of the cell's own processes; else of the whole device
+    power_w: Reading | None
+    sm_clock_mhz: Reading | None
+
+    def __bool__(self) -> bool:
+        return any((self.memory_mib, self.power_w, self.sm_clock_mhz))
+
+
+def step_times(cell: Cell, merged: Merged) -> StepTimes | None:
+    """steps.csv of an attempt."""
+    table = _table(cell, merged, "steps", ("steps", "time_ms"))
+    if table is None:
+        return None
+    known = table[(table["steps"] >= 1) & (table["time_ms"] >= LEAST_MS)].dropna()
+    if known.empty:
+        return None
+    steps = known["steps"].to_numpy()
+    return StepTimes(known["time_ms"].to_numpy() / steps, steps)
+
+
+def pooled(parts: Sequence[StepTimes]) -> StepTimes:
+    return StepTimes(
+        np.concatenate([part.time_ms for part in parts]),
+        np.concatenate([part.steps for part in parts]),
+    )
+
+
+def gpu_readings(cell: Cell, merged: Merged) -> GpuReadings | None:
+    """samples.csv of an attempt; None without a single figure of a GPU."""
+    wanted = ("time_s", "gpu_own_mib", "gpu_used_mib", "gpu_power_instant_w")
+    table = _table(cell, merged, "samples", (*wanted, "gpu_power_average_w", "sm_clock_mhz"))
+    if table is None:
+        return None
+    own = _reading(table, "gpu_own_mib")
+    found = GpuReadings(
+        memory_mib=own or _reading(table, "gpu_used_mib"),
+        memory_is_own=own is not None,
+        power_w=_reading(table, "gpu_power_instant_w") or _reading(table, "gpu_power_average_w"),
+        sm_clock_mhz=_reading(table, "sm_clock_mhz"),
+    )
+    return found or None
+
+
+def clean_cells(arm: Arm) -> list[Cell]:
+    """Those that its timing statistics use, by seed: the first MOST_CELLS."""
+    return list(islice(arm.timed_by_seed.values(), MOST_CELLS))
+
+
+def _reading(table: pd.DataFrame, column: str) -> Reading | None:
+    known = table[["time_s", column]].dropna().sort_values("time_s", kind="stable")
+    if len(known) < 2:  # one moment is no course
+        return None
+    return Reading(known["time_s"].to_numpy(), known[column].to_numpy())
+
+
+def _table(cell: Cell, merged: Merged, file: str, columns: Sequence[str]) -> pd.DataFrame | None:
+    """Numeric columns of a cell's CSV; an empty or infinite field is NaN."""
+    home = merged.sources[cell.source].path
+    folder = home / "cells" / f"{cell.run_id}-{cell.text('attempt')}"
+    path = _inside(getattr(CellFiles(folder), file), home)
+    if path is None:
+        return None
+    types: dict[str, type] = defaultdict(lambda: str, dict.fromkeys(columns, np.float64))
+    try:
+        table = pd.read_csv(path, dtype=types)
+    except (OSError, ValueError, OverflowError):  # pandas' own errors are ValueErrors
+        return None
+    # Rows that are longer than the header would have made their first fields an index.
+    if not isinstance(table.index, pd.RangeIndex) or not set(columns) <= set(table.columns):
+        return None
+    numbers = table[list(columns)]
+    return numbers.mask(np.isinf(numbers)).clip(-LARGEST_FIGURE, LARGEST_FIGURE)
+
+
+def _inside(path: Path, home: Path) -> Path | None:
+    """A regular file of a bounded size that lies within `home`, links resolved; else None."""
+    try:
+        real = Path(os.path.realpath(path, strict=True))
+        within = real.is_relative_to(home.resolve())
+        return real if within and real.is_file() and _fits(real) else None
+    except (OSError, ValueError):  # missing, a loop of links, or no name that a file can have
+        return None
+
+
+def _fits(path: Path) -> bool:
+    return path.stat().st_size <= LARGEST_BYTES

@@ -1,0 +1,435 @@
+"""Which cells may stand in one table: only like with like."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from bench.merge.merging import OPEN, Cell, Merged
+from bench.merge.shown import TIMINGS
+from bench.merge.taint import Timing, timing_of
+from bench.records.endings import circumstances, end_of, ending
+from bench.records.rows import Row
+from bench.statistics.ends import End
+from bench.statistics.interval import LEAST, LEAST_TIMES
+from bench.statistics.spread import Spread, over_seeds
+
+# Digits of an arm_id that tell two arms of the same names apart; all of them if these are alike.
+ARM_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Key:
+    """What all rows of a section share: all that decides losses, and apart from it the machine.
+
+    gpu_name is here because a machine may hold GPUs of several kinds. Where the settings of an
+    older folder are not known, the last four are what its rows tell of them.
+    """
+
+    host_id: str
+    env_id: str
+    code_sha256: str
+    corpus_sha256: str
+    device: str
+    gpu_name: str
+    settings: str
+    steps: float | None
+    tokens_per_step: float | None
+    eval_protocol: str
+    threads: float | None
+
+
+# Known of every row, also of one that failed, and empty there if not known.
+IDENTITY = ("host_id", "env_id", "code_sha256", "corpus_sha256", "gpu_name", "eval_protocol")
+
+# Without host_id: a seed that failed has failed on whatever machine it was tried.
+Tried = tuple[str, int, str, str, str]  # arm_id, seed, code_sha256, env_id, gpu_name
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model with an optimizer and all settings: cells that differ in their seed alone."""
+
+    arm_id: str
+    model: str
+    optimizer: str
+    label: str  # "model + optimizer", with digits of the arm_id where that is ambiguous
+    cells: tuple[Cell, ...]  # of this section: ok, or known not to be
+    seeds: tuple[int, ...]  # that the section's folders selected for it
+    cells_planned: int
+    timing: Timing  # its section's
+    # Seeds that failed at any attempt that was made at the same thing, with how.
+    failed: Mapping[int, str] = field(default_factory=dict)
+    # Seeds that came to an end under other code, another environment or on another machine.
+    otherwise: frozenset[int] = frozenset()
+    untuned: str = ""  # of a tuned arm: the optimizer as the matrix has it; else empty
+
+    @property
+    def names(self) -> set[tuple[str, str]]:
+        """(model, optimizer) as any folder's matrix has them, untuned."""
+        told = {(cell.model, self.untuned or cell.optimizer) for cell in self.cells}
+        return told | {(self.model, self.untuned or self.optimizer)}
+
+    @cached_property
+    def ok(self) -> tuple[Cell, ...]:
+        """Its finished cells, without those of seeds that failed as well."""
+        return tuple(cell for cell in self.cells if cell.ok and cell.seed not in self.failed)
+
+    @property
+    def seeds_planned(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def n_seeds(self) -> int:
+        """The n of its statistics."""
+        return len(self.by_seed)
+
+    @property
+    def n_seeds_timing(self) -> int:
+        """The n of its timing statistics."""
+        return len(self.timed_by_seed)
+
+    @cached_property
+    def by_seed(self) -> Mapping[int, Cell]:
+        """The ok cell of each seed; of several the earliest.
+
+        What finished and was run again in another folder was run again by choice: an average over
+        such repeats would be over chosen ones.
+        """
+        return _by_seed(self.ok, self.same_draw)
+
+    @cached_property
+    def same_draw(self) -> Mapping[int, int]:
+        """Seeds that began with the weights and saw the batches of an earlier one, and that one.
+
+        They tell nothing more of what a seed varies, whatever its number is.
+        """
+        first: dict[tuple[str, str], int] = {}
+        found = {}
+        for cell in sorted(self.ok, key=lambda cell: cell.seed):
+            draw = cell.text("init_hash"), cell.text("data_order_hash")
+            if all(draw) and first.setdefault(draw, cell.seed) != cell.seed:
+                found[cell.seed] = first[draw]
+        return found
+
+    @cached_property
+    def timed_by_seed(self) -> Mapping[int, Cell]:
+        """The same of those that timing statistics use."""
+        return _by_seed((cell for cell in self.ok if self.timing.uses(cell)), self.same_draw)
+
+    def spread(self, column: str) -> Spread:
+        if column not in self._spreads:
+            by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
+            self._spreads[column] = over_seeds(
+                {seed: [cell.number(column)] for seed, cell in by_seed.items()},
+                fewest_seeds(column, self.timing),
+            )
+        return self._spreads[column]
+
+    @cached_property
+    def _spreads(self) -> dict[str, Spread]:
+        """Those that were asked for: every table and picture asks again."""
+        return {}
+
+    def constant(self, column: str) -> float | None:
+        """A property that all its rows share; what was done, only the ok ones have done whole."""
+        cells = self.ok if column in ("steps", "tokens") else self.cells
+        known = (cell.number(column) for cell in cells)
+        return next((value for value in known if value is not None), None)
+
+    def end(self, seed: int) -> End:
+        """How it ended at a seed, whether or not that was planned for it."""
+        if seed in self.failed:
+            return End.DIVERGED if self.failed[seed] == "diverged" else End.FAILED
+        return End.FINISHED if seed in self.by_seed or seed in self.same_draw else End.MISSING
+
+    @cached_property
+    def not_ok(self) -> Counter[str]:
+        """How the planned seeds ended that are not finished."""
+        last = {cell.seed: cell.status for cell in self.cells if not cell.ok}
+        return Counter(
+            self.failed.get(seed) or last.get(seed, OPEN)
+            for seed in self.seeds
+            if self.end(seed) is not End.FINISHED
+        )
+
+    @property
+    def attempts(self) -> Counter[str]:
+        """All rows of its cells, by status."""
+        return Counter(row["status"] for cell in self.cells for row in cell.attempts)
+
+
+def fewest_seeds(column: str, timing: Timing) -> int | None:
+    """The fewest seeds that have an interval of a column; None: no number of them has.
+
+    Of a time they are undisturbed ones.
+    """
+    if column not in TIMINGS:
+        return LEAST
+    return LEAST_TIMES if timing.clean else None
+
+
+def _by_seed(cells: Iterable[Cell], same_draw: Mapping[int, int]) -> dict[int, Cell]:
+    found: dict[int, Cell] = {}
+    for cell in sorted(cells, key=lambda cell: (cell.seed, cell.text("started_at"))):
+        found.setdefault(same_draw.get(cell.seed, cell.seed), cell)
+    return found
+
+
+@dataclass(frozen=True)
+class Section:
+    """Cells that may be compared, arm by arm."""
+
+    key: Key
+    arms: tuple[Arm, ...]  # in the order of the plans
+    cells: tuple[Cell, ...]  # of all arms, in the order of the plans
+    timing: Timing
+    dropped_arms: int = 0  # that ran with its settings, and are in no plan any more
+    trials: tuple[Cell, ...] = ()  # of tuning: in no arm and no figure of one
+
+    @cached_property
+    def ok(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.ok]
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether settings were tuned for it; its tuned arms may still be missing."""
+        return bool(self.trials) or any(arm.untuned for arm in self.arms)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return bool(self.values("test_loss_final"))
+
+    def values(self, column: str) -> list[str]:
+        """The distinct known fields of a column over the ok rows."""
+        if column not in self._values:
+            fields = (cell.text(column) for cell in self.ok)
+            self._values[column] = list(dict.fromkeys(text for text in fields if text))
+        return self._values[column]
+
+    @cached_property
+    def _values(self) -> dict[str, list[str]]:
+        """Those that were asked for: summary.csv asks for every arm."""
+        return {}
+
+
+def key_of(cell: Cell) -> Key:
+    """The key of an ok cell."""
+    steps, tokens = cell.number("steps"), cell.number("tokens")
+    return Key(
+        **{name: cell.text(name) for name in IDENTITY},
+        device=cell.device,
+        settings=cell.settings,
+        steps=steps,
+        tokens_per_step=tokens / steps if tokens is not None and steps else None,
+        threads=cell.number("threads"),
+    )
+
+
+def make_sections(merged: Merged) -> list[Section]:
+    """A section for every key that an ok row has, in the order of the plans.
+
+    Without a single ok row there is nothing to compare, and no section.
+    """
+    shown = [cell for cell in merged.cells if cell.part != "trial"]
+    members = _members(shown)
+    trials = _members([cell for cell in merged.cells if cell.part == "trial"])
+    labels = _labels(list(members.values()))
+    planned: dict[str, list[Cell]] = defaultdict(list)  # arm_id -> cells of all sections
+    for cell in shown:
+        planned[cell.arm_id].append(cell)
+    failed = failures(shown)
+    return [
+        Section(
+            key,
+            _with_twins(_arms(key, cells, planned, labels, failed)),
+            tuple(cells),
+            timing_of(cell for cell in cells if cell.ok),
+            _dropped_arms(key, cells, merged),
+            tuple(trials.get(key, [])),
+        )
+        for key, cells in members.items()
+    ]
+
+
+def _dropped_arms(key: Key, members: Iterable[Cell], merged: Merged) -> int:
+    planned = {cell.arm_id for cell in merged.cells}
+    folders = {cell.source for cell in members}
+    dropped = set().union(*(merged.sources[folder].dropped_arms for folder in folders))
+    return len(
+        {
+            arm
+            for arm, device, settings in dropped
+            if arm not in planned and (device, settings) == (key.device, key.settings)
+        }
+    )
+
+
+def tried(cell: Cell) -> Tried:
+    """What a cell with a row was an attempt at."""
+    code, environment, gpu = map(cell.text, ("code_sha256", "env_id", "gpu_name"))
+    return cell.arm_id, cell.seed, code, environment, gpu
+
+
+def failures(cells: Iterable[Cell]) -> dict[Tried, str]:
+    """What failed at any attempt, from whatever folder and machine, and how."""
+    at: dict[Tried, list[Row]] = defaultdict(list)
+    for cell in cells:
+        if cell.row is not None:
+            at[tried(cell)] += cell.attempts
+    found = {}
+    for key, attempts in at.items():
+        row = ending(attempts)
+        if row is not None and end_of(row) in (End.DIVERGED, End.FAILED):
+            found[key] = row["status"]
+    return found
+
+
+def _members(cells: Sequence[Cell]) -> dict[Key, list[Cell]]:
+    """Key -> its ok cells, and those that were asked for the same and did not end ok."""
+    keys = [key_of(cell) if cell.ok else None for cell in cells]
+    folders: dict[Key, set[int]] = defaultdict(set)
+    arms: dict[Key, set[str]] = defaultdict(set)
+    for cell, key in zip(cells, keys, strict=True):
+        if key is not None:
+            folders[key].add(cell.source)
+            arms[key].add(cell.arm_id)
+    members: dict[Key, list[Cell]] = {key: [] for key in folders}
+    fitting = _Fitting(list(folders))
+    for cell, key in zip(cells, keys, strict=True):
+        if key is not None:
+            members[key].append(cell)
+            continue
+        for other in fitting.of(cell):
+            if _belongs(cell, folders[other], arms[other]):
+                members[other].append(cell)
+    return members
+
+
+class _Fitting:
+    """The keys that a row which is not ok contradicts in nothing that it tells."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self.keys = keys
+        self._found: dict[tuple[str, ...], list[Key]] = {}  # rows alike are many, keys few
+
+    def of(self, cell: Cell) -> list[Key]:
+        told = (cell.device, cell.settings, *(cell.text(name) for name in IDENTITY))
+        if told not in self._found:
+            self._found[told] = [key for key in self.keys if self._fits(told, key)]
+        return self._found[told]
+
+    def _fits(self, told: tuple[str, ...], key: Key) -> bool:
+        names = ("device", "settings", *IDENTITY)
+        return all(
+            not text or text == getattr(key, name) for name, text in zip(names, told, strict=True)
+        )
+
+
+def _belongs(cell: Cell, folders: set[int], arms: set[str]) -> bool:
+    """Whether a cell that is not ok, and fits a key, belongs to the key's ok cells.
+
+    It did not live to tell its settings, but one matrix has one set of them: they are those of its
+    folder, or of its arm elsewhere. By its arm alone it belongs only if its row names machine and
+    environment, else it could have been meant for any.
+    """
+    return bool(cell.planned_in & folders) or (
+        cell.arm_id in arms and bool(cell.text("host_id") and cell.text("env_id"))
+    )
+
+
+def _arms(
+    key: Key,
+    members: Sequence[Cell],
+    planned: Mapping[str, Sequence[Cell]],
+    labels: Mapping[str, str],
+    failed: Mapping[Tried, str],
+) -> tuple[Arm, ...]:
+    timing = timing_of(cell for cell in members if cell.ok)
+    folders = {cell.source for cell in members}
+    by_arm: dict[str, list[Cell]] = {}
+    for cell in members:
+        by_arm.setdefault(cell.arm_id, []).append(cell)
+    arms = []
+    for arm_id, mine in by_arm.items():
+        # Also those of its cells that ended elsewhere: this section lacks them.
+        asked = {(cell.source, cell.seed) for cell in planned[arm_id] if cell.planned_in & folders}
+        seeds = sorted({seed for _, seed in asked})
+        ends = ((seed, _how(failed, arm_id, seed, key)) for seed in seeds)
+        arms.append(
+            Arm(
+                arm_id=arm_id,
+                model=mine[0].model,
+                optimizer=mine[0].optimizer,
+                label=labels[arm_id],
+                cells=tuple(mine),
+                seeds=tuple(seeds),
+                cells_planned=len(asked),
+                timing=timing,
+                failed={seed: how for seed, how in ends if how},
+                otherwise=frozenset(
+                    cell.seed for cell in planned[arm_id] if _ended_otherwise(cell, key)
+                ),
+                untuned=mine[0].tuned_optimizer,
+            )
+        )
+    return tuple(arms)
+
+
+def _ended_otherwise(cell: Cell, key: Key) -> bool:
+    """Whether a cell came to an end, and not under a section's code, environment and machine."""
+    here = (key.code_sha256, key.env_id, key.gpu_name, key.host_id)
+    return end_of(cell.row) is not End.MISSING and circumstances(cell.row or {}) != here
+
+
+def _how(failed: Mapping[Tried, str], arm_id: str, seed: int, key: Key) -> str:
+    """The status with which a seed failed under a section's code and environment; else empty."""
+    return failed.get((arm_id, seed, key.code_sha256, key.env_id, key.gpu_name), "")
+
+
+def _with_twins(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """The arms; one that tuning has not bettered a second time, under its tuned name."""
+    twins = []
+    for arm in arms:
+        cells = tuple(cell for cell in arm.cells if cell.twin)
+        if cells:
+            name = cells[0].twin
+            label = f"{arm.model} + {name}"
+            seeds = tuple(sorted({cell.seed for cell in cells}))
+            twins.append(
+                replace(
+                    arm,
+                    optimizer=name,
+                    label=label,
+                    cells=cells,
+                    seeds=seeds,
+                    untuned=arm.optimizer,
+                )
+            )
+    return (*arms, *twins)
+
+
+def _labels(sections: Sequence[Sequence[Cell]]) -> dict[str, str]:
+    """arm_id -> its name in all sections alike.
+
+    A label is ambiguous if two arms of one section would share it; the same arm on another device
+    is in another section, has another arm_id, and may share it.
+    """
+    plain = {
+        cell.arm_id: f"{cell.model} + {cell.optimizer}" for cells in sections for cell in cells
+    }
+    ambiguous = set()
+    for cells in sections:
+        total = Counter(plain[arm_id] for arm_id in {cell.arm_id for cell in cells})
+        ambiguous |= {label for label, arms in total.items() if arms > 1}
+    digits = Counter((label, arm_id[:ARM_DIGITS]) for arm_id, label in plain.items())
+
+    def told_apart(arm_id: str, label: str) -> str:
+        few = arm_id[:ARM_DIGITS]
+        return f"{label} ({few if digits[label, few] == 1 else arm_id})"
+
+    return {
+        arm_id: told_apart(arm_id, label) if label in ambiguous else label
+        for arm_id, label in plain.items()
+    }

@@ -1,0 +1,108 @@
+"""What disturbed cells from outside, and which cells timing statistics use in spite of it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bench.merge.merging import Cell
+from bench.merge.shown import TIMINGS
+
+# Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1%; swap 42%".
+REASONS = "taint_reasons"
+UNCHECKED = "taint_unchecked"  # checks that could not be made
+
+MARK = "†"  # after a timing that something from outside disturbed
+
+# "; " between two items, but not the one within a detail's brackets.
+BETWEEN = re.compile(r"; (?![^(]*\))")
+# A name, a share of the training phase, a detail: the last two may be missing.
+ITEM = re.compile(r"([a-z][a-z0-9_]*)( [\d.]+ ?%)?( \(.*\))?")
+
+
+def is_tainted(cell: Cell) -> bool:
+    """Whether it is known to be disturbed; where that is not known, nothing is held against it."""
+    return cell.text("tainted") == "true"
+
+
+def names(items: str) -> list[str]:
+    """What `taint_reasons` or `taint_unchecked` names; an item of another form is its own name."""
+    found = (ITEM.fullmatch(item) or item for item in BETWEEN.split(items) if item)
+    return [item if isinstance(item, str) else item[1] for item in found]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Which ok cells of a section count for its timing statistics.
+
+    A seed counts if each arm that ended ok with it has an undisturbed cell there: an arm that was
+    disturbed is compared with nothing, so that its seed is left out for all of them.
+    """
+
+    disturbed: Mapping[int, tuple[str, ...]]  # the other seeds -> names of what disturbed them
+    clean: bool  # False: no seed counts, and the statistics show all cells, disturbed or not
+
+    def uses(self, cell: Cell) -> bool:
+        return not self.clean or not (cell.seed in self.disturbed or is_tainted(cell))
+
+    def mark(self, column: str) -> str:
+        """What follows a statistic of this column: nothing, unless it is a disturbed timing."""
+        return MARK if column in TIMINGS and not self.clean else ""
+
+
+def timing_of(ok: Iterable[Cell]) -> Timing:
+    """The timing of a section with these ok cells."""
+    seeds: dict[int, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    for cell in sorted(ok, key=lambda cell: cell.seed):
+        seeds[cell.seed][cell.arm_id].append(cell)
+    disturbed = {
+        seed: _reasons(cell for cells in arms.values() for cell in cells)
+        for seed, arms in seeds.items()
+        if any(all(is_tainted(cell) for cell in cells) for cells in arms.values())
+    }
+    return Timing(disturbed, clean=not disturbed or len(disturbed) < len(seeds))
+
+
+def _reasons(cells: Iterable[Cell]) -> tuple[str, ...]:
+    found = {name for cell in cells if is_tainted(cell) for name in names(cell.text(REASONS))}
+    return tuple(sorted(found))
+
+
+def short_note(timing: Timing) -> str:
+    """What a reader of timings must know, as a sentence; empty if all seeds count."""
+    if not timing.clean:
+        return f"{MARK}: no seed was undisturbed in every arm, so that disturbed times are shown."
+    if not timing.disturbed:
+        return ""
+    return f"Times are without {_seeds(list(timing.disturbed))}: disturbed."
+
+
+def full_note(timing: Timing) -> str:
+    """The same with what disturbed them, for the table that shows most timings."""
+    why = "; ".join(_with_reasons(timing))
+    if not timing.clean:
+        return (
+            f"{MARK}: something from outside disturbed every seed in at least one arm: {why}. "
+            "These timings are shown all the same; they do not tell which arm is faster."
+        )
+    if not timing.disturbed:
+        return ""
+    return (
+        "Times, rates, energy, power, clock and utilisation leave out for every arm what was "
+        f"disturbed from outside: {why}."
+    )
+
+
+def _with_reasons(timing: Timing) -> list[str]:
+    """For example "seeds 2, 5 (cpu_steal)", for each set of reasons."""
+    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for seed, reasons in timing.disturbed.items():
+        alike[reasons].append(seed)
+    return [
+        f"{_seeds(seeds)} ({', '.join(reasons) or 'no reason given'})"
+        for reasons, seeds in alike.items()
+    ]
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -1,0 +1,118 @@
+"""What tuning tried in a section, arm by arm, and which trial's settings were taken."""
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.matrix.trials import UNTUNED, best_trial
+from bench.merge.merging import Cell
+from bench.merge.sections import Arm, Section
+from bench.records.columns import SETTLED
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of an arm, on every seed of the tuning."""
+
+    number: int  # from 1
+    settings: Mapping[str, Any]
+    figures: tuple[float | None, ...]  # of the tuned metric, a seed each; None: did not end ok
+
+    @property
+    def mean(self) -> float | None:
+        """None unless every seed has a figure: a mean over fewer is of other seeds."""
+        known = [figure for figure in self.figures if figure is not None]
+        return statistics.fmean(known) if known and len(known) == len(self.figures) else None
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The trials of one arm of the matrix."""
+
+    model: str
+    optimizer: str  # as the matrix has it
+    trials: tuple[Trial, ...]
+    seeds: int  # of the tuning
+    best: Trial | None  # None: some have not ended
+    untuned: Arm | None
+    tuned: Arm | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.model} + {self.optimizer}"
+
+    @property
+    def kept_untuned(self) -> bool:
+        return self.best is not None and self.best.number == UNTUNED
+
+    @property
+    def edges(self) -> list[str]:
+        """The settings whose best value is the least or the largest that was tried.
+
+        0 is no edge: nothing lies below it. Nor is the only value of a setting.
+        """
+        if self.best is None:
+            return []
+        return [key for key, value in self.best.settings.items() if self._is_edge(key, value)]
+
+    def _is_edge(self, key: str, value: Any) -> bool:
+        values = {trial.settings.get(key) for trial in self.trials}
+        tried = [one for one in values if isinstance(one, int | float)]
+        if len(tried) < len(values) or len(tried) == 1:
+            return False
+        return bool(value == max(tried) or (value == min(tried) and value != 0))
+
+
+def tunings(section: Section, metric: str) -> list[Tuning]:
+    """Of every arm with trials, in the order of the plans."""
+    by_arm: dict[tuple[str, str], list[Cell]] = {}
+    for cell in section.trials:
+        by_arm.setdefault((cell.model, cell.tuned_optimizer), []).append(cell)
+    found = []
+    for (model, optimizer), cells in by_arm.items():
+        trials = _trials(cells, metric)
+        ended = all(cell.status in SETTLED for cell in cells)
+        best = best_trial({trial.number: trial.figures for trial in trials}) if ended else None
+        found.append(
+            Tuning(
+                model=model,
+                optimizer=optimizer,
+                trials=tuple(trials),
+                seeds=len({cell.seed for cell in cells}),
+                best=next((trial for trial in trials if trial.number == best), None),
+                untuned=_arm(section, model, lambda arm: arm.optimizer, optimizer),
+                tuned=_arm(section, model, lambda arm: arm.untuned, optimizer),
+            )
+        )
+    return found
+
+
+def _arm(section: Section, model: str, name: Any, optimizer: str) -> Arm | None:
+    found = [arm for arm in section.arms if (arm.model, name(arm)) == (model, optimizer)]
+    return found[0] if len(found) == 1 else None
+
+
+def _trials(cells: Sequence[Cell], metric: str) -> list[Trial]:
+    by_number: dict[int, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.seed):
+        by_number.setdefault(int(cell.trial), []).append(cell)
+    return [
+        Trial(
+            number,
+            _settings(of_trial),
+            tuple(cell.number(metric) if cell.ok else None for cell in of_trial),
+        )
+        for number, of_trial in sorted(by_number.items())
+    ]
+
+
+def _settings(cells: Iterable[Cell]) -> Mapping[str, Any]:
+    """As a row tells them; none where no cell has one."""
+    texts = [text for cell in cells if (text := cell.text("tuned_settings"))]
+    try:
+        found = json.loads(texts[0]) if texts else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

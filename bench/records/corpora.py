@@ -1,0 +1,215 @@
+"""A corpus -> one file in the cache, named by its content, that every cell of a matrix reads."""
+
+import contextlib
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.border.atomic import write_atomically
+from bench.border.options import DataOptions
+from bench.border.spec import CorpusRef
+from bench.border.tokenised import tokenise
+from bench.errors import CorpusError
+
+DEFAULT_FILE = "input.txt"
+MAX_VOCABULARY = 65_536
+
+TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+TINYSHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
+FETCH_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text that is known by content. Only the first two fields are part of an identity."""
+
+    name: str
+    sha256: str
+    n_chars: int
+    vocab_size: int
+    chosen: str  # one line for the person: which text, and why
+    load: Callable[[], bytes]
+
+    @property
+    def ref(self) -> CorpusRef:
+        return CorpusRef(self.name, self.sha256)
+
+    def check(self, block_size: int, data: DataOptions) -> None:
+        """Every split holds at least one block and the character that follows it."""
+        n_train, end = data.bounds(self.n_chars)
+        sizes = (n_train, end - n_train, self.n_chars - end)[: len(data.shares)]
+        shortest = min(sizes)
+        if shortest < block_size + 1:
+            needed = math.ceil((block_size + 1) / min(data.shares))
+            raise CorpusError(
+                f"corpus {self.name}: {self.n_chars:,} characters leave a split of {shortest:,}, "
+                f"shorter than one block of {block_size} and its next character. Use a text of at "
+                f"least {needed:,} characters or a smaller train.block_size."
+            )
+
+    def store(self) -> Path:
+        """The text's file in the cache, written (or fetched) if it is not there yet."""
+        path = cache_folder() / f"{self.sha256}.txt"
+        if _holds(path, self.sha256):
+            return path
+        content = self.load()
+        if _sha256(content) != self.sha256:
+            raise CorpusError(
+                f"corpus {self.name}: its SHA-256 is {_sha256(content)}, not {self.sha256}. "
+                "It changed or was not transferred whole; nothing was run with it."
+            )
+        return _write(path, content)
+
+    def store_tokens(self) -> Path:
+        """The file that cells map, in the cache: the text's tokens, named by their own SHA-256.
+
+        They are made anew by every run, and written where they are not there yet: in a
+        millisecond for a million of ASCII characters, so that no older file needs to be trusted.
+        """
+        content = tokenise(self.store().read_bytes().decode("utf-8"))
+        sha256 = _sha256(content)
+        path = cache_folder() / f"{sha256}.tokens"
+        return path if _holds(path, sha256) else _write(path, content)
+
+
+def check_tokens(path: Path, name: str) -> None:
+    """The cache's file is still what `store_tokens` left: before each cell, which maps it.
+
+    Raises:
+        CorpusError: if it is gone or another.
+    """
+    try:
+        found = _sha256(path.read_bytes())
+    except OSError as error:
+        raise CorpusError(
+            f"corpus {name}: {path} cannot be read any more: {error.strerror}. Run again: it is "
+            "stored anew from its source."
+        ) from error
+    if found != path.stem:
+        raise CorpusError(
+            f"corpus {name}: {path} changed while cells ran: its SHA-256 is {found}, not "
+            f"{path.stem}. Run again: it is stored anew from its source."
+        )
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    """Whether the file is there, and whole; then it is readable to a container's user as well."""
+    if not path.exists() or _sha256(path.read_bytes()) != sha256:
+        return False
+    with contextlib.suppress(OSError):  # another user's, or read-only: who put it there saw to it
+        path.chmod(0o644)
+    return True
+
+
+def _write(path: Path, content: bytes) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content, mode=0o644)  # a container has another user
+    except OSError as error:
+        raise CorpusError(
+            f"the corpus cache {path.parent} cannot be written: {error.strerror}. "
+            "Set BENCH_CACHE to a folder that can."
+        ) from error
+    return path
+
+
+def cache_folder() -> Path:
+    """$BENCH_CACHE, else the user's cache folder."""
+    if own := os.environ.get("BENCH_CACHE"):
+        return Path(own).absolute() / "corpora"
+    users = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(users) / "bench" / "corpora"
+
+
+def find_corpus(asked: str | None) -> Corpus:
+    """The text that a matrix means: a built-in's name, a path, or the default. Fetches nothing.
+
+    Raises:
+        CorpusError: if it is missing, empty, not UTF-8 or has too many distinct characters.
+    """
+    if asked is None:
+        if Path(DEFAULT_FILE).is_file():
+            return _from_file(DEFAULT_FILE, f"{DEFAULT_FILE}, found in this folder")
+        return _pydoc(f"pydoc, Python's own reference manual (no {DEFAULT_FILE} in this folder)")
+    if asked in BUILT_IN:
+        return BUILT_IN[asked](asked)
+    return _from_file(asked, asked)
+
+
+def _from_file(path: str, chosen: str) -> Corpus:
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CorpusError(
+            f"corpus {path}: {why} (looked for it from {Path.cwd()}). Give a path, or "
+            f"a built-in: {', '.join(sorted(BUILT_IN))}."
+        ) from error
+    return _from_bytes(Path(path).name, content, chosen)
+
+
+def _from_bytes(name: str, content: bytes, chosen: str) -> Corpus:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"corpus {name}: not UTF-8, byte {error.start} is 0x{content[error.start]:02x}. "
+            "Convert it to UTF-8 first."
+        ) from error
+    if not text:
+        raise CorpusError(f"corpus {name}: the file is empty.")
+    vocab_size = len(set(text))
+    if vocab_size > MAX_VOCABULARY:
+        raise CorpusError(
+            f"corpus {name}: {vocab_size:,} distinct characters; at most {MAX_VOCABULARY:,} are "
+            "supported by the character-level vocabulary."
+        )
+    return Corpus(name, _sha256(content), len(text), vocab_size, chosen, lambda: content)
+
+
+def _pydoc(chosen: str) -> Corpus:
+    """The reference manual that every Python carries, topics sorted by key.
+
+    About 465,000 characters of English technical prose. It differs between Python versions:
+    its hash decides what may be compared.
+    """
+    from pydoc_data.topics import topics  # half a megabyte that only this corpus needs
+
+    content = "\n\n".join(topics[key] for key in sorted(topics)).encode()
+    return _from_bytes("pydoc", content, chosen)
+
+
+def _tinyshakespeare(chosen: str) -> Corpus:
+    return Corpus(chosen, TINYSHAKESPEARE_SHA256, 1_115_394, 65, chosen, _fetch_tinyshakespeare)
+
+
+def _fetch_tinyshakespeare() -> bytes:
+    import http.client  # some 30 ms that every other command would wait for
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(TINYSHAKESPEARE_URL, timeout=FETCH_TIMEOUT_S) as answer:
+            content: bytes = answer.read()
+            return content
+    except (OSError, http.client.HTTPException) as error:
+        raise CorpusError(
+            f"corpus tinyshakespeare: {TINYSHAKESPEARE_URL} cannot be fetched ({error}). "
+            f"Bring the file by other means and put it at "
+            f"{cache_folder() / f'{TINYSHAKESPEARE_SHA256}.txt'}, "
+            f"or name a text of your own in the matrix (data: {{corpus: PATH}})."
+        ) from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+BUILT_IN: dict[str, Callable[[str], Corpus]] = {
+    "pydoc": _pydoc,
+    "tinyshakespeare": _tinyshakespeare,
+}

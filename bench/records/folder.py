@@ -1,0 +1,170 @@
+"""A results folder: its files, its lock, its attempts."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from bench.border.atomic import write_atomically
+from bench.border.spec import CellFiles
+from bench.errors import FolderError, RecordError
+from bench.records.cells import Cell
+from bench.records.columns import CURVE_COLUMNS, PLAN_COLUMNS
+from bench.records.rows import Row, RunsTable, read_table, write_table
+
+PLACE = ("model", "optimizer", "device", "seed")  # `Cell.place` in plan.csv
+
+# A cell's own files: some 100 KiB, and a few MiB of samples and step times for an hour.
+ROOM_FOR_A_CELL = 8 * 2**20
+
+
+class ResultsFolder:
+    """`results/<name>/`. Only the holder of its lock writes here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.matrix = path / "matrix.yaml"
+        self.plan = path / "plan.csv"
+        self.runs = path / "runs.csv"
+        self.curves = path / "curves.csv"
+        self.cells = path / "cells"
+        self.report = path / "report"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for writing; it is made, and shown to be writable, first.
+
+        Raises:
+            FolderError: if it cannot be written, or another runner holds it (and which).
+        """
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        holder = self.path / ".runner"
+        try:
+            self.cells.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            write_atomically(holder, f"process {os.getpid()} on {os.uname().nodename}, {since}")
+        except filelock.Timeout as error:
+            who = holder.read_text() if holder.exists() else "another process"
+            raise FolderError(
+                f"{self.path} is in use by {who}. Wait for it, stop it, or give another --out."
+            ) from error
+        except OSError as error:
+            raise FolderError(
+                f"{self.path} cannot be written: {error.strerror}. Give another --out."
+            ) from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # the disk may be read-only by now
+                holder.unlink(missing_ok=True)
+            lock.release()
+
+    def write_plan(self, name: str, text: str, cells: Sequence[Cell], selected: set[str]) -> None:
+        """What was asked, and which cells; a cell that an earlier run selected stays selected.
+
+        `name`, `text` and `cells` are those of a matrix file, `selected` are run_ids.
+        """
+        earlier = [row for row in read_table(self.plan) if row["selected"] == "true"]
+        chosen = selected | {row["run_id"] for row in earlier}
+        # A tuned cell gets its run_id from its trials; by its names it is the same one.
+        tuned = {tuple(row[key] for key in PLACE) for row in earlier if row.get("part") == "tuned"}
+        rows = [
+            {
+                "run_id": cell.spec.run_id,
+                "arm_id": cell.spec.arm_id,
+                "name": name,
+                "model": cell.spec.model.name,
+                "optimizer": cell.spec.optimizer.name,
+                "device": cell.spec.device,
+                "seed": cell.spec.seed,
+                "order_in_seed": cell.order_in_seed,
+                **cell.tuning,
+                "settings": cell.spec.settings,
+                "selected": cell.spec.run_id in chosen or tuple(map(str, cell.place)) in tuned,
+            }
+            for cell in cells
+        ]
+        with self.writing():
+            write_atomically(self.matrix, text)
+            write_table(self.plan, PLAN_COLUMNS, rows)
+
+    def next_attempt(self, cell: Cell, rows: Sequence[Row]) -> int:
+        """1, 2, ...; a folder without a row is an attempt as well: its runner was killed."""
+        folders = self.cells.glob(f"{cell.spec.run_id}-*")
+        numbers = [folder.name.rpartition("-")[2] for folder in folders]
+        taken = [int(number) for number in numbers if number.isdecimal()]
+        return 1 + max([int(row["attempt"]) for row in rows] + taken, default=0)
+
+    def make_attempt(self, cell: Cell, attempt: int) -> CellFiles:
+        """The folder of an attempt, with its spec.json.
+
+        Raises:
+            FolderError: if it cannot be made, or the disk has no room for what a cell leaves.
+        """
+        files = CellFiles(self.cells / f"{cell.spec.run_id}-{attempt}")
+        with self.writing():
+            usage = os.statvfs(self.cells)
+            if usage.f_bavail * usage.f_frsize < ROOM_FOR_A_CELL:
+                raise FolderError(
+                    f"{self.path}: its disk has {usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB "
+                    f"left; a cell needs {ROOM_FOR_A_CELL // 2**20} MiB for its files. Make room."
+                )
+            files.folder.mkdir()
+            # Readable to all: a container reads it under another user.
+            write_atomically(files.spec, cell.spec.to_json(), mode=0o644)
+        return files
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A disk that does not take what is written is an error for the person at the keyboard."""
+        try:
+            yield
+        except OSError as error:
+            raise FolderError(
+                f"{self.path} cannot be written any more: {error}. Rows that were committed are "
+                "complete."
+            ) from error
+
+    def rebuild_curves(self, runs: RunsTable) -> None:
+        """curves.csv from the cells of all committed rows."""
+        with self.writing():
+            write_table(self.curves, CURVE_COLUMNS, self._curve_rows(runs))
+
+    def curves_are_current(self, runs: RunsTable) -> bool:
+        """Whether curves.csv is younger than the rows and all that it was made from.
+
+        A runner that was killed has not come to it.
+        """
+        made = _changed_ns(self.curves)
+        cells = (self._cell_of(row) for row in runs.rows)
+        sources = (path for cell in cells for path in (cell.folder, cell.curve))
+        return all(_changed_ns(path) < made for path in (self.runs, *sources))
+
+    def _curve_rows(self, runs: RunsTable) -> Iterator[Mapping[str, str]]:
+        for row in runs.rows:
+            curve = self._cell_of(row).curve
+            if curve.is_symlink() or not curve.is_file():
+                continue  # a worker owns its folder; it must not make us read another file
+            which = {key: row[key] for key in ("run_id", "host_id", "attempt")}
+            try:
+                points = read_table(curve)
+            except RecordError:  # of a worker that leaves anything; its row has been judged
+                continue
+            for point in points:
+                yield {**point, **which}  # a curve cannot say whose it is
+
+    def _cell_of(self, row: Row) -> CellFiles:
+        return CellFiles(self.cells / f"{row['run_id']}-{row['attempt']}")
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file was written last, or a folder given or rid of one; 0 if it is not there."""
+    try:
+        return os.lstat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0

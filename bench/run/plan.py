@@ -1,0 +1,80 @@
+"""What `plan` prints: every cell, its limits, its state, and what it is expected to take."""
+
+from collections.abc import Collection, Iterable, Iterator
+
+from bench.matrix.expansion import Matrix
+from bench.measure.machine import Machine
+from bench.records.cells import Cell
+from bench.records.corpora import Corpus
+from bench.records.rows import Row
+from bench.run.estimate import Estimate, estimate_arms
+from bench.run.progress import duration
+from bench.run.standing import skip_reason
+
+HEADER = ("run_id", "model", "optimizer", "device", "seed", "state", "time", "memory")
+
+
+def describe(
+    matrix: Matrix,
+    corpus: Corpus,
+    rows: Iterable[Row],
+    selected: Collection[str],
+    settled: Collection[str],
+    machine: Machine,
+) -> Iterator[str]:
+    """The plan, line by line. `selected` and `settled` are run_ids."""
+    cells = matrix.cells
+    yield f"corpus   {corpus.chosen}: {corpus.n_chars:,} characters, {corpus.vocab_size} distinct"
+    yield f"limits   {_limits(cells[0])} for each cell"
+    yield ""
+    estimates = estimate_arms((cell.spec for cell in cells), corpus, rows)
+    table: list[tuple[str, ...]] = [HEADER]
+    open_s, unknown = 0.0, 0
+    will_run = ("open", "after the trials")
+    for cell in cells:
+        state = _state(cell, selected, settled, machine)
+        expected = estimates[cell.spec.arm_id]
+        if state in will_run:
+            open_s += expected.wall_s or 0.0
+            unknown += expected.wall_s is None
+        table.append(_line(cell, state, expected))
+    yield from _aligned(table)
+    yield ""
+    count = len([run_id for run_id in settled if run_id in selected])
+    yield f"{len(cells)} cells, {len(selected)} selected, {count} of them settled"
+    unestimated = f", and {unknown} cells without an estimate" if unknown else ""
+    yield f"open cells, one after the other: {duration(open_s)}{unestimated}"
+    yield "~ by arithmetic, to within a factor of 3 or so; others: medians of finished cells"
+
+
+def _state(
+    cell: Cell, selected: Collection[str], settled: Collection[str], machine: Machine
+) -> str:
+    if cell.spec.run_id not in selected:
+        return "not selected"
+    if cell.waits:
+        return "after the trials"
+    if skip_reason(cell, machine):
+        return "no GPU: will be skipped"
+    return "settled" if cell.spec.run_id in settled else "open"
+
+
+def _line(cell: Cell, state: str, expected: Estimate) -> tuple[str, ...]:
+    spec, about = cell.spec, "~" if expected.basis == "rough" else ""
+    time = about + duration(expected.wall_s)
+    memory = f"{about}{expected.memory_mib:,.0f} MiB" if expected.memory_mib else "n/a"
+    names = (spec.run_id, spec.model.name, spec.optimizer.name, spec.device, str(spec.seed))
+    return (*names, state, time, memory)
+
+
+def _aligned(table: list[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+        yield "  ".join(padded).rstrip()
+
+
+def _limits(cell: Cell) -> str:
+    limits = cell.limits
+    cpus = "1 CPU" if limits.cpus == 1 else f"{limits.cpus} CPUs"
+    return f"{cpus}, {limits.memory_gib:g} GiB, {duration(limits.timeout_s)}"

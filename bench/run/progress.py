@@ -1,0 +1,161 @@
+"""What a person sees while cells run: bars on a terminal, plain lines elsewhere."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from bench.records.cells import Cell
+
+SIGN = {"ok": "✓", "skipped": "–", "interrupted": "…"}
+
+
+class Display(Protocol):
+    """What the runner tells. A test's fake needs these and a context."""
+
+    def open(
+        self, cells: Sequence[Cell], left_s: float | None
+    ) -> AbstractContextManager[object]: ...
+
+    def chose(self, jobs: int, why: str) -> None: ...
+
+    def started(self, cell: Cell) -> None: ...
+
+    def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
+
+    def again(self, cell: Cell, row: dict[str, Any]) -> None: ...
+
+    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None: ...
+
+
+def name(cell: Cell) -> str:
+    spec = cell.spec
+    return f"{spec.model.name} + {spec.optimizer.name}, {spec.device}, seed {spec.seed}"
+
+
+def duration(seconds: float | None) -> str:
+    """'42 s', '3 min 05 s', '2 h 10 min', 'n/a'."""
+    if seconds is None:
+        return "n/a"
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def summary(row: dict[str, Any]) -> str:
+    """How a cell ended, in half a line."""
+    if row["status"] != "ok":
+        stage = f" ({row['stage']})" if row.get("stage") else ""
+        return f"{row['status']}{stage}: {row['reason']}"
+    median_ms = row.get("step_time_ms_p50")  # none with train.step_timing: off
+    step = f"step {median_ms:.2f} ms, " if median_ms is not None else ""
+    return (
+        f"val loss {row['val_loss_final']:.4f}, train {duration(row['train_time_s'])}, "
+        f"{step}wall {duration(row['wall_time_s'])}"
+    )
+
+
+class PlainDisplay:
+    """One line when a cell ends: for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.total = self.count = 0
+
+    def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
+        self.total = len(cells)
+        self.count = 0
+        expected = f", about {duration(left_s)}" if left_s else ""
+        what = f"cells to run: {self.total}{expected}" if cells else "every cell is settled"
+        self.console.print(what)
+        return nullcontext()
+
+    def chose(self, jobs: int, why: str) -> None:
+        """How many cells at once, where that was left to us; before `open`."""
+        self.console.print(f"jobs: {jobs} at once: {why}")
+
+    def started(self, cell: Cell) -> None:
+        pass
+
+    def event(self, cell: Cell, event: dict[str, Any]) -> None:
+        pass
+
+    def again(self, cell: Cell, row: dict[str, Any]) -> None:
+        """A fault of the machine, and limits.retries allows for another attempt."""
+        self.console.print(
+            f"↻ {name(cell)}: {summary(row)}; once more",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+        self.count += 1
+        left = f"   [{duration(left_s)} left]" if left_s else ""
+        sign = SIGN.get(row["status"], "✗")
+        line = f"{sign} {self.count}/{self.total} {name(cell)}: {summary(row)}{left}"
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class LiveDisplay:
+    """An overall bar with time left, and a line for each running cell."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.plain = PlainDisplay(console)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),  # a worker may say anything
+            console=console,
+            transient=True,
+        )
+        self.overall: TaskID | None = None
+        self.running: dict[str, TaskID] = {}
+
+    def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
+        self.plain.open(cells, left_s)
+        left = f"about {duration(left_s)} left" if left_s else ""
+        self.overall = self.bars.add_task("cells", total=len(cells), detail=left)
+        return self.bars
+
+    def chose(self, jobs: int, why: str) -> None:
+        self.plain.chose(jobs, why)
+
+    def started(self, cell: Cell) -> None:
+        self.running[cell.spec.run_id] = self.bars.add_task(
+            escape(name(cell)), total=cell.spec.train.steps, detail="starting"
+        )
+
+    def event(self, cell: Cell, event: dict[str, Any]) -> None:
+        details = [str(event.get("stage", ""))]
+        if "loss" in event:
+            details.append(f"loss {event['loss']:.4f}")
+        if "tokens_per_s" in event:
+            details.append(f"{event['tokens_per_s']:,.0f} tokens/s")
+        if "val_loss" in event:
+            details.append(f"val {event['val_loss']:.4f}")
+        task = self.running[cell.spec.run_id]
+        self.bars.update(task, completed=event.get("step"), detail=", ".join(details))
+
+    def again(self, cell: Cell, row: dict[str, Any]) -> None:
+        self._remove(cell)
+        self.plain.again(cell, row)
+
+    def _remove(self, cell: Cell) -> None:
+        task = self.running.pop(cell.spec.run_id, None)  # none of a cell that is skipped
+        if task is not None:
+            self.bars.remove_task(task)
+
+    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+        self._remove(cell)
+        self.plain.ended(cell, row, None)
+        if self.overall is not None:
+            left = f"{duration(left_s)} left" if left_s else ""
+            self.bars.update(self.overall, advance=1, detail=left)

@@ -1,0 +1,233 @@
+"""The one loop: pass over what is settled, launch what is open, commit a row as each cell ends."""
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.border.identity import SCHEMA_VERSION, code_sha256
+from bench.errors import BenchError
+from bench.launch.job import Environment, Job, Launcher, Stop
+from bench.measure.machine import Machine
+from bench.measure.watch import SAMPLE_MS
+from bench.records.cells import Cell
+from bench.records.columns import SETTLED
+from bench.records.corpora import Corpus, check_tokens
+from bench.records.folder import ResultsFolder
+from bench.records.owncode import check_code
+from bench.records.rows import Row, RunsTable
+from bench.run.attempt import Attempt, run_attempt
+from bench.run.estimate import estimate_arms
+from bench.run.lanes import Lanes
+from bench.run.outcome import is_number
+from bench.run.progress import Display
+from bench.run.signals import heard
+from bench.run.slots import Slot, choose_jobs, make_slots
+from bench.run.standing import Here, Policy, skip_reason
+
+SIGNAL_S = 1.0  # the longest that Ctrl-C may go unnoticed
+
+
+@dataclass
+class Runner:
+    """Runs cells of one matrix into one locked results folder."""
+
+    folder: ResultsFolder
+    runs: RunsTable
+    launcher: Launcher
+    corpus: Corpus
+    tokens_file: Path  # of the corpus
+    machine: Machine
+    display: Display
+    policy: Policy
+    name: str  # the matrix's
+    sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
+    code: Mapping[str, Path] = field(default_factory=dict)  # the matrix's own, by its SHA-256
+    stop: Stop = field(default_factory=Stop)
+    # What cells of a device run in, once it was asked for: asking an engine takes its time.
+    _environments: dict[str, Environment] = field(default_factory=dict, init=False)
+
+    def run(self, cells: Sequence[Cell], jobs: int | None) -> None:
+        """Bring every cell to a terminal row, unless `stop` is set first.
+
+        `jobs`: cells at once; None: as many as this machine allows.
+
+        Raises:
+            MissingError, RequestError: before anything runs.
+            CorpusError, EngineError, FolderError, RecordError: when a launch or a commit fails;
+                cells not run stay open.
+        """
+        here = self._here(cells)
+        unsettled = [cell for cell in cells if not here.is_settled(cell, self._attempts(cell))]
+        skipped = {cell: why for cell in unsettled if (why := skip_reason(cell, self.machine))}
+        still_open = [cell for cell in unsettled if cell not in skipped]
+        if jobs is None:
+            jobs, why = choose_jobs(still_open, self.machine)
+            self.display.chose(jobs, why)
+        lanes = Lanes(still_open, make_slots(jobs, still_open, self.machine))
+        try:
+            left_s = self._time_left_s(lanes)
+            with self.display.open([*skipped, *still_open], left_s), _on_signal(self.stop):
+                for cell, why in skipped.items():
+                    self._skip(cell, why)
+                self._run_open(lanes, here.environments)
+        except BaseException:
+            with contextlib.suppress(BenchError):  # the first error is the one to tell
+                self.folder.rebuild_curves(self.runs)
+            raise
+        if still_open or not self.folder.curves_are_current(self.runs):
+            self.folder.rebuild_curves(self.runs)
+
+    def rows(self, cells: Sequence[Cell]) -> list[Row | None]:
+        """Of each cell the row that tells how it stands here; None: it is open."""
+        here = self._here(cells)
+        return [here.row_of(cell, self._attempts(cell)) for cell in cells]
+
+    def ended(self, cells: Sequence[Cell]) -> list[Row]:
+        """The rows of those that have ended, however."""
+        return [row for row in self.rows(cells) if row and row["status"] in SETTLED]
+
+    def _here(self, cells: Sequence[Cell]) -> Here:
+        runnable = [cell for cell in cells if not skip_reason(cell, self.machine)]
+        for device in {cell.spec.device for cell in runnable} - self._environments.keys():
+            self._environments[device] = self.launcher.environment(device)
+        return Here(self.machine, self._environments, self.policy)
+
+    def _attempts(self, cell: Cell) -> list[Row]:
+        return self.runs.of(cell.spec.run_id)
+
+    def _skip(self, cell: Cell, why: str) -> None:
+        """A row that says why; not a second one with the same reason."""
+        rows = self.runs.of(cell.spec.run_id)
+        if not rows or (rows[-1]["status"], rows[-1]["reason"]) != ("skipped", why):
+            attempt = self.folder.next_attempt(cell, rows)
+            row = self._identity(cell, attempt, Environment(env_id=""))
+            self.runs.append({**row, "status": "skipped", "reason": why})
+        self.display.ended(cell, {"status": "skipped", "reason": why}, None)
+
+    def _run_open(self, lanes: Lanes, environments: Mapping[str, Environment]) -> None:
+        failures: list[Exception] = []
+        with ThreadPoolExecutor(len(lanes.slots)) as pool:
+            while True:
+                with self._stopping_at(failures):
+                    while lanes.may_launch and not self.stop.is_set:
+                        cell, slot = lanes.next()
+                        self.display.started(cell)
+                        environment = environments[cell.spec.device]
+                        future = pool.submit(self._run_cell, cell, slot, environment)
+                        lanes.launched(future, cell, slot)
+                if not lanes.futures:
+                    break
+                # A signal that comes just before a wait without end would not be seen in it.
+                for future in wait(lanes.futures, SIGNAL_S, FIRST_COMPLETED).done:
+                    with self._stopping_at(failures):
+                        cell, beside = lanes.ended(future)
+                        self._commit(cell, future.result(), beside, lanes)
+        if failures:
+            raise failures[0]
+
+    @contextlib.contextmanager
+    def _stopping_at(self, failures: list[Exception]) -> Iterator[None]:
+        """An error ends the cells that run as well; their rows are committed before it is told."""
+        try:
+            yield
+        except Exception as error:
+            failures.append(error)
+            self.stop.set("stopped because another cell's launch or record failed")
+
+    def _commit(
+        self, cell: Cell, attempt: Attempt, beside: Mapping[str, Any], lanes: Lanes
+    ) -> None:
+        self.runs.append({**attempt.columns, **beside})
+        if attempt.fault_of_machine and lanes.again(cell):
+            self.display.again(cell, attempt.columns)
+        else:
+            self.display.ended(cell, attempt.columns, self._time_left_s(lanes))
+
+    def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> Attempt:
+        """One attempt, in a thread of its own."""
+        check_tokens(self.tokens_file, self.corpus.name)
+        code = tuple(self.code[sha256] for sha256 in cell.spec.own_code)
+        for folder in code:
+            check_code(folder)
+        number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
+        files = self.folder.make_attempt(cell, number)
+        gpu = slot.gpu if cell.spec.device == "cuda" else None
+        job = Job(
+            spec=cell.spec,
+            limits=cell.limits,
+            files=files,
+            tokens=self.tokens_file,
+            cpus=slot.cpus,
+            gpu_uuid=gpu.uuid if gpu else None,
+            code=code,
+        )
+        identity = self._identity(cell, number, environment) | {
+            "log_path": str(files.log.relative_to(self.folder.path)),
+            "cpus": " ".join(str(cpu) for cpu in slot.cpus),
+            "gpu_name": gpu.name if gpu else None,
+            "gpu_uuid": gpu.uuid if gpu else None,
+            "driver_version": self.machine.gpus.driver_version if gpu else None,
+        }
+        with self.folder.writing():
+            attempt = run_attempt(
+                job,
+                self.launcher,
+                lambda event: self._show(cell, event),
+                self.stop,
+                self.sample_ms,
+            )
+        return replace(attempt, columns=attempt.columns | identity)
+
+    def _show(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        """Progress, if it is that: a worker may say anything."""
+        figures = ("step", "loss", "tokens_per_s", "val_loss")
+        if all(is_number(event.get(name, 0)) for name in figures):
+            self.display.event(cell, dict(event))
+
+    def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
+        spec = cell.spec
+        return {
+            "run_id": spec.run_id,
+            "host_id": self.machine.host_id,
+            "attempt": attempt,
+            "arm_id": spec.arm_id,
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "model": spec.model.name,
+            "optimizer": spec.optimizer.name,
+            "device": spec.device,
+            "seed": spec.seed,
+            "order_in_seed": cell.order_in_seed,
+            **cell.tuning,
+            "settings": spec.settings,
+            "runtime": self.launcher.runtime,
+            "image_id": environment.image_id,
+            "env_id": environment.env_id,
+            "code_sha256": code_sha256(),
+            "git_commit": self.machine.git_commit,
+            "git_dirty": self.machine.git_dirty,
+            "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "eval_protocol": spec.eval.protocol,
+            "host_cpu_model": self.machine.cpu_model,
+            "corpus": spec.corpus.name,
+            "corpus_sha256": spec.corpus.sha256,
+        }
+
+    def _time_left_s(self, lanes: Lanes) -> float | None:
+        """By the finished cells of each arm, or by arithmetic; None where neither tells."""
+        cells = lanes.cells()
+        by_arm = estimate_arms((cell.spec for cell in cells), self.corpus, self.runs.rows)
+        walls = {arm_id: expected.wall_s for arm_id, expected in by_arm.items()}
+        known = {arm_id: wall_s for arm_id, wall_s in walls.items() if wall_s is not None}
+        return lanes.left_s(lambda cell: known[cell.spec.arm_id]) if known == walls else None
+
+
+def _on_signal(stop: Stop) -> AbstractContextManager[None]:
+    """Ctrl-C and SIGTERM set `stop` and nothing else: no row is torn by an exception."""
+    return heard(lambda number: stop.set(f"stopped by {signal.Signals(number).name}", by_user=True))

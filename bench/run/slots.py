@@ -1,0 +1,88 @@
+"""Several cells at once: how many, and on which CPUs and GPU each.
+
+All cells of a matrix have the same limits, so that every slot fits every cell.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.border.options import Limits
+from bench.errors import RequestError
+from bench.measure.gpus import Gpu
+from bench.measure.machine import Machine
+from bench.records.cells import Cell
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place where one cell at a time runs, with CPUs (and a GPU) of its own."""
+
+    cpus: tuple[int, ...]
+    gpu: Gpu | None
+
+
+def choose_jobs(cells: Sequence[Cell], machine: Machine) -> tuple[int, str]:
+    """(as many cells at once as go without disturbing each other, at least 1; why no more).
+
+    CPUs are counted by whole cores: two threads of one slow each other down.
+    """
+    if not cells:
+        return 1, "nothing is open"
+    limits, room = cells[0].limits, machine.room
+    cpus = _cpus(limits)
+    most = [
+        (len(cells), f"{_count(len(cells), 'cell')} open"),
+        (room.cores // cpus, f"{_count(room.cores, 'core')} for {_count(cpus, 'CPU')} a cell"),
+        (
+            int(room.free_gib / limits.memory_gib),
+            f"{room.free_gib:.1f} GiB free for {limits.memory_gib:g} GiB a cell",
+        ),
+    ]
+    if _needs_gpu(cells):
+        gpus = len(machine.gpus.gpus)
+        most.append((gpus, f"{_count(gpus, 'GPU')} for one a cell"))
+    jobs, why = min(most, key=lambda one: one[0])
+    return max(1, jobs), why
+
+
+def make_slots(jobs: int, cells: Sequence[Cell], machine: Machine) -> list[Slot]:
+    """Disjoint CPUs for each of `jobs` cells at once, and a GPU each where cells need one.
+
+    Raises:
+        RequestError: if the machine has not enough of either, or of memory for several.
+    """
+    limits = cells[0].limits if cells else Limits()
+    each, cpus, gpus = _cpus(limits), machine.room.cpus, machine.gpus.gpus
+    most = min(len(cpus), machine.room.quota or len(cpus))
+    # One cell alone may be slow under a quota; several would take each other's time.
+    if jobs * each > (most if jobs > 1 else len(cpus)):
+        raise RequestError(
+            f"--jobs {jobs} with limits.cpus {each} needs {jobs * each} CPUs; this process "
+            f"may use {most:g}. Lower --jobs, limits.cpus or train.threads."
+        )
+    memory_gib = jobs * limits.memory_gib
+    if jobs > 1 and memory_gib > machine.room.memory_gib:
+        raise RequestError(
+            f"--jobs {jobs} with limits.memory_gib {limits.memory_gib:g} may take {memory_gib:g} "
+            f"GiB; here are {machine.room.memory_gib:.1f}. Lower --jobs or limits.memory_gib."
+        )
+    if _needs_gpu(cells) and jobs > len(gpus):
+        raise RequestError(
+            f"{jobs} cuda cells at once need as many GPUs; here are {len(gpus)}. Lower --jobs."
+        )
+    return [
+        Slot(cpus[i * each : (i + 1) * each], gpus[i] if i < len(gpus) else None)
+        for i in range(jobs)
+    ]
+
+
+def _cpus(limits: Limits) -> int:
+    return limits.cpus or 1
+
+
+def _needs_gpu(cells: Iterable[Cell]) -> bool:
+    return any(cell.spec.device == "cuda" for cell in cells)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

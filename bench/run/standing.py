@@ -1,0 +1,75 @@
+"""Where a cell of a matrix stands: which of its rows count here, and whether they settle it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.border.identity import code_sha256
+from bench.launch.job import Environment
+from bench.measure.machine import Machine
+from bench.records.cells import Cell
+from bench.records.columns import SETTLED
+from bench.records.endings import by_circumstances, ending
+from bench.records.rows import Row
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which rows count, as it was asked."""
+
+    retry_failed: bool = False  # only an ok row settles a cell
+    accepted_code: frozenset[str] = frozenset()  # further code_sha256 that count as today's
+
+    @property
+    def codes(self) -> frozenset[str]:
+        return self.accepted_code | {code_sha256()}
+
+
+@dataclass(frozen=True)
+class Here:
+    """This machine, with what its cells run in by device; a device is absent where that lacks."""
+
+    machine: Machine
+    environments: Mapping[str, Environment]
+    policy: Policy
+
+    def row_of(self, cell: Cell, attempts: Sequence[Row]) -> Row | None:
+        """The row that tells how a cell stands, of its attempts with the oldest first.
+
+        None: it is open, for no row is of this code, environment and machine. A machine without its
+        GPU tells how the cell ended elsewhere.
+        """
+        if skip_reason(cell, self.machine):
+            groups = by_circumstances(attempts)
+            return ending(groups[-1]) if groups else None
+        return ending(self._counted(cell, attempts))
+
+    def is_settled(self, cell: Cell, attempts: Sequence[Row]) -> bool:
+        """Whether nothing is left to run of it."""
+        if self.policy.retry_failed and not skip_reason(cell, self.machine):
+            return any(row["status"] == "ok" for row in self._counted(cell, attempts))
+        row = self.row_of(cell, attempts)
+        return row is not None and row["status"] in SETTLED
+
+    def _counted(self, cell: Cell, attempts: Iterable[Row]) -> list[Row]:
+        environment = self.environments.get(cell.spec.device)
+        if environment is None:
+            return []
+        return [row for row in attempts if self._counts(row, environment)]
+
+    def _counts(self, row: Row, environment: Environment) -> bool:
+        return (
+            row["code_sha256"] in self.policy.codes
+            and row["env_id"] == environment.env_id
+            and row["host_id"] == self.machine.host_id
+            and (row["device"] != "cuda" or row["gpu_name"] in self.machine.gpus.names)
+        )
+
+
+def skip_reason(cell: Cell, machine: Machine) -> str | None:
+    """Why this machine cannot run a cell at all, with the remedy; None if it can."""
+    if cell.spec.device == "cuda" and not machine.gpus.gpus:
+        return (
+            f"no GPU here: {machine.gpus.reason}. Run it where nvidia-smi lists one, "
+            "or choose --only device=cpu"
+        )
+    return None

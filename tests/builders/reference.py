@@ -1,0 +1,249 @@
+"""Models and optimizers written straight from their description: slow, looped, easy to believe.
+
+`Reference` names its parameters as the models name their logical tensors, so that values and
+gradients can be compared name by name.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.border.logical import Stack
+from bench.border.options import DecoderOptions, NanoKimiOptions
+
+
+class Attention(nn.Module):
+    def __init__(self, options: DecoderOptions) -> None:
+        super().__init__()
+        d, H = options.n_embd, options.n_head
+        self.query = nn.ModuleList(nn.Linear(d, d // H, bias=False) for _ in range(H))
+        self.key = nn.ModuleList(nn.Linear(d, d // H, bias=False) for _ in range(H))
+        self.value = nn.ModuleList(nn.Linear(d, d // H, bias=False) for _ in range(H))
+        self.output = nn.Linear(d, d)
+        self.scale = {"n_embd": d, "head_size": d // H}[options.attention_scale] ** -0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        T = x.shape[1]
+        future = torch.ones(T, T, dtype=torch.bool).triu(1)
+        heads = []
+        for query, key, value in zip(self.query, self.key, self.value, strict=True):
+            scores = query(x) @ key(x).mT * self.scale  # (B, T, T)
+            weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+            heads.append(weights @ value(x))
+        return self.output(torch.cat(heads, -1))
+
+
+class Dense(nn.Module):
+    def __init__(self, d: int, activation: str) -> None:
+        super().__init__()
+        self.up = nn.Linear(d, 4 * d)
+        self.down = nn.Linear(4 * d, d)
+        self.activate = {"relu": nn.ReLU(), "gelu": nn.GELU()}[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activate(self.up(x)))
+
+
+class Gated(nn.Module):
+    def __init__(self, d: int, h: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(d, 2 * h)
+        self.down = nn.Linear(h, d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.up(x).chunk(2, -1)
+        return self.down(F.silu(first) * second)
+
+
+class Mixture(nn.Module):
+    """Every expert is computed; the weights of those that a token did not choose are 0."""
+
+    def __init__(self, options: NanoKimiOptions) -> None:
+        super().__init__()
+        d, h = options.n_embd, options.expert_hidden or options.n_embd
+        self.options = options
+        self.gate = nn.Linear(d, options.n_experts)
+        self.experts = nn.ModuleList(Gated(d, h) for _ in range(options.n_experts))
+        self.shared = nn.ModuleList(Gated(d, h) for _ in range(options.n_shared_experts))
+        self.preference = torch.zeros(options.n_experts)  # what balance: bias adds to a choice
+
+    def scores(self, x: Tensor) -> Tensor:
+        logits = self.gate(x)
+        return logits.softmax(-1) if self.options.router == "softmax" else logits.sigmoid()
+
+    def choices(self, scores: Tensor) -> Tensor:
+        """1 for each expert that a token visits, 0 for the others."""
+        if self.options.gating == "all":
+            return torch.ones_like(scores)
+        ranks = (scores + self.preference).argsort(dim=-1, descending=True).argsort(dim=-1)
+        return (ranks < self.options.top_k).to(scores.dtype)
+
+    def weights(self, x: Tensor) -> Tensor:
+        scores = self.scores(x)
+        kept = scores * self.choices(scores)
+        single = self.options.gating == "topk" and self.options.top_k == 1
+        return kept if single else kept / kept.sum(-1, keepdim=True)
+
+    def auxiliary_loss(self, x: Tensor) -> Tensor:
+        scores = self.scores(x).flatten(0, -2)
+        visits = self.choices(scores).sum(0)
+        shares = (scores / scores.sum(-1, keepdim=True)).mean(0)
+        terms = zip(visits / visits.sum(), shares, strict=True)
+        total = sum(visited * share for visited, share in terms)
+        return self.options.aux_coefficient * self.options.n_experts * total
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x
+        weights = self.weights(x)
+        total = torch.zeros_like(x)
+        for index, expert in enumerate(self.experts):
+            total = total + weights[..., index : index + 1] * expert(x)
+        for expert in self.shared:
+            total = total + expert(x)
+        return total
+
+
+class Block(nn.Module):
+    def __init__(self, options: DecoderOptions) -> None:
+        super().__init__()
+        d = options.n_embd
+        self.attention_norm = nn.LayerNorm(d)
+        self.attention = Attention(options)
+        self.feed_forward_norm = nn.LayerNorm(d)
+        if isinstance(options, NanoKimiOptions):
+            self.feed_forward = Mixture(options)
+        elif options.activation == "swiglu":
+            self.feed_forward = Gated(d, round((8 * d + 4) * d / (3 * d + 2)))
+        else:
+            self.feed_forward = Dense(d, options.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class Reference(nn.Module):
+    def __init__(self, options: DecoderOptions, vocab_size: int, block_size: int) -> None:
+        super().__init__()
+        d = options.n_embd
+        self.token = nn.Embedding(vocab_size, d)
+        self.position = nn.Embedding(block_size, d)
+        self.blocks = nn.ModuleList(Block(options) for _ in range(options.n_layer))
+        self.norm = nn.LayerNorm(d)
+        self.head = nn.Linear(d, vocab_size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+def logical(
+    stacks: Iterable[Stack], of: Callable[[nn.Parameter], Tensor] = lambda parameter: parameter.data
+) -> dict[str, Tensor]:
+    """The logical tensors by name: views of the values, or of what `of` gives."""
+    return {
+        name: tensor
+        for stack in stacks
+        for name, tensor in zip(stack.names, stack.view(of(stack.parameter)), strict=True)
+    }
+
+
+def copy_weights(model: nn.Module, reference: Reference) -> None:
+    """Both must have the same logical tensors, of the same shapes."""
+    reference.load_state_dict(logical(model.stacks()), strict=True)
+
+
+def stream(seed: int) -> Callable[[str], torch.Generator]:
+    """A random stream for each name."""
+
+    def generator(name: str) -> torch.Generator:
+        digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
+
+    return generator
+
+
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float, name: str = "") -> None:
+    """The difference is small against the whole tensor, not against each number."""
+    assert actual.shape == expected.shape, f"{name}: {actual.shape}, expected {expected.shape}"
+    error, size = (actual - expected).norm().item(), expected.norm().item()
+    assert error <= tolerance * size, f"{name}: error {error:.3g} for a tensor of norm {size:.3g}"
+
+
+def is_block_matrix(name: str, value: Tensor) -> bool:
+    """What truemuon orthogonalises, of the logical tensors."""
+    return name.startswith("blocks.") and value.dim() == 2
+
+
+def newton_schulz(X: Tensor, steps: int = 5) -> Tensor:
+    a, b, c = 3.4445, -4.7750, 2.0315
+    X = X / (X.square().sum().sqrt() + 1e-7)
+    tall = X.shape[0] > X.shape[1]
+    if tall:
+        X = X.T
+    for _ in range(steps):
+        A = X @ X.T
+        B = b * A + c * A @ A
+        X = a * X + B @ X
+    return X.T if tall else X
+
+
+class Muon:
+    """One logical matrix."""
+
+    def __init__(
+        self,
+        W: Tensor,
+        lr: float = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 0.01,
+        ns_steps: int = 5,
+        momentum_form: str = "original",
+        update_scale: str = "none",
+    ) -> None:
+        rows, columns = W.shape
+        scales = {
+            "none": 1.0,
+            "sqrt_ratio": max(1.0, rows / columns) ** 0.5,
+            "match_rms": 0.2 * max(rows, columns) ** 0.5,
+        }
+        self.scale = scales[update_scale]
+        self.own_share = {"original": 1.0, "nesterov": 1 - momentum}[momentum_form]
+        self.W, self.m = W.clone(), torch.zeros_like(W)
+        self.lr, self.momentum = lr, momentum
+        self.weight_decay, self.ns_steps = weight_decay, ns_steps
+
+    def step(self, g: Tensor) -> None:
+        self.m = self.momentum * self.m + (1 - self.momentum) * g
+        X = newton_schulz(self.momentum * self.m + self.own_share * g, self.ns_steps)
+        self.W = self.W - self.lr * (self.scale * X + self.weight_decay * self.W)
+
+
+class AdamW:
+    """One logical tensor; Loshchilov and Hutter 2019, algorithm 2, weight decay times lr."""
+
+    def __init__(
+        self,
+        W: Tensor,
+        lr: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        self.W, self.m, self.v, self.t = W.clone(), torch.zeros_like(W), torch.zeros_like(W), 0
+        self.lr, self.beta1, self.beta2 = lr, beta1, beta2
+        self.eps, self.weight_decay = eps, weight_decay
+
+    def step(self, g: Tensor) -> None:
+        self.t += 1
+        self.m = self.beta1 * self.m + (1 - self.beta1) * g
+        self.v = self.beta2 * self.v + (1 - self.beta2) * g * g
+        m_hat = self.m / (1 - self.beta1**self.t)
+        v_hat = self.v / (1 - self.beta2**self.t)
+        self.W = self.W - self.lr * (m_hat / (v_hat.sqrt() + self.eps) + self.weight_decay * self.W)

@@ -1,0 +1,151 @@
+"""How many cells at once a machine allows, and on which of its CPUs and GPUs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import RequestError
+from bench.matrix.expansion import load_matrix
+from bench.measure import cgroup, room
+from bench.measure.cgroup import Cgroup
+from bench.measure.gpus import Gpu, Gpus
+from bench.measure.machine import Machine
+from bench.measure.room import Room, this_room
+from bench.records.cells import Cell
+from bench.run.slots import choose_jobs, make_slots
+
+NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver")
+TWO_GPUS = Gpus((Gpu("GPU-a", "a GPU"), Gpu("GPU-b", "a GPU")), "580.1", None)
+ROOM = Room(cpus=(2, 3, 5, 7), cores=4, memory_gib=16.0, free_gib=12.0)
+
+
+def machine(gpus: Gpus = NO_GPU, **room: float) -> Machine:
+    return Machine("host-1", None, replace(ROOM, **room), gpus, None, None)
+
+
+@pytest.fixture
+def matrix(tiny_matrix: Path) -> Path:
+    return tiny_matrix
+
+
+def cells(matrix: Path, limits: str = "", device: str = "cpu") -> list[Cell]:
+    """The four cells of a tiny matrix."""
+    text = matrix.read_text().replace("device: [cpu]", f"device: [{device}]")
+    matrix.write_text(text + f"limits: {{{limits}}}\n")
+    return list(load_matrix(matrix).cells)
+
+
+def test_each_slot_has_cpus_and_a_gpu_of_its_own(matrix: Path) -> None:
+    slots = make_slots(2, cells(matrix, "cpus: 2"), machine(TWO_GPUS))
+    assert [slot.cpus for slot in slots] == [(2, 3), (5, 7)]
+    assert [slot.gpu and slot.gpu.uuid for slot in slots] == ["GPU-a", "GPU-b"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "device", "words"),
+    [
+        ("cpus: 2", "cpu", "needs 6 CPUs; this process may use 4. Lower --jobs"),
+        ("memory_gib: 6", "cpu", "may take 18 GiB; here are 16.0. Lower --jobs or limits.mem"),
+        ("memory_gib: 1", "cuda", "as many GPUs; here are 2. Lower --jobs"),
+    ],
+)
+def test_more_than_there_is_is_an_error(matrix: Path, limits: str, device: str, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        make_slots(3, cells(matrix, limits, device), machine(TWO_GPUS))
+
+
+def test_several_cells_do_not_share_a_quota_of_less(matrix: Path) -> None:
+    asked = cells(matrix, "memory_gib: 1")
+    assert len(make_slots(2, asked, machine(quota=2.5))) == 2
+    with pytest.raises(RequestError, match=r"needs 3 CPUs; this process may use 2\.5\. Lower"):
+        make_slots(3, asked, machine(quota=2.5))
+    assert len(make_slots(1, asked, machine(quota=0.5))) == 1  # slow, but nobody else's time
+
+
+def test_one_cell_runs_whatever_it_may_take(matrix: Path) -> None:
+    """As it always has: its limit is what it must not exceed, not what it takes."""
+    assert len(make_slots(1, cells(matrix, "memory_gib: 64"), machine())) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "room", "chosen"),
+    [
+        ("memory_gib: 1", {"cores": 8}, (4, "4 cells open")),
+        ("memory_gib: 1, cpus: 2", {}, (2, "4 cores for 2 CPUs a cell")),
+        ("memory_gib: 1", {"cores": 2}, (2, "2 cores for 1 CPU a cell")),
+        ("memory_gib: 4", {}, (3, "12.0 GiB free for 4 GiB a cell")),
+        ("memory_gib: 64", {}, (1, "12.0 GiB free for 64 GiB a cell")),
+        ("memory_gib: 1, cpus: 4", {"cores": 1}, (1, "1 core for 4 CPUs a cell")),
+    ],
+)
+def test_auto_takes_what_every_limit_allows_and_says_which_was_the_least(
+    matrix: Path, limits: str, room: dict[str, float], chosen: tuple[int, str]
+) -> None:
+    assert choose_jobs(cells(matrix, limits), machine(**room)) == chosen
+
+
+def test_auto_takes_a_gpu_a_cell(matrix: Path) -> None:
+    asked = cells(matrix, "memory_gib: 1", device="cuda")
+    assert choose_jobs(asked, machine(TWO_GPUS)) == (2, "2 GPUs for one a cell")
+
+
+def test_auto_with_nothing_to_do() -> None:
+    assert choose_jobs([], machine())[0] == 1
+
+
+# --- What the machine tells ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two cores of two threads each: (0, 1) and (2, 3)."""
+    for cpu, siblings in enumerate(("0-1", "0-1", "2-3", "2-3")):
+        topology = tmp_path / "cpus" / f"cpu{cpu}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{siblings}\n")
+    monkeypatch.setattr(room, "CPUS", tmp_path / "cpus")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    return tmp_path
+
+
+def test_threads_of_one_core_count_once_and_come_last(kernel: Path) -> None:
+    assert (this_room().cpus, this_room().cores) == ((0, 2, 1, 3), 2)
+
+
+def test_a_kernel_that_tells_no_cores(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "CPUS", kernel / "nowhere")
+    assert (this_room().cpus, this_room().cores) == ((0, 1, 2, 3), 4)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores", "free_gib"),
+    [
+        ({"cpu.max": "150000 100000", "memory.max": str(2**20)}, 1, 2**-10),
+        ({"cpu.max": "max 100000", "memory.max": "max"}, 2, None),
+        ({"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000"}, 1, None),
+        ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, 2, None),
+        ({"memory.limit_in_bytes": "9223372036854771712"}, 2, None),
+        ({"memory.limit_in_bytes": str(2**20)}, 2, 2**-10),
+    ],
+)
+def test_a_control_group_of_ours_may_allow_less(
+    kernel: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str],
+    cores: int,
+    free_gib: float | None,
+) -> None:
+    """The group above ours has the limits."""
+    mount = kernel / "cgroup"
+    ours = mount / "above" / "ours"
+    ours.mkdir(parents=True)
+    for name, text in files.items():
+        (mount / "above" / name).write_text(f"{text}\n")
+    monkeypatch.setattr(cgroup, "MOUNT", mount)
+    monkeypatch.setattr(Cgroup, "of", lambda pid: Cgroup(ours, ours, ours))
+    found = this_room()
+    assert found.cores == cores
+    assert (found.free_gib if free_gib else None) == free_gib
+    assert found.free_gib <= found.memory_gib
+    assert (found.memory_gib if free_gib else None) == free_gib

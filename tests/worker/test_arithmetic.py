@@ -1,0 +1,186 @@
+"""Number formats, algorithms that repeat, compiled models, and steps that find their own place."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.border.options import MODEL_OPTIONS, TrainOptions
+from bench.border.spec import Model, RunSpec
+from bench.records.rows import read_table
+from bench.worker.arithmetic import settle
+from bench.worker.graphs import StepsOnDevice
+from bench.worker.training import Trainer
+from tests.builders.shared import bench, without
+from tests.worker.test_worker_training import run, spec_of
+
+MODELS = [("nanogpt", {}), ("nanokimi", {}), ("nanokimi", {"gating": "topk"})]
+OPTIMIZERS = ["adamw", "truemuon", "muonclip"]
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cell settles these for its process; here it shares one with other tests."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    threads, filled = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def asking(spec: RunSpec, **train: Any) -> RunSpec:
+    return dataclasses.replace(spec, train=dataclasses.replace(spec.train, **train))
+
+
+def losses(ran: Any) -> list[float]:
+    assert ran.result["status"] == "ok", ran.result["reason"]
+    return [float(loss) for loss in ran.column("steps.csv", "loss")]
+
+
+# --- number formats -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("model", "options"), MODELS)
+def test_bfloat16_is_close_to_float32_and_not_the_same(tmp_path, model, options, optimizer):
+    """bfloat16 has 8 bits: 0.4 % a number."""
+    plain = spec_of(model, optimizer, steps=8)
+    made = MODEL_OPTIONS[model](n_embd=8, n_layer=1, n_head=2, **options)
+    plain = dataclasses.replace(plain, model=Model("tiny", model, made))
+    expected, found = losses(run(tmp_path, plain)), run(tmp_path, asking(plain, dtype="bfloat16"))
+    assert losses(found) == pytest.approx(expected, rel=0.02)
+    assert losses(found) != expected
+    assert found.row["val_loss_final"] != run(tmp_path, plain).row["val_loss_final"]
+
+
+def test_weights_and_their_updates_stay_float32(tmp_path, monkeypatch):
+    seen: set[torch.dtype] = set()
+    capture = Trainer.run
+
+    def look(trainer: Trainer, *arguments: Any) -> None:
+        capture(trainer, *arguments)
+        states = (state for each in trainer.optimizers for state in each.state.values())
+        kept = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        seen.update(tensor.dtype for tensor in (*trainer.model.parameters(), *kept, trainer.losses))
+
+    monkeypatch.setattr(Trainer, "run", look)
+    losses(run(tmp_path, asking(spec_of(), dtype="bfloat16")))
+    assert seen == {torch.float32}
+
+
+@pytest.mark.parametrize(("asked", "found"), [("float32", "highest"), ("tf32", "high")])
+def test_products_of_float32_compute_in_what_is_asked(asked, found):
+    torch.set_float32_matmul_precision("medium")
+    settle(TrainOptions(matmul_precision=asked))
+    assert torch.get_float32_matmul_precision() == found
+
+
+# --- algorithms ---------------------------------------------------------------------------------
+
+
+def test_deterministic_leaves_no_other_algorithm(tmp_path):
+    losses(run(tmp_path, asking(spec_of(), deterministic=True)))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with pytest.raises(RuntimeError, match="deterministic"):
+        torch.empty(4).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]), accumulate=False)
+
+
+COMPILED = """\
+name: compiled
+data: {corpus: pydoc}
+train: {steps: 20, batch_size: 2, block_size: 8, step_timing: every}
+eval: {every: 20, train_windows: 4}
+matrix: {model: [nanogpt, nanokimi], optimizer: [truemuon], device: [cpu], seed: [1]}
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_model_has_the_same_losses(tmp_path):
+    """In a process of its own, which torch.compile leaves its mark on."""
+    if shutil.which("g++") is None:
+        without("torch.compile needs g++")
+    found = []
+    for name, text in (
+        ("plain", COMPILED),
+        ("compiled", COMPILED.replace("step_timing", "compile: true, step_timing")),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(text)
+        out = tmp_path / name
+        ran = bench("run", tmp_path / f"{name}.yaml", "--out", out, "--runtime", "local")
+        assert ran.returncode == 0, ran.stdout
+        found.append({row["model"]: row for row in read_table(out / "runs.csv")})
+    plain, compiled = found
+    assert set(plain) == {"nanogpt", "nanokimi"}
+    for model, row in compiled.items():
+        assert float(row["compile_time_s"]) > 0
+        assert row["init_hash"] == plain[model]["init_hash"]
+        loss = float(plain[model]["val_loss_final"])
+        assert float(row["val_loss_final"]) == pytest.approx(loss, rel=1e-4)
+
+
+def test_compiling_without_a_compiler_says_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    ran = run(tmp_path, asking(spec_of(), compile=True))
+    assert ran.result["status"] == "crashed"
+    assert "Run with --runtime local where g++ is" in ran.result["reason"]
+
+
+# --- steps on the device ------------------------------------------------------------------------
+
+
+class Replays:
+    """A CUDA graph's stand-in: replaying it does what was recorded, so many steps."""
+
+    def __init__(self, steps: StepsOnDevice) -> None:
+        self.steps = steps
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        for _ in range(self.steps.together):
+            self.steps._one()
+
+
+@pytest.mark.parametrize("together", [1, 3, 4, 100])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_that_find_their_own_place_have_the_same_losses(
+    tmp_path, monkeypatch, optimizer, together
+):
+    """To the last digit; what is left of a span is done step by step."""
+    monkeypatch.setattr(
+        StepsOnDevice, "capture", lambda steps: setattr(steps, "graph", Replays(steps))
+    )
+    plain = spec_of("nanokimi", optimizer, steps=22, every=7)
+    found = run(tmp_path, asking(plain, graph_steps=together))
+    expected = run(tmp_path, plain)
+    assert [float(row["loss"]) for row in found.table("steps.csv")] == [
+        loss
+        for row, loss in zip(expected.table("steps.csv"), losses(expected), strict=True)
+        if row["step"] in found.column("steps.csv", "step")
+    ]
+    assert found.row["val_loss_final"] == expected.row["val_loss_final"]
+    assert sum(map(int, found.column("steps.csv", "steps"))) == 22
+    assert found.row["compile_time_s"] > 0
+
+
+def test_a_span_is_launched_in_as_few_graphs_as_it_holds():
+    steps = StepsOnDevice(
+        lambda positions: positions.sum().float(),
+        torch.arange(20).view(10, 2),
+        torch.zeros(10),
+        together=4,
+    )
+    steps.graph = Replays(steps)  # type: ignore[assignment]
+    assert list(steps.run(9)) == [4, 4, 1]
+    assert list(steps.run(1)) == [1]
+    assert steps.graph.replays == 2
+    assert steps.losses.tolist() == torch.arange(20).view(10, 2).sum(1).tolist()
+    assert steps.place.tolist() == [10]

@@ -1,0 +1,76 @@
+"""What the documents tell an author to type works as it is written."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.matrix.expansion import load_matrix
+from bench.records.rows import read_table
+from tests.builders.shared import ROOT, bench
+
+README = (ROOT / "README.md").read_text()
+OWN = (ROOT / "docs" / "own.md").read_text()
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 91
+
+# `python` as the reader's shell has it; where cells run, and how long, is chosen for speed.
+SHELL = """\
+set -eu
+python() {{ case "$3" in check|run) set -- "$@" --runtime local ;; esac; "{python}" "$@"; }}
+"""
+
+
+def test_five_minutes_are_enough(tmp_path: Path) -> None:
+    """Every command of the chapter, as it is written, in a folder outside the repository."""
+    chapter = README.partition("## Your optimizer in five minutes")[2].partition("\n## ")[0]
+    (script,) = re.findall(r"```bash\n(.*?)```", chapter, re.DOTALL)
+    for slow, quick in (("steps: 300", "steps: 20"), ("[1, 2, 3, 4, 5]", "[1, 2]")):
+        assert slow in script
+        script = script.replace(slow, quick)
+    (tmp_path / "input.txt").write_text(TEXT)
+    answer = subprocess.run(
+        ["bash", "-c", SHELL.format(python=sys.executable) + script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "6 of 6 checks ok" in answer.stdout
+    assert "6 of 6 cells ok" in answer.stdout
+    assert (tmp_path / "results" / "mine" / "report" / "index.html").is_file()
+    rows = read_table(tmp_path / "results" / "mine" / "runs.csv")
+    assert {row["optimizer"] for row in rows} == {"adamw", "truemuon", "mine"}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """The files and the matrix of docs/own.md, as a person would copy them."""
+    (tmp_path / "my_package").mkdir()
+    for name, text in re.findall(r"```python\n# (\S+)\n(.*?)```", OWN, re.DOTALL):
+        (tmp_path / name).write_text(text)
+    matrix, models = re.findall(r"```yaml\n(.*?)```", OWN, re.DOTALL)
+    (tmp_path / "input.txt").write_text(TEXT)
+    corpus = f"data: {{corpus: {tmp_path / 'input.txt'}}}\n"
+    file = tmp_path / "mine.yaml"
+    file.write_text(matrix.replace("[nanogpt]", "[nanogpt, mymodel]") + models + corpus)
+    return file
+
+
+def test_the_examples_of_the_protocol_hold(written: Path) -> None:
+    assert len(load_matrix(written).cells) == 2 * 3 * 5
+    answer = bench("check", written, "--runtime", "local")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stdout.count("optimizer parts") == 6
+    assert answer.stdout.count("model mymodel") == 8
+
+
+def test_the_page_names_every_check(written: Path) -> None:
+    answer = bench("check", written, "--runtime", "local", "--only", "optimizer=mine")
+    found = {line.split(": ")[1] for line in answer.stdout.splitlines() if line.startswith("ok ")}
+    table = OWN.partition("looks at\n")[2]
+    told = re.findall(r"^\| ([a-z ]+?) \|", table, re.MULTILINE)
+    assert set(told) - {"check"} == found

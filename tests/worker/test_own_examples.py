@@ -1,0 +1,82 @@
+"""Optimizers that people ask about, by `class` from pytorch_optimizer: the README's promise.
+
+PyPI's packages `muon`, `scion` and `adopt` are unrelated projects.
+"""
+
+import importlib.metadata
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from bench.border.options import OWN, EvalOptions, OwnOptimizer, TrainOptions
+from bench.border.spec import CorpusRef, Optimizer, RunSpec
+from bench.run.check import TOY_BLOCK, TOY_MODEL
+from bench.worker.cell import reset
+from bench.worker.check import examine
+from bench.worker.conformance import Toy
+from tests.builders.shared import without
+
+REQUIREMENT = "pytorch_optimizer==4.1.0"
+ADAMW_ON_THE_REST = {
+    "hidden": {"settings": {}},
+    "other": {"class": "torch.optim:AdamW", "settings": {"lr": 1e-3}},
+}
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "SOAP": {"settings": {"lr": 3e-3}, "groups": ADAMW_ON_THE_REST},
+    "Lion": {"settings": {"lr": 1e-3, "betas": [0.9, 0.99]}},
+    "ScheduleFreeAdamW": {"settings": {"lr": 1e-2}},
+    "Kron": {"settings": {"lr": 1e-3}, "groups": ADAMW_ON_THE_REST, "leaves": "matrices"},
+    "ScalableShampoo": {"settings": {"lr": 1e-3}, "groups": ADAMW_ON_THE_REST},
+}
+
+
+@pytest.fixture(autouse=True)
+def installed() -> Iterator[None]:
+    name, _, version = REQUIREMENT.partition("==")
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    if found != version:
+        without(f"{name} is {found or 'not installed'}: pip install {REQUIREMENT}")
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def spec_of(name: str, **changes: Any) -> RunSpec:
+    asked = {**EXAMPLES[name], **changes}
+    options = OwnOptimizer(f"pytorch_optimizer:{name}", **asked)
+    train = TrainOptions(steps=4, batch_size=2, block_size=TOY_BLOCK)
+    optimizer = Optimizer(name, OWN, options)
+    return RunSpec(TOY_MODEL, optimizer, "cpu", 1, train, EvalOptions(), CorpusRef("t", "0" * 64))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_holds_to_all_that_check_looks_at(name: str) -> None:
+    findings = {each["check"]: each for each in examine(spec_of(name))}
+    assert {check: each["text"] for check, each in findings.items() if not each["ok"]} == {}
+
+
+def test_an_argument_that_it_would_swallow_is_told() -> None:
+    """Every class there takes **kwargs, and never looks at what it does not know."""
+    (finding,) = examine(spec_of("Lion", settings={"weight_decy": 0.1}))
+    assert "Lion has no argument 'weight_decy'. Did you mean 'weight_decay'?" in finding["text"]
+    finding, *_ = examine(spec_of("Lion", settings={"lr": 1e-3, "momentum": 0.9}))
+    assert finding["text"] == "built: Lion; only its **kwargs take momentum: is it used?"
+
+
+def test_schedule_free_is_judged_by_its_average_and_trained_beside_it() -> None:
+    toy = Toy(spec_of("ScheduleFreeAdamW"))
+    trainer = toy.fresh(5)
+    training = [each.detach().clone() for each in trainer.model.parameters()]
+    with trainer.evaluating():
+        judged = [each.detach().clone() for each in trainer.model.parameters()]
+    again = [each.detach().clone() for each in trainer.model.parameters()]
+    assert not any(map(torch.equal, training, judged))
+    for before, after in zip(training, again, strict=True):
+        torch.testing.assert_close(before, after)
+    reset(trainer, toy.spec)
+    assert not trainer.optimizers[0].state
