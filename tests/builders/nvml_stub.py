@@ -1,6 +1,7 @@
 """A stub of NVIDIA's management library: the real pynvml, on any machine, with scripted readings.
 
-A pytest plugin: a test module says `pytest_plugins = "tests.builders.nvml_stub"` and takes the fixture `nvml`.
+A pytest plugin: a test module says `pytest_plugins = "tests.builders.nvml_stub"` and takes the
+fixture `nvml`.
 (It holds no assertion to rewrite, and tests import names from it as well: PYTEST_DONT_REWRITE.)
 """
 
