@@ -52,3 +52,27 @@ def need_cpus(count: int) -> None:
     """For cells at once, each on CPUs of its own."""
     if len(os.sched_getaffinity(0)) < count:
         without(f"{count} cells at once need {count} CPUs")
+
+
+# Where runs are is chosen for speed; all else is as it was typed.
+BENCH = """\
+#!/bin/sh
+case "$1" in plan|run|check|doctor) set -- "$@" --runtime local ;; esac
+exec {python} -m bench "$@"
+"""
+
+
+def type_in(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """The commands of a page as a person types them, in a folder that has a `.venv/bin/bench`."""
+    program = folder / ".venv" / "bin" / "bench"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(BENCH.format(python=sys.executable))
+    program.chmod(0o755)
+    return subprocess.run(
+        ["bash", "-euc", script],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,12 +1,10 @@
-"""The README says what the code says, and its commands work."""
+"""README, CONTRIBUTING and docs say what the code says, and their commands work."""
 
 import dataclasses
 import os
 import re
-import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +21,25 @@ from bench.border.options import (
 )
 from bench.matrix.expansion import load_matrix
 from bench.records.columns import RUN_COLUMNS
-from tests.builders.shared import ROOT
+from tests.builders.shared import ROOT, type_in
 
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+MATRIX = (ROOT / "docs" / "matrix.md").read_text()
+RUNNING = (ROOT / "docs" / "running.md").read_text()
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 91
 
 
-def part(name: str) -> str:
+def part(page: str, name: str) -> str:
     """What stands between `<!-- name: ... -->` and `<!-- end of name -->`."""
-    found = re.search(rf"<!-- {name}: .*? -->\n(.*?)\n<!-- end of {name} -->", README, re.DOTALL)
+    text = (ROOT / "docs" / page).read_text()
+    found = re.search(rf"<!-- {name}: .*? -->\n(.*?)\n<!-- end of {name} -->", text, re.DOTALL)
     assert found, name
     return found[1]
 
 
 def options_table() -> str:
-    """The reference of all settings, as the README must hold it."""
+    """The reference of all settings, as docs/matrix.md must hold it."""
     groups: dict[str, Any] = {
         "data": DataOptions,
         "train": TrainOptions,
@@ -63,22 +66,24 @@ def columns_table() -> str:
 
 
 def test_every_setting_is_in_the_reference() -> None:
-    assert part("options") == options_table()
+    assert part("matrix.md", "options") == options_table()
 
 
 def test_every_column_is_in_the_list() -> None:
-    assert part("columns") == columns_table()
+    assert part("results.md", "columns") == columns_table()
 
 
 def test_the_example_matrix_loads(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(.*?)```", MATRIX, re.DOTALL)
     file = tmp_path / "example.yaml"
     file.write_text(text)
     assert len(load_matrix(file).cells) == 12
 
 
 def test_the_tree_is_that_of_the_repository() -> None:
-    tree = README.partition("## Layout")[2].partition("```\n")[2].partition("```")[0]
+    tree = (
+        CONTRIBUTING.partition("## Where things are")[2].partition("```\n")[2].partition("```")[0]
+    )
     told, folders = set(), [Path()]
     for line in tree.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
@@ -96,9 +101,11 @@ def test_the_tree_is_that_of_the_repository() -> None:
         if path.name == "__init__.py" or not (ROOT / path).exists():
             continue
         shown = [path.as_posix(), *(f"{parent.as_posix()}/" for parent in path.parents)]
-        assert told & set(shown), f"{path} is not in the README's tree"
+        assert told & set(shown), f"{path} is not in the tree of CONTRIBUTING.md"
     for name in told:
-        assert (ROOT / name).exists(), f"the README's tree names {name}, which is not there"
+        assert (ROOT / name).exists(), (
+            f"the tree of CONTRIBUTING.md names {name}, which is not there"
+        )
 
 
 def test_every_make_target_that_is_named_exists() -> None:
@@ -107,16 +114,15 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def commands() -> list[str]:
-    block = README.partition("## Commands")[2].partition("```bash\n")[2].partition("```")[0]
+    block = RUNNING.partition("```bash\n")[2].partition("```")[0]
     return [line.partition("#")[0].strip() for line in block.splitlines()]
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to type the README's commands in, with a tiny matrix called MATRIX."""
+    """A folder to type the commands of docs/running.md in, with a tiny matrix called MATRIX."""
     desk = tmp_path_factory.mktemp("desk")
-    text = "the quick brown fox jumps over the lazy dog\n" * 91
-    (desk / "input.txt").write_text(text)
+    (desk / "input.txt").write_text(TEXT)
     matrix = yaml.safe_load((ROOT / "bench" / "matrix" / "cpu.yaml").read_text())
     matrix |= {"name": "tiny", "train": {"steps": 4, "batch_size": 2, "block_size": 8}}
     matrix["eval"] = {"every": 2, "train_windows": 4}
@@ -128,20 +134,32 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("command", commands())
 def test_the_commands_run_as_they_are_written(command: str, desk: Path) -> None:
     """In their order, on a tiny matrix; only where cells run is chosen for speed."""
-    words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "bench"]
+    words = command.split()
+    assert words[0] == ".venv/bin/bench"
     if "--jobs" in words and len(os.sched_getaffinity(0)) < 2:
         pytest.skip("two cells at once need two CPUs")
-    if words[3] in ("plan", "run", "doctor", "check"):
-        words += ["--runtime", "local"]
     if "results/tiny-2" in words:
         copy = desk / "results" / "tiny-2"
         shutil.copytree(desk / "results" / "tiny", copy, dirs_exist_ok=True)
-    answer = subprocess.run(
-        [sys.executable, *words[1:]],
-        cwd=desk,
-        env={"PYTHONPATH": str(ROOT), "BENCH_CACHE": str(desk / "cache"), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-    )
+    answer = type_in(desk, command)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_the_readmes_own_question_is_answered(tmp_path: Path) -> None:
+    """Its matrix and its commands, with fewer steps and seeds."""
+    chapter = README.partition("## Your own question")[2].partition("\n## ")[0]
+    (matrix,) = re.findall(r"```yaml\n# rates.yaml\n(.*?)```", chapter, re.DOTALL)
+    script = chapter.partition("```bash\n")[2].partition("```")[0]
+    for slow, quick in (("steps: 300", "steps: 4"), ("[1, 2, 3, 4, 5]", "[1, 2]")):
+        assert slow in matrix
+        matrix = matrix.replace(slow, quick)
+    (tmp_path / "rates.yaml").write_text(matrix)
+    (tmp_path / "input.txt").write_text(TEXT)
+    answer = type_in(tmp_path, script)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "4 of 4 cells ok" in answer.stdout
+    assert (tmp_path / "results" / "rates" / "report" / "index.html").is_file()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 200

@@ -1,26 +1,17 @@
 """What the documents tell an author to type works as it is written."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench.matrix.expansion import load_matrix
 from bench.records.rows import read_table
-from tests.builders.shared import ROOT, bench
+from tests.builders.shared import ROOT, bench, type_in
 
 README = (ROOT / "README.md").read_text()
 OWN = (ROOT / "docs" / "own.md").read_text()
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 91
-
-# `python` as the reader's shell has it; where cells run, and how long, is chosen for speed.
-SHELL = """\
-set -eu
-python() {{ case "$3" in check|run) set -- "$@" --runtime local ;; esac; "{python}" "$@"; }}
-"""
 
 
 def test_five_minutes_are_enough(tmp_path: Path) -> None:
@@ -31,13 +22,7 @@ def test_five_minutes_are_enough(tmp_path: Path) -> None:
         assert slow in script
         script = script.replace(slow, quick)
     (tmp_path / "input.txt").write_text(TEXT)
-    answer = subprocess.run(
-        ["bash", "-c", SHELL.format(python=sys.executable) + script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    answer = type_in(tmp_path, script)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "6 of 6 checks ok" in answer.stdout
     assert "6 of 6 cells ok" in answer.stdout
