@@ -24,8 +24,9 @@ from bench.launch.container import ContainerLauncher
 from bench.launch.derived import build_derived, find_derived
 from bench.launch.engine import Engine
 from bench.launch.image import build, find_base, find_image
-from bench.matrix.expansion import load_matrix, select
+from bench.matrix.expansion import load_matrix
 from bench.matrix.forms import json_schema
+from bench.matrix.selection import select
 from bench.measure.machine import this_machine
 
 
@@ -35,7 +36,7 @@ def doctor(
     worker_python: PythonOption = None,
     out_dir: OutOption = None,
     corpus: Annotated[
-        str | None, typer.Option(help="a path or a built-in's name, as in a matrix")
+        str | None, typer.Option(help="a path from the current folder, or a built-in's name")
     ] = None,
 ) -> None:
     """Check what cells need here, each finding with its remedy; change nothing."""

@@ -37,7 +37,8 @@ from bench.errors import (
 )
 from bench.launch.choose import choose_launcher
 from bench.launch.job import Environment, Launcher
-from bench.matrix.expansion import Matrix, load_matrix, select
+from bench.matrix.expansion import Matrix, load_matrix
+from bench.matrix.selection import select
 from bench.matrix.trials import arm_of, trials_of
 from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
@@ -239,7 +240,7 @@ def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
 def _read(path: Path) -> tuple[Matrix, Corpus]:
     """A matrix and its text, both checked."""
     matrix = load_matrix(path)
-    corpus = find_corpus(matrix.corpus)
+    corpus = find_corpus(matrix.corpus, matrix.folder)
     spec = matrix.cells[0].spec
     corpus.check(spec.train.block_size, spec.data)
     return matrix.with_corpus(corpus.ref), corpus

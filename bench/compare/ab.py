@@ -18,12 +18,13 @@ from bench.compare.sides import Side, check_same, prepared
 from bench.errors import RequestError, StoppedError, VersionError
 from bench.launch.container import ContainerLauncher
 from bench.launch.job import Launcher
-from bench.matrix.expansion import Matrix, axis_values, load_matrix
+from bench.matrix.expansion import Matrix, load_matrix
 from bench.matrix.forms import AXES
+from bench.matrix.selection import axis_values
 from bench.matrix.yamlfile import read_yaml
 from bench.measure.machine import this_machine
 from bench.records.cells import Cell
-from bench.records.corpora import BUILT_IN, DEFAULT_FILE
+from bench.records.corpora import BUILT_IN, DEFAULT_FILE, find_corpus
 from bench.records.endings import by_circumstances, ending
 from bench.records.rows import Row, read_runs
 from bench.run.progress import duration, name
@@ -126,22 +127,24 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
 
     Raises:
         MatrixError: with every mistake in it.
+        CorpusError: if the corpus is not there.
         RequestError: for a number of pairs that cannot be.
     """
     asked = load_matrix(matrix)
     content: dict[str, Any] = read_yaml(matrix).data
-    corpus = (content.get("data") or {}).get("corpus")
-    if corpus is None and Path(DEFAULT_FILE).is_file():
-        corpus = DEFAULT_FILE
-    if corpus is not None and corpus not in BUILT_IN:
-        corpus = str(Path(corpus).absolute())
-    content["data"] = {**(content.get("data") or {}), "corpus": corpus or "pydoc"}
+    corpus = asked.corpus
+    if corpus is None:
+        corpus = str(Path(DEFAULT_FILE).absolute()) if Path(DEFAULT_FILE).is_file() else "pydoc"
+    elif corpus not in BUILT_IN:
+        find_corpus(corpus, asked.folder)  # or it is told here, before an image is built
+        corpus = str((asked.folder / corpus).absolute())
+    content["data"] = {**(content.get("data") or {}), "corpus": corpus}
     for section in ("tune", "claim"):  # two versions are compared, on the matrix's own cells
         content.pop(section, None)
     for key in ("models", "optimizers"):
         for variant in (content.get(key) or {}).values():
             if "path" in variant:
-                variant["path"] = str((matrix.parent / variant["path"]).absolute())
+                variant["path"] = str((asked.folder / variant["path"]).absolute())
     if n_pairs is not None:
         if not 1 <= n_pairs <= MOST_PAIRS:
             raise RequestError(f"--pairs {n_pairs}: write 1 to {MOST_PAIRS:,}.")

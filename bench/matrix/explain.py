@@ -39,6 +39,8 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             )
         case "string_pattern_mismatch" if error["loc"][-1] == OWN:
             return f"{shown(given)} names no class. Write package.module:Name."
+        case "string_pattern_mismatch" if error["loc"][-1] in ("corpus", "path"):
+            return f"{shown(given)} holds a control character. Rename it."
         case "string_pattern_mismatch":
             return (
                 f"{shown(given)} cannot be a name. Use 1 to 64 letters, digits, '.', '_' or '-', "
@@ -46,8 +48,24 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             )
         case "value_error":  # of a check of our own
             return str(context["error"])
-        case "too_short":
+        case "too_short" if context["actual_length"]:
+            return (
+                f"has too few: {context['actual_length']}. Give at least {context['min_length']}."
+            )
+        case "too_short" | "string_too_short":
             return "is empty. Give at least one value."
+        case "too_long":
+            return (
+                f"has too many: {context['actual_length']}. Give at most {context['max_length']}."
+            )
+        case "model_type" | "dict_type":
+            return f"{shown(given)} is not a mapping. Write {{key: value}}."
+        case "list_type":
+            return f"{shown(given)} is not a list. Write [value, value]."
+        case "string_type":
+            return f"{shown(given)} is not text. Put it in quotes."
+        case "bool_type":
+            return f"{shown(given)} is not true or false. Write one of these two."
         case "float_type" | "int_type" | "int_from_float":
             return _not_a_number(error["type"], given)
         case _:
@@ -55,7 +73,7 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
 
 
 def why_no_setting(value: Any) -> str | None:
-    """Why a value cannot be an argument of somebody's class; None if it can."""
+    """Why a value cannot be an argument of a class of your own; None if it can."""
     if isinstance(value, str) and NUMBER_IN_TEXT.fullmatch(value):
         return _not_a_number("float_type", value)
     if isinstance(value, list):

@@ -6,11 +6,12 @@ here they become forms, so that each is written down once.
 
 import dataclasses
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 # Its plugins are none of ours, and looking for them takes longer than reading a matrix.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
+import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from bench.border.options import (
@@ -23,29 +24,37 @@ from bench.border.options import (
     TrainOptions,
 )
 from bench.border.options.own import GroupName, LeafKind
-from bench.matrix.explain import why_no_setting
+from bench.matrix.explain import explain, why_no_setting
+from bench.matrix.yamlfile import Where, Wrong
 
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Device = Literal["cpu", "cuda"]
+# It goes into messages as it is: there, it must not command a terminal.
+PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
-class Section(BaseModel):
+class Form(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def section(name: str, options: type, **first: Any) -> type[Section]:
+def form_of(name: str, options: type, **first: Any) -> type[Form]:
     """The pydantic form of one dataclass of options: same fields, defaults and limits."""
     entries: dict[str, Any] = dict(first)
     for entry in dataclasses.fields(options):
-        about = Field(description=entry.metadata["doc"], **entry.metadata["limits"])
-        entries[entry.name] = (Annotated[entry.type, about], entry.default)
-    return create_model(name, __base__=Section, __doc__=options.__doc__, **entries)
+        entries[entry.name] = (type_of(entry), entry.default)
+    return create_model(name, __base__=Form, __doc__=options.__doc__, **entries)
+
+
+def type_of(option: "dataclasses.Field[Any]") -> Any:
+    """An option's type as a form has it: with its meaning and its limits."""
+    about = Field(description=option.metadata["doc"], **option.metadata["limits"])
+    return Annotated[option.type, about]
 
 
 def _setting(value: Any) -> Any:
-    """An argument of somebody's class: a plain value, or a list of them."""
+    """An argument of a class of your own: a plain value, or a list of them."""
     if why := why_no_setting(value):
         raise ValueError(why)
     return value
@@ -61,19 +70,19 @@ Reference = Annotated[
 ]
 
 
-class OwnModelForm(Section):
-    """A class that lives elsewhere; what is not below is an argument of it."""
+class OwnModelForm(Form):
+    """A class of your own; every key that is not below is an argument of it."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Setting]
 
     reference: Reference = Field(alias="class")
-    path: str | None = Field(
-        None, min_length=1, description="its package's folder, or a .py file, beside the matrix"
+    path: PathText | None = Field(
+        None, description="its package's folder, or a .py file, relative to the matrix file"
     )
 
 
-class OwnGroup(Section):
+class OwnGroup(Form):
     """What one role's parameters get; without `class`, settings over those of the variant."""
 
     model_config = ConfigDict(extra="allow")
@@ -98,11 +107,11 @@ def _group_kind(value: Any) -> str | None:
     return _kind(value) or OWN
 
 
-def variants(kinds: dict[str, Any], own: type[Section], kind: Any = _kind) -> Any:
+def variants(kinds: dict[str, Any], own: type[Form], kind: Any = _kind) -> Any:
     """Variants by their names: `base` or `class` says which settings there are."""
     union: Any = Annotated[own, Tag(OWN)]
     for base, options in kinds.items():
-        form = section(f"{base}_variant", options, base=(Literal[base], ...))
+        form = form_of(f"{base}_variant", options, base=(Literal[base], ...))
         union |= Annotated[form, Tag(base)]
     return Annotated[union, Discriminator(kind)]
 
@@ -126,12 +135,11 @@ class OwnOptimizerForm(OwnModelForm):
     )
 
 
-class Data(Section):
-    corpus: str | None = Field(
+class Data(Form):
+    corpus: PathText | None = Field(
         None,
-        min_length=1,
-        description="a path, or a built-in corpus: tinyshakespeare, pydoc. "
-        "Default: input.txt where you are, else pydoc",
+        description="a path, relative to the matrix file, or a built-in corpus: tinyshakespeare, "
+        "pydoc. Default: input.txt in the current folder, else pydoc",
     )
     split: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
         None,
@@ -141,7 +149,7 @@ class Data(Section):
     )
 
 
-class Image(Section):
+class Image(Form):
     """What the image of the cells has beside torch and numpy."""
 
     requirements: list[
@@ -149,7 +157,7 @@ class Image(Section):
     ] = Field([], description="packages by pip, each as name==version")
 
 
-class Axes(Section):
+class Axes(Form):
     """Every combination of these is a cell."""
 
     model: list[Name] = Field(min_length=1)
@@ -158,7 +166,7 @@ class Axes(Section):
     seed: list[Seed] = Field(min_length=1)
 
 
-class Exclude(Section):
+class Exclude(Form):
     """Cells that match all the keys given are left out."""
 
     model: Name | None = None
@@ -167,7 +175,7 @@ class Exclude(Section):
     seed: Seed | None = None
 
 
-class Include(Section):
+class Include(Form):
     """One complete extra cell, added after the excludes."""
 
     model: Name
@@ -176,12 +184,12 @@ class Include(Section):
     seed: Seed
 
 
-class Baseline(Section):
+class Baseline(Form):
     model: Name
     optimizer: Name
 
 
-class Claim(Section):
+class Claim(Form):
     """What the report is to decide, written before the run."""
 
     baseline: Baseline
@@ -193,17 +201,17 @@ class Claim(Section):
         None,
         gt=0,
         description="validation loss to reach: the report says how long each arm takes. Default: "
-        "what the worst seed of the worst arm ends with",
+        "the highest final loss of the arm whose mean is highest",
     )
 
 
-class Log(Section):
+class Log(Form):
     """A range whose logarithm is even: a learning rate's."""
 
     log: list[Annotated[float, Field(gt=0)]] = Field(min_length=2, max_length=2)
 
 
-class Linear(Section):
+class Linear(Form):
     """An even range."""
 
     linear: list[float] = Field(min_length=2, max_length=2)
@@ -228,7 +236,7 @@ _Values = Annotated[
 ]
 
 
-class Tune(Section):
+class Tune(Form):
     """The same number of trials for every arm; the best setting runs on the matrix's seeds."""
 
     trials: int = Field(
@@ -249,13 +257,13 @@ class Tune(Section):
     )
 
 
-TrainForm, EvalForm = section("Train", TrainOptions), section("Eval", EvalOptions)
-LimitsForm = section("Limits", Limits)
+TrainForm, EvalForm = form_of("Train", TrainOptions), form_of("Eval", EvalOptions)
+LimitsForm = form_of("Limits", Limits)
 
 # The whole file; `bench schema` prints it as JSON Schema.
 MatrixFile = create_model(
     "MatrixFile",
-    __base__=Section,
+    __base__=Form,
     name=(Name, Field(description="results/<name>/ unless --out")),
     data=(Data, Data(corpus=None, split=None)),
     image=(Image, Image(requirements=[])),
@@ -271,25 +279,46 @@ MatrixFile = create_model(
     tune=(Tune | None, None),
 )
 
-SECTIONS: dict[str, type[Section]] = {
-    "data": Data,
-    "image": Image,
-    "train": TrainForm,
-    "eval": EvalForm,
-    "matrix": Axes,
-    "exclude": Exclude,
-    "include": Include,
-    "limits": LimitsForm,
-    "claim": Claim,
-    "tune": Tune,
-}
+
+def validated(data: Any) -> tuple[Any, list[Wrong]]:
+    """What a file holds in its form, as far as its sections are sound, and what is wrong with it.
+
+    None for the form where no cells can be told.
+    """
+    try:
+        return MatrixFile.model_validate(data), []
+    except pydantic.ValidationError as failure:
+        errors = failure.errors()
+    if not isinstance(data, dict):
+        return None, [((), "must be a mapping with `name` and `matrix`.")]
+    wrong = [
+        (_where(error["loc"]), explain(error, _allowed_keys(error["loc"]))) for error in errors
+    ]
+    # Sound sections are still checked against each other, so that one run shows all mistakes.
+    broken = {error["loc"][0] for error in errors}
+    if "matrix" in broken:
+        return None, wrong
+    sound = {key: value for key, value in data.items() if key not in broken}
+    return MatrixFile.model_validate({"name": "unnamed", **sound}), wrong
 
 
-def allowed_keys(loc: tuple[str | int, ...]) -> list[str]:
+def _where(loc: Where) -> Where:
+    """pydantic's location without the parts that are not in the file."""
+    # pydantic's word for a key itself; a file may have one of that name, but not as a section.
+    where = loc[:-1] if loc[-1] == "[key]" and len(loc) > 2 else loc
+    if where[0] in ("models", "optimizers") and len(where) > 2:
+        # After a variant's name and after a group's comes the kind of it.
+        where = (*where[:2], *where[3:5], *where[6:])
+    if where[:2] == ("tune", "space") and len(where) > 3:
+        where = (*where[:3], *where[4:])
+    return where
+
+
+def _allowed_keys(loc: Where) -> list[str]:
     """The keys that are valid beside the last one of pydantic's location `loc`."""
     match loc[:-1]:
         case ():
-            form: type[Section] = MatrixFile
+            form: type[Form] = MatrixFile
         case ("models" | "optimizers", _, *_, str(base)) if base == OWN:
             return []
         case ("models", _, str(base)):
@@ -298,10 +327,12 @@ def allowed_keys(loc: tuple[str | int, ...]) -> list[str]:
             return ["base", *(entry.name for entry in dataclasses.fields(OPTIMIZER_OPTIONS[base]))]
         case ("claim", "baseline"):
             form = Baseline
-        case ("tune", "space", _, str(kind)):
-            return [kind]
+        case ("tune", "space", _, str(values)):
+            return [values]
         case (str(key), *_):
-            form = SECTIONS.get(key, Section)
+            kind = MatrixFile.model_fields[key].annotation
+            forms = (each for each in get_args(kind) or (kind,) if isinstance(each, type))
+            form = next((each for each in forms if issubclass(each, Form)), Form)
         case _:
             return []
     return list(form.model_fields)

@@ -14,9 +14,9 @@ from bench.border.options import OwnModel
 from bench.border.spec import Optimizer
 from bench.errors import FolderError, nearest
 from bench.matrix.explain import explain
-from bench.matrix.forms import Linear, Log, Tune
+from bench.matrix.forms import Form, Linear, Log, Tune, type_of
 from bench.matrix.space import keys_of, settings_of, settings_text, to_try
-from bench.matrix.yamlfile import Document
+from bench.matrix.yamlfile import Wrong
 from bench.records.cells import Cell, Tried
 from bench.records.columns import SETTLED
 from bench.records.endings import by_circumstances, ending
@@ -37,95 +37,87 @@ def tuned_name(optimizer: str) -> str:
     return f"{optimizer}-tuned"
 
 
-def planned(document: Document, tune: Tune, cells: Sequence[Cell]) -> list[Cell]:
+def planned(tune: Tune, cells: Sequence[Cell]) -> tuple[list[Cell], list[Wrong]]:
     """The trials of every arm of these cells, then one cell for each of them that waits.
 
-    Mistakes go into the document; then nothing is planned.
+    With a mistake nothing is planned.
     """
     optimizers = {cell.spec.optimizer.name: cell.spec.optimizer for cell in cells}
-    _check_seeds(document, tune, {cell.spec.seed for cell in cells})
-    _check_names(document, tune, optimizers)
-    _check_space(document, tune, optimizers.values())
-    if document.mistakes:
-        return []
-    tried = {name: _settings(document, tune, optimizer) for name, optimizer in optimizers.items()}
-    if document.mistakes:
-        return []
-    return [*_trials(tune, cells, tried), *map(_waiting, cells)]
+    wrong = [
+        *_check_seeds(tune, {cell.spec.seed for cell in cells}),
+        *_check_names(tune, set(optimizers)),
+        *_check_space(tune, list(optimizers.values())),
+    ]
+    if wrong:
+        return [], wrong
+    tried, wrong = _to_try(tune, optimizers.values())
+    if wrong:
+        return [], wrong
+    return [*_trials(tune, cells, tried), *map(_waiting, cells)], []
 
 
-def _check_seeds(document: Document, tune: Tune, seeds: set[int]) -> None:
+def _check_seeds(tune: Tune, seeds: set[int]) -> Iterator[Wrong]:
     for index, seed in enumerate(tune.seeds):
         where = ("tune", "seeds", index)
         if seed in tune.seeds[:index]:
-            document.mistake(where, f"{seed} is listed twice. Remove one.")
+            yield where, f"{seed} is listed twice. Remove one."
         if seed in seeds:
             what = f"{seed} is a seed of the matrix: what is chosen on it may not be judged on it."
-            document.mistake(where, f"{what} Give another.")
+            yield where, f"{what} Give another."
 
 
-def _check_names(document: Document, tune: Tune, names: Iterable[str]) -> None:
-    names = set(names)
+def _check_names(tune: Tune, names: set[str]) -> Iterator[Wrong]:
     for name in sorted(names):
         made = {tuned_name(name), *(trial_name(name, n + 1) for n in range(tune.trials))}
         for taken in sorted(made & names):
             what = f"{taken!r} is what tuning calls cells of {name!r}. Choose another name."
-            document.mistake(("optimizers", taken), what)
+            yield ("optimizers", taken), what
 
 
-def _check_space(document: Document, tune: Tune, optimizers: Iterable[Optimizer]) -> None:
+def _check_space(tune: Tune, optimizers: Sequence[Optimizer]) -> Iterator[Wrong]:
     """Every key is an option of some optimizer, every optimizer has some, every value fits."""
-    optimizers = list(optimizers)
     known = {name for one in optimizers for name in settings_of(one.options)}
     for key in tune.space:
         if key not in known:
             what = f"no optimizer of the matrix has this option. {nearest(key, known)}"
-            document.mistake(("tune", "space", key), what)
-        _check_range(document, tune, key)
+            yield ("tune", "space", key), what
+        yield from _check_range(tune, key)
     for optimizer in optimizers:
         if not keys_of(tune.space, optimizer.options):
             what = f"names no option of {optimizer.name!r}, and every arm is to be tuned."
             has = ", ".join(settings_of(optimizer.options)) or "none in the matrix"
-            document.mistake(("tune", "space"), f"{what} It has: {has}.")
+            yield ("tune", "space"), f"{what} It has: {has}."
         if isinstance(optimizer.options, OwnModel):
             continue  # what its class takes, its class knows
         for entry in dataclasses.fields(optimizer.options):
             if entry.name in tune.space:
-                _check_values(document, tune, optimizer.name, entry)
+                yield from _check_values(tune, optimizer.name, entry)
 
 
-def _check_range(document: Document, tune: Tune, key: str) -> None:
+def _check_range(tune: Tune, key: str) -> Iterator[Wrong]:
     values, where = tune.space[key], ("tune", "space", key)
     if isinstance(values, list):
         return
     low, high = _ends(values)
     if not low < high:
-        document.mistake(where, f"runs from {low:g} to {high:g}. Give the lower end first.")
+        yield where, f"runs from {low:g} to {high:g}. Give the lower end first."
     if tune.sampler == "grid":
-        document.mistake(where, "is a range, and a grid has values. List them.")
+        yield where, "is a range, and a grid has values. List them."
 
 
-def _check_values(
-    document: Document, tune: Tune, optimizer: str, entry: "dataclasses.Field[Any]"
-) -> None:
-    values = tune.space[entry.name]
-    where: tuple[str | int, ...] = ("tune", "space", entry.name)
+def _check_values(tune: Tune, optimizer: str, entry: "dataclasses.Field[Any]") -> Iterator[Wrong]:
+    values, where = tune.space[entry.name], ("tune", "space", entry.name)
     if not isinstance(values, list) and entry.type is not float:
-        document.mistake(where, f"is a range; {entry.name} of {optimizer} wants values. List them.")
+        yield where, f"is a range; {entry.name} of {optimizer} wants values. List them."
         return
-    kind: Any = entry.type
-    about = pydantic.Field(**entry.metadata["limits"])
-    form = pydantic.create_model("Value", __config__=STRICT, value=(kind, about))
+    form: Any = pydantic.create_model("Value", __base__=Form, value=(type_of(entry), ...))
     for index, value in enumerate(values if isinstance(values, list) else _ends(values)):
         try:
             form(value=value)
         except pydantic.ValidationError as failure:
             inside = (index,) if isinstance(values, list) else ()
             why = explain(failure.errors()[0], [])
-            document.mistake((*where, *inside), f"not for {optimizer}: {why}")
-
-
-STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
+            yield (*where, *inside), f"not for {optimizer}: {why}"
 
 
 def _ends(values: Log | Linear) -> tuple[float, float]:
@@ -133,16 +125,20 @@ def _ends(values: Log | Linear) -> tuple[float, float]:
     return low, high
 
 
-def _settings(document: Document, tune: Tune, optimizer: Optimizer) -> list[Any]:
-    """The options of each trial."""
-    try:
-        return to_try(tune.space, optimizer.options, tune.trials, tune.sampler)
-    except ValueError as error:
-        remedy = "Every arm has the same number: write that of all, or change the space."
-        document.mistake(
-            ("tune", "trials"), f"{tune.trials}; for {optimizer.name} the space {error}. {remedy}"
-        )
-        return []
+def _to_try(
+    tune: Tune, optimizers: Iterable[Optimizer]
+) -> tuple[dict[str, list[Any]], list[Wrong]]:
+    """The options of each trial, by the optimizer's name."""
+    tried: dict[str, list[Any]] = {}
+    wrong: list[Wrong] = []
+    for optimizer in optimizers:
+        try:
+            tried[optimizer.name] = to_try(tune.space, optimizer.options, tune.trials, tune.sampler)
+        except ValueError as error:
+            remedy = "Every arm tries as many: give a number that fits all, or change the space."
+            what = f"{tune.trials}; for {optimizer.name} the space {error}. {remedy}"
+            wrong.append((("tune", "trials"), what))
+    return tried, wrong
 
 
 def _trials(
@@ -194,7 +190,7 @@ def decided(cells: Sequence[Cell], tune: Tune, rows: Iterable[Row]) -> list[Cell
     found = []
     for cell in cells:
         best = chosen[arm_of(cell)] if cell.waits else None
-        found.append(_settled(cell, best) if best else cell)
+        found.append(_tuned(cell, best) if best else cell)
     return found
 
 
@@ -250,7 +246,8 @@ def best_trial(figures: Mapping[int, Sequence[float | None]]) -> int:
     return min(figures, key=rank)
 
 
-def _settled(waited: Cell, best: Cell) -> Cell:
+def _tuned(waited: Cell, best: Cell) -> Cell:
+    """A cell that waited, with the settings of its arm's best trial."""
     assert best.tried is not None
     optimizer = dataclasses.replace(best.spec.optimizer, name=waited.spec.optimizer.name)
     spec = dataclasses.replace(waited.spec, optimizer=optimizer)

@@ -1,6 +1,7 @@
 """YAML -> plain data that remembers its lines. Only safe scalars, lists and mappings are built."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from bench.errors import MatrixError, Mistake
 
 Where = tuple[str | int, ...]  # keys and list positions from the top
+Wrong = tuple[Where, str]  # a mistake before its line is looked up: where, and what with its remedy
 
 # A matrix of thousands of cells needs some hundred values. The bounds stop alias bombs, which
 # expand a few lines into billions of values, and nesting that exhausts the stack.
@@ -17,31 +19,40 @@ MAX_VALUES = 100_000
 MAX_DEPTH = 50
 
 BOOLEAN = "tag:yaml.org,2002:bool"
-SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
+SCALARS = {
+    "tag:yaml.org,2002:null": "null",
+    BOOLEAN: "true or false",
+    "tag:yaml.org,2002:int": "a whole number of at most 64 bits",
+    "tag:yaml.org,2002:float": "a number",
+    "tag:yaml.org,2002:str": "text in UTF-8",
+}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Document:
-    """A YAML file as plain data, with the line of every value and the mistakes found so far."""
+    """A YAML file as plain data, with the line of every value."""
 
     file: str
     text: str
-    data: Any = None
-    lines: dict[Where, int] = field(default_factory=dict)
-    mistakes: list[Mistake] = field(default_factory=list)
+    data: Any
+    lines: Mapping[Where, int]
+    mistakes: tuple[Mistake, ...]  # of reading: keys and values that a matrix cannot hold
 
-    def line(self, where: Where) -> int:
+    def error(self, found: Iterable[Wrong] = ()) -> MatrixError:
+        """The mistakes of reading and these, each with its line."""
+        told = [Mistake(self._line(where), dotted(where), what) for where, what in found]
+        return MatrixError(self.file, [*self.mistakes, *told])
+
+    def raise_mistakes(self, found: Iterable[Wrong] = ()) -> None:
+        error = self.error(found)
+        if error.mistakes:
+            raise error
+
+    def _line(self, where: Where) -> int:
         """The line of a value, or of the nearest thing around it that is in the file."""
         while where and where not in self.lines:
             where = where[:-1]
         return self.lines.get(where, 0)
-
-    def mistake(self, where: Where, what: str) -> None:
-        self.mistakes.append(Mistake(self.line(where), dotted(where), what))
-
-    def raise_mistakes(self) -> None:
-        if self.mistakes:
-            raise MatrixError(self.file, self.mistakes)
 
 
 def dotted(where: Where) -> str:
@@ -53,31 +64,41 @@ def dotted(where: Where) -> str:
 
 
 def read_yaml(path: Path) -> Document:
-    """Read a file whole; mistakes in keys and values are collected, others end it at once."""
+    """Read a file whole; mistakes in keys and values are collected, others end it at once.
+
+    Raises:
+        MatrixError: if it cannot be read, or is no YAML.
+    """
     file = str(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise MatrixError(file, [Mistake(0, "", f"cannot be read: {error.strerror}.")]) from error
+        raise _no_matrix(file, f"cannot be read: {error.strerror}.") from error
     if len(raw) > MAX_BYTES:
-        raise MatrixError(file, [Mistake(0, "", f"has more than {MAX_BYTES:,} bytes.")])
+        what = f"has more than {MAX_BYTES:,} bytes. A matrix needs a few thousand: name another."
+        raise _no_matrix(file, what)
     try:
-        document = Document(file, raw.decode("utf-8"))
-        root = yaml.compose(document.text, Loader=_Loader)
+        text = raw.decode("utf-8")
+        root = yaml.compose(text, Loader=_Loader)
     except UnicodeDecodeError as error:
         what = f"is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}. Convert it first."
-        raise MatrixError(file, [Mistake(0, "", what)]) from error
+        raise _no_matrix(file, what) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         what = f"this is not YAML: {error.problem or error.context}. Check indents and quotes."
-        raise MatrixError(file, [Mistake(line, "", what)]) from error
+        raise _no_matrix(file, what, line) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise MatrixError(file, [Mistake(0, "", f"this is not YAML: {reason}.")]) from error
+        raise _no_matrix(file, f"this is not YAML: {reason}.") from error
     if root is None:
-        raise MatrixError(file, [Mistake(0, "", "is empty. `name` and `matrix` are required.")])
-    document.data = _Builder(document).build(root, ())
-    return document
+        raise _no_matrix(file, "is empty. `name` and `matrix` are required.")
+    builder = _Builder(file)
+    data = builder.build(root, ())
+    return Document(file, text, data, builder.lines, tuple(builder.mistakes))
+
+
+def _no_matrix(file: str, what: str, line: int = 0) -> MatrixError:
+    return MatrixError(file, [Mistake(line, "", what)])
 
 
 class _Loader(yaml.SafeLoader):
@@ -92,20 +113,22 @@ class _Loader(yaml.SafeLoader):
 class _Builder:
     """Walks the node graph; every visit counts, so that aliases cannot multiply unseen."""
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
+    def __init__(self, file: str) -> None:
+        self.file = file
         self.constructor = yaml.constructor.SafeConstructor()
         self.values = 0
+        self.lines: dict[Where, int] = {}
+        self.mistakes: list[Mistake] = []
 
     def build(self, node: yaml.Node, where: Where) -> Any:
-        self.document.lines.setdefault(where, node.start_mark.line + 1)
+        line = self.lines.setdefault(where, node.start_mark.line + 1)
         self.values += 1
         if self.values > MAX_VALUES or len(where) > MAX_DEPTH:
             what = (
                 f"expands to more than {MAX_VALUES:,} values or {MAX_DEPTH} levels. "
                 "Write lists out instead of nesting aliases."
             )
-            raise MatrixError(self.document.file, [Mistake(self.document.line(where), "", what)])
+            raise _no_matrix(self.file, what, line)
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return self._mapping(node, where)
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
@@ -113,7 +136,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode) and node.tag in SCALARS:
             return self._scalar(node, where)
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        self.document.mistake(where, f"{tag} is not allowed. Use text, numbers, lists, mappings.")
+        self._mistake(line, where, f"{tag} is not allowed. Use text, numbers, lists, mappings.")
         return None
 
     def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
@@ -124,15 +147,14 @@ class _Builder:
             is_text = key_node.tag == "tag:yaml.org,2002:str" and _is_utf8(str(key))
             if not (is_text and isinstance(key_node, yaml.ScalarNode)):
                 what = f"the key at line {line} is not text. Put it in quotes."
-                self.document.mistake((*where, line), what)
+                self._mistake(line, (*where, line), what)
                 continue
             inner = (*where, key)
             if key in content:
-                first = self.document.lines[inner]
-                repeated = Mistake(line, dotted(inner), f"is set twice, first in line {first}.")
-                self.document.mistakes.append(repeated)
+                first = self.lines[inner]
+                self._mistake(line, inner, f"is set twice, first in line {first}. Remove one.")
                 continue
-            self.document.lines[inner] = line
+            self.lines[inner] = line
             content[key] = self.build(value_node, inner)
         return content
 
@@ -143,8 +165,12 @@ class _Builder:
                 return value
         except (ValueError, LookupError, OverflowError, yaml.YAMLError):
             pass  # PyYAML's own constructors fail in all these ways
-        self.document.mistake(where, f"{node.value[:40]!a} cannot be read as {node.tag[18:]}.")
+        what = f"{node.value[:40]!a} cannot be read as {SCALARS[node.tag]}. Correct it."
+        self._mistake(self.lines[where], where, what)
         return None
+
+    def _mistake(self, line: int, where: Where, what: str) -> None:
+        self.mistakes.append(Mistake(line, dotted(where), what))
 
 
 def _holds(value: Any) -> bool:

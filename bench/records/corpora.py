@@ -126,31 +126,40 @@ def cache_folder() -> Path:
     return Path(users) / "bench" / "corpora"
 
 
-def find_corpus(asked: str | None) -> Corpus:
+def find_corpus(asked: str | None, folder: Path = Path()) -> Corpus:
     """The text that a matrix means: a built-in's name, a path, or the default. Fetches nothing.
+
+    `folder`: where a relative path starts, that of the matrix file. The default text is looked for
+    in the current folder.
 
     Raises:
         CorpusError: if it is missing, empty, not UTF-8 or has too many distinct characters.
     """
     if asked is None:
         if Path(DEFAULT_FILE).is_file():
-            return _from_file(DEFAULT_FILE, f"{DEFAULT_FILE}, found in this folder")
+            return _from_file(DEFAULT_FILE, Path(), f"{DEFAULT_FILE}, found in this folder")
         return _pydoc(f"pydoc, Python's own reference manual (no {DEFAULT_FILE} in this folder)")
     if asked in BUILT_IN:
         return BUILT_IN[asked](asked)
-    return _from_file(asked, asked)
+    return _from_file(asked, folder, str(folder / asked))
 
 
-def _from_file(path: str, chosen: str) -> Corpus:
+def _from_file(asked: str, folder: Path, chosen: str) -> Corpus:
+    path = folder / asked
     try:
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         why = error.strerror if isinstance(error, OSError) else error
-        raise CorpusError(
-            f"corpus {path}: {why} (looked for it from {Path.cwd()}). Give a path, or "
-            f"a built-in: {', '.join(sorted(BUILT_IN))}."
-        ) from error
-    return _from_bytes(Path(path).name, content, chosen)
+        what = f"corpus {asked}: {why} (looked for it from {folder.absolute()})."
+        if isinstance(error, FileNotFoundError) and os.path.isfile(asked):
+            there = os.path.relpath(asked, os.path.realpath(folder))
+            raise CorpusError(
+                f"{what} A relative path in a matrix starts at the matrix file. The current "
+                f"folder has such a file: write {there}."
+            ) from error
+        built_in = ", ".join(sorted(BUILT_IN))
+        raise CorpusError(f"{what} Give a path, or a built-in: {built_in}.") from error
+    return _from_bytes(path.name, content, chosen)
 
 
 def _from_bytes(name: str, content: bytes, chosen: str) -> Corpus:

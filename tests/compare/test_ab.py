@@ -356,7 +356,11 @@ def test_a_pinned_matrix_is_valid_wherever_the_matrix_was(
 
 @pytest.mark.parametrize(
     ("asked", "found"),
-    [("", "pydoc"), ("data: {corpus: t.txt}", "HERE/t.txt"), ("data: {corpus: pydoc}", "pydoc")],
+    [
+        ("", "pydoc"),
+        ("data: {corpus: text.txt}", "HERE/text.txt"),
+        ("data: {corpus: pydoc}", "pydoc"),
+    ],
 )
 def test_a_corpus_means_the_same_from_any_folder(
     asked: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

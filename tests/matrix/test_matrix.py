@@ -28,8 +28,9 @@ from bench.border.options import (
     TrainOptions,
 )
 from bench.errors import BenchError, MatrixError, RequestError
-from bench.matrix.expansion import Matrix, axis_values, load_matrix, select
+from bench.matrix.expansion import Matrix, load_matrix
 from bench.matrix.forms import json_schema
+from bench.matrix.selection import axis_values, select
 from bench.matrix.yamlfile import read_yaml
 from bench.records.cells import Cell
 
@@ -250,19 +251,19 @@ ONE_MISTAKE = {
         broken("{every: 10}", "often"),
         4,
         "eval",
-        "'often': input should be a valid dictionary",
+        "'often' is not a mapping. Write {key: value}.",
     ),
     "axis that is no list": (
         broken("[cpu]", "cpu"),
         8,
         "matrix.device",
-        "'cpu': input should be a valid list.",
+        "'cpu' is not a list. Write [value, value].",
     ),
     "variants that are a list": (
         broken("  slow: {base: adamw, lr: 3.0e-4}", "  - {base: adamw, lr: 3.0e-4}"),
         16,
         "optimizers",
-        "input should be a valid dictionary.",
+        "is not a mapping. Write {key: value}.",
     ),
     "variant without a base": (
         broken("{base: adamw, lr: 3.0e-4}", "{lr: 3.0e-4}"),

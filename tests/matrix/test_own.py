@@ -182,7 +182,7 @@ def test_hidden_and_compiled_files_do_not_count(package):
     [
         ("mine: {lr: 0.02}", "mine: needs `base`, the built-in that it varies, or `class`, one"),
         ("mine: {class: MyOpt}", "mine.class: 'MyOpt' names no class. Write package.module:Name."),
-        ("mine: {class: 7}", "mine.class: 7: input should be a valid string."),
+        ("mine: {class: 7}", "mine.class: 7 is not text. Put it in quotes."),
         ("mine: {class: a.B, base: adamw}", "mine: has a `base` and a `class`. Leave one of them"),
         ("mine: {class: a.B, lr: 3e-4}", "mine.lr: '3e-4' is text to YAML, which wants a point"),
         ("mine: {class: a.B, x: {y: 1}}", "mine.x: {'y': 1} is no argument. Give a plain value"),

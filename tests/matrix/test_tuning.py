@@ -220,7 +220,10 @@ def test_where_the_untuned_setting_is_best_its_own_cells_are_the_tuned_ones(tmp_
         ({"space": {}}, r"tune.space: "),
         ({"space": {"lr": []}}, r"tune.space.lr: is empty"),
         ({"space": {"lr": 0.1}}, r"tune.space.lr: 0.1 is neither a list of values nor a range"),
-        ({"space": {"lr": {"log": [0.1]}}}, r"tune.space.lr.log: is empty"),
+        (
+            {"space": {"lr": {"log": [0.1]}}},
+            r"tune.space.lr.log: has too few: 1\. Give at least 2\.",
+        ),
         ({"space": {"lr": {"log": [0, 1]}}}, r"tune.space.lr.log\[0\]: 0: .*greater than 0"),
         ({"space": {"lr": {"log": [1e-1, 1e-4]}}}, r"lr: runs from 0.1 to 0.0001\. Give the lower"),
         ({"space": {"lr": {"log": [0.1, 1], "at": 3}}}, r"lr.at: unknown key\. Allowed: log\."),

@@ -1,0 +1,153 @@
+"""What no single section of a matrix can tell: sections and cells, checked against each other."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.border.spec import RunSpec
+from bench.errors import nearest
+from bench.matrix.forms import AXES
+from bench.matrix.own import packages
+from bench.matrix.yamlfile import Where, Wrong
+from bench.records.cells import Cell
+from bench.records.owncode import OwnCode
+from bench.records.requirements import pinned
+
+TUNED_ON = ("val_loss_final", "val_loss_best", "perplexity")  # of the validation split
+
+
+def check_names(
+    form: Any, models: Collection[str], optimizers: Collection[str], content: Mapping[str, Any]
+) -> list[Wrong]:
+    """Every name that is used stands for something.
+
+    `content` is the whole file: a variant that was itself refused has its own mistake, and naming
+    it is not another one.
+    """
+    wrong: list[Wrong] = []
+    for axis, key, known in (
+        ("model", "models", models),
+        ("optimizer", "optimizers", optimizers),
+    ):
+        section = content.get(key)
+        refused = section if isinstance(section, dict) else {}
+        wrong += [
+            (where, f"nothing defines {name!r}. {nearest(name, known)}")
+            for where, name in _uses(form, axis)
+            if name not in known and name not in refused
+        ]
+    return wrong
+
+
+def _uses(form: Any, axis: str) -> Iterator[tuple[Where, str]]:
+    """Every place that names a model (or an optimizer), but for its definition."""
+    for index, name in enumerate(getattr(form.matrix, axis)):
+        yield ("matrix", axis, index), name
+    for key in ("include", "exclude"):
+        for index, entry in enumerate(getattr(form, key)):
+            if (name := getattr(entry, axis)) is not None:
+                yield (key, index, axis), name
+    if form.claim is not None:
+        yield ("claim", "baseline", axis), getattr(form.claim.baseline, axis)
+
+
+def check_sections(form: Any) -> list[Wrong]:
+    return [*_check_repeated(form), *_check_requirements(form), *_check_metrics(form)]
+
+
+def _check_repeated(form: Any) -> Iterator[Wrong]:
+    for axis in AXES:
+        seen = set()
+        for index, value in enumerate(getattr(form.matrix, axis)):
+            if value in seen:
+                yield ("matrix", axis, index), f"{value!r} is listed twice. Remove one."
+            seen.add(value)
+
+
+def _check_requirements(form: Any) -> Iterator[Wrong]:
+    """One version of a package, however its name is spelled."""
+    versions: dict[str, str] = {}
+    for index, each in enumerate(form.image.requirements):
+        ((name, version),) = pinned([each]).items()
+        first = versions.setdefault(name, version)
+        if version != first:
+            what = f"{each!r} asks for another version of {name} than {first}. Leave one out."
+            yield ("image", "requirements", index), what
+
+
+def _check_metrics(form: Any) -> Iterator[Wrong]:
+    """What is claimed has been measured, and on no text that tuning has seen."""
+    if form.claim is None:
+        return
+    metric, has_test = form.claim.metric, len(form.data.split or ()) > 2
+    if metric == "test_loss_final" and not has_test:
+        what = "needs a test split. Give data.split three shares, such as [0.8, 0.1, 0.1]."
+        yield ("claim", "metric"), f"{metric} {what}"
+    if form.tune is not None and has_test and metric in TUNED_ON:
+        what = "is of the split that tuning chooses by. Claim test_loss_final."
+        yield ("claim", "metric"), f"{metric} {what}"
+
+
+def check_cells(form: Any, cells: Sequence[Cell], codes: Sequence[OwnCode]) -> list[Wrong]:
+    """There are cells, each once and each possible, and the claim is about some of them."""
+    wrong = [
+        *_check_planned_twice(cells),
+        *_check_train(cells),
+        *_check_packages(cells, codes),
+    ]
+    if not cells:
+        wrong.append((("exclude",), "leaves no cell at all. Remove a rule."))
+    baseline = form.claim and (form.claim.baseline.model, form.claim.baseline.optimizer)
+    if baseline and baseline not in {cell.place[:2] for cell in cells}:
+        what = "no cell of the matrix is this arm. Name a model and an optimizer that run together."
+        wrong.append((("claim", "baseline"), what))
+    return wrong
+
+
+def _check_planned_twice(cells: Sequence[Cell]) -> Iterator[Wrong]:
+    arm_ids: dict[tuple[str, str, str], str] = {}  # one identity an arm, not one a cell
+    first: dict[tuple[str, int], RunSpec] = {}
+    for cell in cells:
+        spec, arm = cell.spec, cell.place[:3]
+        arm_id = arm_ids.get(arm) or arm_ids.setdefault(arm, spec.arm_id)
+        other = first.setdefault((arm_id, spec.seed), spec)
+        if other is spec:
+            continue
+        same = "" if _names(other) == _names(spec) else f", as {_names(other)}"
+        what = f"{_names(spec)} is planned twice{same}."
+        if cell.tried:  # and so are their other trials
+            remedy = "Tuned over one space they are one arm: leave one optimizer out."
+            yield ("tune", "space"), f"{what} {remedy}"
+            return
+        yield ("matrix",), f"{what} Remove one of them."
+
+
+def _names(spec: RunSpec) -> str:
+    return f"{spec.model.name} + {spec.optimizer.name} on {spec.device}, seed {spec.seed}"
+
+
+def _check_train(cells: Sequence[Cell]) -> Iterator[Wrong]:
+    """What is asked of training can be done on every cell's device, with every cell's model."""
+    specs = [cell.spec for cell in cells]
+    if not specs:
+        return
+    train = specs[0].train
+    if any(spec.device == "cpu" for spec in specs):
+        for name in train.for_cuda:
+            what = "is for device cuda, and the matrix plans cells on cpu. Leave one out."
+            yield ("train", name), what
+    options = {spec.model.name: spec.model.options for spec in specs}
+    changing = [name for name in options if not getattr(options[name], "same_each_step", True)]
+    if train.graph_steps and changing:
+        what = f"repeats one step, and those of {', '.join(changing)} differ (top-k, pruning)."
+        yield ("train", "graph_steps"), f"{what} Leave one of them out."
+
+
+def _check_packages(cells: Sequence[Cell], codes: Sequence[OwnCode]) -> Iterator[Wrong]:
+    """A cell imports one package of a name."""
+    names = packages(codes)
+    pairs = {cell.place[:2]: cell.spec.own_code for cell in cells if not cell.tried}
+    for (model, optimizer), own_code in pairs.items():
+        brought = [names[sha256] for sha256 in own_code]
+        if len(brought) > len(set(brought)):
+            what = f"has another {brought[0]} at its path than model {model}. Rename one."
+            yield ("optimizers", optimizer), what
