@@ -69,22 +69,16 @@ Arm = tuple[str, str, str]  # model, optimizer and device, by name
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What all cells of a matrix have in common."""
-
-    train: TrainOptions
-    eval: EvalOptions
-    data: DataOptions
-    limits: Limits
-
-
-@dataclass(frozen=True)
 class Named:
     """What the names of a matrix stand for: built-ins and its own variants."""
 
     model: dict[str, Model]
     optimizer: dict[str, Optimizer]
     codes: tuple[OwnCode, ...]  # that variants bring along
+
+    def spec(self, arm: Arm, seed: int, shared: Mapping[str, Any]) -> RunSpec:
+        model, optimizer, device = self.model[arm[0]], self.optimizer[arm[1]], arm[2]
+        return RunSpec(model, optimizer, device, seed, corpus=NO_CORPUS, **shared)
 
 
 def load_matrix(path: Path) -> Matrix:
@@ -97,13 +91,17 @@ def load_matrix(path: Path) -> Matrix:
     form, wrong = validated(document.data)
     if form is None:
         raise document.error(wrong)
-    shared, of_shared = _shared(form)
+    shared, limits, of_shared = _shared(form)
     named, of_variants = _named(form, path.parent)
     of_names = check_names(form, named.model, named.optimizer, document.data)
     by_seed, of_excludes = _arms_by_seed(form, of_names)
     of_sections = check_sections(form)
     document.raise_mistakes(wrong + of_shared + of_variants + of_names + of_excludes + of_sections)
-    cells = _cells(by_seed, named, shared)
+    cells = [
+        Cell(named.spec(arm, seed, shared), limits, order)
+        for seed, arms in by_seed.items()
+        for order, arm in enumerate(arms)
+    ]
     tried, of_trials = trials.planned(form.tune, cells) if form.tune and cells else ([], [])
     cells += tried
     document.raise_mistakes(of_trials + check_cells(form, cells, named.codes))
@@ -121,7 +119,8 @@ def load_matrix(path: Path) -> Matrix:
     )
 
 
-def _shared(form: Any) -> tuple[Shared, list[Wrong]]:
+def _shared(form: Any) -> tuple[dict[str, Any], Limits, list[Wrong]]:
+    """What all cells have in common: fields of their RunSpec, and their limits."""
     wrong: list[Wrong] = []
     try:
         train = TrainOptions(**form.train.model_dump())
@@ -142,7 +141,8 @@ def _shared(form: Any) -> tuple[Shared, list[Wrong]]:
         what = f"sums to {sum(shares):g}. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."
         wrong.append((("data", "split"), what))
     data = DataOptions() if shares == SHARES else DataOptions(shares)
-    return Shared(train, EvalOptions(**form.eval.model_dump()), data, limits), wrong
+    evaluation = EvalOptions(**form.eval.model_dump())
+    return {"train": train, "eval": evaluation, "data": data}, limits, wrong
 
 
 def _named(form: Any, folder: Path) -> tuple[Named, list[Wrong]]:
@@ -214,27 +214,6 @@ def _arms_by_seed(form: Any, misnamed: Sequence[Wrong]) -> tuple[dict[int, list[
         by_seed.setdefault(extra.seed, []).append((extra.model, extra.optimizer, extra.device))
     what = "matches no cell of the matrix. Correct or remove it."
     return by_seed, [(("exclude", index), what) for index in sorted(unused)]
-
-
-def _cells(by_seed: dict[int, list[Arm]], named: Named, shared: Shared) -> list[Cell]:
-    return [
-        Cell(
-            RunSpec(
-                model=named.model[model],
-                optimizer=named.optimizer[optimizer],
-                device=device,
-                seed=seed,
-                train=shared.train,
-                eval=shared.eval,
-                corpus=NO_CORPUS,
-                data=shared.data,
-            ),
-            shared.limits,
-            order,
-        )
-        for seed, arms in by_seed.items()
-        for order, (model, optimizer, device) in enumerate(arms)
-    ]
 
 
 def _options(cells: Iterable[Cell]) -> list[Any]:

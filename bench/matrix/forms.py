@@ -210,11 +210,19 @@ class Log(Form):
 
     log: list[Annotated[float, Field(gt=0)]] = Field(min_length=2, max_length=2)
 
+    @property
+    def ends(self) -> list[float]:
+        return self.log
+
 
 class Linear(Form):
     """An even range."""
 
     linear: list[float] = Field(min_length=2, max_length=2)
+
+    @property
+    def ends(self) -> list[float]:
+        return self.linear
 
 
 def _kind_of_values(values: Any) -> str | None:

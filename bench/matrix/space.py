@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.border.options import OwnModel
-from bench.matrix.forms import Linear, Log, Space, Values
+from bench.matrix.forms import Log, Space, Values
 
 # Bases of Halton's sequence, one a key of the space. Of larger ones the first points lie on lines.
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
@@ -108,18 +108,11 @@ def radical_inverse(index: int, base: int) -> float:
 
 def value_at(values: Values, share: float) -> Any:
     """The value at a share (0 <= share < 1) of a list or a range."""
+    if isinstance(values, list):
+        return values[int(share * len(values))]
+    low, high = values.ends
     if isinstance(values, Log):
-        low, high = values.log
-        return _within(low, high, math.exp(_between(math.log(low), math.log(high), share)))
-    if isinstance(values, Linear):
-        low, high = values.linear
-        return _within(low, high, _between(low, high, share))
-    return values[int(share * len(values))]
-
-
-def _between(low: float, high: float, share: float) -> float:
-    return low + (high - low) * share
-
-
-def _within(low: float, high: float, value: float) -> float:
+        value = math.exp(math.log(low) + (math.log(high) - math.log(low)) * share)
+    else:
+        value = low + (high - low) * share
     return min(max(float(f"{value:.{DIGITS}g}"), low), high)

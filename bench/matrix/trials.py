@@ -14,7 +14,7 @@ from bench.border.options import OwnModel
 from bench.border.spec import Optimizer
 from bench.errors import FolderError, nearest
 from bench.matrix.explain import explain
-from bench.matrix.forms import Form, Linear, Log, Tune, type_of
+from bench.matrix.forms import Form, Tune, type_of
 from bench.matrix.space import keys_of, settings_of, settings_text, to_try
 from bench.matrix.yamlfile import Wrong
 from bench.records.cells import Cell, Tried
@@ -50,7 +50,14 @@ def planned(tune: Tune, cells: Sequence[Cell]) -> tuple[list[Cell], list[Wrong]]
     ]
     if wrong:
         return [], wrong
-    tried, wrong = _to_try(tune, optimizers.values())
+    tried: dict[str, list[Any]] = {}  # the options of each trial
+    for name, optimizer in optimizers.items():
+        try:
+            tried[name] = to_try(tune.space, optimizer.options, tune.trials, tune.sampler)
+        except ValueError as error:
+            remedy = "Every arm tries as many: give a number that fits all, or change the space."
+            what = f"{tune.trials}; for {name} the space {error}. {remedy}"
+            wrong.append((("tune", "trials"), what))
     if wrong:
         return [], wrong
     return [*_trials(tune, cells, tried), *map(_waiting, cells)], []
@@ -98,7 +105,7 @@ def _check_range(tune: Tune, key: str) -> Iterator[Wrong]:
     values, where = tune.space[key], ("tune", "space", key)
     if isinstance(values, list):
         return
-    low, high = _ends(values)
+    low, high = values.ends
     if not low < high:
         yield where, f"runs from {low:g} to {high:g}. Give the lower end first."
     if tune.sampler == "grid":
@@ -111,34 +118,13 @@ def _check_values(tune: Tune, optimizer: str, entry: "dataclasses.Field[Any]") -
         yield where, f"is a range; {entry.name} of {optimizer} wants values. List them."
         return
     form: Any = pydantic.create_model("Value", __base__=Form, value=(type_of(entry), ...))
-    for index, value in enumerate(values if isinstance(values, list) else _ends(values)):
+    for index, value in enumerate(values if isinstance(values, list) else values.ends):
         try:
             form(value=value)
         except pydantic.ValidationError as failure:
             inside = (index,) if isinstance(values, list) else ()
             why = explain(failure.errors()[0], [])
             yield (*where, *inside), f"not for {optimizer}: {why}"
-
-
-def _ends(values: Log | Linear) -> tuple[float, float]:
-    low, high = values.log if isinstance(values, Log) else values.linear
-    return low, high
-
-
-def _to_try(
-    tune: Tune, optimizers: Iterable[Optimizer]
-) -> tuple[dict[str, list[Any]], list[Wrong]]:
-    """The options of each trial, by the optimizer's name."""
-    tried: dict[str, list[Any]] = {}
-    wrong: list[Wrong] = []
-    for optimizer in optimizers:
-        try:
-            tried[optimizer.name] = to_try(tune.space, optimizer.options, tune.trials, tune.sampler)
-        except ValueError as error:
-            remedy = "Every arm tries as many: give a number that fits all, or change the space."
-            what = f"{tune.trials}; for {optimizer.name} the space {error}. {remedy}"
-            wrong.append((("tune", "trials"), what))
-    return tried, wrong
 
 
 def _trials(

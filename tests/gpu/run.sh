@@ -9,6 +9,7 @@ cd "$(dirname "$0")/../.."
 
 PYTHON=${PYTHON:-python3}
 CORPUS=${CORPUS:-tinyshakespeare}
+[ ! -f "$CORPUS" ] || CORPUS=$(realpath "$CORPUS") # the matrices that name it lie in OUT
 OUT=$(realpath -m "${1:?usage: CORPUS=input.txt tests/gpu/run.sh OUT [PART...]}")
 shift
 PARTS=("${@:-}")

@@ -77,12 +77,20 @@ def test_pythons_manual_is_all_its_topics_in_order():
     assert text == "\n\n".join(text for _, text in sorted(topics.items()))
 
 
-def test_a_path_is_taken_from_where_the_person_is(here):
+def test_a_relative_path_starts_at_the_folder_that_is_named(here, tmp_path):
     (here / "texts").mkdir()
     (here / "texts" / "mine.txt").write_text(TEXT)
     corpus = find_corpus("texts/mine.txt")
     assert (corpus.name, corpus.chosen) == ("mine.txt", "texts/mine.txt")
-    assert corpus.ref == find_corpus(str(here / "texts" / "mine.txt")).ref
+    assert corpus.ref == find_corpus(str(here / "texts" / "mine.txt"), tmp_path).ref
+    for asked, folder in (("mine.txt", Path("texts")), ("../here/texts/mine.txt", here)):
+        assert find_corpus(asked, folder).ref == corpus.ref
+
+
+def test_a_tilde_is_no_home_folder(here):
+    (here / "~").mkdir()
+    (here / "~" / "mine.txt").write_text(TEXT)
+    assert find_corpus("~/mine.txt").sha256 == sha256(TEXT)
 
 
 def test_characters_are_counted_and_not_bytes(here):
@@ -104,6 +112,25 @@ def test_a_missing_file_is_named_with_the_folder_and_what_else_there_is(here):
     says = f"corpus absent.txt: No such file or directory (looked for it from {here}). "
     with pytest.raises(CorpusError, match=re.escape(says) + ".*pydoc, tinyshakespeare"):
         find_corpus("absent.txt")
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_file_that_is_in_the_current_folder_alone_is_refused_with_what_to_write(
+    here, tmp_path, through_a_link
+):
+    """Nothing falls back to it, and what the message says to write is found."""
+    (here / "mine.txt").write_text(TEXT)
+    folder = tmp_path / "matrices" / "deep"
+    folder.mkdir(parents=True)
+    if through_a_link:
+        (tmp_path / "link").symlink_to(folder)
+        folder = tmp_path / "link"
+    says = f"(looked for it from {folder}). A relative path in a matrix starts at the matrix file."
+    with pytest.raises(CorpusError, match=re.escape(says)) as caught:
+        find_corpus("mine.txt", folder)
+    write = str(caught.value).rpartition("write ")[2].removesuffix(".")
+    assert write == "../../here/mine.txt"
+    assert find_corpus(write, folder).sha256 == sha256(TEXT)
 
 
 def test_a_folder_is_no_text(here):

@@ -1,0 +1,95 @@
+"""A matrix that is wrong says so, all at once, each mistake with its line, place and remedy."""
+
+import pytest
+
+from bench.errors import MatrixError
+from bench.matrix.expansion import load_matrix
+from tests.builders.matrices import broken, refusal
+from tests.builders.mistakes import ONE_MISTAKE
+
+# --- One mistake --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "where", "says"), ONE_MISTAKE.values(), ids=ONE_MISTAKE.keys()
+)
+def test_a_mistake_is_shown_once_with_file_line_and_remedy(tmp_path, text, line, where, says):
+    error = refusal(tmp_path, text)
+    assert [(mistake.line, mistake.where) for mistake in error.mistakes] == [(line, where)]
+    assert says in error.mistakes[0].what
+    shown = str(error).splitlines()
+    place = f"  {tmp_path / 'matrix.yaml'}:{line}: {where + ': ' if where else ''}"
+    assert shown[0] == f"1 mistake in {tmp_path / 'matrix.yaml'}; nothing was run."
+    assert shown[1].startswith(place)
+    assert len(shown) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty. `name` and `matrix` are required."),
+        (b"# only a remark\n", "is empty. `name` and `matrix` are required."),
+        (b"name: caf\xe9\n", "is not UTF-8: byte 9 is 0xe9."),
+        (b"#" * 1_000_001, "has more than 1,000,000 bytes."),
+        (b"name: a\x07b\n", "this is not YAML: unacceptable character #x0007"),
+        (b"data: " + b"[" * 5_000, "this is not YAML: "),
+    ],
+    ids=["empty", "remark", "latin-1", "too long", "bell", "brackets"],
+)
+def test_a_file_that_is_wrong_as_a_whole_is_named(tmp_path, content, says):
+    error = refusal(tmp_path, content)
+    assert f"  {tmp_path / 'matrix.yaml'}: {says}" in str(error)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(MatrixError, match=r"absent.yaml: cannot be read: No such file"):
+        load_matrix(tmp_path / "absent.yaml")
+
+
+def test_a_folder_is_no_matrix(tmp_path):
+    with pytest.raises(MatrixError, match=r"cannot be read: Is a directory"):
+        load_matrix(tmp_path)
+
+
+# --- Several mistakes ---------------------------------------------------------------------------
+
+
+def test_all_mistakes_are_shown_in_the_order_of_their_lines(tmp_path):
+    text = broken("[1, 2, 3]", "[1, two, 3]")
+    text = broken("steps: 100", "step: 100", text)
+    text = broken("3.0e-4", "3e-4", text)
+    text = "eval: {evry: 10}\n" + broken("eval: {every: 10}\n", "", text)
+    error = refusal(tmp_path, text)
+    assert [(mistake.line, mistake.where) for mistake in error.mistakes] == [
+        (1, "eval.evry"),
+        (4, "train.step"),
+        (9, "matrix.seed[1]"),
+        (17, "optimizers.slow.lr"),
+    ]
+    assert str(error).startswith("4 mistakes in ")
+
+
+def test_sections_are_checked_against_each_other_beside_a_broken_one(tmp_path):
+    text = broken("every: 10", "evry: 10")
+    text = broken("truemuon]", "truemuo]", text)
+    text = broken("seed: 3}", "seed: 9}", text)
+    error = refusal(tmp_path, text)
+    found = [(mistake.line, mistake.where) for mistake in error.mistakes]
+    assert found == [(4, "eval.evry"), (7, "matrix.optimizer[1]"), (11, "exclude[0]")]
+
+
+def test_a_duplicate_key_does_not_hide_another_mistake(tmp_path):
+    error = refusal(tmp_path, broken("steps: 100", "steps: 100, steps: 5, step: 1"))
+    assert sorted(mistake.where for mistake in error.mistakes) == ["train.step", "train.steps"]
+
+
+def test_a_refused_variant_is_one_mistake_wherever_it_is_named(tmp_path):
+    error = refusal(tmp_path, broken("n_experts: 8", "n_experts: 0"))
+    assert [mistake.where for mistake in error.mistakes] == ["models.nanokimi-8.n_experts"]
+
+
+def test_every_cell_of_two_equal_variants_is_named(tmp_path):
+    text = broken("[adamw, truemuon]", "[adamw, slow]").replace("3.0e-4", "1.0e-3")
+    error = refusal(tmp_path, text)
+    assert len(error.mistakes) == 5  # cells of nanogpt and nanokimi in three seeds, less one
+    assert "nanogpt + slow on cpu, seed 1 is planned twice, as nanogpt + adamw" in str(error)
