@@ -83,7 +83,7 @@ def _check_metrics(form: Any) -> Iterator[Wrong]:
         what = "needs a test split. Give data.split three shares, such as [0.8, 0.1, 0.1]."
         yield ("claim", "metric"), f"{metric} {what}"
     if form.tune is not None and has_test and metric in TUNED_ON:
-        what = "is of the split that tuning chooses by. Claim test_loss_final."
+        what = "is measured on the split that tuning chooses by. Claim test_loss_final."
         yield ("claim", "metric"), f"{metric} {what}"
 
 
@@ -98,7 +98,9 @@ def check_cells(form: Any, cells: Sequence[Cell], codes: Sequence[OwnCode]) -> l
         wrong.append((("exclude",), "leaves no cell at all. Remove a rule."))
     baseline = form.claim and (form.claim.baseline.model, form.claim.baseline.optimizer)
     if baseline and baseline not in {cell.place[:2] for cell in cells}:
-        what = "no cell of the matrix is this arm. Name a model and an optimizer that run together."
+        what = (
+            "no cell of the matrix has this model with this optimizer. Name two that run together."
+        )
         wrong.append((("claim", "baseline"), what))
     return wrong
 
@@ -138,7 +140,7 @@ def _check_train(cells: Sequence[Cell]) -> Iterator[Wrong]:
     options = {spec.model.name: spec.model.options for spec in specs}
     changing = [name for name in options if not getattr(options[name], "same_each_step", True)]
     if train.graph_steps and changing:
-        what = f"repeats one step, and those of {', '.join(changing)} differ (top-k, pruning)."
+        what = f"captures one step, and those of {', '.join(changing)} differ (top-k, pruning)."
         yield ("train", "graph_steps"), f"{what} Leave one of them out."
 
 
@@ -149,5 +151,5 @@ def _check_packages(cells: Sequence[Cell], codes: Sequence[OwnCode]) -> Iterator
     for (model, optimizer), own_code in pairs.items():
         brought = [names[sha256] for sha256 in own_code]
         if len(brought) > len(set(brought)):
-            what = f"has another {brought[0]} at its path than model {model}. Rename one."
+            what = f"its {brought[0]} is another than that of model {model}. Rename one of them."
             yield ("optimizers", optimizer), what

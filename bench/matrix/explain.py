@@ -34,7 +34,7 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             return f"{shown(given)} is not allowed. {nearest(str(given), valid)}"
         case "string_pattern_mismatch" if error["loc"][0] == "image":
             return (
-                f"{shown(given)} is no pinned package: nobody could run the same again. "
+                f"{shown(given)} names no exact version: nobody could run the same again. "
                 "Write name==version."
             )
         case "string_pattern_mismatch" if error["loc"][-1] == OWN:
@@ -69,7 +69,7 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
         case "float_type" | "int_type" | "int_from_float":
             return _not_a_number(error["type"], given)
         case _:
-            return f"{shown(given)}: {_lower_first(error['msg'])}."
+            return f"{shown(given)} {error['msg'].removeprefix('Input ')}."
 
 
 def why_no_setting(value: Any) -> str | None:
@@ -82,7 +82,7 @@ def why_no_setting(value: Any) -> str | None:
         return None
     if isinstance(value, float) and math.isfinite(value):
         return None
-    return f"{shown(value)} is no argument. Give a plain value, or a list of them."
+    return f"{shown(value)} cannot be an argument. Give a plain value, or a list of them."
 
 
 def _not_a_number(kind: str, given: Any) -> str:
@@ -98,7 +98,3 @@ def _not_a_number(kind: str, given: Any) -> str:
             f"Write {mantissa}e{sign}{exponent}."
         )
     return f"{shown(given)} is not {wanted}."
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

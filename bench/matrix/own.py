@@ -86,7 +86,7 @@ def _check_groups(where: Where, form: OwnModelForm) -> Iterator[Wrong]:
         yield from _check_one_kind((*where, role), group)
     missing = [role for role in ROLES if role not in groups]
     if groups and missing and OTHER not in groups:
-        what = f"nothing is said of {', '.join(missing)}. Add them, or `{OTHER}` for the rest."
+        what = f"has no group for {', '.join(missing)}. Add them, or `{OTHER}` for the rest."
         yield where, what
 
 

@@ -56,7 +56,7 @@ def planned(tune: Tune, cells: Sequence[Cell]) -> tuple[list[Cell], list[Wrong]]
             tried[name] = to_try(tune.space, optimizer.options, tune.trials, tune.sampler)
         except ValueError as error:
             remedy = "Every arm tries as many: give a number that fits all, or change the space."
-            what = f"{tune.trials}; for {name} the space {error}. {remedy}"
+            what = f"asks for {tune.trials}; for {name} the space {error}. {remedy}"
             wrong.append((("tune", "trials"), what))
     if wrong:
         return [], wrong

@@ -13,7 +13,9 @@ from bench.border.options import (
     TrainOptions,
 )
 from bench.matrix.expansion import load_matrix
+from bench.records.corpora import find_corpus
 from tests.builders.matrices import MINIMAL, SHIPPED, SOUND, broken, cells_of, load, refusal
+from tests.builders.shared import bench
 
 ON_A_GPU = sorted((Path(__file__).parents[1] / "gpu").glob("*.yaml"))
 
@@ -48,7 +50,7 @@ def test_variants_carry_their_settings_and_their_base(tmp_path):
     assert (slow.base, slow.options) == ("adamw", AdamWOptions(lr=3e-4))
 
 
-def test_a_name_of_settled_settings_is_the_variant_that_it_stands_for(tmp_path):
+def test_the_name_of_a_built_ins_variant_is_the_variant_that_it_stands_for(tmp_path):
     own = "optimizers: {mine: {base: muon, adjust_lr: match_rms_adamw}}\n"
     (named,) = load(tmp_path, MINIMAL.replace("adamw", "muon-rms")).cells
     (spelt,) = load(tmp_path, MINIMAL.replace("adamw", "mine") + own).cells
@@ -56,6 +58,21 @@ def test_a_name_of_settled_settings_is_the_variant_that_it_stands_for(tmp_path):
     assert named.spec.run_id == spelt.spec.run_id
     error = refusal(tmp_path, MINIMAL.replace("[adamw]", "[muon-rms, mine]") + own)
     assert "nanogpt + mine on cpu, seed 7 is planned twice, as nanogpt + muon-rms" in str(error)
+
+
+def test_a_relative_corpus_is_beside_the_matrix_wherever_one_is(tmp_path):
+    """A command is in another folder, that of the repository."""
+    text = MINIMAL + "data: {corpus: texts/mine.txt}\n"
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "mine.txt").write_text("a text of some length\n" * 100)
+    matrix = load(tmp_path, text)
+    found = find_corpus(matrix.corpus, matrix.folder)
+    assert found.ref == find_corpus(str(tmp_path / "texts" / "mine.txt")).ref
+    answer = bench(
+        "plan", tmp_path / "matrix.yaml", "--runtime", "local", "--out", tmp_path / "out"
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert f"corpus   {tmp_path / 'texts' / 'mine.txt'}" in answer.stdout
 
 
 def test_a_refused_train_section_hides_no_other_mistake(tmp_path):

@@ -185,12 +185,15 @@ def test_hidden_and_compiled_files_do_not_count(package):
         ("mine: {class: 7}", "mine.class: 7 is not text. Put it in quotes."),
         ("mine: {class: a.B, base: adamw}", "mine: has a `base` and a `class`. Leave one of them"),
         ("mine: {class: a.B, lr: 3e-4}", "mine.lr: '3e-4' is text to YAML, which wants a point"),
-        ("mine: {class: a.B, x: {y: 1}}", "mine.x: {'y': 1} is no argument. Give a plain value"),
-        ("mine: {class: a.B, x: [[1], {}]}", "mine.x: {} is no argument."),
+        (
+            "mine: {class: a.B, x: {y: 1}}",
+            "mine.x: {'y': 1} cannot be an argument. Give a plain value",
+        ),
+        ("mine: {class: a.B, x: [[1], {}]}", "mine.x: {} cannot be an argument."),
         ("mine: {class: a.B, leaves: matrix}", "mine.leaves: 'matrix' is not allowed. Did you "),
         (
             "mine: {class: a.B, groups: {hidden: {}, head: {}}}",
-            "mine.groups: nothing is said of embedding, vector, router. Add them, or `other` for",
+            "mine.groups: has no group for embedding, vector, router. Add them, or `other` for",
         ),
         (
             "mine: {class: a.B, groups: {hiden: {}, other: {}}}",
@@ -224,8 +227,9 @@ def test_a_mistake_is_told_with_its_place_and_remedy(tmp_path, variant, says):
 )
 def test_a_requirement_is_pinned(package, requirement):
     change = ("name: own", f"name: own\nimage: {{requirements: ['{requirement}']}}")
-    assert "is no pinned package: nobody could run the same again. Write name==version." in refusal(
-        package.parent, change
+    assert (
+        "names no exact version: nobody could run the same again. Write name==version."
+        in refusal(package.parent, change)
     )
 
 
@@ -237,7 +241,7 @@ def test_two_packages_of_one_name_do_not_meet_in_a_cell(package):
         (MINE, MINE.replace("./my_package", "v2/my_package")),
         ("model: [small]", "model: [mymodel]"),
     )
-    assert text.startswith("optimizers.mine: has another my_package at its path than model mymodel")
+    assert text.startswith("optimizers.mine: its my_package is another than that of model mymodel")
 
 
 def test_a_folder_without_python_is_no_package(tmp_path):
