@@ -115,7 +115,7 @@ def load_matrix(path: Path) -> Matrix:
         cells=tuple(cells),
         codes=named.codes,
         requirements=tuple(dict.fromkeys(form.image.requirements)),
-        installed=installed(_options(cells), named.codes),
+        installed=installed(cells, named.codes),
     )
 
 
@@ -214,11 +214,3 @@ def _arms_by_seed(form: Any, misnamed: Sequence[Wrong]) -> tuple[dict[int, list[
         by_seed.setdefault(extra.seed, []).append((extra.model, extra.optimizer, extra.device))
     what = "matches no cell of the matrix. Correct or remove it."
     return by_seed, [(("exclude", index), what) for index in sorted(unused)]
-
-
-def _options(cells: Iterable[Cell]) -> list[Any]:
-    """Those of every model and optimizer of these cells, each once."""
-    specs = [cell.spec for cell in cells]
-    models = {spec.model.name: spec.model.options for spec in specs}
-    optimizers = {spec.optimizer.name: spec.optimizer.options for spec in specs}
-    return [*models.values(), *optimizers.values()]

@@ -1,6 +1,7 @@
 """Variants that name a class of your own -> what a cell is asked. Nothing is imported here."""
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from bench.border.options.own import OTHER, ROLES
 from bench.errors import CodeError, shown
 from bench.matrix.forms import OwnGroup, OwnModelForm, OwnOptimizerForm
 from bench.matrix.yamlfile import Where, Wrong
+from bench.records.cells import Cell
 from bench.records.owncode import OwnCode
 
 Reader = Callable[[Path], OwnCode]  # owncode.read_code, or what remembers its answers
@@ -24,8 +26,7 @@ def own_options(
 
     `folder`: where a relative `path` starts, that of the matrix file.
     """
-    options = _options(form)
-    wrong = [*_check_one_kind(where, form), *_check_groups((*where, "groups"), form)]
+    options, wrong = _options(where, form)
     if form.path is None:
         return options, None, wrong
     try:
@@ -35,14 +36,25 @@ def own_options(
     return dataclasses.replace(options, code_sha256=code.sha256), code, wrong
 
 
-def _options(form: OwnModelForm) -> OwnModel:
+def _options(where: Where, form: OwnModelForm) -> tuple[OwnModel, list[Wrong]]:
+    """All but the code, and what is wrong: every role has a group, and each is of one kind."""
+    wrong = list(_check_one_kind(where, form))
     reference, settings = _reference(form.reference), dict(form.model_extra or {})
     if not isinstance(form, OwnOptimizerForm):
-        return OwnModel(reference, settings)
+        return OwnModel(reference, settings), wrong
+    groups: dict[str, dict[str, Any]] = {}
     # In one order however they were written: it is that in which they are built and stepped.
-    present = [role for role in (*ROLES, OTHER) if role in form.groups]
-    groups = {role: _group(form.groups[role]) for role in present}
-    return OwnOptimizer(reference, settings, "", groups, form.leaves)
+    for role in [role for role in (*ROLES, OTHER) if role in form.groups]:
+        wrong += _check_one_kind((*where, "groups", role), form.groups[role])
+        try:
+            groups[role] = _group(form.groups[role])
+        except ValueError as error:  # settings that do not go together
+            wrong.append(((*where, "groups", role), f"{error}."))
+    missing = [role for role in ROLES if role not in form.groups]
+    if form.groups and missing and OTHER not in form.groups:
+        what = f"has no group for {', '.join(missing)}. Add them, or `{OTHER}` for the rest."
+        wrong.append(((*where, "groups"), what))
+    return OwnOptimizer(reference, settings, "", groups, form.leaves), wrong
 
 
 def _group(form: Any) -> dict[str, Any]:
@@ -79,29 +91,19 @@ def _check_one_kind(where: Where, form: Any) -> Iterator[Wrong]:
         yield where, "has a `base` and a `class`. Leave one of them out."
 
 
-def _check_groups(where: Where, form: OwnModelForm) -> Iterator[Wrong]:
-    """Every role has a group, and each group is of one kind."""
-    groups = form.groups if isinstance(form, OwnOptimizerForm) else {}
-    for role, group in groups.items():
-        yield from _check_one_kind((*where, role), group)
-    missing = [role for role in ROLES if role not in groups]
-    if groups and missing and OTHER not in groups:
-        what = f"has no group for {', '.join(missing)}. Add them, or `{OTHER}` for the rest."
-        yield where, what
-
-
 def packages(codes: Iterable[OwnCode]) -> dict[str, str]:
     """The package or module that each code is, by its SHA-256."""
     return {code.sha256: code.name.removesuffix(".py") for code in codes}
 
 
-def installed(options: Iterable[Any], codes: Iterable[OwnCode]) -> tuple[str, ...]:
-    """The classes that these options name and no `path` brings, sorted.
+def installed(cells: Iterable[Cell], codes: Iterable[OwnCode]) -> tuple[str, ...]:
+    """The classes that these cells name and no `path` brings, sorted.
 
     Not those whose code every row tells anyhow: torch's by its version, ours by code_sha256.
     """
     names, found = packages(codes), set()
-    for each in options:
+    both = ((cell.spec.model.options, cell.spec.optimizer.options) for cell in cells)
+    for each in set(itertools.chain.from_iterable(both)):
         if isinstance(each, OwnModel):
             told = {"torch", "bench", names.get(each.code_sha256)}
             found |= {name for name in references(each) if _package(name) not in told}

@@ -49,7 +49,8 @@ def to_try(space: Space, options: Any, trials: int, sampler: str) -> list[Any]:
     has an option for.
 
     Raises:
-        ValueError: for a space that does not hold so many, or a grid that holds another number.
+        ValueError: for a space that does not hold so many, a grid that holds another number, or
+            settings that do not go together; with its remedy.
     """
     # By their text: of a class's settings Python calls 1, 1.0 and True equal, an identity does not.
     found, keys = {settings_text(space, options): options}, keys_of(space, options)
@@ -60,7 +61,10 @@ def to_try(space: Space, options: Any, trials: int, sampler: str) -> list[Any]:
             break
     if len(found) != trials:
         there = "is a grid of" if sampler == "grid" else "holds"
-        raise ValueError(f"{there} {len(found)} settings, the untuned one included")
+        raise ValueError(
+            f"the space {there} {len(found)} settings, the untuned one included. Every arm tries "
+            "as many: give a number that fits all, or change the space"
+        )
     return list(found.values())
 
 

@@ -55,9 +55,7 @@ def planned(tune: Tune, cells: Sequence[Cell]) -> tuple[list[Cell], list[Wrong]]
         try:
             tried[name] = to_try(tune.space, optimizer.options, tune.trials, tune.sampler)
         except ValueError as error:
-            remedy = "Every arm tries as many: give a number that fits all, or change the space."
-            what = f"asks for {tune.trials}; for {name} the space {error}. {remedy}"
-            wrong.append((("tune", "trials"), what))
+            wrong.append((("tune", "trials"), f"asks for {tune.trials}; for {name} {error}."))
     if wrong:
         return [], wrong
     return [*_trials(tune, cells, tried), *map(_waiting, cells)], []

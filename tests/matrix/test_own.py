@@ -208,6 +208,10 @@ def test_hidden_and_compiled_files_do_not_count(package):
             "mine.groups.other.lrr: unknown key. Did you mean 'lr'?",
         ),
         (
+            "mine: {class: a.B, groups: {other: {base: sgd, momentum: 0.0, nesterov: true}}}",
+            "mine.groups.other: nesterov needs a momentum: give one above 0",
+        ),
+        (
             "mine: {class: a.B, groups: {other: {class: a.C, base: adamw}}}",
             "mine.groups.other: has a `base` and a `class`. Leave one of them out.",
         ),

@@ -246,6 +246,13 @@ def test_where_the_untuned_setting_is_best_its_own_cells_are_the_tuned_ones(tmp_
             {"space": {"lr": [0.1, 0.2]}, "trials": 2, "sampler": "grid"},
             r"trials: asks for 2; for adamw the space is a grid of 3 settings",
         ),
+        (
+            {
+                "matrix": {**CONTENT["matrix"], "optimizer": ["sgd"]},
+                "space": {"momentum": [0.0], "nesterov": [True]},
+            },
+            r"trials: asks for 2; for sgd nesterov needs a momentum: give one above 0",
+        ),
         ({"sampler": "grid"}, r"tune.space.lr: is a range, and a grid has values\. List them\."),
         (
             {
