@@ -16,21 +16,19 @@ from bench.matrix.yamlfile import Where, Wrong
 from bench.records.cells import Cell
 from bench.records.owncode import OwnCode
 
-Reader = Callable[[Path], OwnCode]  # owncode.read_code, or what remembers its answers
-
 
 def own_options(
-    where: Where, form: OwnModelForm, folder: Path, read: Reader
+    where: Where, form: OwnModelForm, folder: Path, read: Callable[[Path], OwnCode]
 ) -> tuple[OwnModel, OwnCode | None, list[Wrong]]:
     """What a sound form asks, the code that it brings along, and what is wrong beyond its form.
 
-    `folder`: where a relative `path` starts, that of the matrix file.
+    `folder`: where a relative `path` starts, that of the matrix file; `read`: owncode.read_code.
     """
     options, wrong = _options(where, form)
     if form.path is None:
         return options, None, wrong
     try:
-        code = _code(form.path, references(options), folder, read)
+        code = read(_source(form.path, references(options), folder))
     except CodeError as error:
         return options, None, [*wrong, ((*where, "path"), str(error))]
     return dataclasses.replace(options, code_sha256=code.sha256), code, wrong
@@ -70,11 +68,11 @@ def _group(form: Any) -> dict[str, Any]:
     return group
 
 
-def _code(path: str, named: Sequence[str], folder: Path, read: Reader) -> OwnCode:
-    """The code at a path, which one of the classes named is from.
+def _source(path: str, named: Sequence[str], folder: Path) -> Path:
+    """Where the code at a path is, which one of the classes named is from.
 
     Raises:
-        CodeError: if none is from there, or it cannot be read.
+        CodeError: if none is from there.
     """
     source = Path(os.path.abspath(folder / path))
     packages = [_package(name) for name in named]
@@ -83,7 +81,7 @@ def _code(path: str, named: Sequence[str], folder: Path, read: Reader) -> OwnCod
             f"{shown(path)} is not where {named[0]!r} is from: give the folder of the "
             f"package {packages[0]}, or {packages[0]}.py."
         )
-    return read(source)
+    return source
 
 
 def _check_one_kind(where: Where, form: Any) -> Iterator[Wrong]:

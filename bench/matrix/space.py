@@ -54,24 +54,20 @@ def to_try(space: Space, options: Any, trials: int, sampler: str) -> list[Any]:
     """
     # By their text: of a class's settings Python calls 1, 1.0 and True equal, an identity does not.
     found, keys = {settings_text(space, options): options}, keys_of(space, options)
-    for point in _points(space, options, trials, sampler):
+    whole = sampler == "grid"
+    points = grid(space, keys) if whole else sequence(space)
+    for point in itertools.islice(points, MOST_IN_GRID if whole else MOST_POINTS * trials):
         one = with_settings(options, {key: point[key] for key in keys})
         found.setdefault(settings_text(space, one), one)
-        if sampler != "grid" and len(found) == trials:
+        if not whole and len(found) == trials:
             break
     if len(found) != trials:
-        there = "is a grid of" if sampler == "grid" else "holds"
+        there = "is a grid of" if whole else "holds"
         raise ValueError(
             f"the space {there} {len(found)} settings, the untuned one included. Every arm tries "
             "as many: give a number that fits all, or change the space"
         )
     return list(found.values())
-
-
-def _points(space: Space, options: Any, trials: int, sampler: str) -> Iterator[dict[str, Any]]:
-    if sampler == "grid":
-        return itertools.islice(grid(space, keys_of(space, options)), MOST_IN_GRID)
-    return itertools.islice(sequence(space), MOST_POINTS * trials)
 
 
 def settings_text(space: Space, options: Any) -> str:

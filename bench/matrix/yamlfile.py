@@ -102,7 +102,7 @@ def _no_matrix(file: str, what: str, line: int = 0) -> MatrixError:
 
 
 class _Loader(yaml.SafeLoader):
-    """With the booleans of YAML 1.2: `off`, `no` and `y` are text, as whoever writes them means."""
+    """With the booleans of YAML 1.2: `off`, `no` and `y` are text, as people mean them."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012, overrides what SafeLoader has
         first: [entry for entry in entries if first in "tTfF" or entry[0] != BOOLEAN]

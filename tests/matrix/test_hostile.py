@@ -10,7 +10,7 @@ from tests.builders.matrices import MINIMAL, SOUND, broken, refusal
 
 
 @pytest.mark.parametrize("word", ["off", "'off'"])
-def test_off_is_text_as_whoever_writes_it_means(tmp_path, word):
+def test_off_is_text_as_people_mean_it(tmp_path, word):
     file = tmp_path / "matrix.yaml"
     file.write_text(SOUND.replace("steps: 100", f"steps: 100, step_timing: {word}"))
     assert {cell.spec.train.step_timing for cell in load_matrix(file).cells} == {"off"}
