@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from bench.compare.pairing import Arm, Joined, Pairs, seed_words
 from bench.compare.rules import Rule, is_relative
-from bench.merge.shown import HIGHER_IS_BETTER, METRICS, TIMINGS
+from bench.records.columns import HIGHER_IS_BETTER, METRICS, TIMINGS
 from bench.report.family import least_seeds
 from bench.statistics.contrast import BySeed, Contrast, paired
 from bench.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval

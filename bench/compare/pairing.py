@@ -7,8 +7,8 @@ from functools import cached_property
 
 from bench.compare.versions import Version
 from bench.merge.merging import as_number
-from bench.merge.shown import LOSSES, TIMINGS
 from bench.merge.taint import REASONS, names
+from bench.records.columns import LOSSES, TIMINGS
 from bench.records.endings import end_of
 from bench.records.rows import Row
 from bench.statistics.contrast import BySeed

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import RequestError, nearest, shown
-from bench.merge.shown import HIGHER_IS_BETTER, LOSSES, METRICS
+from bench.records.columns import HIGHER_IS_BETTER, LOSSES, METRICS
 
 GRAMMAR = re.compile(r"\s*(\w+)\s*([<>])\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%?)\s*")
 LEAST_PCT = -100.0  # a figure cannot lose more than all of itself

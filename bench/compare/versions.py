@@ -7,8 +7,7 @@ from pathlib import Path
 
 from bench.errors import FolderError, RecordError
 from bench.merge.merging import as_number
-from bench.merge.shown import METRICS
-from bench.records.columns import STATUSES
+from bench.records.columns import METRICS, STATUSES
 from bench.records.endings import LIMIT_COLUMNS, by_circumstances, ending
 from bench.records.rows import Row, read_runs
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from bench.compare.judge import Compared, Comparison, Finding, Line, Outcome
 from bench.compare.pairing import Arm, seed_words
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
-from bench.merge.shown import LOSSES, SHOWN, memory_columns
+from bench.merge.shown import memory_columns
 from bench.merge.taint import MARK
+from bench.records.columns import LOSSES, SHOWN
 from bench.report.page.markdown import escape
 from bench.report.titles import short
 from bench.statistics.text import NOT_AVAILABLE, fixed, of_loss, of_measure, write

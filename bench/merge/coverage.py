@@ -1,17 +1,20 @@
 """How many of the planned cells are ok, and how the others ended: said before anything else."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.merge import beside
-from bench.merge.kinds import beyond
 from bench.merge.merging import OPEN, Cell, Merged, Source
 from bench.merge.reading import Damage
 from bench.merge.sections import failures, tried
 from bench.merge.taint import REASONS, UNCHECKED, is_tainted, names
-from bench.records.columns import STATUSES
-from bench.records.rows import LARGEST_FIGURE
+from bench.records.columns import COLUMNS, STATUSES
+from bench.records.kinds import NUMBER
+from bench.records.rows import LARGEST_FIGURE, Row
 from bench.statistics.text import counted
+
+NUMBERS = [name for name, column in COLUMNS.items() if column.kind.dtype == NUMBER.dtype]
 
 
 def sentence(statuses: Iterable[str]) -> str:
@@ -112,7 +115,7 @@ def _retried(cells: Sequence[Cell]) -> list[str]:
 
 def _bounded(cells: Sequence[Cell]) -> list[str]:
     """Of the terminal rows alone: nothing is computed from the others."""
-    found = [(cell, beyond(cell.row)) for cell in cells if cell.row]
+    found = [(cell, _beyond(cell.row)) for cell in cells if cell.row]
     columns = sorted({column for _, named in found for column in named})
     if not columns:
         return []
@@ -121,6 +124,12 @@ def _bounded(cells: Sequence[Cell]) -> list[str]:
         f"Figures beyond {LARGEST_FIGURE:g} count as {LARGEST_FIGURE:g} here, in "
         f"{_cells(count)}: {', '.join(columns)}."
     ]
+
+
+def _beyond(row: Row) -> list[str]:
+    """The columns of a sound row with a finite number that is too large for statistics."""
+    values = ((name, float(text)) for name in NUMBERS if (text := row.get(name)))
+    return [name for name, value in values if LARGEST_FIGURE < abs(value) < math.inf]
 
 
 def _tainted(cells: Sequence[Cell]) -> list[str]:

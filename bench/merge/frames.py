@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from bench.merge import coverage
-from bench.merge.kinds import NUMBER, WHOLE, Kind, kind_of
 from bench.merge.merging import Cell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
 from bench.merge.sections import Section, make_sections
 from bench.merge.summary import COLUMNS, COUNTS, IDENTITY, summary_rows
-from bench.records.columns import RUN_COLUMNS
+from bench.records.columns import RUN_COLUMNS, kind_of
+from bench.records.kinds import NUMBER, WHOLE, Kind
 
 # What the plan tells of every cell, open ones included.
 PLANNED = ("run_id", "arm_id", "model", "optimizer", "device")

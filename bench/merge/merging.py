@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import FolderError
-from bench.merge import kinds
 from bench.merge.asked import settings_of
-from bench.merge.kinds import WHOLE
 from bench.merge.reading import (
     NO_CURVE,
     Curve,
     Damage,
     UnreadableError,
     Which,
+    check_fields,
     read_curves,
     read_rows,
 )
@@ -331,7 +330,7 @@ def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
                 source=folder.index,
                 run_id=entry.run_id,
                 **{key: planned[key] for key in ("arm_id", "model", "optimizer", "device")},
-                seed=WHOLE.read(planned["seed"]),
+                seed=int(planned["seed"]),
                 row=last,
                 curve=folder.curves.get(which, NO_CURVE) if which else NO_CURVE,
                 attempts=tuple(attempts),
@@ -372,17 +371,13 @@ def _must_be_there(path: Path) -> None:
 
 
 def _check_planned(row: Row) -> None:
-    kinds.required(row, "seed")
-    if row.get("part") == "trial":
-        kinds.required(row, "trial")
-    kinds.check(row)
+    check_fields(row, "seed", *(["trial"] if row.get("part") == "trial" else []))
 
 
 def _check_ended(row: Row) -> None:
-    kinds.required(row, "attempt")
     if row["status"] not in STATUSES:
         raise ValueError(f"status is {row['status']!r}; known are {', '.join(STATUSES)}")
-    kinds.check(row)
+    check_fields(row, "attempt")
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

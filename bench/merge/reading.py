@@ -22,7 +22,8 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from bench.errors import RecordError
-from bench.merge.kinds import NUMBER, WHOLE
+from bench.records.columns import COLUMNS
+from bench.records.kinds import NUMBER, TEXT, WHOLE
 from bench.records.rows import LARGEST_FIGURE, Row, without_mark
 
 Array = NDArray[np.float64]
@@ -34,6 +35,7 @@ CURVE_FIGURES = (
     *("expert_load_max", "router_entropy"),
 )
 CURVES_NEED = (*CURVE_KEYS, "step", "val_loss")
+_CHECKED = {name: column.kind for name, column in COLUMNS.items() if column.kind != TEXT}
 # What pyarrow reads in another way than line by line: quotes and carriage returns may join lines,
 # an empty line passes for a row, 0x1A for a number and nan(1) for none.
 UNUSUAL = (b'"', b"\r", b"\n\n", b"0x", b"0X", b"(")
@@ -101,6 +103,24 @@ def read_rows(
         except (ValueError, csv.Error) as error:  # not UTF-8 is a ValueError
             bad.append((number, str(error)))
     return rows, _damage(path, name, bad)
+
+
+def check_fields(row: Row, *required: str) -> None:
+    """Raises ValueError, with a message for readers, at a field that is not of its column's kind.
+
+    Empty fields are unknown, but for those that are required; columns that an older version did
+    not have are none.
+    """
+    for name in required:
+        if not row[name]:
+            raise ValueError(f"{name} is empty")
+    for name, kind in _CHECKED.items():
+        text = row.get(name)
+        if text:
+            try:
+                kind.read(text)
+            except ValueError:
+                raise ValueError(f"{name} is {text!r}, not {kind.words}") from None
 
 
 def read_curves(path: Path, name: str) -> tuple[dict[Which, Curve], list[Damage]]:

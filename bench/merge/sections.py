@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bench.merge.merging import OPEN, Cell, Merged
-from bench.merge.shown import TIMINGS
 from bench.merge.taint import Timing, timing_of
+from bench.records.columns import TIMINGS
 from bench.records.endings import circumstances, end_of, ending
 from bench.records.rows import Row
 from bench.statistics.ends import End

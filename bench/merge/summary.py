@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import CONSTANTS, METRICS
+from bench.records.columns import CONSTANTS, METRICS
 
 IDENTITY = (
     "host_id",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.merge.merging import Cell
-from bench.merge.shown import TIMINGS
+from bench.records.columns import TIMINGS
 
 # Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1%; swap 42%".
 REASONS = "taint_reasons"

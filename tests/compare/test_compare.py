@@ -19,7 +19,7 @@ from bench.compare.rules import IN_POINTS, Rule, is_relative, parse_rules
 from bench.compare.versions import read_version
 from bench.compare.write import as_markdown, as_text, conclusion
 from bench.errors import FolderError, RecordError, RequestError
-from bench.merge.shown import HIGHER_IS_BETTER, METRICS
+from bench.records.columns import HIGHER_IS_BETTER, METRICS
 from bench.statistics.verdict import Verdict
 from tests.builders.results import Results
 from tests.builders.shared import bench

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from bench.border.spec import PHASES, CellFiles
 from bench.merge.merging import Cell, Merged
-from bench.merge.shown import SHOWN
 from bench.merge.taint import REASONS
+from bench.records.columns import SHOWN
 from bench.report.page.content import CellView, Field
 from bench.statistics.text import NOT_AVAILABLE, of_measure, write
 
@@ -160,8 +160,8 @@ def _row(cell: Cell) -> list[tuple[str, str]]:
     ]
     figures = [
         f"{column.heading} {column.write(value)}"
-        for column in SHOWN.values()
-        if not column.name.endswith("_time_s") and (value := cell.number(column.name)) is not None
+        for name, column in SHOWN.items()
+        if not name.endswith("_time_s") and (value := cell.number(name)) is not None
     ]
     return [
         ("Run", f"{cell.run_id}, attempt {attempt} on host {host}, started {started}"),

@@ -7,9 +7,9 @@ from bench.merge.coverage import sentence
 from bench.merge.curves import Cost, at_equal_cost
 from bench.merge.merging import Cell, Merged
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import SHOWN, TIMINGS, Shown, arm_columns, cell_columns
+from bench.merge.shown import arm_columns, cell_columns
 from bench.merge.taint import MARK, REASONS, full_note, is_tainted, short_note
-from bench.records.columns import RUN_COLUMNS
+from bench.records.columns import COLUMNS, SHOWN, TIMINGS
 from bench.report.page.content import Field, Heading, Table, table
 from bench.statistics.spread import Spread
 from bench.statistics.text import (
@@ -60,7 +60,7 @@ def summary_table(section: Section) -> Table:
         Heading("attempts"),
         Heading("parameters", number=True),
         Heading("95 % interval of the final loss", number=True),
-        *(Heading(each.heading + marks.get(each.name, ""), number=True) for each in columns),
+        *(Heading(SHOWN[name].heading + marks.get(name, ""), number=True) for name in columns),
     ]
     rows = [
         [
@@ -69,7 +69,7 @@ def summary_table(section: Section) -> Table:
             attempts(arm),
             write(arm.constant("n_params"), of_count),
             _interval(arm.spread("val_loss_final")),
-            *(_spread_of(arm, column.write_spread, column.name) for column in columns),
+            *(_spread_of(arm, name) for name in columns),
         ]
         for arm in section.arms
     ]
@@ -96,34 +96,31 @@ def attempts(arm: Arm) -> str:
     return f"{arm.attempts.total()}: {told}" if told else "0"
 
 
-def _spread_of(arm: Arm, write: Callable[[Spread], str], column: str) -> str:
+def _spread_of(arm: Arm, column: str) -> str:
     spread = arm.spread(column)
     # A figure that some seeds lack has an n of its own.
     seeds = arm.n_seeds_timing if column in TIMINGS else arm.n_seeds
     fewer = f" (n = {spread.n})" if 0 < spread.n < seeds else ""
     mark = arm.timing.mark(column) if spread.n else ""
-    return write(spread) + mark + fewer
+    return write_spread(spread.mean, spread.sd, SHOWN[column].decimals) + mark + fewer
 
 
 def cost_table(section: Section) -> Table:
     """What an arm costs, with the original's efficiency beside it."""
-    constants = [
-        SHOWN[name]
-        for name in ("n_params", "n_params_active", "flops_per_token", "optimizer_flops_per_step")
-    ]
-    figures = [SHOWN[name] for name in ("perplexity", "param_efficiency")]
+    constants = ("n_params", "n_params_active", "flops_per_token", "optimizer_flops_per_step")
+    figures = ("perplexity", "param_efficiency")
     headings = [
         Heading("arm"),
-        *(Heading(column.heading, number=True) for column in constants),
+        *(Heading(SHOWN[name].heading, number=True) for name in constants),
         Heading("training FLOPs (10⁹)", number=True),
-        *(Heading(column.heading, number=True) for column in figures),
+        *(Heading(SHOWN[name].heading, number=True) for name in figures),
     ]
     rows = [
         [
             arm.label,
-            *(column.write(arm.constant(column.name)) for column in constants),
+            *(SHOWN[name].write(arm.constant(name)) for name in constants),
             _training_flops(arm),
-            *(_spread_of(arm, column.write_spread, column.name) for column in figures),
+            *(_spread_of(arm, name) for name in figures),
         ]
         for arm in section.arms
     ]
@@ -164,22 +161,22 @@ def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     several = len(merged.sources) > 1
     headings = [
         *_named_headings(several),
-        *(Heading(column.heading, number=True) for column in columns),
+        *(Heading(SHOWN[name].heading, number=True) for name in columns),
         Heading("cell"),
     ]
     rows: list[list[str | Field]] = []
     for arm in section.arms:
         for cell in sorted(arm.cells, key=lambda cell: cell.seed):
-            figures = [_figure_of(cell, column) for column in columns]
+            figures = [_figure_of(cell, name) for name in columns]
             rows.append([*_named(cell, merged, arm.label), *figures, link(cell)])
     marked = any(is_tainted(cell) for cell in section.cells)
     return table("Cells", headings, rows, CELLS_NOTE if marked else "")
 
 
-def _figure_of(cell: Cell, column: Shown) -> str:
-    value = cell.number(column.name)
-    disturbed = value is not None and column.name in TIMINGS and is_tainted(cell)
-    return column.write(value) + (MARK if disturbed else "")
+def _figure_of(cell: Cell, column: str) -> str:
+    value = cell.number(column)
+    disturbed = value is not None and column in TIMINGS and is_tainted(cell)
+    return SHOWN[column].write(value) + (MARK if disturbed else "")
 
 
 def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
@@ -298,8 +295,5 @@ def sources_table(merged: Merged) -> Table:
 def definitions_table() -> Table:
     """Each column of runs.csv, with the heading under which the tables show it."""
     headings = [Heading("column"), Heading("shown as"), Heading("meaning")]
-    rows = [
-        [name, SHOWN[name].heading if name in SHOWN else "", meaning]
-        for name, meaning in RUN_COLUMNS.items()
-    ]
+    rows = [[name, column.heading, column.meaning] for name, column in COLUMNS.items()]
     return table("Definitions of the columns", headings, rows)
