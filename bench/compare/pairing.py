@@ -29,7 +29,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Arm:
+class PairedArm:
     """An arm that both versions have."""
 
     arm_id: str
@@ -130,7 +130,7 @@ class Arm:
 class Joined:
     base: Version
     new: Version
-    arms: tuple[Arm, ...]  # in the order of BASE
+    arms: tuple[PairedArm, ...]  # in the order of BASE
     only_base: tuple[str, ...]  # labels of arms
     only_new: tuple[str, ...]
 
@@ -143,7 +143,7 @@ def join(base: Version, new: Version) -> Joined:
         base,
         new,
         tuple(
-            Arm(arm_id, labels[arm_id], _first(seeds)["device"], seeds, right[arm_id])
+            PairedArm(arm_id, labels[arm_id], _first(seeds)["device"], seeds, right[arm_id])
             for arm_id, seeds in left.items()
             if arm_id in right
         ),

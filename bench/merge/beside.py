@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from bench.merge.merging import Cell
+from bench.merge.merging import EndedCell
 
 COLUMN = "neighbours"
 
 
-def notes(cells: Iterable[Cell]) -> list[str]:
+def notes(cells: Iterable[EndedCell]) -> list[str]:
     """What a reader of timings must know of them; nothing where every cell was alone."""
     told = [cell for cell in cells if cell.ok and cell.text(COLUMN)]
     beside = [cell for cell in told if _was_beside(cell)]
@@ -25,11 +25,11 @@ def notes(cells: Iterable[Cell]) -> list[str]:
     return [shared, f"Times of {', '.join(mixed)} mix such cells with cells that ran alone."]
 
 
-def _was_beside(cell: Cell) -> bool:
+def _was_beside(cell: EndedCell) -> bool:
     return bool(cell.number(COLUMN))
 
 
-def _mixed(told: Sequence[Cell]) -> list[str]:
+def _mixed(told: Sequence[EndedCell]) -> list[str]:
     """Arms with both kinds of cells on one machine."""
     kinds: dict[tuple[str, str], set[bool]] = defaultdict(set)
     labels: dict[tuple[str, str], str] = {}

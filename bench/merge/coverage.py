@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.merge import beside
-from bench.merge.merging import OPEN, Cell, Merged, Source
+from bench.merge.merging import OPEN, EndedCell, Merged, Source
 from bench.merge.reading import Damage
 from bench.merge.sections import failures, tried
 from bench.merge.taint import REASONS, UNCHECKED, is_tainted, names
@@ -89,7 +89,7 @@ def _left_out(source: Source) -> list[str]:
     return found
 
 
-def _earlier(cells: Sequence[Cell]) -> list[str]:
+def _earlier(cells: Sequence[EndedCell]) -> list[str]:
     """Of cells that ran under several codes, environments or machines in one folder."""
     several = len({(cell.source, cell.run_id) for cell in cells if cell.earlier})
     if not several:
@@ -100,7 +100,7 @@ def _earlier(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _retried(cells: Sequence[Cell]) -> list[str]:
+def _retried(cells: Sequence[EndedCell]) -> list[str]:
     """Of seeds that finished at one attempt and failed at another."""
     failed = failures(cells)
     finished = {tried(cell) for cell in cells for row in cell.attempts if row["status"] == "ok"}
@@ -113,7 +113,7 @@ def _retried(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _bounded(cells: Sequence[Cell]) -> list[str]:
+def _bounded(cells: Sequence[EndedCell]) -> list[str]:
     """Of the terminal rows alone: nothing is computed from the others."""
     found = [(cell, _beyond(cell.row)) for cell in cells if cell.row]
     columns = sorted({column for _, named in found for column in named})
@@ -132,7 +132,7 @@ def _beyond(row: Row) -> list[str]:
     return [name for name, value in values if LARGEST_FIGURE < abs(value) < math.inf]
 
 
-def _tainted(cells: Sequence[Cell]) -> list[str]:
+def _tainted(cells: Sequence[EndedCell]) -> list[str]:
     tainted = [cell for cell in cells if is_tainted(cell)]
     if not tainted:
         return []
@@ -141,7 +141,7 @@ def _tainted(cells: Sequence[Cell]) -> list[str]:
     return [f"Something from outside disturbed the timings of {_cells(len(tainted))}{why}."]
 
 
-def _unchecked(cells: Sequence[Cell]) -> list[str]:
+def _unchecked(cells: Sequence[EndedCell]) -> list[str]:
     """Of ok cells alone: the others' timings stand nowhere."""
     count = Counter(name for cell in cells if cell.ok for name in set(names(cell.text(UNCHECKED))))
     if not count:

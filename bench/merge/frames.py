@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench.merge import coverage
-from bench.merge.merging import Cell, Merged, merge
+from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
 from bench.merge.sections import Section, make_sections
 from bench.merge.summary import COLUMNS, COUNTS, IDENTITY, summary_rows
@@ -81,7 +81,7 @@ def _section_numbers(sections: Sequence[Section]) -> Mapping[int, int]:
     return found
 
 
-def _field(cell: Cell, name: str) -> str:
+def _field(cell: EndedCell, name: str) -> str:
     if name in PLANNED or name == "status":
         return str(getattr(cell, name))
     return str(cell.seed) if name == "seed" else cell.text(name)

@@ -33,7 +33,7 @@ PLAN_NEEDS = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "selec
 
 
 @dataclass(frozen=True)
-class Cell:
+class EndedCell:
     """A selected cell of one folder's plan, as it ended under one code, environment and machine."""
 
     source: int  # index of its folder
@@ -92,11 +92,11 @@ class Source:
 @dataclass(frozen=True)
 class Merged:
     sources: tuple[Source, ...]
-    cells: tuple[Cell, ...]  # in the order of the plans
+    cells: tuple[EndedCell, ...]  # in the order of the plans
     damage: tuple[Damage, ...] = ()  # one a damaged file; what it names is not in the cells
 
     @property
-    def counted(self) -> list[Cell]:
+    def counted(self) -> list[EndedCell]:
         """Each selected cell once."""
         return [cell for cell in self.cells if not cell.earlier]
 
@@ -315,7 +315,7 @@ def _age(row: Row) -> tuple[str, int]:
     return row.get("started_at", ""), int(row["attempt"])
 
 
-def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
+def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[EndedCell]:
     """One for each code, environment and machine that it ran under, the latest last."""
     planned = entry.folder.planned[entry.run_id]
     folders = {id(each.row): each.folder for each in entry.attempts.values()}
@@ -326,7 +326,7 @@ def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
         folder = folders[id(last)] if last else entry.folder
         which = (last["run_id"], last["host_id"], last["attempt"]) if last else None
         found.append(
-            Cell(
+            EndedCell(
                 source=folder.index,
                 run_id=entry.run_id,
                 **{key: planned[key] for key in ("arm_id", "model", "optimizer", "device")},
@@ -344,7 +344,7 @@ def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
     return found
 
 
-def _counted(source: Source, entries: Sequence[_Entry], cells: Sequence[Cell]) -> Source:
+def _counted(source: Source, entries: Sequence[_Entry], cells: Sequence[EndedCell]) -> Source:
     attempts = sum(len(entry.attempts) for entry in entries)
     return replace(
         source,

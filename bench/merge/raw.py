@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.border.spec import CellFiles
-from bench.merge.merging import Cell, Merged
+from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm
 from bench.records.rows import LARGEST_FIGURE
 
@@ -56,7 +56,7 @@ class GpuReadings:
         return any((self.memory_mib, self.power_w, self.sm_clock_mhz))
 
 
-def step_times(cell: Cell, merged: Merged) -> StepTimes | None:
+def step_times(cell: EndedCell, merged: Merged) -> StepTimes | None:
     """steps.csv of an attempt."""
     table = _table(cell, merged, "steps", ("steps", "time_ms"))
     if table is None:
@@ -75,7 +75,7 @@ def pooled(parts: Sequence[StepTimes]) -> StepTimes:
     )
 
 
-def gpu_readings(cell: Cell, merged: Merged) -> GpuReadings | None:
+def gpu_readings(cell: EndedCell, merged: Merged) -> GpuReadings | None:
     """samples.csv of an attempt; None without a single figure of a GPU."""
     wanted = ("time_s", "gpu_own_mib", "gpu_used_mib", "gpu_power_instant_w")
     table = _table(cell, merged, "samples", (*wanted, "gpu_power_average_w", "sm_clock_mhz"))
@@ -91,7 +91,7 @@ def gpu_readings(cell: Cell, merged: Merged) -> GpuReadings | None:
     return found or None
 
 
-def clean_cells(arm: Arm) -> list[Cell]:
+def clean_cells(arm: Arm) -> list[EndedCell]:
     """Those that its timing statistics use, by seed: the first MOST_CELLS."""
     return list(islice(arm.timed_by_seed.values(), MOST_CELLS))
 
@@ -103,7 +103,9 @@ def _reading(table: pd.DataFrame, column: str) -> Reading | None:
     return Reading(known["time_s"].to_numpy(), known[column].to_numpy())
 
 
-def _table(cell: Cell, merged: Merged, file: str, columns: Sequence[str]) -> pd.DataFrame | None:
+def _table(
+    cell: EndedCell, merged: Merged, file: str, columns: Sequence[str]
+) -> pd.DataFrame | None:
     """Numeric columns of a cell's CSV; an empty or infinite field is NaN."""
     home = merged.sources[cell.source].path
     folder = home / "cells" / f"{cell.run_id}-{cell.text('attempt')}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from bench.merge.merging import OPEN, Cell, Merged
+from bench.merge.merging import OPEN, EndedCell, Merged
 from bench.merge.taint import Timing, timing_of
 from bench.records.columns import TIMINGS
 from bench.records.endings import circumstances, end_of, ending
@@ -54,7 +54,7 @@ class Arm:
     model: str
     optimizer: str
     label: str  # "model + optimizer", with digits of the arm_id where that is ambiguous
-    cells: tuple[Cell, ...]  # of this section: ok, or known not to be
+    cells: tuple[EndedCell, ...]  # of this section: ok, or known not to be
     seeds: tuple[int, ...]  # that the section's folders selected for it
     cells_planned: int
     timing: Timing  # its section's
@@ -71,7 +71,7 @@ class Arm:
         return told | {(self.model, self.untuned or self.optimizer)}
 
     @cached_property
-    def ok(self) -> tuple[Cell, ...]:
+    def ok(self) -> tuple[EndedCell, ...]:
         """Its finished cells, without those of seeds that failed as well."""
         return tuple(cell for cell in self.cells if cell.ok and cell.seed not in self.failed)
 
@@ -90,7 +90,7 @@ class Arm:
         return len(self.timed_by_seed)
 
     @cached_property
-    def by_seed(self) -> Mapping[int, Cell]:
+    def by_seed(self) -> Mapping[int, EndedCell]:
         """The ok cell of each seed; of several the earliest.
 
         What finished and was run again in another folder was run again by choice: an average over
@@ -113,7 +113,7 @@ class Arm:
         return found
 
     @cached_property
-    def timed_by_seed(self) -> Mapping[int, Cell]:
+    def timed_by_seed(self) -> Mapping[int, EndedCell]:
         """The same of those that timing statistics use."""
         return _by_seed((cell for cell in self.ok if self.timing.uses(cell)), self.same_draw)
 
@@ -169,8 +169,8 @@ def fewest_seeds(column: str, timing: Timing) -> int | None:
     return LEAST_TIMES if timing.clean else None
 
 
-def _by_seed(cells: Iterable[Cell], same_draw: Mapping[int, int]) -> dict[int, Cell]:
-    found: dict[int, Cell] = {}
+def _by_seed(cells: Iterable[EndedCell], same_draw: Mapping[int, int]) -> dict[int, EndedCell]:
+    found: dict[int, EndedCell] = {}
     for cell in sorted(cells, key=lambda cell: (cell.seed, cell.text("started_at"))):
         found.setdefault(same_draw.get(cell.seed, cell.seed), cell)
     return found
@@ -182,13 +182,13 @@ class Section:
 
     key: Key
     arms: tuple[Arm, ...]  # in the order of the plans
-    cells: tuple[Cell, ...]  # of all arms, in the order of the plans
+    cells: tuple[EndedCell, ...]  # of all arms, in the order of the plans
     timing: Timing
     dropped_arms: int = 0  # that ran with its settings, and are in no plan any more
-    trials: tuple[Cell, ...] = ()  # of tuning: in no arm and no figure of one
+    trials: tuple[EndedCell, ...] = ()  # of tuning: in no arm and no figure of one
 
     @cached_property
-    def ok(self) -> list[Cell]:
+    def ok(self) -> list[EndedCell]:
         return [cell for cell in self.cells if cell.ok]
 
     @property
@@ -214,7 +214,7 @@ class Section:
         return {}
 
 
-def key_of(cell: Cell) -> Key:
+def key_of(cell: EndedCell) -> Key:
     """The key of an ok cell."""
     steps, tokens = cell.number("steps"), cell.number("tokens")
     return Key(
@@ -236,7 +236,7 @@ def make_sections(merged: Merged) -> list[Section]:
     members = _members(shown)
     trials = _members([cell for cell in merged.cells if cell.part == "trial"])
     labels = _labels(list(members.values()))
-    planned: dict[str, list[Cell]] = defaultdict(list)  # arm_id -> cells of all sections
+    planned: dict[str, list[EndedCell]] = defaultdict(list)  # arm_id -> cells of all sections
     for cell in shown:
         planned[cell.arm_id].append(cell)
     failed = failures(shown)
@@ -253,7 +253,7 @@ def make_sections(merged: Merged) -> list[Section]:
     ]
 
 
-def _dropped_arms(key: Key, members: Iterable[Cell], merged: Merged) -> int:
+def _dropped_arms(key: Key, members: Iterable[EndedCell], merged: Merged) -> int:
     planned = {cell.arm_id for cell in merged.cells}
     folders = {cell.source for cell in members}
     dropped = set().union(*(merged.sources[folder].dropped_arms for folder in folders))
@@ -266,13 +266,13 @@ def _dropped_arms(key: Key, members: Iterable[Cell], merged: Merged) -> int:
     )
 
 
-def tried(cell: Cell) -> Tried:
+def tried(cell: EndedCell) -> Tried:
     """What a cell with a row was an attempt at."""
     code, environment, gpu = map(cell.text, ("code_sha256", "env_id", "gpu_name"))
     return cell.arm_id, cell.seed, code, environment, gpu
 
 
-def failures(cells: Iterable[Cell]) -> dict[Tried, str]:
+def failures(cells: Iterable[EndedCell]) -> dict[Tried, str]:
     """What failed at any attempt, from whatever folder and machine, and how."""
     at: dict[Tried, list[Row]] = defaultdict(list)
     for cell in cells:
@@ -286,7 +286,7 @@ def failures(cells: Iterable[Cell]) -> dict[Tried, str]:
     return found
 
 
-def _members(cells: Sequence[Cell]) -> dict[Key, list[Cell]]:
+def _members(cells: Sequence[EndedCell]) -> dict[Key, list[EndedCell]]:
     """Key -> its ok cells, and those that were asked for the same and did not end ok."""
     keys = [key_of(cell) if cell.ok else None for cell in cells]
     folders: dict[Key, set[int]] = defaultdict(set)
@@ -295,7 +295,7 @@ def _members(cells: Sequence[Cell]) -> dict[Key, list[Cell]]:
         if key is not None:
             folders[key].add(cell.source)
             arms[key].add(cell.arm_id)
-    members: dict[Key, list[Cell]] = {key: [] for key in folders}
+    members: dict[Key, list[EndedCell]] = {key: [] for key in folders}
     fitting = _Fitting(list(folders))
     for cell, key in zip(cells, keys, strict=True):
         if key is not None:
@@ -314,7 +314,7 @@ class _Fitting:
         self.keys = keys
         self._found: dict[tuple[str, ...], list[Key]] = {}  # rows alike are many, keys few
 
-    def of(self, cell: Cell) -> list[Key]:
+    def of(self, cell: EndedCell) -> list[Key]:
         told = (cell.device, cell.settings, *(cell.text(name) for name in IDENTITY))
         if told not in self._found:
             self._found[told] = [key for key in self.keys if self._fits(told, key)]
@@ -327,7 +327,7 @@ class _Fitting:
         )
 
 
-def _belongs(cell: Cell, folders: set[int], arms: set[str]) -> bool:
+def _belongs(cell: EndedCell, folders: set[int], arms: set[str]) -> bool:
     """Whether a cell that is not ok, and fits a key, belongs to the key's ok cells.
 
     It did not live to tell its settings, but one matrix has one set of them: they are those of its
@@ -341,14 +341,14 @@ def _belongs(cell: Cell, folders: set[int], arms: set[str]) -> bool:
 
 def _arms(
     key: Key,
-    members: Sequence[Cell],
-    planned: Mapping[str, Sequence[Cell]],
+    members: Sequence[EndedCell],
+    planned: Mapping[str, Sequence[EndedCell]],
     labels: Mapping[str, str],
     failed: Mapping[Tried, str],
 ) -> tuple[Arm, ...]:
     timing = timing_of(cell for cell in members if cell.ok)
     folders = {cell.source for cell in members}
-    by_arm: dict[str, list[Cell]] = {}
+    by_arm: dict[str, list[EndedCell]] = {}
     for cell in members:
         by_arm.setdefault(cell.arm_id, []).append(cell)
     arms = []
@@ -377,7 +377,7 @@ def _arms(
     return tuple(arms)
 
 
-def _ended_otherwise(cell: Cell, key: Key) -> bool:
+def _ended_otherwise(cell: EndedCell, key: Key) -> bool:
     """Whether a cell came to an end, and not under a section's code, environment and machine."""
     here = (key.code_sha256, key.env_id, key.gpu_name, key.host_id)
     return end_of(cell.row) is not End.MISSING and circumstances(cell.row or {}) != here
@@ -410,7 +410,7 @@ def _with_twins(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     return (*arms, *twins)
 
 
-def _labels(sections: Sequence[Sequence[Cell]]) -> dict[str, str]:
+def _labels(sections: Sequence[Sequence[EndedCell]]) -> dict[str, str]:
     """arm_id -> its name in all sections alike.
 
     A label is ambiguous if two arms of one section would share it; the same arm on another device

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.merge.merging import Cell
+from bench.merge.merging import EndedCell
 from bench.records.columns import TIMINGS
 
 # Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1%; swap 42%".
@@ -20,7 +20,7 @@ BETWEEN = re.compile(r"; (?![^(]*\))")
 ITEM = re.compile(r"([a-z][a-z0-9_]*)( [\d.]+ ?%)?( \(.*\))?")
 
 
-def is_tainted(cell: Cell) -> bool:
+def is_tainted(cell: EndedCell) -> bool:
     """Whether it is known to be disturbed; where that is not known, nothing is held against it."""
     return cell.text("tainted") == "true"
 
@@ -42,7 +42,7 @@ class Timing:
     disturbed: Mapping[int, tuple[str, ...]]  # the other seeds -> names of what disturbed them
     clean: bool  # False: no seed counts, and the statistics show all cells, disturbed or not
 
-    def uses(self, cell: Cell) -> bool:
+    def uses(self, cell: EndedCell) -> bool:
         return not self.clean or not (cell.seed in self.disturbed or is_tainted(cell))
 
     def mark(self, column: str) -> str:
@@ -50,9 +50,9 @@ class Timing:
         return MARK if column in TIMINGS and not self.clean else ""
 
 
-def timing_of(ok: Iterable[Cell]) -> Timing:
+def timing_of(ok: Iterable[EndedCell]) -> Timing:
     """The timing of a section with these ok cells."""
-    seeds: dict[int, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    seeds: dict[int, dict[str, list[EndedCell]]] = defaultdict(lambda: defaultdict(list))
     for cell in sorted(ok, key=lambda cell: cell.seed):
         seeds[cell.seed][cell.arm_id].append(cell)
     disturbed = {
@@ -63,7 +63,7 @@ def timing_of(ok: Iterable[Cell]) -> Timing:
     return Timing(disturbed, clean=not disturbed or len(disturbed) < len(seeds))
 
 
-def _reasons(cells: Iterable[Cell]) -> tuple[str, ...]:
+def _reasons(cells: Iterable[EndedCell]) -> tuple[str, ...]:
     found = {name for cell in cells if is_tainted(cell) for name in names(cell.text(REASONS))}
     return tuple(sorted(found))
 

@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from bench.compare.document import as_dict
 from bench.compare.gate import make_gate
-from bench.compare.judge import Comparison, Line, Outcome, compare
+from bench.compare.judge import GateStatus, MetricChange, VersionComparison, compare
 from bench.compare.pairing import join
 from bench.compare.rules import IN_POINTS, Rule, is_relative, parse_rules
 from bench.compare.versions import read_version
@@ -52,11 +52,11 @@ class Sides:
             base, new = 2.0 + 0.1 * seed, 2.0 + 0.1 * seed + difference
             self.pair(seed, {"val_loss_final": base}, {"val_loss_final": new}, arm)
 
-    def compared(self, *rules: str, keep: bool = False) -> Comparison:
+    def compared(self, *rules: str, keep: bool = False) -> VersionComparison:
         base, new = read_version(self.base.write()), read_version(self.new.write())
         return compare(join(base, new), parse_rules(rules), keep)
 
-    def line(self, metric: str, *rules: str) -> Line:
+    def line(self, metric: str, *rules: str) -> MetricChange:
         (arm,) = self.compared(*rules).arms
         line = arm.line(metric)
         assert line is not None
@@ -194,7 +194,7 @@ def test_a_higher_rate_is_better(sides: Sides) -> None:
     line = compared.arms[0].line("tokens_per_s")
     assert line is not None
     assert line.judgement.verdict is Verdict.BETTER
-    assert compared.outcome is Outcome.PASS
+    assert compared.outcome is GateStatus.PASS
 
 
 def test_losses_that_are_equal_to_the_last_digit_are_identical_at_any_number_of_seeds(
@@ -205,13 +205,13 @@ def test_losses_that_are_equal_to_the_last_digit_are_identical_at_any_number_of_
     line = compared.arms[0].line("val_loss_final")
     assert line is not None
     assert line.judgement.verdict is Verdict.IDENTICAL
-    assert compared.outcome is Outcome.PASS
+    assert compared.outcome is GateStatus.PASS
 
 
 def test_a_loss_needs_five_pairs_and_a_time_three(sides: Sides) -> None:
     sides.losses([0.5, 0.6, 0.4, 0.5])
     compared = sides.compared("val_loss_final>0.01")
-    assert compared.outcome is Outcome.UNDECIDED
+    assert compared.outcome is GateStatus.UNDECIDED
     assert compared.findings[0].why == "4 of the 5 pairs that it needs"
 
 
@@ -259,7 +259,7 @@ def test_a_seed_that_failed_in_new_is_not_washed_by_a_later_attempt(sides: Sides
     sides.pair(4, {"step_time_ms_p50": 10}, {"status": "diverged"})
     sides.new.ended(sides.new.plan[-1]["run_id"], attempt=2, step_time_ms_p50=10, **again)
     compared = sides.compared(STEP)
-    assert compared.outcome is Outcome.FAIL
+    assert compared.outcome is GateStatus.FAIL
     assert "seed 4 failed only in NEW (diverged)" in as_text(compared)
     assert sides.line("step_time_ms_p50").contrast.n == 3
 
@@ -269,7 +269,7 @@ def test_a_seed_that_the_machine_lost_is_none_that_new_failed(sides: Sides) -> N
     lost = {"status": "crashed", "reason": "ended by SIGKILL; it left no result"}
     sides.pair(4, {"step_time_ms_p50": 10}, lost)
     compared = sides.compared(STEP)
-    assert compared.outcome is Outcome.UNDECIDED
+    assert compared.outcome is GateStatus.UNDECIDED
     assert "1 of 4 seeds ended only in BASE" in as_text(compared)
 
 
@@ -293,7 +293,7 @@ def test_nothing_comparable_under_a_rule_is_undecided_and_said(sides: Sides) -> 
     for seed in range(1, 6):
         sides.pair(seed, figures, {**figures, "host_id": "host2"})
     compared = sides.compared(STEP)
-    assert compared.outcome is Outcome.UNDECIDED
+    assert compared.outcome is GateStatus.UNDECIDED
     assert "UNDECIDED: step_time_ms_p50>5%, gpt + adamw, cpu: nothing can be compared" in as_text(
         compared
     )
@@ -303,7 +303,7 @@ def test_versions_without_a_common_arm_are_undecided(sides: Sides) -> None:
     sides.base.cell()
     sides.new.ended(sides.new.planned(optimizer="muon"))
     compared = sides.compared(STEP)
-    assert compared.outcome is Outcome.UNDECIDED
+    assert compared.outcome is GateStatus.UNDECIDED
     text = as_text(compared)
     assert "gpt + adamw, cpu: only in BASE" in text
     assert "gpt + muon, cpu: only in NEW" in text
@@ -324,10 +324,10 @@ def test_seeds_on_one_side_are_named_and_left_out(sides: Sides) -> None:
 
 def test_what_new_lacks_is_not_known_to_keep_a_rule(sides: Sides) -> None:
     sides.times(1.0, seeds=3)
-    assert sides.compared(STEP).outcome is Outcome.PASS
+    assert sides.compared(STEP).outcome is GateStatus.PASS
     sides.base.cell(seed=8)
     compared = sides.compared(STEP)
-    assert compared.outcome is Outcome.UNDECIDED
+    assert compared.outcome is GateStatus.UNDECIDED
     first, *further = conclusion(compared)
     assert first.startswith("UNDECIDED: step_time_ms_p50>5%")
     assert further == ["UNDECIDED: gpt + adamw, cpu: 1 of 4 seeds ended only in BASE"]
@@ -337,7 +337,7 @@ def test_an_arm_that_new_lacks_is_undecided_as_well(sides: Sides) -> None:
     sides.times(1.0, seeds=3)
     sides.base.ended(sides.base.planned(optimizer="muon"))
     compared = sides.compared(STEP)
-    assert compared.outcome is Outcome.UNDECIDED
+    assert compared.outcome is GateStatus.UNDECIDED
     assert "UNDECIDED: gpt + muon, cpu: this arm is only in BASE" in conclusion(compared)
 
 
@@ -367,7 +367,7 @@ def test_where_every_pair_was_disturbed_times_are_shown_and_decide_nothing(sides
     assert line is not None
     assert line.contrast.n == 5
     assert line.judgement.verdict is Verdict.NOT_AVAILABLE
-    assert compared.outcome is Outcome.UNDECIDED
+    assert compared.outcome is GateStatus.UNDECIDED
     assert "every pair was disturbed" in as_text(compared)
 
 
@@ -378,7 +378,7 @@ def test_cells_that_ran_in_turn_decide_though_they_were_disturbed(sides: Sides) 
     line = compared.arms[0].line("step_time_ms_p50")
     assert line is not None
     assert (line.contrast.n, line.judgement.verdict) == (5, Verdict.WORSE)
-    assert compared.outcome is Outcome.FAIL
+    assert compared.outcome is GateStatus.FAIL
     text = as_text(compared)
     assert "seeds 1, 2, 3, 4 disturbed from outside (cpu_others): kept" in text
     assert "13.0†" in text
@@ -389,10 +389,15 @@ def test_cells_that_ran_in_turn_decide_though_they_were_disturbed(sides: Sides) 
 
 @pytest.mark.parametrize(
     ("ratio", "outcome"),
-    [(1.15, Outcome.FAIL), (1.0, Outcome.PASS), (0.5, Outcome.PASS), (1.05, Outcome.UNDECIDED)],
+    [
+        (1.15, GateStatus.FAIL),
+        (1.0, GateStatus.PASS),
+        (0.5, GateStatus.PASS),
+        (1.05, GateStatus.UNDECIDED),
+    ],
 )
 def test_a_rule_fails_only_if_the_whole_interval_lies_beyond_it(
-    sides: Sides, ratio: float, outcome: Outcome
+    sides: Sides, ratio: float, outcome: GateStatus
 ) -> None:
     sides.times(ratio)
     assert sides.compared(STEP).outcome is outcome
@@ -400,9 +405,14 @@ def test_a_rule_fails_only_if_the_whole_interval_lies_beyond_it(
 
 @pytest.mark.parametrize(
     ("ratio", "outcome"),
-    [(0.85, Outcome.FAIL), (1.0, Outcome.PASS), (2.0, Outcome.PASS), (0.95, Outcome.UNDECIDED)],
+    [
+        (0.85, GateStatus.FAIL),
+        (1.0, GateStatus.PASS),
+        (2.0, GateStatus.PASS),
+        (0.95, GateStatus.UNDECIDED),
+    ],
 )
-def test_a_rate_fails_below_its_threshold(sides: Sides, ratio: float, outcome: Outcome) -> None:
+def test_a_rate_fails_below_its_threshold(sides: Sides, ratio: float, outcome: GateStatus) -> None:
     for seed, noise in enumerate(NOISE, start=1):
         sides.pair(seed, {"tokens_per_s": 1000}, {"tokens_per_s": 1000 * ratio * (1 + noise)})
     assert sides.compared("tokens_per_s<-5%").outcome is outcome
@@ -411,13 +421,13 @@ def test_a_rate_fails_below_its_threshold(sides: Sides, ratio: float, outcome: O
 @pytest.mark.parametrize(
     ("differences", "outcome"),
     [
-        ([0.05, 0.06, 0.04, 0.05, 0.05], Outcome.FAIL),
-        ([0.001, -0.001, 0.002, 0.0, 0.001], Outcome.PASS),
-        ([0.05, -0.06, 0.04, -0.05, 0.05], Outcome.UNDECIDED),
+        ([0.05, 0.06, 0.04, 0.05, 0.05], GateStatus.FAIL),
+        ([0.001, -0.001, 0.002, 0.0, 0.001], GateStatus.PASS),
+        ([0.05, -0.06, 0.04, -0.05, 0.05], GateStatus.UNDECIDED),
     ],
 )
 def test_a_loss_fails_by_its_difference(
-    sides: Sides, differences: list[float], outcome: Outcome
+    sides: Sides, differences: list[float], outcome: GateStatus
 ) -> None:
     sides.losses(differences)
     assert sides.compared("val_loss_final>0.01").outcome is outcome
@@ -426,16 +436,16 @@ def test_a_loss_fails_by_its_difference(
 def test_what_grows_by_the_same_at_every_seed_is_held_against_a_rule(sides: Sides) -> None:
     for seed in range(1, 4):
         sides.pair(seed, {"optimizer_state_mib": 4.0}, {"optimizer_state_mib": 5.0})
-    assert sides.compared("optimizer_state_mib>5%").outcome is Outcome.FAIL
-    assert sides.compared("optimizer_state_mib>25%").outcome is Outcome.PASS
-    assert sides.compared("optimizer_state_mib>1").outcome is Outcome.PASS
-    assert sides.compared("optimizer_state_mib>0.99").outcome is Outcome.FAIL
+    assert sides.compared("optimizer_state_mib>5%").outcome is GateStatus.FAIL
+    assert sides.compared("optimizer_state_mib>25%").outcome is GateStatus.PASS
+    assert sides.compared("optimizer_state_mib>1").outcome is GateStatus.PASS
+    assert sides.compared("optimizer_state_mib>0.99").outcome is GateStatus.FAIL
 
 
 def test_the_same_growth_at_two_seeds_is_too_few(sides: Sides) -> None:
     for seed in range(1, 3):
         sides.pair(seed, {"optimizer_state_mib": 4.0}, {"optimizer_state_mib": 5.0})
-    assert sides.compared("optimizer_state_mib>5%").outcome is Outcome.UNDECIDED
+    assert sides.compared("optimizer_state_mib>5%").outcome is GateStatus.UNDECIDED
 
 
 @pytest.mark.parametrize("status", ["diverged", "crashed", "timeout", "oom", "oom_killed"])
@@ -443,7 +453,7 @@ def test_a_version_that_fails_more_often_passes_no_rule(sides: Sides, status: st
     sides.times(0.5, seeds=4)
     sides.pair(5, {"step_time_ms_p50": 10.0}, {"status": status})
     compared = sides.compared(STEP)
-    assert compared.outcome is Outcome.FAIL
+    assert compared.outcome is GateStatus.FAIL
     assert f"seed 5 failed only in NEW ({status})" in as_text(compared)
 
 
@@ -456,7 +466,7 @@ def test_a_seed_that_fails_in_new_alone_is_not_made_up_for_by_another_in_base(si
     for seed in range(5, 8):
         sides.pair(seed, step, step)
     compared = sides.compared(STEP)
-    (failed,) = [found for found in compared.findings if found.outcome is Outcome.FAIL]
+    (failed,) = [found for found in compared.findings if found.outcome is GateStatus.FAIL]
     assert failed.why == "seeds 2, 3 failed only in NEW (crashed, oom)"
     answer = bench("compare", sides.base.path, sides.new.path, "--fail-on", STEP)
     assert answer.returncode == 1, answer.stderr
@@ -475,14 +485,14 @@ def test_a_version_that_fails_as_often_or_less_is_judged_by_its_figures(sides: S
     sides.times(1.0, seeds=5)
     sides.pair(6, {"status": "crashed"}, {"status": "crashed"})
     sides.pair(7, {"status": "oom"}, {"step_time_ms_p50": 10.0})
-    assert sides.compared(STEP).outcome is Outcome.PASS
+    assert sides.compared(STEP).outcome is GateStatus.PASS
 
 
 def test_one_arm_that_fails_outweighs_others_that_pass_or_are_undecided(sides: Sides) -> None:
     sides.times(1.2, arm="adamw")
     sides.times(1.0, arm="muon")
     sides.times(1.05, arm="other")
-    assert sides.compared(STEP).outcome is Outcome.FAIL
+    assert sides.compared(STEP).outcome is GateStatus.FAIL
 
 
 @pytest.mark.parametrize(
@@ -613,7 +623,7 @@ def test_equal_versions_pass_and_a_slowdown_of_15_percent_fails(recorded: str, c
 def test_disturbed_pairs_decide_nothing_unless_they_ran_in_turn(recorded: str) -> None:
     gate = make_gate([STEP], "fail", "drop", "text")
     compared = gate.compare(RECORDED / recorded / "base", RECORDED / recorded / "head")
-    assert compared.outcome is Outcome.UNDECIDED
+    assert compared.outcome is GateStatus.UNDECIDED
 
 
 # --- The command ---------------------------------------------------------------------------------

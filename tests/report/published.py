@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.merge.asked import read_asked
 from bench.merge.curves import Cost, flops
-from bench.merge.merging import Cell, merge
+from bench.merge.merging import EndedCell, merge
 from bench.merge.sections import Arm, make_sections
 from bench.merge.taint import is_tainted
 from bench.merge.tuned import Tuning, tunings
@@ -65,7 +65,7 @@ class Published:
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.section.arms if arm.label == name)
 
-    def cells(self, name: str) -> dict[int, Cell]:
+    def cells(self, name: str) -> dict[int, EndedCell]:
         return dict(self.arm(name).by_seed)
 
     def figures(self, name: str, column: str) -> dict[int, float]:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.border.spec import PHASES, CellFiles
-from bench.merge.merging import Cell, Merged
+from bench.merge.merging import EndedCell, Merged
 from bench.merge.taint import REASONS
 from bench.records.columns import SHOWN
 from bench.report.page.content import CellView, Field
@@ -51,7 +51,7 @@ ENVIRONMENT = (
 )
 
 
-def anchors(cells: Iterable[Cell]) -> list[str]:
+def anchors(cells: Iterable[EndedCell]) -> list[str]:
     """A name for each cell's part of the page: cell-RUN_ID-ATTEMPT, with a number if it is taken.
 
     Of a run_id only signs stay that need no escaping anywhere.
@@ -94,7 +94,7 @@ def href_of(file: Path, out: Path) -> str:
     return quote(os.path.relpath(file, out.resolve())) if file.is_relative_to(home) else ""
 
 
-def _view(cell: Cell, anchor: str, merged: Merged, out: Path) -> CellView:
+def _view(cell: EndedCell, anchor: str, merged: Merged, out: Path) -> CellView:
     source = merged.sources[cell.source]
     root, log_path = source.path.resolve(), cell.text("log_path")
     files = CellFiles((root / log_path).parent) if log_path else None
@@ -145,7 +145,7 @@ def _size(text: str) -> int:
     return len(html.escape(text).encode("utf-8", "replace"))
 
 
-def _row(cell: Cell) -> list[tuple[str, str]]:
+def _row(cell: EndedCell) -> list[tuple[str, str]]:
     """What runs.csv has of it."""
     if cell.row is None:
         return [("Run", f"{cell.run_id}, not run yet")]

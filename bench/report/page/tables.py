@@ -5,7 +5,7 @@ from collections.abc import Callable
 from bench.merge import curves, same_network
 from bench.merge.coverage import sentence
 from bench.merge.curves import Cost, at_equal_cost
-from bench.merge.merging import Cell, Merged
+from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm, Section
 from bench.merge.shown import arm_columns, cell_columns
 from bench.merge.taint import MARK, REASONS, full_note, is_tainted, short_note
@@ -22,7 +22,7 @@ from bench.statistics.text import (
     write_spread,
 )
 
-Link = Callable[[Cell], Field]  # a cell by its run, with links to what is known of it
+Link = Callable[[EndedCell], Field]  # a cell by its run, with links to what is known of it
 
 GIGA = 1e9  # FLOPs are shown in billions
 
@@ -173,7 +173,7 @@ def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     return table("Cells", headings, rows, CELLS_NOTE if marked else "")
 
 
-def _figure_of(cell: Cell, column: str) -> str:
+def _figure_of(cell: EndedCell, column: str) -> str:
     value = cell.number(column)
     disturbed = value is not None and column in TIMINGS and is_tainted(cell)
     return SHOWN[column].write(value) + (MARK if disturbed else "")
@@ -226,7 +226,7 @@ def not_ok_table(merged: Merged, link: Link) -> Table | None:
 
 def not_ok_by_arm(merged: Merged) -> Table | None:
     """The same where there are too many cells to name: how many of each arm, with one reason."""
-    groups: dict[tuple[str, ...], list[Cell]] = {}
+    groups: dict[tuple[str, ...], list[EndedCell]] = {}
     for cell in merged.counted:
         if not cell.ok:
             arm = (merged.sources[cell.source].name, cell.model, cell.optimizer, cell.device)
@@ -245,7 +245,7 @@ def not_ok_by_arm(merged: Merged) -> Table | None:
     return table("Cells that are not ok", headings, rows, "The reason is that of the first one.")
 
 
-def _first_reason(cells: list[Cell]) -> str:
+def _first_reason(cells: list[EndedCell]) -> str:
     return cells[0].text("reason") or NOT_AVAILABLE
 
 
@@ -255,7 +255,7 @@ def _named_headings(several_folders: bool) -> list[Heading]:
     return [*folder, *names, Heading("seed", number=True), Heading("status")]
 
 
-def _named(cell: Cell, merged: Merged, label: str = "") -> list[str]:
+def _named(cell: EndedCell, merged: Merged, label: str = "") -> list[str]:
     """A cell's names; with the digits of its arm where its label has them."""
     folder = [merged.sources[cell.source].name] if len(merged.sources) > 1 else []
     digits = label.removeprefix(f"{cell.model} + {cell.optimizer}")

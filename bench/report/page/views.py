@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.merge import coverage
 from bench.merge.asked import Asked
-from bench.merge.merging import Cell, Merged
+from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Section
 from bench.report.family import Family
 from bench.report.page import tables
@@ -50,7 +50,7 @@ PLACES = {"forest": Place.ANSWER, "loss_": Place.CURVES}  # by how their names s
 def log_links(merged: Merged, out: Path) -> Link:
     """A cell's log: its path within its folder, and a link where the page can follow one."""
 
-    def log(cell: Cell) -> Field:
+    def log(cell: EndedCell) -> Field:
         path = cell.text("log_path")
         if not path:
             return Field(NOT_AVAILABLE)
@@ -67,7 +67,7 @@ def cell_links(merged: Merged, out: Path) -> Link:
     names = zip(merged.cells, anchors(merged.cells), strict=True)
     anchor_of = {id(cell): anchor for cell, anchor in names}
 
-    def link(cell: Cell) -> Field:
+    def link(cell: EndedCell) -> Field:
         text = "-".join(part for part in (cell.run_id, cell.text("attempt")) if part)
         return Field(text, log(cell).href, anchor_of[id(cell)])
 
