@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.compare.versions import Version
-from bench.merge.merging import as_number
-from bench.merge.taint import REASONS, names
+from bench.merge.disturbed import REASONS, names
 from bench.records.columns import LOSSES, TIMINGS
 from bench.records.endings import end_of
-from bench.records.rows import Row
+from bench.records.rows import Row, as_number
 from bench.statistics.contrast import BySeed
 from bench.statistics.ends import End, Ends
 from bench.statistics.spread import over_seeds

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import FolderError, RecordError
-from bench.merge.merging import as_number
 from bench.records.columns import METRICS, STATUSES
 from bench.records.endings import LIMIT_COLUMNS, by_circumstances, ending
-from bench.records.rows import Row, read_runs
+from bench.records.rows import Row, as_number, read_runs
 
 NEEDED = (
     *("run_id", "host_id", "attempt", "status"),

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, VersionComparison
 from bench.compare.pairing import PairedArm, seed_words
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
-from bench.merge.shown import memory_columns
-from bench.merge.taint import MARK
-from bench.records.columns import LOSSES, SHOWN
+from bench.merge.disturbed import MARK
+from bench.records.columns import LOSSES, SHOWN, memory_columns
 from bench.report.page.markdown import escape
 from bench.report.titles import short
 from bench.statistics.text import NOT_AVAILABLE, fixed, of_loss, of_measure, write

@@ -4,11 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bench.merge import beside
-from bench.merge.merging import OPEN, EndedCell, Merged, Source
+from bench.merge.disturbed import REASONS, UNCHECKED, beside_notes, is_disturbed, names
+from bench.merge.merging import OPEN, EndedCell, Merged
 from bench.merge.reading import Damage
 from bench.merge.sections import failures, tried
-from bench.merge.taint import REASONS, UNCHECKED, is_tainted, names
+from bench.merge.source import Source
 from bench.records.columns import COLUMNS, STATUSES
 from bench.records.kinds import NUMBER
 from bench.records.rows import LARGEST_FIGURE, Row
@@ -33,9 +33,9 @@ def notes(merged: Merged) -> list[str]:
         *_earlier(merged.cells),
         *_retried(merged.cells),
         *_bounded(merged.cells),
-        *_tainted(merged.cells),
+        *_disturbed(merged.cells),
         *_unchecked(merged.cells),
-        *beside.notes(merged.cells),
+        *beside_notes(merged.cells),
     ]
 
 
@@ -132,13 +132,13 @@ def _beyond(row: Row) -> list[str]:
     return [name for name, value in values if LARGEST_FIGURE < abs(value) < math.inf]
 
 
-def _tainted(cells: Sequence[EndedCell]) -> list[str]:
-    tainted = [cell for cell in cells if is_tainted(cell)]
-    if not tainted:
+def _disturbed(cells: Sequence[EndedCell]) -> list[str]:
+    disturbed = [cell for cell in cells if is_disturbed(cell)]
+    if not disturbed:
         return []
-    reasons = sorted({name for cell in tainted for name in names(cell.text(REASONS))})
+    reasons = sorted({name for cell in disturbed for name in names(cell.text(REASONS))})
     why = f" ({', '.join(reasons)})" if reasons else ""
-    return [f"Something from outside disturbed the timings of {_cells(len(tainted))}{why}."]
+    return [f"Something from outside disturbed the timings of {_cells(len(disturbed))}{why}."]
 
 
 def _unchecked(cells: Sequence[EndedCell]) -> list[str]:

@@ -314,6 +314,13 @@ HIGHER_IS_BETTER = tuple(name for name in METRICS if COLUMNS[name].more_is_bette
 SHOWN = {name: COLUMNS[name] for name in (*CONSTANTS, *METRICS) if COLUMNS[name].heading}
 
 
+def memory_columns(device: str) -> tuple[str, ...]:
+    """The memory that counts on a device (peaks, MiB): the pictures show the first of them."""
+    if device == "cuda":
+        return ("gpu_mem_allocated_peak_mib", "gpu_mem_nvml_peak_mib")
+    return ("host_rss_peak_mib",)
+
+
 def kind_of(name: str) -> Kind:
     """Of a column of runs.csv; those of a newer version are text."""
     return COLUMNS[name].kind if name in COLUMNS else TEXT

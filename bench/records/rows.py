@@ -8,6 +8,7 @@ removes it first.
 import codecs
 import csv
 import io
+import math
 import os
 import re
 from collections import defaultdict
@@ -40,6 +41,17 @@ LARGEST_FIGURE = 1e50
 def bounded(figure: float) -> float:
     """A figure for statistics: one beyond ±LARGEST_FIGURE counts as that, and stays the worst."""
     return max(-LARGEST_FIGURE, min(LARGEST_FIGURE, figure))
+
+
+def as_number(text: str) -> float | None:
+    """A field as a finite number; None if it is empty, infinite or not a number at all.
+
+    An infinite loss has no mean and no place in a picture; its row says `diverged`.
+    """
+    if not text:
+        return None
+    value = float(text)
+    return bounded(value) if math.isfinite(value) else None
 
 
 def as_field(value: Any) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.border.spec import PHASES, CellFiles
+from bench.merge.disturbed import REASONS
 from bench.merge.merging import EndedCell, Merged
-from bench.merge.taint import REASONS
 from bench.records.columns import SHOWN
 from bench.report.page.content import CellView, Field
 from bench.statistics.text import NOT_AVAILABLE, of_measure, write

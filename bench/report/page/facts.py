@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from bench.merge.merging import EndedCell, Source
+from bench.merge.merging import EndedCell
 from bench.merge.sections import Section
+from bench.merge.source import Source
 from bench.report.titles import short
 from bench.statistics.text import NOT_AVAILABLE, of_count, of_measure, write
 

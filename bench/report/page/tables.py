@@ -5,11 +5,10 @@ from collections.abc import Callable
 from bench.merge import curves, same_network
 from bench.merge.coverage import sentence
 from bench.merge.curves import Cost, at_equal_cost
+from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed, short_note
 from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import arm_columns, cell_columns
-from bench.merge.taint import MARK, REASONS, full_note, is_tainted, short_note
-from bench.records.columns import COLUMNS, SHOWN, TIMINGS
+from bench.records.columns import COLUMNS, SHOWN, TIMINGS, memory_columns
 from bench.report.page.content import Field, Heading, Table, table
 from bench.statistics.spread import Spread
 from bench.statistics.text import (
@@ -49,9 +48,23 @@ DISTURBED_NOTE = (
 )
 
 
+def cell_columns(section: Section) -> list[str]:
+    """What a section's table of cells shows, in order."""
+    test = ("test_loss_final",) if section.has_test else ()
+    losses = ("val_loss_final", *test, "val_loss_best", "train_loss_final", "perplexity")
+    times = ("train_time_s", "step_time_ms_p50", "tokens_per_s", "infer_time_ms_p50")
+    return [*losses, *times, *memory_columns(section.key.device), "wall_time_s"]
+
+
+def arm_columns(section: Section) -> list[str]:
+    """What its summary shows: the main figures."""
+    left_out = ("train_loss_final", "tokens_per_s", "wall_time_s")
+    return [name for name in cell_columns(section) if name not in left_out]
+
+
 def summary_table(section: Section) -> Table:
     """One row an arm."""
-    columns = arm_columns(section.key.device, has_test=section.has_test)
+    columns = arm_columns(section)
     network = same_network.note(section.arms)
     marks = {same_network.COLUMN: f" {same_network.MARK}"} if network else {}
     headings = [
@@ -157,7 +170,7 @@ def equal_cost_table(section: Section) -> Table:
 
 def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     """One row a cell, arm by arm."""
-    columns = cell_columns(section.key.device, has_test=section.has_test)
+    columns = cell_columns(section)
     several = len(merged.sources) > 1
     headings = [
         *_named_headings(several),
@@ -169,13 +182,13 @@ def cells_table(section: Section, merged: Merged, link: Link) -> Table:
         for cell in sorted(arm.cells, key=lambda cell: cell.seed):
             figures = [_figure_of(cell, name) for name in columns]
             rows.append([*_named(cell, merged, arm.label), *figures, link(cell)])
-    marked = any(is_tainted(cell) for cell in section.cells)
+    marked = any(is_disturbed(cell) for cell in section.cells)
     return table("Cells", headings, rows, CELLS_NOTE if marked else "")
 
 
 def _figure_of(cell: EndedCell, column: str) -> str:
     value = cell.number(column)
-    disturbed = value is not None and column in TIMINGS and is_tainted(cell)
+    disturbed = value is not None and column in TIMINGS and is_disturbed(cell)
     return SHOWN[column].write(value) + (MARK if disturbed else "")
 
 
@@ -189,7 +202,7 @@ def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
         ]
         for arm in section.arms
         for cell in sorted(arm.cells, key=lambda cell: cell.seed)
-        if is_tainted(cell)
+        if is_disturbed(cell)
     ]
     if not rows:
         return []

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.merge.taint import short_note
+from bench.merge.disturbed import short_note
 from bench.records.columns import COLUMNS, TIMINGS
 from bench.report.family import TIME, Family
 from bench.report.plots.canvas import picture

@@ -25,7 +25,7 @@ from bench.merge.curves import (
     tokens,
     visible_range,
 )
-from bench.merge.taint import MARK, short_note
+from bench.merge.disturbed import MARK, short_note
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
