@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bench.compare.pairing import Joined, PairedArm, Pairs, seed_words
+from bench.compare.pairing import Joined, PairedArm, Pairs
 from bench.compare.rules import Rule, is_relative
 from bench.records.columns import HIGHER_IS_BETTER, METRICS, TIMINGS
 from bench.report.family import least_seeds
 from bench.statistics.contrast import BySeed, Contrast, paired
 from bench.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval
+from bench.statistics.text import seed_words
 from bench.statistics.verdict import ALPHA, Judgement, Verdict, judge
 
 

@@ -151,12 +151,6 @@ def join(base: Version, new: Version) -> Joined:
     )
 
 
-def seed_words(seeds: Iterable[int]) -> str:
-    """For example "seeds 1, 4"."""
-    listed = sorted(seeds)
-    return f"seed{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
-
-
 def _by_arm(version: Version) -> dict[str, dict[int, tuple[Row, ...]]]:
     arms: dict[str, dict[int, tuple[Row, ...]]] = defaultdict(dict)
     for (arm_id, seed), rows in version.cells.items():

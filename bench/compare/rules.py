@@ -60,7 +60,9 @@ def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
         if isinstance(found, str):
             mistakes.append(f"--fail-on {shown(text)}: {found}")
         elif found.metric in {rule.metric for rule in rules}:
-            mistakes.append(f"--fail-on {shown(text)}: {found.metric} has a rule already.")
+            mistakes.append(
+                f"--fail-on {shown(text)}: {found.metric} has a rule already. Give one for each column."
+            )
         else:
             rules.append(found)
     if mistakes:
@@ -78,7 +80,7 @@ def _parse(text: str) -> Rule | str:
         return f"no such metric. {nearest(metric, METRICS)}"
     value = float(number)
     if not math.isfinite(value):
-        return f"{number} is too large."
+        return f"{number} is too large. Write a smaller number."
     size = f"{abs(value):g}{percent}"
     if metric in HIGHER_IS_BETTER and (sign == ">" or value > 0):
         return f"more of it is better. Write {metric}<-{size}, a loss that is too large."

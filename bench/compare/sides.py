@@ -56,7 +56,7 @@ def prepared(base: str, head: str, launcher: Launcher) -> Iterator[tuple[Side, S
     if base.startswith(IMAGE) != head.startswith(IMAGE):
         raise RequestError(
             f"ab compares two revisions or two images, not {base} with {head}: two things would "
-            "differ at once."
+            "differ at once. Give two of one kind."
         )
     if base.startswith(IMAGE):
         yield _image_side("base", base, launcher), _image_side("head", head, launcher)
@@ -79,7 +79,7 @@ def prepared(base: str, head: str, launcher: Launcher) -> Iterator[tuple[Side, S
 def _image_side(name: str, asked: str, launcher: Launcher) -> Side:
     tag = asked.removeprefix(IMAGE)
     if not isinstance(launcher, ContainerLauncher):
-        raise EngineError(f"{asked} needs a container engine; here cells are local processes.")
+        raise EngineError(f"{asked} needs a container engine. Give --runtime docker or podman.")
     image_id = require_named(launcher.engine, tag)
     return Side(name, asked, ROOT, tag, f"{image_id} {_files_sha256(ROOT)[:DIGITS]}")
 
@@ -93,7 +93,9 @@ def _revision_side(name: str, asked: str, place: Path) -> Side:
         if (ROOT / WHEELS).is_dir() and not (root / WHEELS).exists():
             shutil.copytree(ROOT / WHEELS, root / WHEELS, copy_function=_link_or_copy)
     if not (root / "bench").is_dir():
-        raise RequestError(f"{asked} has no folder `bench`: it is no revision of this program.")
+        raise RequestError(
+            f"{asked} has no folder `bench`: it is no revision of this program. Name one."
+        )
     return Side(name, asked, root, None, f"{commit[:DIGITS]} {_files_sha256(root)[:DIGITS]}")
 
 
@@ -119,7 +121,9 @@ def _git(*arguments: str) -> str:
             start_new_session=True,  # Ctrl-C must not leave a checkout half made, or half removed
         )
     except OSError as error:
-        raise RequestError(f"ab needs git to compare revisions: {error}") from error
+        raise RequestError(
+            f"ab needs git to compare revisions: {error}. Install git, or compare two images."
+        ) from error
     if answer.returncode != 0:
         reason = " ".join(answer.stderr.split())
         raise RequestError(f"git {arguments[0]} failed in {ROOT}: {reason}")

@@ -1,17 +1,31 @@
 """A comparison as text, and as Markdown for a pull request."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, VersionComparison
-from bench.compare.pairing import PairedArm, seed_words
+from bench.compare.pairing import PairedArm
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
 from bench.merge.disturbed import MARK
-from bench.records.columns import LOSSES, SHOWN, memory_columns
-from bench.report.page.markdown import escape
+from bench.records.columns import COLUMNS, LOSSES, memory_columns
+from bench.report.page.content import Heading, table
+from bench.report.page.markdown import escape, headed
 from bench.report.titles import short
-from bench.statistics.text import NOT_AVAILABLE, fixed, of_loss, of_measure, write
+from bench.statistics.text import (
+    NOT_AVAILABLE,
+    aligned,
+    counted,
+    fixed,
+    of_loss,
+    of_measure,
+    printable,
+    seed_words,
+)
 
-HEADINGS = ("metric", "BASE", "NEW", "change", "interval", "pairs", "verdict")
+HEADINGS = (
+    Heading("metric"),
+    *(Heading(text, number=True) for text in ("BASE", "NEW", "change", "interval", "pairs")),
+    Heading("verdict"),
+)
 # Of long identities the first digits.
 HASHES = ("code_sha256", "git_commit", "env_id", "image_id")
 WORDS = {
@@ -24,12 +38,7 @@ WORDS = {
 def as_text(comparison: VersionComparison) -> str:
     """For a terminal; the conclusion last, where it is read."""
     lines = [*_text(comparison), "", *conclusion(comparison)]
-    return "\n".join(_printable(line) for line in lines) + "\n"
-
-
-def _printable(line: str) -> str:
-    """A CSV may hold anything; none of it commands a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return "\n".join(printable(line) for line in lines) + "\n"
 
 
 def _text(comparison: VersionComparison) -> Iterator[str]:
@@ -37,21 +46,11 @@ def _text(comparison: VersionComparison) -> Iterator[str]:
     for compared in comparison.arms:
         yield ""
         yield compared.arm.label
-        yield from _aligned([HEADINGS, *_table(compared, comparison)])
+        table_of = [[heading.text for heading in HEADINGS], *_table(compared, comparison)]
+        yield from (f"  {line}" for line in aligned(table_of, left={0, len(HEADINGS) - 1}))
     if found := list(left_out(comparison)):
         yield ""
         yield from found
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The first column and the verdicts to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        fields = [
-            text.ljust(width) if index in (0, len(row) - 1) else text.rjust(width)
-            for index, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield ("  " + "  ".join(fields)).rstrip()
 
 
 def as_markdown(comparison: VersionComparison) -> str:
@@ -65,24 +64,16 @@ def _markdown(comparison: VersionComparison) -> Iterator[str]:
     for sentence in further:
         yield f"\n{escape(sentence)}"
     for compared in comparison.arms:
-        yield f"\n### {escape(compared.arm.label)}\n"
-        yield _row(HEADINGS)
-        yield _row(["---", *["---:"] * (len(HEADINGS) - 2), "---"])
-        for row in _table(compared, comparison):
-            yield _row(map(escape, row))
+        rows = _table(compared, comparison)
+        yield from headed(table(compared.arm.label, HEADINGS, rows), "###")
     yield ""
     for sentence in (*_head(comparison), *left_out(comparison)):
         yield f"- {escape(sentence)}"
 
 
-def _row(fields: Iterable[str]) -> str:
-    return f"| {' | '.join(fields)} |"
-
-
 def conclusion(comparison: VersionComparison) -> list[str]:
     """One line, and one for each finding that did not pass."""
-    n_arms = len(comparison.arms)
-    arms = f"{n_arms} arm{'' if n_arms == 1 else 's'} compared"
+    arms = f"{counted(len(comparison.arms), 'arm')} compared"
     if comparison.outcome is None:
         return [f"{arms}; no rule was given, so that nothing fails."]
     rules = ", ".join(map(str, comparison.rules))
@@ -114,7 +105,7 @@ def _table(compared: Compared, comparison: VersionComparison) -> list[list[str]]
 
 
 def _fields(line: MetricChange, gated: bool) -> list[str]:
-    value = _writer(line.metric)
+    value = COLUMNS[line.metric].write
     mark = MARK if line.pairs.disturbed else ""
     verdict = f"{line.judgement.verdict}" + (f": {why}" if (why := line.judgement.why) else "")
     return [
@@ -126,12 +117,6 @@ def _fields(line: MetricChange, gated: bool) -> list[str]:
         str(line.contrast.n),
         verdict,
     ]
-
-
-def _writer(metric: str) -> Callable[[float | None], str]:
-    if metric in SHOWN:
-        return SHOWN[metric].write
-    return lambda value: write(value, of_loss if metric in LOSSES else of_measure)
 
 
 def _change(line: MetricChange) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bench.merge.merging import EndedCell
 from bench.records.columns import TIMINGS
+from bench.statistics.text import seed_words
 
 # Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1%; swap 42%".
 REASONS = "taint_reasons"
@@ -78,7 +79,7 @@ def short_note(timing: Timing) -> str:
         return f"{MARK}: no seed was undisturbed in every arm, so that disturbed times are shown."
     if not timing.disturbed:
         return ""
-    return f"Times are without {_seeds(list(timing.disturbed))}: disturbed."
+    return f"Times are without {seed_words(timing.disturbed)}: disturbed."
 
 
 def full_note(timing: Timing) -> str:
@@ -103,13 +104,9 @@ def _with_reasons(timing: Timing) -> list[str]:
     for seed, reasons in timing.disturbed.items():
         alike[reasons].append(seed)
     return [
-        f"{_seeds(seeds)} ({', '.join(reasons) or 'no reason given'})"
+        f"{seed_words(seeds)} ({', '.join(reasons) or 'no reason given'})"
         for reasons, seeds in alike.items()
     ]
-
-
-def _seeds(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def beside_notes(cells: Iterable[EndedCell]) -> list[str]:

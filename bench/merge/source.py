@@ -6,8 +6,16 @@ from pathlib import Path
 
 from bench.errors import FolderError
 from bench.merge.asked import settings_of
-from bench.merge.reading import Curve, Damage, Which, check_fields, read_curves, read_rows
-from bench.records.columns import SETTLED, STATUSES
+from bench.merge.reading import (
+    Curve,
+    Damage,
+    Which,
+    check_fields,
+    check_status,
+    read_curves,
+    read_rows,
+)
+from bench.records.columns import SETTLED
 from bench.records.folder import ResultsFolder
 from bench.records.rows import RUNS_NEED, Row, by_cell
 
@@ -143,6 +151,5 @@ def _check_planned(row: Row) -> None:
 
 
 def _check_ended(row: Row) -> None:
-    if row["status"] not in STATUSES:
-        raise ValueError(f"status is {row['status']!r}; known are {', '.join(STATUSES)}")
+    check_status(row)
     check_fields(row, "attempt")

@@ -117,12 +117,12 @@ def _from_bytes(name: str, content: bytes, chosen: str) -> Corpus:
             "Convert it to UTF-8 first."
         ) from error
     if not text:
-        raise CorpusError(f"corpus {name}: the file is empty.")
+        raise CorpusError(f"corpus {name}: the file is empty. Give a text.")
     vocab_size = len(set(text))
     if vocab_size > MAX_VOCABULARY:
         raise CorpusError(
             f"corpus {name}: {vocab_size:,} distinct characters; at most {MAX_VOCABULARY:,} are "
-            "supported by the character-level vocabulary."
+            "supported, as each is a token. Use a text with fewer."
         )
     return Corpus(name, sha256_of({"": content}), len(text), vocab_size, chosen, lambda: content)
 

@@ -112,7 +112,7 @@ class ResultsFolder:
             if usage.f_bavail * usage.f_frsize < ROOM_FOR_A_CELL:
                 raise FolderError(
                     f"{self.path}: its disk has {usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB "
-                    f"left; a cell needs {ROOM_FOR_A_CELL // 2**20} MiB for its files. Make room."
+                    f"left; a cell needs {ROOM_FOR_A_CELL // 2**20} MiB for its files. Make room and run again."
                 )
             files.folder.mkdir()
             # Readable to all: a container reads it under another user.
@@ -126,8 +126,8 @@ class ResultsFolder:
             yield
         except OSError as error:
             raise FolderError(
-                f"{self.path} cannot be written any more: {error}. Rows that were committed are "
-                "complete."
+                f"{self.path} cannot be written any more: {error}. The rows that it has are "
+                "complete. Make it writable and run again."
             ) from error
 
     def rebuild_curves(self, runs: RunsTable) -> None:

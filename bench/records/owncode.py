@@ -42,7 +42,7 @@ def read_code(path: Path) -> OwnCode:
                     "package alone, without data or an environment beside it."
                 )
     except OSError as error:
-        raise CodeError(f"{path} cannot be read: {error.strerror}.") from error
+        raise CodeError(f"{path} cannot be read: {error.strerror}. Make it readable.") from error
     if not any(name.endswith(".py") for name in files):
         raise CodeError(f"{path} holds no Python file. Give a package's folder, or a .py file.")
     return OwnCode(path.name, sha256_of(files), files)

@@ -581,7 +581,7 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
         ("step_time_ms_p50", "fast", "step_time_ms_p50 is 'fast', not a number"),
         ("seed", "one", "seed is 'one', not a whole number"),
         ("attempt", "", "attempt is '', not a whole number"),
-        ("status", "fine", "has status 'fine'"),
+        ("status", "fine", "status is 'fine'; known are ok, "),
     ],
 )
 def test_a_damaged_row_is_named(sides: Sides, column: str, text: str, words: str) -> None:
