@@ -60,9 +60,7 @@ def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
         if isinstance(found, str):
             mistakes.append(f"--fail-on {shown(text)}: {found}")
         elif found.metric in {rule.metric for rule in rules}:
-            mistakes.append(
-                f"--fail-on {shown(text)}: {found.metric} has a rule already. Give one for each column."
-            )
+            mistakes.append(f"--fail-on {shown(text)}: {found.metric} has two rules. Give one.")
         else:
             rules.append(found)
     if mistakes:

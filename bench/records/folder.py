@@ -112,7 +112,7 @@ class ResultsFolder:
             if usage.f_bavail * usage.f_frsize < ROOM_FOR_A_CELL:
                 raise FolderError(
                     f"{self.path}: its disk has {usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB "
-                    f"left; a cell needs {ROOM_FOR_A_CELL // 2**20} MiB for its files. Make room and run again."
+                    f"left; a cell needs {ROOM_FOR_A_CELL // 2**20} MiB for its files. Make room."
                 )
             files.folder.mkdir()
             # Readable to all: a container reads it under another user.

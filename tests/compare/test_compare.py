@@ -117,7 +117,7 @@ def test_all_mistakes_in_rules_are_told_at_once() -> None:
         parse_rules(wrong)
     message = str(caught.value)
     assert len(message.splitlines()) == 3
-    assert "step_time_ms_p50 has a rule already" in message
+    assert "step_time_ms_p50 has two rules" in message
 
 
 @given(
