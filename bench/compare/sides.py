@@ -1,7 +1,6 @@
 """BASE and HEAD on one machine: a checkout of each revision, or an image each."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from bench.errors import EngineError, FolderError, RequestError
 from bench.launch.container import ContainerLauncher
 from bench.launch.image import require_named
 from bench.launch.job import Launcher
+from bench.records.cache import sha256_of
 
 ROOT = PACKAGE.parent
 WORKING_TREE = "."
@@ -140,11 +140,8 @@ def _link_or_copy(source: str, target: str) -> None:
 
 def _files_sha256(root: Path) -> str:
     """SHA-256 over the paths and bytes of the whole package: the working tree has no commit."""
-    total = hashlib.sha256()
-    for file in sorted((root / "bench").rglob("*.py")):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        total.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
-    return total.hexdigest()
+    files = (root / "bench").rglob("*.py")
+    return sha256_of({file.relative_to(root).as_posix(): file.read_bytes() for file in files})
 
 
 def check_same(folder: Path, sides: Sequence[Side]) -> None:

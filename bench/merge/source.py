@@ -21,7 +21,6 @@ from bench.records.rows import RUNS_NEED, Row, by_cell
 
 PLAN_NEEDS = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "selected")
 
-
 Dropped = tuple[str, str, str]  # arm_id, device, settings
 
 
@@ -33,16 +32,19 @@ class Source:
     name: str  # for readers; never a whole path, which would name the machine's folders
     matrices: tuple[str, ...]
     cells: int  # selected
-    attempts: int  # rows of the selected cells
-    superseded: int  # of these, the rows that do not tell how their cell ended
     unplanned: int  # cells in runs.csv that the plan does not name or did not select
     dropped: int = 0  # of the cells: seeds that the plan names no more, of arms that it names
     dropped_arms: frozenset[Dropped] = frozenset()  # arms that ran and are in the plan no more
+    # What is known when all folders are read:
+    attempts: int = 0  # rows of the selected cells
+    superseded: int = 0  # of these, the rows that do not tell how their cell ended
     copies: int = 0  # cells whose rows are in another folder as well, and are counted there
 
 
 @dataclass(frozen=True)
 class SourceRows:
+    """What lies in it, checked and not yet joined with other folders."""
+
     index: int
     source: Source
     planned: Mapping[str, Row]  # the selected cells by run_id, in the order of the plan
@@ -54,6 +56,12 @@ class SourceRows:
 
 
 def read_source(index: int, path: Path, name: str) -> SourceRows:
+    """Read one folder.
+
+    Raises:
+        FolderError: for a folder that is not a results folder.
+        UnreadableError: if one of its tables cannot be read at all.
+    """
     folder = ResultsFolder(path)
     for file in (folder.plan, folder.runs):
         _must_be_there(file)
@@ -72,8 +80,6 @@ def read_source(index: int, path: Path, name: str) -> SourceRows:
         name=name,
         matrices=tuple(dict.fromkeys(row["name"] for row in plan if row.get("name"))),
         cells=len(selected) + len(dropped),
-        attempts=0,
-        superseded=0,
         unplanned=len(attempts.keys() - selected.keys() - dropped.keys()),
         dropped=len(dropped),
         dropped_arms=_dropped_arms(selected, runs),

@@ -143,8 +143,9 @@ def read_table(path: Path) -> list[Row]:
     Raises:
         RecordError: for a line that is damaged.
     """
-    header, rows = _header(path), []
-    for number, line in enumerate(_complete_lines(path)[1:], start=2):
+    lines, rows = _complete_lines(path), []
+    header = _header(path, lines)
+    for number, line in enumerate(lines[1:], start=2):
         try:
             rows.append(as_row(header, line))
         except ValueError as error:
@@ -152,9 +153,8 @@ def read_table(path: Path) -> list[Row]:
     return rows
 
 
-def _header(path: Path) -> list[str]:
-    """A file's columns; empty if there is no file yet."""
-    lines = _complete_lines(path)
+def _header(path: Path, lines: Sequence[bytes]) -> list[str]:
+    """A file's columns, of its lines; empty without any."""
     try:
         return fields_of(lines[0]) if lines else []
     except ValueError as error:
@@ -219,7 +219,7 @@ class RunsTable:
         Raises:
             RecordError: if a newer version of this program, or another program, wrote it.
         """
-        header = _header(self.path)
+        header = _header(self.path, _complete_lines(self.path))
         newer = [name for name in header if name not in RUN_COLUMNS]
         if newer:
             raise RecordError(
