@@ -4,7 +4,6 @@ A file may be missing, damaged or hostile. What cannot be read as it should be i
 nothing outside of the results folder is ever opened.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,11 +108,13 @@ def _table(
     """Numeric columns of a cell's CSV; an empty or infinite field is NaN."""
     home = merged.sources[cell.source].path
     folder = home / "cells" / f"{cell.run_id}-{cell.text('attempt')}"
-    path = _inside(getattr(CellFiles(folder), file), home)
+    path = file_of(home, getattr(CellFiles(folder), file))
     if path is None:
         return None
     types: dict[str, type] = defaultdict(lambda: str, dict.fromkeys(columns, np.float64))
     try:
+        if path.stat().st_size > LARGEST_BYTES:
+            return None
         table = pd.read_csv(path, dtype=types)
     except (OSError, ValueError, OverflowError):  # pandas' own errors are ValueErrors
         return None
@@ -124,15 +125,10 @@ def _table(
     return numbers.mask(np.isinf(numbers)).clip(-LARGEST_FIGURE, LARGEST_FIGURE)
 
 
-def _inside(path: Path, home: Path) -> Path | None:
-    """A regular file of a bounded size that lies within `home`, links resolved; else None."""
+def file_of(root: Path, path: Path) -> Path | None:
+    """A regular file within a results folder, wherever links lead; None if it is none."""
     try:
-        real = Path(os.path.realpath(path, strict=True))
-        within = real.is_relative_to(home.resolve())
-        return real if within and real.is_file() and _fits(real) else None
-    except (OSError, ValueError):  # missing, a loop of links, or no name that a file can have
+        real = path.resolve(strict=True)
+        return real if real.is_file() and real.is_relative_to(root.resolve()) else None
+    except (OSError, ValueError, RuntimeError):  # also a name with a NUL, and links in a circle
         return None
-
-
-def _fits(path: Path) -> bool:
-    return path.stat().st_size <= LARGEST_BYTES

@@ -108,7 +108,8 @@ COLUMNS: dict[str, Column] = {
     "step_time_ms_p90": Column("90th percentile of the same", TIMING),
     "step_time_ms_p99": Column("99th percentile of the same", TIMING),
     "step_time_drift_pct": Column(
-        "median step time of the last third above that of the first; a drift by itself is no disturbance",
+        "median step time of the last third above that of the first; a drift by itself is no "
+        "disturbance",
         TIMING,
     ),
     "tokens_per_s": Column(

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from bench.border.spec import PHASES, CellFiles
 from bench.merge.disturbed import REASONS
 from bench.merge.merging import EndedCell, Merged
+from bench.merge.raw import file_of
 from bench.records.columns import SHOWN
 from bench.report.page.content import CellView, Field
 from bench.statistics.text import NOT_AVAILABLE, of_measure, write
@@ -74,15 +75,6 @@ def cell_views(merged: Merged, out: Path) -> tuple[CellView, ...]:
     return tuple(
         _view(cell, name, merged, out) for cell, name in zip(merged.cells, names, strict=True)
     )
-
-
-def file_of(root: Path, path: Path) -> Path | None:
-    """A regular file within `root`, wherever links lead; None if it is none."""
-    try:
-        real = path.resolve(strict=True)
-        return real if real.is_file() and real.is_relative_to(root.resolve()) else None
-    except (OSError, ValueError, RuntimeError):  # also a name with a NUL, and links in a circle
-        return None
 
 
 def href_of(file: Path, out: Path) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 from bench.merge import coverage
 from bench.merge.asked import Asked
 from bench.merge.merging import EndedCell, Merged
+from bench.merge.raw import file_of
 from bench.merge.sections import Section
 from bench.report.family import Family
 from bench.report.page import tables
 from bench.report.page.answer import answer_tables
-from bench.report.page.cells import anchors, cell_views, file_of, href_of
+from bench.report.page.cells import anchors, cell_views, href_of
 from bench.report.page.citing import citation, commands, commands_note
 from bench.report.page.content import Field, Page, Picture, Place, SectionView
 from bench.report.page.facts import facts
