@@ -9,7 +9,7 @@ from bench.compare.pairing import Joined, PairedArm, Pairs
 from bench.compare.rules import Rule, is_relative
 from bench.records.columns import HIGHER_IS_BETTER, METRICS, TIMINGS
 from bench.report.family import least_seeds
-from bench.statistics.contrast import BySeed, Contrast, paired
+from bench.statistics.contrast import Contrast, paired
 from bench.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval
 from bench.statistics.text import seed_words
 from bench.statistics.verdict import ALPHA, Judgement, Verdict, judge
@@ -136,11 +136,8 @@ def _line(
 def _with_ratio(pairs: Pairs) -> Pairs:
     """Without the seeds that have a figure of 0 or less: it was not measured, or has no ratio."""
     seeds = [seed for seed in pairs.base if pairs.base[seed] > 0 and pairs.new[seed] > 0]
-
-    def kept(side: BySeed) -> BySeed:
-        return {seed: side[seed] for seed in seeds}
-
-    return replace(pairs, base=kept(pairs.base), new=kept(pairs.new))
+    base, new = ({seed: side[seed] for seed in seeds} for side in (pairs.base, pairs.new))
+    return replace(pairs, base=base, new=new)
 
 
 def _findings(arms: Sequence[Compared], rules: Sequence[Rule]) -> list[RuleResult]:

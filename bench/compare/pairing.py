@@ -8,7 +8,7 @@ from functools import cached_property
 from bench.compare.versions import Version
 from bench.merge.disturbed import REASONS, names
 from bench.records.columns import LOSSES, TIMINGS
-from bench.records.endings import end_of
+from bench.records.endings import end_by, end_of
 from bench.records.rows import Row, as_number
 from bench.statistics.contrast import BySeed
 from bench.statistics.ends import End, Ends
@@ -97,7 +97,7 @@ class PairedArm:
     def ends(self) -> Ends:
         """How the seeds did that ended on either side."""
         base, new = self.failed
-        both = Counter((_end(new.get(seed)), _end(base.get(seed))) for seed in self.seeds)
+        both = Counter((end_by(new.get(seed)), end_by(base.get(seed))) for seed in self.seeds)
         both[End.MISSING, End.FINISHED] += len(self.only_base)
         both[End.FINISHED, End.MISSING] += len(self.only_new)
         return Ends(both)
@@ -177,13 +177,6 @@ def _first(arm: BySeedRows) -> Row:
 def _settled(seeds: BySeedRows) -> set[int]:
     """Seeds that came to an end of their own on some machine."""
     return {seed for seed, rows in seeds.items() if {*map(end_of, rows)} != {End.MISSING}}
-
-
-def _end(failed: str | None) -> End:
-    """Of a seed that ended, by the status with which it failed."""
-    if failed is None:
-        return End.FINISHED
-    return End.DIVERGED if failed == "diverged" else End.FAILED
 
 
 def _failed(by_seed: BySeedRows, seeds: Iterable[int]) -> dict[int, str]:

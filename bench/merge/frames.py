@@ -19,9 +19,9 @@ from bench.merge import coverage
 from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
 from bench.merge.sections import Section, make_sections
-from bench.merge.summary import COLUMNS, COUNTS, IDENTITY, summary_rows
+from bench.merge.summary import COLUMNS, summary_rows
 from bench.records.columns import RUN_COLUMNS, kind_of
-from bench.records.kinds import NUMBER, WHOLE, Kind
+from bench.records.kinds import WHOLE, Kind
 
 # What the plan tells of every cell, open ones included.
 PLANNED = ("run_id", "arm_id", "model", "optimizer", "device")
@@ -111,22 +111,10 @@ def summary_frame(sections: Sequence[Section]) -> pd.DataFrame:
     """A row an arm and section, with the columns of summary.csv."""
     rows = list(summary_rows(sections))
     return pd.DataFrame(
-        {name: pd.Series([row[name] for row in rows], dtype=_dtype(name)) for name in COLUMNS}
-    )
-
-
-def _dtype(column: str) -> str:
-    """Of a column of summary.csv."""
-    if column in IDENTITY:
-        return "string"
-    if column in ("section", *COUNTS) or column.endswith("_n"):
-        return WHOLE.dtype
-    if column == "timing_clean":
-        return "boolean"
-    return (
-        NUMBER.dtype
-        if column.endswith(("_mean", "_sd", "_low", "_high"))
-        else kind_of(column).dtype
+        {
+            name: pd.Series([row[name] for row in rows], dtype=kind.dtype)
+            for name, kind in COLUMNS.items()
+        }
     )
 
 

@@ -9,7 +9,7 @@ from bench.merge.alike import Key, alike
 from bench.merge.disturbed import Timing, timing_of
 from bench.merge.merging import OPEN, EndedCell, Merged
 from bench.records.columns import TIMINGS
-from bench.records.endings import circumstances, end_of, ending
+from bench.records.endings import circumstances, end_by, end_of, ending
 from bench.records.rows import Row
 from bench.statistics.ends import End
 from bench.statistics.interval import LEAST, LEAST_TIMES
@@ -117,7 +117,7 @@ class Arm:
     def end(self, seed: int) -> End:
         """How it ended at a seed, whether or not that was planned for it."""
         if seed in self.failed:
-            return End.DIVERGED if self.failed[seed] == "diverged" else End.FAILED
+            return end_by(self.failed[seed])
         return End.FINISHED if seed in self.by_seed or seed in self.same_draw else End.MISSING
 
     @cached_property
