@@ -10,7 +10,6 @@ from bench.records.rows import Row
 from bench.run.estimate import Estimate, estimate_arms
 from bench.run.progress import duration
 from bench.run.standing import skip_reason
-from bench.statistics.text import aligned
 
 HEADER = ("run_id", "model", "optimizer", "device", "seed", "state", "time", "memory")
 
@@ -39,7 +38,7 @@ def describe(
             open_s += expected.wall_s or 0.0
             unknown += expected.wall_s is None
         table.append(_line(cell, state, expected))
-    yield from aligned(table, left=range(len(HEADER)))
+    yield from _aligned(table)
     yield ""
     count = len([run_id for run_id in settled if run_id in selected])
     yield f"{len(cells)} cells, {len(selected)} selected, {count} of them settled"
@@ -66,6 +65,13 @@ def _line(cell: Cell, state: str, expected: Estimate) -> tuple[str, ...]:
     memory = f"{about}{expected.memory_mib:,.0f} MiB" if expected.memory_mib else "n/a"
     names = (spec.run_id, spec.model.name, spec.optimizer.name, spec.device, str(spec.seed))
     return (*names, state, time, memory)
+
+
+def _aligned(table: list[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+        yield "  ".join(padded).rstrip()
 
 
 def _limits(cell: Cell) -> str:
