@@ -7,7 +7,7 @@ from bench.compare.pairing import PairedArm
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
 from bench.merge.disturbed import MARK
 from bench.records.columns import COLUMNS, LOSSES, memory_columns
-from bench.report.page.content import Heading, table
+from bench.report.page.content import Field, Heading, Table
 from bench.report.page.markdown import escape, headed
 from bench.report.titles import short
 from bench.statistics.text import (
@@ -64,8 +64,8 @@ def _markdown(comparison: VersionComparison) -> Iterator[str]:
     for sentence in further:
         yield f"\n{escape(sentence)}"
     for compared in comparison.arms:
-        rows = _table(compared, comparison)
-        yield from headed(table(compared.arm.label, HEADINGS, rows), "###")
+        rows = tuple(tuple(map(Field, row)) for row in _table(compared, comparison))
+        yield from headed(Table(compared.arm.label, HEADINGS, rows), "###")
     yield ""
     for sentence in (*_head(comparison), *left_out(comparison)):
         yield f"- {escape(sentence)}"
