@@ -30,7 +30,7 @@ class Column:
     heading: str = ""  # over it in tables, with its unit; empty: no table shows it
     decimals: Decimals = of_measure
     title: str = ""  # in sentences and pictures, for what a claim may be about
-    unit: str = ""  # after the title
+    unit: str = ""  # after the title; empty: none
 
     def write(self, value: float | None) -> str:
         return write(value, self.decimals)
@@ -199,7 +199,6 @@ COLUMNS: dict[str, Column] = {
         heading="perplexity",
         decimals=of_loss,
         title="perplexity",
-        unit="exp of nats per token",
     ),
     "bits_per_char": Column("val_loss_final / ln 2", LOSS, decimals=of_loss),
     "param_efficiency": Column(
