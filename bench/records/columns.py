@@ -197,7 +197,6 @@ COLUMNS: dict[str, Column] = {
         "exp(val_loss_final)",
         LOSS,
         heading="perplexity",
-        decimals=of_loss,
         title="perplexity",
     ),
     "bits_per_char": Column("val_loss_final / ln 2", LOSS, decimals=of_loss),
