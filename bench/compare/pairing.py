@@ -118,7 +118,7 @@ class PairedArm:
         """Seeds with a disturbed cell on either side -> names of what disturbed it."""
         found = {}
         for seed in self.seeds:
-            rows = [row for row in (*self.base[seed], *self.new[seed]) if _is_tainted(row)]
+            rows = [row for row in (*self.base[seed], *self.new[seed]) if _is_disturbed(row)]
             if rows:
                 reasons = {name for row in rows for name in names(row.get(REASONS, ""))}
                 found[seed] = tuple(sorted(reasons))
@@ -189,7 +189,7 @@ def _failed(by_seed: BySeedRows, seeds: Iterable[int]) -> dict[int, str]:
     }
 
 
-def _is_tainted(row: Row) -> bool:
+def _is_disturbed(row: Row) -> bool:
     return row.get("tainted") == "true"
 
 
@@ -204,6 +204,6 @@ def _machine(row: Row) -> tuple[str, str]:
 
 def _figures(rows: Iterable[Row], metric: str, clean: bool) -> dict[tuple[str, str], float]:
     """The known figures of ok rows by machine; where `clean`, of undisturbed ones alone."""
-    usable = (row for row in rows if row["status"] == "ok" and not (clean and _is_tainted(row)))
+    usable = (row for row in rows if row["status"] == "ok" and not (clean and _is_disturbed(row)))
     known = ((_machine(row), as_number(row.get(metric, ""))) for row in usable)
     return {machine: value for machine, value in known if value is not None}
