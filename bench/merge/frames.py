@@ -20,8 +20,7 @@ from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
 from bench.merge.sections import Section, make_sections
 from bench.merge.summary import COLUMNS, summary_rows
-from bench.records.columns import RUN_COLUMNS, kind_of
-from bench.records.kinds import WHOLE, Kind
+from bench.records.columns import RUN_COLUMNS, WHOLE, Kind, kind_of
 
 # What the plan tells of every cell, open ones included.
 PLANNED = ("run_id", "arm_id", "model", "optimizer", "device")

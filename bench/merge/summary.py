@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import CONSTANTS, METRICS, kind_of
-from bench.records.kinds import FLAG, NUMBER, TEXT, WHOLE, Kind
+from bench.records.columns import CONSTANTS, FLAG, METRICS, NUMBER, TEXT, WHOLE, Kind, kind_of
 
 IDENTITY = (
     "host_id",

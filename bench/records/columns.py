@@ -1,23 +1,60 @@
 """The columns of every CSV. An entry here is all that a column is; its unit is in its name."""
 
-from dataclasses import dataclass
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from bench.records.kinds import (
-    CONSTANT,
-    FIGURE,
-    FLAG,
-    LOSS,
-    NUMBER,
-    TEXT,
-    TIME,
-    TIMING,
-    WHOLE,
-    Kind,
-)
 from bench.statistics.text import Decimals, of_count, of_loss, of_measure, write
 
 SETTLED = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed")
 STATUSES = (*SETTLED, "interrupted", "skipped")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a field holds, and which statistics use it."""
+
+    words: str  # what a field is, for a message that says what it is not
+    dtype: str  # of a pandas column; unknown fields have a place in each
+    read: Callable[[str], Any]  # of a field that is not empty; ValueError if it is of another kind
+    role: Literal["", "constant", "loss", "timing", "figure"] = ""  # empty: of no statistic
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("beyond 64 bits")
+    return value
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("neither true nor false")
+    return text == "true"
+
+
+def _time(text: str) -> datetime.datetime:
+    time = datetime.datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("without a time zone")
+    return time.astimezone(datetime.UTC)
+
+
+TEXT = Kind("a text", "string", str)
+NUMBER = Kind("a number", "float64", float)
+WHOLE = Kind("a whole number", "Int64", _whole)
+FLAG = Kind("true or false", "boolean", _flag)
+TIME = Kind("a time with its zone in ISO 8601", "datetime64[us, UTC]", _time)
+
+# The same for all seeds of an arm, so that it has no mean.
+CONSTANT = replace(WHOLE, role="constant")
+# A loss, or what is computed from one: no load on the machine changes it.
+LOSS = replace(NUMBER, role="loss")
+# What somebody else's load on the machine changes: times, and what is taken over a time.
+TIMING = replace(NUMBER, role="timing")
+# What else has a mean. Memory is a cell's own, and a highest temperature is no mean over a time.
+FIGURE = replace(NUMBER, role="figure")
 
 
 @dataclass(frozen=True)
