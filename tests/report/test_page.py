@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
 from bench.merge.merging import merge
+from bench.merge.raw import file_of
 from bench.report.build import build_report
 from bench.report.page import cells, html, traces, views
-from bench.report.page.cells import MOST_LOG, anchors, cell_views, file_of, flat, shortened
+from bench.report.page.cells import MOST_LOG, anchors, cell_views, flat, shortened
 from bench.report.page.citing import citation, commands, commands_note
 from bench.report.page.content import CellView
 from bench.report.page.html import as_json

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import compress
 
 from bench.merge.asked import Asked
+from bench.merge.disturbed import MARK, short_note
 from bench.merge.sections import Section
-from bench.merge.shown import LOSSES, TIMINGS
-from bench.merge.taint import MARK, short_note
+from bench.records.columns import LOSSES, TIMINGS
 from bench.report.family import Comparison, Family, least_seeds
 from bench.report.page.content import Heading, Table, table
 from bench.report.page.ends import most_bad

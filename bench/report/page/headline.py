@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Section
-from bench.merge.shown import HIGHER_IS_BETTER, LOSSES
+from bench.records.columns import HIGHER_IS_BETTER, LOSSES
 from bench.report.family import Comparison, Family, least_seeds, tuned_part
 from bench.report.page.answer import (
     decimals_of,

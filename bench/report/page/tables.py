@@ -5,11 +5,10 @@ from collections.abc import Callable
 from bench.merge import curves, same_network
 from bench.merge.coverage import sentence
 from bench.merge.curves import Cost, at_equal_cost
-from bench.merge.merging import Cell, Merged
+from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed, short_note
+from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import SHOWN, TIMINGS, Shown, arm_columns, cell_columns
-from bench.merge.taint import MARK, REASONS, full_note, is_tainted, short_note
-from bench.records.columns import RUN_COLUMNS
+from bench.records.columns import COLUMNS, SHOWN, TIMINGS, memory_columns
 from bench.report.page.content import Field, Heading, Table, table
 from bench.statistics.spread import Spread
 from bench.statistics.text import (
@@ -22,7 +21,7 @@ from bench.statistics.text import (
     write_spread,
 )
 
-Link = Callable[[Cell], Field]  # a cell by its run, with links to what is known of it
+Link = Callable[[EndedCell], Field]  # a cell by its run, with links to what is known of it
 
 GIGA = 1e9  # FLOPs are shown in billions
 
@@ -49,9 +48,23 @@ DISTURBED_NOTE = (
 )
 
 
+def cell_columns(section: Section) -> list[str]:
+    """What a section's table of cells shows, in order."""
+    test = ("test_loss_final",) if section.has_test else ()
+    losses = ("val_loss_final", *test, "val_loss_best", "train_loss_final", "perplexity")
+    times = ("train_time_s", "step_time_ms_p50", "tokens_per_s", "infer_time_ms_p50")
+    return [*losses, *times, *memory_columns(section.key.device), "wall_time_s"]
+
+
+def arm_columns(section: Section) -> list[str]:
+    """What its summary shows: the main figures."""
+    left_out = ("train_loss_final", "tokens_per_s", "wall_time_s")
+    return [name for name in cell_columns(section) if name not in left_out]
+
+
 def summary_table(section: Section) -> Table:
     """One row an arm."""
-    columns = arm_columns(section.key.device, has_test=section.has_test)
+    columns = arm_columns(section)
     network = same_network.note(section.arms)
     marks = {same_network.COLUMN: f" {same_network.MARK}"} if network else {}
     headings = [
@@ -60,7 +73,7 @@ def summary_table(section: Section) -> Table:
         Heading("attempts"),
         Heading("parameters", number=True),
         Heading("95 % interval of the final loss", number=True),
-        *(Heading(each.heading + marks.get(each.name, ""), number=True) for each in columns),
+        *(Heading(SHOWN[name].heading + marks.get(name, ""), number=True) for name in columns),
     ]
     rows = [
         [
@@ -69,7 +82,7 @@ def summary_table(section: Section) -> Table:
             attempts(arm),
             write(arm.constant("n_params"), of_count),
             _interval(arm.spread("val_loss_final")),
-            *(_spread_of(arm, column.write_spread, column.name) for column in columns),
+            *(_spread_of(arm, name) for name in columns),
         ]
         for arm in section.arms
     ]
@@ -96,34 +109,31 @@ def attempts(arm: Arm) -> str:
     return f"{arm.attempts.total()}: {told}" if told else "0"
 
 
-def _spread_of(arm: Arm, write: Callable[[Spread], str], column: str) -> str:
+def _spread_of(arm: Arm, column: str) -> str:
     spread = arm.spread(column)
     # A figure that some seeds lack has an n of its own.
     seeds = arm.n_seeds_timing if column in TIMINGS else arm.n_seeds
     fewer = f" (n = {spread.n})" if 0 < spread.n < seeds else ""
     mark = arm.timing.mark(column) if spread.n else ""
-    return write(spread) + mark + fewer
+    return write_spread(spread.mean, spread.sd, SHOWN[column].decimals) + mark + fewer
 
 
 def cost_table(section: Section) -> Table:
     """What an arm costs, with the original's efficiency beside it."""
-    constants = [
-        SHOWN[name]
-        for name in ("n_params", "n_params_active", "flops_per_token", "optimizer_flops_per_step")
-    ]
-    figures = [SHOWN[name] for name in ("perplexity", "param_efficiency")]
+    constants = ("n_params", "n_params_active", "flops_per_token", "optimizer_flops_per_step")
+    figures = ("perplexity", "param_efficiency")
     headings = [
         Heading("arm"),
-        *(Heading(column.heading, number=True) for column in constants),
+        *(Heading(SHOWN[name].heading, number=True) for name in constants),
         Heading("training FLOPs (10⁹)", number=True),
-        *(Heading(column.heading, number=True) for column in figures),
+        *(Heading(SHOWN[name].heading, number=True) for name in figures),
     ]
     rows = [
         [
             arm.label,
-            *(column.write(arm.constant(column.name)) for column in constants),
+            *(SHOWN[name].write(arm.constant(name)) for name in constants),
             _training_flops(arm),
-            *(_spread_of(arm, column.write_spread, column.name) for column in figures),
+            *(_spread_of(arm, name) for name in figures),
         ]
         for arm in section.arms
     ]
@@ -160,26 +170,26 @@ def equal_cost_table(section: Section) -> Table:
 
 def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     """One row a cell, arm by arm."""
-    columns = cell_columns(section.key.device, has_test=section.has_test)
+    columns = cell_columns(section)
     several = len(merged.sources) > 1
     headings = [
         *_named_headings(several),
-        *(Heading(column.heading, number=True) for column in columns),
+        *(Heading(SHOWN[name].heading, number=True) for name in columns),
         Heading("cell"),
     ]
     rows: list[list[str | Field]] = []
     for arm in section.arms:
         for cell in sorted(arm.cells, key=lambda cell: cell.seed):
-            figures = [_figure_of(cell, column) for column in columns]
+            figures = [_figure_of(cell, name) for name in columns]
             rows.append([*_named(cell, merged, arm.label), *figures, link(cell)])
-    marked = any(is_tainted(cell) for cell in section.cells)
+    marked = any(is_disturbed(cell) for cell in section.cells)
     return table("Cells", headings, rows, CELLS_NOTE if marked else "")
 
 
-def _figure_of(cell: Cell, column: Shown) -> str:
-    value = cell.number(column.name)
-    disturbed = value is not None and column.name in TIMINGS and is_tainted(cell)
-    return column.write(value) + (MARK if disturbed else "")
+def _figure_of(cell: EndedCell, column: str) -> str:
+    value = cell.number(column)
+    disturbed = value is not None and column in TIMINGS and is_disturbed(cell)
+    return SHOWN[column].write(value) + (MARK if disturbed else "")
 
 
 def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
@@ -192,7 +202,7 @@ def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
         ]
         for arm in section.arms
         for cell in sorted(arm.cells, key=lambda cell: cell.seed)
-        if is_tainted(cell)
+        if is_disturbed(cell)
     ]
     if not rows:
         return []
@@ -229,7 +239,7 @@ def not_ok_table(merged: Merged, link: Link) -> Table | None:
 
 def not_ok_by_arm(merged: Merged) -> Table | None:
     """The same where there are too many cells to name: how many of each arm, with one reason."""
-    groups: dict[tuple[str, ...], list[Cell]] = {}
+    groups: dict[tuple[str, ...], list[EndedCell]] = {}
     for cell in merged.counted:
         if not cell.ok:
             arm = (merged.sources[cell.source].name, cell.model, cell.optimizer, cell.device)
@@ -248,7 +258,7 @@ def not_ok_by_arm(merged: Merged) -> Table | None:
     return table("Cells that are not ok", headings, rows, "The reason is that of the first one.")
 
 
-def _first_reason(cells: list[Cell]) -> str:
+def _first_reason(cells: list[EndedCell]) -> str:
     return cells[0].text("reason") or NOT_AVAILABLE
 
 
@@ -258,7 +268,7 @@ def _named_headings(several_folders: bool) -> list[Heading]:
     return [*folder, *names, Heading("seed", number=True), Heading("status")]
 
 
-def _named(cell: Cell, merged: Merged, label: str = "") -> list[str]:
+def _named(cell: EndedCell, merged: Merged, label: str = "") -> list[str]:
     """A cell's names; with the digits of its arm where its label has them."""
     folder = [merged.sources[cell.source].name] if len(merged.sources) > 1 else []
     digits = label.removeprefix(f"{cell.model} + {cell.optimizer}")
@@ -298,8 +308,5 @@ def sources_table(merged: Merged) -> Table:
 def definitions_table() -> Table:
     """Each column of runs.csv, with the heading under which the tables show it."""
     headings = [Heading("column"), Heading("shown as"), Heading("meaning")]
-    rows = [
-        [name, SHOWN[name].heading if name in SHOWN else "", meaning]
-        for name, meaning in RUN_COLUMNS.items()
-    ]
+    rows = [[name, column.heading, column.meaning] for name, column in COLUMNS.items()]
     return table("Definitions of the columns", headings, rows)

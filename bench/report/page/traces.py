@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.merge import curves
-from bench.merge.curves import Band, Cost, Line, seed_lines
+from bench.merge.curves import Band, Cost, SeedCurve, seed_lines
 from bench.merge.reading import Array
 from bench.merge.sections import Arm, Section
 from bench.report.plots.style import Style
@@ -50,7 +50,7 @@ SYMBOLS = {
 }
 MEAN_WIDTH_PX = 2.5
 
-Lines = Mapping[str, Mapping[int, Line]]  # axis -> seed -> its curve
+Lines = Mapping[str, Mapping[int, SeedCurve]]  # axis -> seed -> its curve
 
 
 class _Arrays:
@@ -131,7 +131,7 @@ def _means(lines: Lines) -> dict[str, Band]:
     return {key: band for key, band in found.items() if band is not None}
 
 
-def _mean(axis: str, lines: Sequence[Line]) -> Band | None:
+def _mean(axis: str, lines: Sequence[SeedCurve]) -> Band | None:
     return curves.band_over_seconds(lines) if axis == "seconds" else curves.band_over_steps(lines)
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from bench.merge import coverage
 from bench.merge.asked import Asked
-from bench.merge.merging import Cell, Merged
+from bench.merge.merging import EndedCell, Merged
+from bench.merge.raw import file_of
 from bench.merge.sections import Section
 from bench.report.family import Family
 from bench.report.page import tables
 from bench.report.page.answer import answer_tables
-from bench.report.page.cells import anchors, cell_views, file_of, href_of
+from bench.report.page.cells import anchors, cell_views, href_of
 from bench.report.page.citing import citation, commands, commands_note
 from bench.report.page.content import Field, Page, Picture, Place, SectionView
 from bench.report.page.facts import facts
@@ -50,7 +51,7 @@ PLACES = {"forest": Place.ANSWER, "loss_": Place.CURVES}  # by how their names s
 def log_links(merged: Merged, out: Path) -> Link:
     """A cell's log: its path within its folder, and a link where the page can follow one."""
 
-    def log(cell: Cell) -> Field:
+    def log(cell: EndedCell) -> Field:
         path = cell.text("log_path")
         if not path:
             return Field(NOT_AVAILABLE)
@@ -67,7 +68,7 @@ def cell_links(merged: Merged, out: Path) -> Link:
     names = zip(merged.cells, anchors(merged.cells), strict=True)
     anchor_of = {id(cell): anchor for cell, anchor in names}
 
-    def link(cell: Cell) -> Field:
+    def link(cell: EndedCell) -> Field:
         text = "-".join(part for part in (cell.run_id, cell.text("attempt")) if part)
         return Field(text, log(cell).href, anchor_of[id(cell)])
 

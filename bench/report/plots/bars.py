@@ -8,9 +8,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.merge.disturbed import short_note
 from bench.merge.sections import Section
-from bench.merge.shown import memory_columns
-from bench.merge.taint import short_note
+from bench.records.columns import memory_columns
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import (

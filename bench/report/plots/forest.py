@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.merge.shown import SHOWN, TIMINGS
-from bench.merge.taint import short_note
+from bench.merge.disturbed import short_note
+from bench.records.columns import COLUMNS, TIMINGS
 from bench.report.family import TIME, Family
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
@@ -98,7 +98,7 @@ def forest(scene: Scene) -> Drawing | None:
 
 def _metric_panel(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Panel:
     name, unit = metric_words(family.metric)
-    decimals = SHOWN[family.metric].decimals if family.metric in SHOWN else of_measure
+    decimals = COLUMNS[family.metric].decimals
     title = f"Difference in {name}" + (f" ({unit})" if unit else "")
     mark = scene.section.timing.mark(family.metric)
     if ladders:

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bench.merge.disturbed import short_note
 from bench.merge.raw import GpuReadings, Reading, clean_cells, gpu_readings
 from bench.merge.sections import Arm
-from bench.merge.taint import short_note
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in

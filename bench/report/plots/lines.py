@@ -15,7 +15,7 @@ from scipy.stats import t
 from bench.merge.curves import (
     Band,
     Cost,
-    Line,
+    SeedCurve,
     band_over_seconds,
     band_over_steps,
     flops,
@@ -25,7 +25,7 @@ from bench.merge.curves import (
     tokens,
     visible_range,
 )
-from bench.merge.taint import MARK, short_note
+from bench.merge.disturbed import MARK, short_note
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in
@@ -60,7 +60,7 @@ class Axis:
     against: str  # in words
     label: str  # with a place for the unit's prefix
     cost: Cost
-    band: Callable[[Sequence[Line]], Band | None]
+    band: Callable[[Sequence[SeedCurve]], Band | None]
     scales: tuple[tuple[float, str], ...] = ((1, ""),)  # (unit, its prefix), the largest first
     about: str = ""  # more for the caption
 
@@ -103,7 +103,7 @@ AXES = (STEPS, TOKENS, SECONDS, FLOPS)
 class ArmCurve:
     label: str
     style: Style
-    lines: list[Line]  # one a seed
+    lines: list[SeedCurve]  # one a seed
     band: Band | None
 
     def margin(self) -> np.ndarray | None:

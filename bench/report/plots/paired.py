@@ -3,8 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.merge.shown import TIMINGS
-from bench.merge.taint import short_note
+from bench.merge.disturbed import short_note
+from bench.records.columns import TIMINGS
 from bench.report.family import Comparison, Family
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene

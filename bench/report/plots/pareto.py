@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from bench.merge.disturbed import short_note
 from bench.merge.sections import Arm
-from bench.merge.shown import memory_columns
-from bench.merge.taint import short_note
+from bench.records.columns import memory_columns
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.legend import draw_legend, legend_height_in

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.merge.shown import HIGHER_IS_BETTER
+from bench.records.columns import HIGHER_IS_BETTER
 from bench.report.family import Comparison, Family
 from bench.report.plots.drawing import Scene
 from bench.report.plots.style import LABEL_WIDTH, Style

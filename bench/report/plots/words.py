@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from bench.merge.sections import Section
-from bench.merge.shown import HIGHER_IS_BETTER, memory_columns
+from bench.records.columns import HIGHER_IS_BETTER, memory_columns
 from bench.report.family import Family
 from bench.report.plots.style import MOST_POINTS
 from bench.statistics.text import of_loss, write_spread
