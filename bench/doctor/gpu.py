@@ -8,7 +8,7 @@ import pynvml
 
 from bench.doctor.finding import Answer, ok, problem, unknown, warning
 from bench.launch.engine import Engine
-from bench.measure.gpus import Gpus
+from bench.measure.nvml import Gpus
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI's vendor id and base class (video and 3D controllers)

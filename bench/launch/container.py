@@ -13,9 +13,8 @@ from pathlib import Path
 from bench.border.identity import PACKAGE
 from bench.border.surroundings import worker_environment
 from bench.errors import EngineError
-from bench.launch.derived import require_derived
 from bench.launch.engine import Engine
-from bench.launch.image import require_named
+from bench.launch.image import require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
@@ -47,9 +46,8 @@ class ContainerLauncher:
         return Environment(env_id=image_id, image_id=image_id)
 
     def _image(self, device: str) -> str:
-        if self.image is not None:
-            return _named(self.engine, self.image)
-        return _image(self.engine, device, self.requirements)
+        """All cells of a run are of one image, also if a tag moves on."""
+        return _image_id(self.engine, self.image, device, self.requirements)
 
     def clean(self, folder: Path) -> int:
         left = self.engine.containers(folder_label(folder))
@@ -133,14 +131,10 @@ def _lost(client: int, container: int) -> bool:
 
 
 @cache
-def _image(engine: Engine, device: str, requirements: tuple[str, ...] = ()) -> str:
-    return require_derived(engine, device, requirements)
-
-
-@cache
-def _named(engine: Engine, tag: str) -> str:
-    """The id that a tag has now: all cells of a run are of one image, also if it moves on."""
-    return require_named(engine, tag)
+def _image_id(engine: Engine, tag: str | None, device: str, requirements: tuple[str, ...]) -> str:
+    if tag is not None:
+        return require_named(engine, tag)
+    return require_image(engine, device, requirements)
 
 
 def container_name(job: Job) -> str:

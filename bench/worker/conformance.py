@@ -10,10 +10,10 @@ from torch import Tensor
 
 from bench.border.options import OWN
 from bench.border.spec import RunSpec
+from bench.worker.arithmetic import leave_out_compiler
 from bench.worker.cell import reset
 from bench.worker.classes import WrongClassError, load, named
 from bench.worker.clocks import PhaseClock
-from bench.worker.eager import leave_out_compiler
 from bench.worker.evaluation import cross_entropy
 from bench.worker.own_model import BroughtModel
 from bench.worker.registry import MODELS
@@ -25,10 +25,8 @@ SEQUENCES = 4  # that are learned by heart
 STEPS = 50
 FEW = 5
 
-Check = tuple[str, Callable[[], str]]
 
-
-def checks_of(spec: RunSpec) -> list[Check]:
+def checks_of(spec: RunSpec) -> list[tuple[str, Callable[[], str]]]:
     """The checks of the class that a spec names: its optimizer's, else its model's."""
     torch.set_num_threads(spec.train.threads)
     leave_out_compiler()

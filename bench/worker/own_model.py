@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from bench.border.logical import Stack
 from bench.border.options import OwnModel
 from bench.worker.classes import WrongClassError, arguments, check_arguments, load, parameters
+from bench.worker.protocol import told
 from bench.worker.streams import seed_shared_streams
-from bench.worker.told import told
 
 GIVEN = ("vocab_size", "block_size")
 

@@ -14,10 +14,10 @@ import pytest
 
 from bench.doctor import cells, files, gpu, host
 from bench.doctor.examine import examine
-from bench.doctor.finding import CPU, GPU, Answer, Check, Finding, as_lines, missing
+from bench.doctor.finding import CPU, GPU, Answer, Check, Diagnosis, as_lines, missing
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
-from bench.measure.gpus import Gpus, find_gpus
+from bench.measure.nvml import Gpus, find_gpus
 from bench.records.corpora import TINYSHAKESPEARE_SHA256, cache_folder, find_corpus
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error
 from tests.builders.shared import bench
@@ -27,13 +27,13 @@ pytest_plugins = "tests.builders.nvml_stub"
 NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver: not there")
 
 
-def by_name(findings: list[Finding]) -> dict[str, Finding]:
+def by_name(findings: list[Diagnosis]) -> dict[str, Diagnosis]:
     named = {finding.check: finding for finding in findings}
     assert len(named) == len(findings), "two findings of one name"
     return named
 
 
-def examined(results: Path, runtime: str = "local") -> dict[str, Finding]:
+def examined(results: Path, runtime: str = "local") -> dict[str, Diagnosis]:
     return by_name(examine(runtime, None, results, "pydoc"))
 
 
@@ -163,9 +163,9 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_remedy_stands_below_its_finding_and_the_end_names_what_is_needed() -> None:
     findings = [
-        Finding("one", "ok", "fine", None, (CPU, GPU)),
-        Finding("two", "warning", "meh", "mend it", (CPU, GPU)),
-        Finding("three", "problem", "broken", "buy it", (GPU,)),
+        Diagnosis("one", "ok", "fine", None, (CPU, GPU)),
+        Diagnosis("two", "warning", "meh", "mend it", (CPU, GPU)),
+        Diagnosis("three", "problem", "broken", "buy it", (GPU,)),
     ]
     assert list(as_lines(findings)) == [
         "ok       one    fine",

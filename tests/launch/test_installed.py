@@ -17,7 +17,7 @@ import torch
 
 from bench.errors import MatrixError, RequestError
 from bench.launch.choose import choose_launcher
-from bench.launch.derived import derived_tag
+from bench.launch.image import derived_tag
 from bench.launch.local import LocalLauncher
 from bench.matrix.expansion import load_matrix
 from tests.builders.own_code import OPTIMIZER, write_matrix, write_package

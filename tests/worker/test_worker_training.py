@@ -36,7 +36,7 @@ from bench.worker import cell, clocks, training
 from bench.worker.cell import run_cell
 from bench.worker.clocks import PhaseClock, StepSample, StepTimer
 from bench.worker.data import batch_positions, read_tokens
-from bench.worker.lifeline import StoppedError
+from bench.worker.lifeline import TerminatedError
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.schedule import rate_share
 from bench.worker.streams import torch_stream
@@ -762,7 +762,7 @@ def test_a_crash_in_the_middle_keeps_what_was_known_by_then(tmp_path, monkeypatc
 
 def test_being_stopped_is_told_with_what_was_measured(tmp_path, monkeypatch):
     def stop() -> None:
-        raise StoppedError("stopped by SIGTERM")
+        raise TerminatedError("stopped by SIGTERM")
 
     monkeypatch.setattr(training, "HEARTBEAT_S", 0.0)
     fail_at(monkeypatch, cell.WARMUP_STEPS + 6, stop)
