@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.border.identity import PACKAGE
-from bench.border.surroundings import worker_environment
+from bench.border.surroundings import RUNNER_GONE, worker_environment
 from bench.errors import EngineError
 from bench.launch.engine import Engine
 from bench.launch.image import require_image, require_named
@@ -27,7 +27,6 @@ MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
 LABEL = "bench.records.folder"
 CLIENT_FAILED = 125  # of `docker run`: the engine's fault, not the container's
-RUNNER_GONE = 143  # how a worker ends that has lost its runner, see worker/lifeline.py
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from bench.border.logical import Stack
 from bench.border.options import MuonOptions
 from bench.optim import adamw
-from bench.optim.leaves import OnLeaves, matrix_leaves
+from bench.optim.leaves import Leaves, OnLeaves
 from bench.optim.memory import refuse_complex
 from bench.optim.orthogonal import by_role, of_the_rest, products_flops
 
@@ -32,7 +32,7 @@ def build(stacks: Sequence[Stack], options: MuonOptions) -> list[torch.optim.Opt
 
 def _on_leaves(stacks: Sequence[Stack], options: MuonOptions) -> OnLeaves:
     refuse_complex([stack for stack in stacks if stack.parameter.requires_grad], "muon")
-    leaves = matrix_leaves(stacks)
+    leaves = Leaves(stacks)
     inner = torch.optim.Muon(
         leaves.tensors,
         lr=options.lr,

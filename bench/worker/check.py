@@ -12,7 +12,8 @@ from typing import Any
 
 from bench.border.identity import code_sha256
 from bench.border.spec import CellFiles, RunSpec
-from bench.worker.lifeline import RUNNER_GONE, TerminatedError, hold_on_to_runner
+from bench.border.surroundings import RUNNER_GONE
+from bench.worker.lifeline import TerminatedError, hold_on_to_runner
 from bench.worker.protocol import Speaker, log, write_json
 
 

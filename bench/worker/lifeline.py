@@ -11,8 +11,9 @@ import signal
 import threading
 from types import FrameType
 
+from bench.border.surroundings import RUNNER_GONE
+
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
-RUNNER_GONE = 143  # 128 + SIGTERM, as if somebody had asked us to end
 
 
 class TerminatedError(BaseException):
