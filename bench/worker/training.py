@@ -227,7 +227,7 @@ class Trainer:
             val_loss=val_loss,
             expert_load_max=usage.load_max,
             router_entropy=usage.entropy,
-            n_params=self.model.n_params(),
+            n_params=sum(parameter.numel() for parameter in self.model.parameters()),
             n_params_active=self.model.n_params_active(),
             optimizer_state_mib=self.optimizer_state_mib,
         )
