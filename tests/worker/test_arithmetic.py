@@ -17,7 +17,7 @@ from bench.worker.arithmetic import settle
 from bench.worker.graphs import StepsOnDevice
 from bench.worker.training import Trainer
 from tests.builders.shared import bench, without
-from tests.worker.test_worker_training import run, spec_of
+from tests.builders.worker_cells import run, spec_of
 
 MODELS = [("nanogpt", {}), ("nanokimi", {}), ("nanokimi", {"gating": "topk"})]
 OPTIMIZERS = ["adamw", "truemuon", "muonclip"]
