@@ -95,7 +95,7 @@ def processes(gpus: Gpus) -> Answer:
     if found:
         return warning(
             "; ".join([f"{', '.join(found)} would share it with the cells", *untold]),
-            "end them, or wait; the rows of cells that share a GPU are marked as tainted",
+            "end them, or wait; the rows of cells that share a GPU are marked as disturbed",
         )
     return unknown("; ".join(untold)) if untold else ok("none computes on a GPU")
 

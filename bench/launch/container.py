@@ -26,6 +26,7 @@ NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns 
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
 LABEL = "bench.records.folder"
+LOOK = "See what the engine's own log says, then run again: finished cells stay."
 CLIENT_FAILED = 125  # of `docker run`: the engine's fault, not the container's
 
 
@@ -105,17 +106,18 @@ class ContainerLauncher:
                 return ended  # stopped before the container came to be
             said = read_left(job.files.log, last=2000).strip()[-500:]
             raise EngineError(
-                f"{self.runtime} did not start the cell's container, or lost it: {said or error}"
+                f"{self.runtime} did not start the cell's container, or lost it: {said or error}. "
+                f"{LOOK}"
             ) from error
         if state.get("Status") != "exited":
             raise EngineError(
                 f"{self.runtime} lost the cell: its container is {state.get('Status')} "
-                f"({state.get('Error') or 'no error given'})"
+                f"({state.get('Error') or 'no error given'}). {LOOK}"
             )
         if ended.ended_by == "itself" and _lost(ended.code, state["ExitCode"]):
             raise EngineError(
                 f"{self.runtime} let go of the cell's container while it ran: its client ended "
-                f"with {ended.code}, the container with {state['ExitCode']}"
+                f"with {ended.code}, the container with {state['ExitCode']}. {LOOK}"
             )
         return replace(ended, code=state["ExitCode"], oom_killed=bool(state["OOMKilled"]))
 

@@ -115,10 +115,9 @@ def require_image(engine: Engine, device: str, requirements: Sequence[str] = ())
         raise MissingError(
             f"the image for {what} is not built. Build it with: make image-{device}"
             f"{' MATRIX=FILE' if requirements else ''}   (or run without containers: "
-            "RUNTIME=local). Whichever of these changes makes another image: docker/, BASE_IMAGE "
-            f"({os.environ.get('BASE_IMAGE') or 'not set'}) and TORCH_INDEX "
-            f"({os.environ.get('TORCH_INDEX') or 'not set'}). If yours is from before a change, "
-            "undo that."
+            "RUNTIME=local). If you built one before, what it is made of has changed: the files of "
+            f"docker/, BASE_IMAGE ({os.environ.get('BASE_IMAGE') or 'not set'}) or TORCH_INDEX "
+            f"({os.environ.get('TORCH_INDEX') or 'not set'})."
         )
     return found[1]
 
@@ -132,8 +131,8 @@ def require_named(engine: Engine, tag: str) -> str:
     image_id = engine.image_id(tag)
     if image_id is None:
         raise MissingError(
-            f"{engine.name} has no image {tag!r}. Build or load it first; of this program there "
-            f"are: {', '.join(engine.tags('bench-*')) or 'none'}."
+            f"{engine.name} has no image {tag!r}. Build or load it first, or name another one. "
+            f"Images of this program here: {', '.join(engine.tags('bench-*')) or 'none'}."
         )
     return image_id
 
@@ -148,9 +147,9 @@ def build(engine: Engine, device: str, base: str) -> str:
     name = tag(device, base)
     if _wheels() and not any(wheel.name.startswith("torch-") for wheel in _wheels()):
         raise MissingError(
-            f"docker/wheels holds {_wheels()[0].name} and no torch, and an image is built from "
-            "wheels alone where there are any. Fill it first (make wheels), or empty it to build "
-            "from the index."
+            f"docker/wheels holds {_wheels()[0].name} and no torch. Where that folder has wheels, "
+            "an image is built from them alone. Fill it (make wheels), or empty it to build from "
+            "pip's index."
         )
     torch_index = os.environ.get("TORCH_INDEX", "")
     arguments = {"DEVICE": device, "BASE_IMAGE": base, "TORCH_INDEX": torch_index}
@@ -195,9 +194,11 @@ def build_file(engine: Engine, file: str, name: str, arguments: Mapping[str, str
     try:
         answer = subprocess.run([engine.name, *words, str(ROOT)], stdin=subprocess.DEVNULL)
     except OSError as error:
-        raise EngineError(f"{engine.name} build: {error}") from error
+        raise EngineError(f"{engine.name} build could not be run: {error}") from error
     if answer.returncode != 0:
-        raise EngineError(f"{engine.name} build of docker/{file} failed; its output is above.")
+        raise EngineError(
+            f"{engine.name} build of docker/{file} failed. Its output above says why."
+        )
 
 
 def find_base(engine: Engine) -> str:

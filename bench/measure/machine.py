@@ -31,7 +31,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the cells of one run share, for their rows and for telling what is settled."""
+    """What the cells of one run share, for their rows and for telling what is done."""
 
     host_id: str
     cpu_model: str | None

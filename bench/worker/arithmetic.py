@@ -13,7 +13,7 @@ from bench.border.options import TrainOptions
 ANSWER = "__dynamo_disable"  # the attribute, in torch/_compile.py
 
 
-def settle(train: TrainOptions) -> None:
+def prepare(train: TrainOptions) -> None:
     """Settings of the whole process; call before CUDA is first used."""
     torch.set_num_threads(train.threads)
     torch.set_float32_matmul_precision("high" if train.matmul_precision == "tf32" else "highest")

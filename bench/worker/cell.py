@@ -19,7 +19,7 @@ from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.border.logical import Stack, assert_covers, initialise
 from bench.border.spec import CellFiles, Optimizer, RunSpec
 from bench.models.nanokimi import NanoKimi
-from bench.worker.arithmetic import settle
+from bench.worker.arithmetic import prepare
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.environment import environment, gpu_peaks_mib, processor_use, rss_peak_mib
@@ -120,7 +120,7 @@ class CellRun:
         self.trainer: Trainer | None = None
         # On CUDA: from when to when the device held its context and nothing else.
         self.context_window: tuple[float, float] | None = None
-        settle(spec.train)
+        prepare(spec.train)
 
     def run(self, tokens_file: Path) -> None:
         device = self._open_device()
@@ -137,7 +137,10 @@ class CellRun:
     def _open_device(self) -> torch.device:
         """The device, with its context made, which on CUDA takes time and memory of its own."""
         if self.spec.device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("the cell asks for cuda, and torch finds no usable GPU")
+            raise RuntimeError(
+                "the cell asks for cuda, and torch finds no usable GPU. See what python -m bench "
+                "doctor says, or run on the CPU: device: [cpu]"
+            )
         device = torch.device(self.spec.device)
         with self.clock.during("build"):
             torch.empty(1, device=device)
@@ -218,7 +221,8 @@ class CellRun:
         if shutil.which(os.environ.get("CXX", "g++")) is None:
             raise RuntimeError(
                 "train.compile needs a C++ compiler, and there is none here; the images of "
-                "docker/ have none. Run with --runtime local where g++ is, or leave it out"
+                "docker/ have none. Run with --runtime local where g++ is, or leave out "
+                "train.compile"
             )
         self.say(stage="compile")
         with self.clock.during("compile"):

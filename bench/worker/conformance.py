@@ -181,7 +181,7 @@ class Toy:
                 "the vocabulary at each position"
             )
         if found.dtype != torch.float32:
-            raise WrongClassError(f"float32 is wanted, found {found.dtype}: convert them")
+            raise WrongClassError(f"float32 is wanted, found {found.dtype}: return logits.float()")
         return f"(B, T, V) = {wanted}, float32"
 
     @torch.no_grad()

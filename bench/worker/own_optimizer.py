@@ -66,7 +66,7 @@ def _make(options: OwnOptimizer, groups: Sequence[Group], leaves: str) -> torch.
     kind = load(options.reference, options.code_sha256)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise WrongClassError(
-            f"{options.reference} is no class of torch.optim.Optimizer: derive it from that"
+            f"{options.reference} is no subclass of torch.optim.Optimizer: derive it from that"
         )
     first, *valid = named(kind) or ["params"]
     unnamed = check_arguments(options.reference, kind, options.settings, given=[first])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -21,6 +22,7 @@ from bench.border.options import (
 )
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.border.tokenised import tokenise
+from bench.worker import evaluation
 from bench.worker.cell import run_cell
 from bench.worker.data import batch_positions, read_tokens
 from bench.worker.registry import MODELS, OPTIMIZERS
@@ -83,7 +85,8 @@ class Ran:
         return [line[column] for line in self.table(name)]
 
 
-def run(parent: Path, spec: RunSpec, corpus: Path | None = None) -> Ran:
+def run(parent: Path, spec: RunSpec, corpus: Path | None = None, inferences: int = 5) -> Ran:
+    """One cell; `inferences` in a round, of which a real one has 100."""
     folder = parent / f"cell-{len(list(parent.iterdir()))}"
     folder.mkdir()
     (folder / "spec.json").write_text(spec.to_json())
@@ -91,7 +94,9 @@ def run(parent: Path, spec: RunSpec, corpus: Path | None = None) -> Ran:
         corpus = parent / "tokens"
         corpus.write_bytes(tokenise(TEXT.decode()))
     events: Events = []
-    code = run_cell(folder, corpus, time.monotonic(), recorder(events))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "INFER_ROUND", inferences)
+        code = run_cell(folder, corpus, time.monotonic(), recorder(events))
     return Ran(folder, code, events)
 
 

@@ -19,7 +19,7 @@ from bench.border.options import (
 )
 from bench.border.spec import PHASES, RunSpec
 from bench.records.columns import CURVE_COLUMNS, RUN_COLUMNS
-from bench.worker import cell
+from bench.worker import cell, evaluation
 from bench.worker.clocks import StepSample
 from bench.worker.data import batch_positions, read_tokens
 from bench.worker.registry import MODELS, OPTIMIZERS
@@ -30,7 +30,7 @@ from tests.builders.worker_cells import Ran, run, spec_of
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """One cell that ends well: 10 steps, evaluated at 0, 4, 8 and 10."""
-    return run(tmp_path_factory.mktemp("ran"), spec_of())
+    return run(tmp_path_factory.mktemp("ran"), spec_of(), inferences=evaluation.INFER_ROUND)
 
 
 def trained(spec: RunSpec, corpus: Path) -> nn.Module:
