@@ -201,7 +201,7 @@ def test_what_a_killed_runner_left_is_found_by_its_label_and_removed(
 def test_an_engine_that_refuses_says_so_in_its_own_words(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "_image", lambda *_: "sha256:" + "0" * 64)
+    monkeypatch.setattr(container, "_image_id", lambda *_: "sha256:" + "0" * 64)
     with pytest.raises(EngineError, match=r"(?i)did not start .*(no such|unable|not found)"):
         ContainerLauncher(engine).run(cell, Heard(), Stop())
 
