@@ -31,8 +31,8 @@ def problem(text: str, remedy: str | None) -> Answer:
     return Answer("problem", text, remedy)
 
 
-def unknown(text: str, remedy: str | None = None) -> Answer:
-    return Answer("unknown", text, remedy)
+def unknown(text: str) -> Answer:
+    return Answer("unknown", text)
 
 
 def explained(error: Exception) -> tuple[str, str | None]:

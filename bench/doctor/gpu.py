@@ -30,7 +30,7 @@ def gpu(gpus: Gpus, pci_devices: Path = PCI_DEVICES) -> Answer:
     if gpus.driver_version is not None:
         return problem(gpus.reason or "none", elsewhere)
     if count := sum(_is_nvidia_gpu(device) for device in pci_devices.glob("*")):
-        return unknown(f"{count} from NVIDIA on the PCI bus, without a driver that answers")
+        return unknown(f"{count} from NVIDIA on the PCI bus, but no driver answers")
     return problem("none from NVIDIA on the PCI bus", elsewhere)
 
 
@@ -45,7 +45,7 @@ def toolkit(gpus: Gpus, engine: Engine, folders: tuple[Path, ...] = CDI_FOLDERS)
     if way is not None:
         return ok(way)
     if not gpus.gpus:
-        return ok("none, nor a GPU that would need it")
+        return ok("not needed: no GPU here")
     configure = (
         "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
         if engine.name == "podman"

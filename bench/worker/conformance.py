@@ -154,7 +154,8 @@ class Toy:
         """A new optimizer with the saved state goes on as the old one does."""
         trainer = self.fresh(FEW)
         weights = {name: each.clone() for name, each in trainer.model.state_dict().items()}
-        saved = [_saved(optimizer) for optimizer in trainer.optimizers]
+        # With tensors of its own, as a state has that was read back from a file.
+        saved = [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers]
         other = self.fresh()
         other.model.load_state_dict(weights)
         for optimizer, state in zip(other.optimizers, saved, strict=True):
@@ -230,11 +231,6 @@ def _held(optimizer: Any) -> list[int]:
     if hasattr(optimizer, "leaves"):
         return [id(stack.parameter) for stack in optimizer.leaves.stacks]
     return [id(each) for group in optimizer.param_groups for each in group["params"]]
-
-
-def _saved(optimizer: torch.optim.Optimizer) -> Any:
-    """The state with tensors of its own, as one that was read back from a file has."""
-    return copy.deepcopy(optimizer.state_dict())
 
 
 def _different(one: torch.nn.Module, other: torch.nn.Module) -> str:
