@@ -4,6 +4,7 @@ Where something is missing (an engine, a compiler, rights), the tests that need 
 REQUIRE_ALL=1 makes that a failure.
 """
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 
 from bench.launch.engine import Engine
 from tests.builders.shared import bench, without, write_tiny_matrix
+
+# Each test process has one thread for arithmetic; torch reads this as it is imported. Threads that
+# wait for each other on CPUs that other test processes use made twenty steps take minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Role = Literal["embedding", "hidden", "router", "head", "vector"]
+from bench.border.options.own import Role
+
 Init = Literal["uniform", "normal", "ones", "zeros"]
 
 

@@ -126,7 +126,7 @@ class RunSpec:
         if content["schema_version"] != SCHEMA_VERSION:
             raise ValueError(
                 f"spec.json has schema {content['schema_version']}, "
-                f"this code reads {SCHEMA_VERSION}"
+                f"this code reads {SCHEMA_VERSION}. Use the version of this program that wrote it"
             )
         model, optimizer = content["model"], content["optimizer"]
         of_model = {**MODEL_OPTIONS, OWN: OwnModel}[model["base"]]

@@ -1,4 +1,6 @@
-"""The variables that every worker runs with: they decide its speed and its memory."""
+"""What every worker runs with, and how it ends without its runner."""
+
+RUNNER_GONE = 143  # a worker's exit code when its runner is gone: 128 + SIGTERM
 
 # A step frees what it allocates, up to a few MiB a tensor, and the next one wants it again. As it
 # comes, glibc gives blocks of 128 KiB and more back to the kernel, which hands out new pages one

@@ -21,9 +21,8 @@ from bench.cli.common import (
 from bench.errors import EngineError, RequestError, StoppedError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
-from bench.launch.derived import build_derived, find_derived
 from bench.launch.engine import Engine
-from bench.launch.image import build, find_base, find_image
+from bench.launch.image import build, build_derived, find_base, find_image
 from bench.matrix.expansion import load_matrix
 from bench.matrix.forms import json_schema
 from bench.matrix.selection import select
@@ -99,7 +98,7 @@ def image(
     if not isinstance(launcher, ContainerLauncher):
         raise EngineError(f"an image needs a container engine; here is none ({why}).")
     requirements = load_matrix(matrix).requirements if matrix else ()
-    found = find_derived(launcher.engine, device, requirements)
+    found = find_image(launcher.engine, device, requirements)
     if found is not None:
         out.print(f"image: {found[0]} (was there)")
         return

@@ -28,7 +28,7 @@ def engine(runtime: str, launcher: Launcher, why: str) -> Answer:
         return ok(why)
     return warning(
         f"{why}; nothing limits the memory of such cells",
-        "install docker or podman and start it; permission denied: join its group",
+        "install docker or podman and start it; where permission is denied, join its group",
     )
 
 
@@ -43,13 +43,15 @@ def image(engine: Engine, device: str) -> Answer:
     except MissingError as error:
         return problem(*explained(error))
     if found is not None:
-        return ok(f"{found[0]}, built for its present inputs")
+        return ok(f"{found[0]}, built from what docker/ holds now")
     older = engine.tags(f"bench-{device}")
     remedy = f"make image-{device}; make {BENCHMARKS[device]} builds it too"
     if not any(engine.image_id(base) for base in bases()):
         remedy += f"; without a registry for its base {bases()[0]} first: make base-offline wheels"
     return problem(
-        f"not built for its present inputs; older: {', '.join(older)}" if older else "not built",
+        f"not built from what docker/ holds now; older ones: {', '.join(older)}"
+        if older
+        else "not built",
         remedy,
     )
 
@@ -58,11 +60,13 @@ def image_room(engine: Engine, device: str) -> Answer:
     """Whether the image is there already or could be built."""
     root = _data_root(engine)
     if root is None:
-        return unknown(f"{engine.name} keeps its images on another machine")
+        return unknown(
+            f"{engine.name} keeps its images on another machine, whose disk is not seen from here"
+        )
     try:
         free_gib = shutil.disk_usage(root).free / 2**30
     except OSError as error:
-        return unknown(f"{root} cannot be looked at: {error.strerror}")
+        return unknown(f"{root} cannot be read: {error.strerror}")
     said = f"{free_gib:.1f} GiB free in {root}"
     if find_image(engine, device) is not None:
         return ok(f"{said}; the image is built")

@@ -6,17 +6,17 @@ from functools import partial
 from pathlib import Path
 
 from bench.doctor import cells, files, gpu, host
-from bench.doctor.finding import BOTH, GPU, Check, Finding
+from bench.doctor.finding import BOTH, GPU, Check, Diagnosis
 from bench.errors import EngineError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
 from bench.launch.local import LocalLauncher
-from bench.measure.gpus import Gpus, find_gpus
+from bench.measure.nvml import Gpus, find_gpus
 
 
 def examine(
     runtime: str, worker_python: str | None, results: Path, corpus: str | None
-) -> list[Finding]:
+) -> list[Diagnosis]:
     """What `run` would find here. Builds, fetches and leaves nothing.
 
     Raises:

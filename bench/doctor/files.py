@@ -46,12 +46,12 @@ def corpus(asked: str | None) -> Answer:
     if why := why_not_writable(base):
         return problem(
             f"{text.chosen}; its cache {base} cannot be written: {why}",
-            "set BENCH_CACHE to a folder that can",
+            "set BENCH_CACHE to a folder that can be written",
         )
     if text.sha256 == TINYSHAKESPEARE_SHA256:
         return warning(
             f"{text.chosen}; not in the cache",
-            f"the first run fetches it from the web; without a web put it at {file}",
+            f"the first run downloads it; without internet access put it at {file}",
         )
     return ok(f"{text.chosen}; its cache can be written")
 

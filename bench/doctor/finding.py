@@ -31,8 +31,8 @@ def problem(text: str, remedy: str | None) -> Answer:
     return Answer("problem", text, remedy)
 
 
-def unknown(text: str, remedy: str | None = None) -> Answer:
-    return Answer("unknown", text, remedy)
+def unknown(text: str) -> Answer:
+    return Answer("unknown", text)
 
 
 def explained(error: Exception) -> tuple[str, str | None]:
@@ -42,7 +42,7 @@ def explained(error: Exception) -> tuple[str, str | None]:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     check: str
     state: State
     text: str
@@ -59,7 +59,7 @@ class Check:
     concerns: tuple[str, ...] = BOTH
     needed: bool = False  # if the check itself fails, the benchmarks do not count as ready
 
-    def finding(self) -> Finding:
+    def finding(self) -> Diagnosis:
         """What `look` says; an error that it did not foresee is a finding as well."""
         try:
             answer = self.look()
@@ -67,10 +67,10 @@ class Check:
             text = f"this check itself failed: {type(error).__name__}: {error}"
             answer = problem(text, None) if self.needed else unknown(text)
         text = " ".join(answer.text.split())  # an engine's words may span lines
-        return Finding(self.name, answer.state, text, answer.remedy, self.concerns)
+        return Diagnosis(self.name, answer.state, text, answer.remedy, self.concerns)
 
 
-def missing(findings: Sequence[Finding], benchmark: str) -> list[str]:
+def missing(findings: Sequence[Diagnosis], benchmark: str) -> list[str]:
     """What a benchmark lacks, each with its remedy in brackets; nothing if it is ready."""
     return [
         f"{finding.check} ({finding.remedy})" if finding.remedy else finding.check
@@ -79,7 +79,7 @@ def missing(findings: Sequence[Finding], benchmark: str) -> list[str]:
     ]
 
 
-def as_lines(findings: Sequence[Finding]) -> Iterator[str]:
+def as_lines(findings: Sequence[Diagnosis]) -> Iterator[str]:
     """A line each, its remedy below it, and a closing line for each benchmark."""
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
@@ -91,7 +91,7 @@ def as_lines(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"{benchmark}: {'needs ' + ', '.join(lacks) if lacks else 'ready'}"
 
 
-def as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
+def as_dict(findings: Sequence[Diagnosis]) -> dict[str, Any]:
     """The same for programs."""
     lacking = {benchmark: missing(findings, benchmark) for benchmark in BOTH}
     return {

@@ -8,7 +8,7 @@ import pynvml
 
 from bench.doctor.finding import Answer, ok, problem, unknown, warning
 from bench.launch.engine import Engine
-from bench.measure.gpus import Gpus
+from bench.measure.nvml import Gpus
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI's vendor id and base class (video and 3D controllers)
@@ -30,7 +30,7 @@ def gpu(gpus: Gpus, pci_devices: Path = PCI_DEVICES) -> Answer:
     if gpus.driver_version is not None:
         return problem(gpus.reason or "none", elsewhere)
     if count := sum(_is_nvidia_gpu(device) for device in pci_devices.glob("*")):
-        return unknown(f"{count} from NVIDIA on the PCI bus, without a driver that answers")
+        return unknown(f"{count} from NVIDIA on the PCI bus, but no driver answers")
     return problem("none from NVIDIA on the PCI bus", elsewhere)
 
 
@@ -45,7 +45,7 @@ def toolkit(gpus: Gpus, engine: Engine, folders: tuple[Path, ...] = CDI_FOLDERS)
     if way is not None:
         return ok(way)
     if not gpus.gpus:
-        return ok("none, nor a GPU that would need it")
+        return ok("not needed: no GPU here")
     configure = (
         "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
         if engine.name == "podman"
@@ -95,7 +95,7 @@ def processes(gpus: Gpus) -> Answer:
     if found:
         return warning(
             "; ".join([f"{', '.join(found)} would share it with the cells", *untold]),
-            "end them, or wait; the rows of cells that share a GPU are marked as tainted",
+            "end them, or wait; the rows of cells that share a GPU are marked as disturbed",
         )
     return unknown("; ".join(untold)) if untold else ok("none computes on a GPU")
 

@@ -55,7 +55,7 @@ def load(one_minute: float, cpus: int) -> Answer:
     if one_minute <= MAX_LOAD * cpus:
         return ok(said)
     return warning(
-        f"{said}: other work would share the CPUs with the cells, whose times would not be theirs",
+        f"{said}: other programs would share the CPUs with the cells and disturb their times",
         "wait, or end what runs (top shows it)",
     )
 
@@ -65,7 +65,7 @@ def governor(sysfs: Path = CPU_SYSFS) -> Answer:
     files = sorted(sysfs.glob("cpu[0-9]*/cpufreq/scaling_governor"))
     names = sorted({file.read_text().strip() for file in files})
     if not names:
-        return unknown("the kernel does not tell, as in most virtual machines")
+        return unknown("the kernel does not say, as in most virtual machines")
     if names == ["performance"]:
         return ok("performance on every CPU")
     return warning(
@@ -82,4 +82,4 @@ def turbo(sysfs: Path = CPU_SYSFS) -> Answer:
             if (sysfs / name).read_text().strip() == on:
                 return ok("on: the clock depends on heat and on the load of the other cores")
             return ok("off: the clock does not depend on heat")
-    return unknown("the kernel does not tell, as in most virtual machines")
+    return unknown("the kernel does not say, as in most virtual machines")

@@ -39,11 +39,14 @@ def choose_launcher(
         return replace(launcher, requirements=requirements), why
     if requirements:
         raise RequestError(
-            f"--image {image} names the cells' image, and the matrix says what is to be in it "
-            "(image.requirements). Leave one of them out."
+            f"--image {image} names the cells' image, and the matrix asks for another one by its "
+            "image.requirements. Leave out one of the two."
         )
     if not isinstance(launcher, ContainerLauncher):
-        raise RequestError(f"--image {image} needs a container engine; here: {why}.")
+        raise RequestError(
+            f"--image {image} needs a container engine, and none is used here ({why}). "
+            "Start docker or podman, or leave out --image."
+        )
     return replace(launcher, image=image), f"{why}; image {image}, as asked"
 
 

@@ -11,11 +11,10 @@ from functools import cache
 from pathlib import Path
 
 from bench.border.identity import PACKAGE
-from bench.border.surroundings import worker_environment
+from bench.border.surroundings import RUNNER_GONE, worker_environment
 from bench.errors import EngineError
-from bench.launch.derived import require_derived
 from bench.launch.engine import Engine
-from bench.launch.image import require_named
+from bench.launch.image import require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
@@ -27,8 +26,8 @@ NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns 
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
 LABEL = "bench.records.folder"
+LOOK = "See what the engine's own log says, then run again: finished cells stay."
 CLIENT_FAILED = 125  # of `docker run`: the engine's fault, not the container's
-RUNNER_GONE = 143  # how a worker ends that has lost its runner, see worker/lifeline.py
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,8 @@ class ContainerLauncher:
         return Environment(env_id=image_id, image_id=image_id)
 
     def _image(self, device: str) -> str:
-        if self.image is not None:
-            return _named(self.engine, self.image)
-        return _image(self.engine, device, self.requirements)
+        """All cells of a run are of one image, also if a tag moves on."""
+        return _image_id(self.engine, self.image, device, self.requirements)
 
     def clean(self, folder: Path) -> int:
         left = self.engine.containers(folder_label(folder))
@@ -108,17 +106,18 @@ class ContainerLauncher:
                 return ended  # stopped before the container came to be
             said = read_left(job.files.log, last=2000).strip()[-500:]
             raise EngineError(
-                f"{self.runtime} did not start the cell's container, or lost it: {said or error}"
+                f"{self.runtime} did not start the cell's container, or lost it: {said or error}. "
+                f"{LOOK}"
             ) from error
         if state.get("Status") != "exited":
             raise EngineError(
                 f"{self.runtime} lost the cell: its container is {state.get('Status')} "
-                f"({state.get('Error') or 'no error given'})"
+                f"({state.get('Error') or 'no error given'}). {LOOK}"
             )
         if ended.ended_by == "itself" and _lost(ended.code, state["ExitCode"]):
             raise EngineError(
                 f"{self.runtime} let go of the cell's container while it ran: its client ended "
-                f"with {ended.code}, the container with {state['ExitCode']}"
+                f"with {ended.code}, the container with {state['ExitCode']}. {LOOK}"
             )
         return replace(ended, code=state["ExitCode"], oom_killed=bool(state["OOMKilled"]))
 
@@ -133,14 +132,10 @@ def _lost(client: int, container: int) -> bool:
 
 
 @cache
-def _image(engine: Engine, device: str, requirements: tuple[str, ...] = ()) -> str:
-    return require_derived(engine, device, requirements)
-
-
-@cache
-def _named(engine: Engine, tag: str) -> str:
-    """The id that a tag has now: all cells of a run are of one image, also if it moves on."""
-    return require_named(engine, tag)
+def _image_id(engine: Engine, tag: str | None, device: str, requirements: tuple[str, ...]) -> str:
+    if tag is not None:
+        return require_named(engine, tag)
+    return require_image(engine, device, requirements)
 
 
 def container_name(job: Job) -> str:

@@ -31,7 +31,7 @@ class Engine:
                 start_new_session=True,  # Ctrl-C must not cut off our bookkeeping
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise EngineError(f"{self.name} {arguments[0]}: {error}") from error
+            raise EngineError(f"{self.name} {arguments[0]} could not be run: {error}") from error
         if answer.returncode != 0:
             reason = " ".join(answer.stderr.split())[-500:]
             raise EngineError(f"{self.name} {arguments[0]} failed: {reason}")

@@ -1,24 +1,24 @@
-"""The images that cells run in: tagged by the hash of their inputs, built only when missing."""
+"""The images that cells run in: tagged by the hash of their inputs, built only when missing.
+
+A device's own, and those with what a matrix requires on top of it.
+"""
 
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.border.identity import PACKAGE
 from bench.errors import EngineError, MissingError
 from bench.launch.engine import Engine
-from bench.records.requirements import normalised
+from bench.records.requirements import normalised, pinned
 
 ROOT = PACKAGE.parent
+CELLS, DERIVED = "Dockerfile", "own.Dockerfile"  # in docker/: a device's image, and what adds to it
 DEFAULT_BASE = "python:3.11-slim-bookworm"
 OFFLINE_BASE = "bench-base:bookworm"  # made by docker/base-offline.sh
 PULL_TIMEOUT_S = 600.0
-
-
-def dockerfile(device: str) -> Path:
-    return ROOT / "docker" / f"{device}.Dockerfile"
 
 
 def tag(device: str, base: str) -> str:
@@ -27,21 +27,42 @@ def tag(device: str, base: str) -> str:
     Raises:
         MissingError: where the program was installed without the files that images are made of.
     """
-    if not dockerfile(device).exists():
-        raise MissingError(
-            f"{dockerfile(device)} is not there: images are made in a clone of the repository. "
-            "Run from one, or without containers: --runtime local"
-        )
     wheels = [wheel for wheel in _wheels() if _is_pinned(wheel)]
-    inputs = [
-        dockerfile(device).read_text(encoding="utf-8"),
+    return _tag(
+        f"bench-{device}",
+        _dockerfile(CELLS),
+        device,
         (ROOT / "docker" / "constraints.txt").read_text(encoding="utf-8"),
         base,
         os.environ.get("TORCH_INDEX", ""),
-        *(f"{wheel.name} {wheel.stat().st_size}" for wheel in wheels),
-    ]
+        *_told(wheels),
+    )
+
+
+def derived_tag(cell_image: str, requirements: Sequence[str]) -> str:
+    """bench-<device>-own:<hash>, by the tag of the image below and all that comes on top."""
+    wanted = sorted(f"{name}=={version}" for name, version in pinned(requirements).items())
+    repository = f"{cell_image.partition(':')[0]}-own"
+    return _tag(repository, _dockerfile(DERIVED), cell_image, *wanted, *_told(further_wheels()))
+
+
+def _tag(repository: str, *inputs: str) -> str:
     digest = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
-    return f"bench-{device}:{digest[:12]}"
+    return f"{repository}:{digest[:12]}"
+
+
+def _dockerfile(name: str) -> str:
+    file = ROOT / "docker" / name
+    if not file.exists():
+        raise MissingError(
+            f"{file} is not there: images are made in a clone of the repository. "
+            "Run from one, or without containers: --runtime local"
+        )
+    return file.read_text(encoding="utf-8")
+
+
+def _told(wheels: Iterable[Path]) -> list[str]:
+    return [f"{wheel.name} {wheel.stat().st_size}" for wheel in wheels]
 
 
 def further_wheels() -> list[Path]:
@@ -56,8 +77,8 @@ def _wheels() -> list[Path]:
 def _is_pinned(wheel: Path) -> bool:
     """Whether it is of a package that docker/constraints.txt pins."""
     lines = (ROOT / "docker" / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = {normalised(line.partition("==")[0]) for line in lines if "==" in line}
-    return normalised(wheel.name.partition("-")[0]) in pinned
+    names = {normalised(line.partition("==")[0]) for line in lines if "==" in line}
+    return normalised(wheel.name.partition("-")[0]) in names
 
 
 def bases() -> list[str]:
@@ -66,29 +87,37 @@ def bases() -> list[str]:
     return [asked] if asked else [DEFAULT_BASE, OFFLINE_BASE]
 
 
-def find_image(engine: Engine, device: str) -> tuple[str, str] | None:
-    """(tag, image id) of the image for today's inputs, if it is there."""
+def find_image(
+    engine: Engine, device: str, requirements: Sequence[str] = ()
+) -> tuple[str, str] | None:
+    """(tag, image id) of the image for today's inputs and these requirements, if it is there."""
     for base in bases():
-        image_id = engine.image_id(tag(device, base))
-        if image_id is not None:
-            return tag(device, base), image_id
+        name = tag(device, base)
+        image_id = engine.image_id(name)
+        if image_id is None:
+            continue
+        if requirements:
+            name = derived_tag(name, requirements)
+            image_id = engine.image_id(name)
+        return (name, image_id) if image_id is not None else None
     return None
 
 
-def require_image(engine: Engine, device: str) -> str:
-    """The id of the image for a device.
+def require_image(engine: Engine, device: str, requirements: Sequence[str] = ()) -> str:
+    """The id of the image for a device's cells, with these requirements.
 
     Raises:
         MissingError: naming the command that builds it.
     """
-    found = find_image(engine, device)
+    found = find_image(engine, device, requirements)
     if found is None:
+        what = f"{device} cells{' with ' + ', '.join(requirements) if requirements else ''}"
         raise MissingError(
-            f"the image for {device} cells is not built for its present inputs: "
-            f"docker/{device}.Dockerfile, docker/constraints.txt, docker/wheels, BASE_IMAGE "
-            f"({os.environ.get('BASE_IMAGE') or 'not set'}) and TORCH_INDEX "
-            f"({os.environ.get('TORCH_INDEX') or 'not set'}). Set them as they were, or build it "
-            f"with: make image-{device}   (or run without containers: RUNTIME=local)"
+            f"the image for {what} is not built. Build it with: make image-{device}"
+            f"{' MATRIX=FILE' if requirements else ''}   (or run without containers: "
+            "RUNTIME=local). If you built one before, what it is made of has changed: the files of "
+            f"docker/, BASE_IMAGE ({os.environ.get('BASE_IMAGE') or 'not set'}) or TORCH_INDEX "
+            f"({os.environ.get('TORCH_INDEX') or 'not set'})."
         )
     return found[1]
 
@@ -102,8 +131,8 @@ def require_named(engine: Engine, tag: str) -> str:
     image_id = engine.image_id(tag)
     if image_id is None:
         raise MissingError(
-            f"{engine.name} has no image {tag!r}. Build or load it first; of this program there "
-            f"are: {', '.join(engine.tags('bench-*')) or 'none'}."
+            f"{engine.name} has no image {tag!r}. Build or load it first, or name another one. "
+            f"Images of this program here: {', '.join(engine.tags('bench-*')) or 'none'}."
         )
     return image_id
 
@@ -118,30 +147,58 @@ def build(engine: Engine, device: str, base: str) -> str:
     name = tag(device, base)
     if _wheels() and not any(wheel.name.startswith("torch-") for wheel in _wheels()):
         raise MissingError(
-            f"docker/wheels holds {_wheels()[0].name} and no torch, and an image is built from "
-            "wheels alone where there are any. Fill it first (make wheels), or empty it to build "
-            "from the index."
+            f"docker/wheels holds {_wheels()[0].name} and no torch. Where that folder has wheels, "
+            "an image is built from them alone. Fill it (make wheels), or empty it to build from "
+            "pip's index."
         )
-    arguments = {"BASE_IMAGE": base, "TORCH_INDEX": os.environ.get("TORCH_INDEX", "")}
-    build_file(engine, dockerfile(device), name, arguments)
+    torch_index = os.environ.get("TORCH_INDEX", "")
+    arguments = {"DEVICE": device, "BASE_IMAGE": base, "TORCH_INDEX": torch_index}
+    build_file(engine, CELLS, name, arguments)
     return name
 
 
-def build_file(engine: Engine, file: Path, name: str, arguments: Mapping[str, str]) -> None:
-    """Build a Dockerfile of ours under a tag.
+def build_derived(engine: Engine, cell_image: str, requirements: Sequence[str]) -> str:
+    """Build an image with these requirements on top of a cell's image; its tag.
+
+    From docker/wheels alone where that holds every requirement, else from pip's index.
 
     Raises:
         EngineError: if the build fails.
     """
-    words = ["build", "--file", str(file), "--tag", name]
+    name = derived_tag(cell_image, requirements)
+    arguments = {
+        "CELL_IMAGE": cell_image,
+        "REQUIREMENTS": " ".join(requirements),
+        "NO_INDEX": "1" if all(map(_is_held, requirements)) else "",
+    }
+    build_file(engine, DERIVED, name, arguments)
+    return name
+
+
+def _is_held(requirement: str) -> bool:
+    """Whether docker/wheels has a wheel of it: NAME-VERSION-..., NAME with underscores."""
+    name, _, version = requirement.partition("==")
+    parts = (wheel.name.split("-")[:2] for wheel in further_wheels())
+    return any((normalised(found), of) == (normalised(name), version) for found, of in parts)
+
+
+def build_file(engine: Engine, file: str, name: str, arguments: Mapping[str, str]) -> None:
+    """Build a Dockerfile of docker/ under a tag.
+
+    Raises:
+        EngineError: if the build fails.
+    """
+    words = ["build", "--file", str(ROOT / "docker" / file), "--tag", name]
     for key, value in arguments.items():
         words += ["--build-arg", f"{key}={value}"]
     try:
         answer = subprocess.run([engine.name, *words, str(ROOT)], stdin=subprocess.DEVNULL)
     except OSError as error:
-        raise EngineError(f"{engine.name} build: {error}") from error
+        raise EngineError(f"{engine.name} build could not be run: {error}") from error
     if answer.returncode != 0:
-        raise EngineError(f"{engine.name} build of docker/{file.name} failed; its output is above.")
+        raise EngineError(
+            f"{engine.name} build of docker/{file} failed. Its output above says why."
+        )
 
 
 def find_base(engine: Engine) -> str:

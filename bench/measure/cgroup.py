@@ -109,11 +109,10 @@ def _cpu_quota(folder: Path) -> float | None:
 
 
 def _throttled_s(folder: Path) -> float | None:
-    nano = _entry(folder / "cpu.stat", "throttled_time")  # version 1
-    micro = _entry(folder / "cpu.stat", "throttled_usec")  # version 2
-    if nano is not None:
-        return nano / 1e9
-    return micro / 1e6 if micro is not None else None
+    for name, per_s in (("throttled_time", 1e9), ("throttled_usec", 1e6)):  # versions 1 and 2
+        if (value := _entry(folder / "cpu.stat", name)) is not None:
+            return value / per_s
+    return None
 
 
 def _entry(file: Path, name: str) -> int | None:

@@ -116,15 +116,10 @@ def _gpu_energy(readings: Readings, phases: Phases) -> dict[str, Any]:
     return {}
 
 
+_Total = Callable[[Series[float], Sequence[Span]], float | None]
+_Reading = Callable[[GpuSample], float | None]
 # Best first.
-_ENERGIES: tuple[
-    tuple[
-        str,
-        Callable[[Series[float], Sequence[Span]], float | None],
-        Callable[[GpuSample], float | None],
-    ],
-    ...,
-] = (
+_ENERGIES: tuple[tuple[str, _Total, _Reading], ...] = (
     ("energy_counter", increase, lambda sample: sample.energy_j),
     ("power_instant", integral, lambda sample: sample.power_instant_w),
     ("power_average", integral, lambda sample: sample.power_average_w),
@@ -158,17 +153,21 @@ def _slowdowns(seen: Sequence[tuple[str, ...]]) -> str | None:
 
 
 def _host(readings: Readings, phases: Phases) -> dict[str, Any]:
-    rates = host_rates(readings, phases)
-    samples = [sample for _, sample in readings.host]
-    training = within(readings.host, phases.train)
+    def largest(of: Callable[[HostSample], float | None]) -> float | None:
+        return max((value for _, value in host_series(readings, of)), default=None)
+
+    def training(of: Callable[[HostSample], float | None]) -> float | None:
+        return mean(within(host_series(readings, of), phases.train))
+
+    percent_of = {cause: 100 * share for cause, share in host_rates(readings, phases).items()}
     return {
-        "host_tree_rss_peak_mib": _largest(samples, lambda sample: sample.rss_mib),
-        "cgroup_mem_peak_mib": _largest(samples, lambda sample: sample.cgroup_peak_mib),
-        "host_load_mean": _mean(training, lambda sample: sample.load),
-        "cpu_clock_mean_mhz": _mean(training, lambda sample: sample.cpu_mhz),
-        "cpu_steal_pct": _percentage(rates.get("cpu_steal")),
-        "cpu_others_pct": _percentage(rates.get("cpu_others")),
-        "cpu_throttled_pct": _percentage(rates.get("cgroup_throttled")),
+        "host_tree_rss_peak_mib": largest(lambda sample: sample.rss_mib),
+        "cgroup_mem_peak_mib": largest(lambda sample: sample.cgroup_peak_mib),
+        "host_load_mean": training(lambda sample: sample.load),
+        "cpu_clock_mean_mhz": training(lambda sample: sample.cpu_mhz),
+        "cpu_steal_pct": percent_of.get("cpu_steal"),
+        "cpu_others_pct": percent_of.get("cpu_others"),
+        "cpu_throttled_pct": percent_of.get("cgroup_throttled"),
     }
 
 
@@ -218,21 +217,7 @@ def host_series(readings: Readings, of: Callable[[HostSample], T | None]) -> lis
     return [(at, value) for at, value in found if value is not None]
 
 
-def _largest(
-    samples: Sequence[HostSample], of: Callable[[HostSample], float | None]
-) -> float | None:
-    return max((value for sample in samples if (value := of(sample)) is not None), default=None)
-
-
-def _mean(samples: Sequence[HostSample], of: Callable[[HostSample], float | None]) -> float | None:
-    return mean([value for sample in samples if (value := of(sample)) is not None])
-
-
 def percent(share: float) -> str:
     """42%, 3.1%, 0.4%, 0.0028%: one reading of an hour's 36,000 is not "0.0%"."""
     digits = 0 if share >= 0.1 else 1 if share >= 0.001 or share == 0 else 4
     return f"{100 * share:.{digits}f}%"
-
-
-def _percentage(share: float | None) -> float | None:
-    return 100 * share if share is not None else None

@@ -44,54 +44,54 @@ ROUNDING_MIB = 2.0
 
 
 @dataclass(frozen=True)
-class Check:
-    """One possible cause."""
+class Cause:
+    """What may have disturbed the cell."""
 
-    cause: str
+    name: str
     held: bool | None  # None: it could not be checked
     detail: str = ""  # the share of the training phase, or why it could not be checked
 
 
 @dataclass(frozen=True)
 class Taint:
-    checks: tuple[Check, ...]
+    causes: tuple[Cause, ...]
 
     @property
     def tainted(self) -> bool | None:
         """None if nothing at all could be checked."""
-        held = [check.held for check in self.checks if check.held is not None]
+        held = [cause.held for cause in self.causes if cause.held is not None]
         return any(held) if held else None
 
     @property
     def reasons(self) -> str | None:
         """For example "cpu_steal 3.1%; gpu_foreign_process 42%"."""
-        found = [f"{check.cause} {check.detail}" for check in self.checks if check.held]
+        found = [f"{cause.name} {cause.detail}" for cause in self.causes if cause.held]
         return "; ".join(found) or None
 
     @property
     def unchecked(self) -> str | None:
-        found = [f"{check.cause} ({check.detail})" for check in self.checks if check.held is None]
+        found = [f"{cause.name} ({cause.detail})" for cause in self.causes if cause.held is None]
         return "; ".join(found) or None
 
 
 def judge(readings: Readings, phases: Phases, row: Mapping[str, Any]) -> Taint:
     """Every cause that is looked for. `row`: memory by NVML and by torch, as in runs.csv."""
-    checks = [*_cpu(readings, phases), _swap(readings, phases), *_gpu(readings, phases, row)]
-    return Taint(tuple(checks))
+    causes = [*_cpu(readings, phases), _swap(readings, phases), *_gpu(readings, phases, row)]
+    return Taint(tuple(causes))
 
 
-def _cpu(readings: Readings, phases: Phases) -> Iterator[Check]:
+def _cpu(readings: Readings, phases: Phases) -> Iterator[Cause]:
     limits = {
         "cpu_steal": STEAL_SHARE,
         "cpu_others": OTHERS_SHARE,
         "cgroup_throttled": THROTTLED_SHARE,
     }
     rates = host_rates(readings, phases)
-    for cause, limit in limits.items():
-        if cause in rates:
-            yield Check(cause, rates[cause] > limit, percent(rates[cause]))
+    for name, limit in limits.items():
+        if name in rates:
+            yield Cause(name, rates[name] > limit, percent(rates[name]))
         else:
-            yield Check(cause, None, _why_unknown(readings, phases))
+            yield Cause(name, None, _why_unknown(readings, phases))
 
 
 def _why_unknown(readings: Readings, phases: Phases) -> str:
@@ -104,90 +104,90 @@ def _why_unknown(readings: Readings, phases: Phases) -> str:
     return "the host does not tell it all through training"
 
 
-def _swap(readings: Readings, phases: Phases) -> Check:
+def _swap(readings: Readings, phases: Phases) -> Cause:
     swapped = host_series(readings, lambda sample: sample.swapped_mib)
     why_unknown = _why_unknown(readings, phases)
     return _of_readings("swap", swapped, phases, HOST_GAP_S, lambda size: size > 0, why_unknown)
 
 
 def _of_readings(
-    cause: str,
+    name: str,
     series: Series[T],
     phases: Phases,
     longest_gap_s: float,
     holds: Callable[[T], bool],
     why_unknown: str,
-) -> Check:
+) -> Cause:
     """A cause that held or not at each reading; one that held is told even by a few of them."""
     held = share(within(series, phases.train), holds)
     if held:
-        return Check(cause, True, percent(held))
+        return Cause(name, True, percent(held))
     if held is None or not covers(series, phases.train, longest_gap_s):
-        return Check(cause, None, why_unknown)
-    return Check(cause, False)
+        return Cause(name, None, why_unknown)
+    return Cause(name, False)
 
 
-def _gpu(readings: Readings, phases: Phases, row: Mapping[str, Any]) -> Iterator[Check]:
+def _gpu(readings: Readings, phases: Phases, row: Mapping[str, Any]) -> Iterator[Cause]:
     if not readings.on_gpu:
         return
     if readings.baseline is None:
-        yield Check("gpu_foreign_process", None, "nothing was sampled")
-        yield Check("gpu_slowdown", None, "nothing was sampled")
+        yield Cause("gpu_foreign_process", None, "nothing was sampled")
+        yield Cause("gpu_slowdown", None, "nothing was sampled")
         return
     yield _foreign(readings, readings.baseline, phases)
     yield from _slowdown(readings, readings.baseline, phases)
     yield from _inconsistent(row)
 
 
-def _foreign(readings: Readings, idle: GpuBaseline, phases: Phases) -> Check:
+def _foreign(readings: Readings, idle: GpuBaseline, phases: Phases) -> Cause:
     """Another process on the cell's GPU.
 
     Where NVML lists none of the cell's processes, a process that it lists may be the cell's under
     another number: only one that was there before the cell is certainly foreign.
     """
-    cause = "gpu_foreign_process"
+    name = "gpu_foreign_process"
     own = set[int]().union(*(reading.own_pids for _, reading in readings.gpu))
     before = set(idle.sample.processes or ())
-    check = _of_readings(
-        cause,
+    cause = _of_readings(
+        name,
         gpu_series(readings, lambda sample: sample.processes),
         phases,
         gap_s(readings.every_s),
         lambda listed: bool(set(listed) - own if own else set(listed) & before),
         "NVML did not list processes all through training",
     )
-    if check.held is False and not own:
-        return Check(cause, None, "NVML lists no process that is known to be the cell's")
-    return check
+    if cause.held is False and not own:
+        return Cause(name, None, "NVML lists no process that is known to be the cell's")
+    return cause
 
 
-def _slowdown(readings: Readings, idle: GpuBaseline, phases: Phases) -> Iterator[Check]:
+def _slowdown(readings: Readings, idle: GpuBaseline, phases: Phases) -> Iterator[Cause]:
     told = gpu_series(readings, lambda sample: sample.slowdowns)
     seen = {name for names in within(told, phases.train) for name in names}
-    causes = [*BRAKES]
+    names = [*BRAKES]
     if set(HEAT) & set(idle.sample.slowdowns or ()):
-        causes += HEAT
+        names += HEAT
     # Older drivers tell only that the hardware slowed down, and none of its reasons.
     if not seen & {*HEAT, *BRAKES}:
-        causes.append("hw_slowdown")
+        names.append("hw_slowdown")
     if _limit_lowered(idle):
-        causes.append("sw_power_cap")
+        names.append("sw_power_cap")
     why_unknown = "NVML did not tell clocks event reasons all through training"
-    for cause in causes:
+    for name in names:
         yield _of_readings(
-            f"gpu_{cause}",
+            f"gpu_{name}",
             told,
             phases,
             gap_s(readings.every_s),
-            partial(_names, cause),
+            partial(_names, name),
             why_unknown,
         )
     if "sw_power_cap" in seen and None in (idle.power_limit_w, idle.power_default_w):
-        yield Check("gpu_sw_power_cap", None, "NVML does not tell whether the limit was lowered")
+        yield Cause("gpu_sw_power_cap", None, "NVML does not tell whether the limit was lowered")
 
 
-def _names(cause: str, slowdowns: tuple[str, ...]) -> bool:
-    return cause in slowdowns
+def _names(name: str, slowdowns: tuple[str, ...]) -> bool:
+    return name in slowdowns
 
 
 def _limit_lowered(idle: GpuBaseline) -> bool:
@@ -196,10 +196,10 @@ def _limit_lowered(idle: GpuBaseline) -> bool:
     return limit is not None and default is not None and limit < default
 
 
-def _inconsistent(row: Mapping[str, Any]) -> Iterator[Check]:
+def _inconsistent(row: Mapping[str, Any]) -> Iterator[Cause]:
     """NVML's peak holds all that torch reserved, and that all that it allocated."""
     chain = ("gpu_mem_nvml_peak_mib", "gpu_mem_reserved_peak_mib", "gpu_mem_allocated_peak_mib")
     known = [(name, row[name]) for name in chain if row.get(name) is not None]
     for (outer, more), (inner, less) in pairwise(known):
         detail = f"({outer} {more:.0f} < {inner} {less:.0f})"
-        yield Check("gpu_memory_inconsistent", more + ROUNDING_MIB < less, detail)
+        yield Cause("gpu_memory_inconsistent", more + ROUNDING_MIB < less, detail)

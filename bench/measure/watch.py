@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from bench.measure.gpus import PATIENCE_S
 from bench.measure.host import CellProcesses, FindProcesses, HostSample, read_host
-from bench.measure.nvml import NOTHING, GpuReader, GpuSample
+from bench.measure.nvml import NOTHING, PATIENCE_S, GpuReader, GpuSample
 
 SAMPLE_MS = 100  # between two readings of the GPU, unless asked otherwise
 # Between two readings of the host, whose list of processes takes milliseconds to walk.

@@ -105,9 +105,8 @@ def _contiguous_gradient(stack: Stack) -> Tensor:
 
 
 def build(stacks: Sequence[Stack], options: AdamWOptions) -> list[torch.optim.Optimizer]:
-    fused, others = by_memory(stacks)
-    made = [FusedAdamW(fused, options)] if fused else []
-    return [*made, AdamW(others, options)] if others else [*made]
+    parts = zip((FusedAdamW, AdamW), by_memory(stacks), strict=True)
+    return [kind(part, options) for kind, part in parts if part]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: AdamWOptions) -> int:

@@ -69,11 +69,6 @@ def _is_copy(values: Tensor, stack: Stack) -> bool:
     return values.data_ptr() != stack.parameter.data_ptr()
 
 
-def matrix_leaves(stacks: Sequence[Stack]) -> Leaves:
-    """A leaf for each logical tensor of these stacks, in their order."""
-    return Leaves(stacks)
-
-
 class OnLeaves(torch.optim.Optimizer):
     """An optimizer over leaves, which steps as one over the parameters that they are parts of.
 

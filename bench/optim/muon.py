@@ -11,12 +11,11 @@ from collections.abc import Sequence
 import torch
 
 from bench.border.logical import Stack
-from bench.border.options import AdamWOptions, MuonOptions
+from bench.border.options import MuonOptions
 from bench.optim import adamw
-from bench.optim.groups import by_role
-from bench.optim.leaves import OnLeaves, matrix_leaves
+from bench.optim.leaves import Leaves, OnLeaves
 from bench.optim.memory import refuse_complex
-from bench.optim.orthogonal import products_flops
+from bench.optim.orthogonal import by_role, of_the_rest, products_flops
 
 # Operations a number: momentum 3, norm and division 3, decay and update 4; Nesterov's form.
 ELEMENTWISE_FLOPS = 10
@@ -28,12 +27,12 @@ MUON_ROLES = ("hidden",)
 def build(stacks: Sequence[Stack], options: MuonOptions) -> list[torch.optim.Optimizer]:
     hidden, rest = by_role(stacks, MUON_ROLES)
     on_leaves = [_on_leaves(hidden, options)] if hidden else []
-    return [*on_leaves, *adamw.build(rest, _adamw_options(options))]
+    return [*on_leaves, *adamw.build(rest, of_the_rest(options))]
 
 
 def _on_leaves(stacks: Sequence[Stack], options: MuonOptions) -> OnLeaves:
     refuse_complex([stack for stack in stacks if stack.parameter.requires_grad], "muon")
-    leaves = matrix_leaves(stacks)
+    leaves = Leaves(stacks)
     inner = torch.optim.Muon(
         leaves.tensors,
         lr=options.lr,
@@ -55,8 +54,4 @@ def flops_per_step(stacks: Sequence[Stack], options: MuonOptions) -> int:
     products = products_flops(hidden, options.ns_steps)
     a_number = ELEMENTWISE_FLOPS + (NESTEROV_FLOPS if options.nesterov else 0)
     elementwise = a_number * sum(stack.parameter.numel() for stack in hidden)
-    return products + elementwise + adamw.flops_per_step(rest, _adamw_options(options))
-
-
-def _adamw_options(options: MuonOptions) -> AdamWOptions:
-    return AdamWOptions(lr=options.adamw_lr, weight_decay=options.adamw_weight_decay)
+    return products + elementwise + adamw.flops_per_step(rest, of_the_rest(options))

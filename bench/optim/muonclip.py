@@ -50,8 +50,8 @@ def clip_heads(stack: Stack, tau: float) -> None:
     stack.logits.largest = None
     if largest is None:
         raise RuntimeError(
-            f"{stack.names[0]}: no attention logits since the last step; muonclip needs a forward "
-            "pass with gradients before each step"
+            f"{stack.names[0]}: no attention logits since the last step. muonclip needs a forward "
+            "pass with gradients before each step: call model(tokens) and backward() first"
         )
     share = torch.where(largest > tau, tau / largest, 1.0).sqrt()
     heads = stack.view(stack.parameter.detach())  # (projections x heads, rows, columns)

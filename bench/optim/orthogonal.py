@@ -1,11 +1,12 @@
-"""Orthogonalisation by Newton-Schulz iterations, a batch of matrices at once, and its cost."""
+"""What optimizers that orthogonalise share: the iterations, their cost, and what is AdamW's."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from bench.border.logical import Stack
+from bench.border.options import AdamWOptions, MuonOptions, TrueMuonOptions
 
 # Quintic iteration p(s) = a s + b s^3 + c s^5 on the singular values: the slope at zero is as
 # steep as it gets while s stays near 1 (between about 0.7 and 1.2), from Jordan et al. 2024.
@@ -40,3 +41,14 @@ def products_flops(stacks: Iterable[Stack], steps: int) -> int:
         len(stack.names) * orthogonalise_flops(stack.shape[0], stack.shape[1], steps)
         for stack in stacks
     )
+
+
+def by_role(stacks: Sequence[Stack], roles: Collection[str]) -> tuple[list[Stack], list[Stack]]:
+    """The stacks of these roles, and all others, which are AdamW's."""
+    chosen = [stack for stack in stacks if stack.role in roles]
+    return chosen, [stack for stack in stacks if stack.role not in roles]
+
+
+def of_the_rest(options: MuonOptions | TrueMuonOptions) -> AdamWOptions:
+    """What AdamW is asked for beside them."""
+    return AdamWOptions(lr=options.adamw_lr, weight_decay=options.adamw_weight_decay)

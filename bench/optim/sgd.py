@@ -79,9 +79,8 @@ def _contiguous(gradient: Tensor) -> Tensor:
 
 
 def build(stacks: Sequence[Stack], options: SGDOptions) -> list[torch.optim.Optimizer]:
-    fused, others = by_memory(stacks)
-    made = [FusedSGD(fused, options)] if fused else []
-    return [*made, SGD(others, options)] if others else [*made]
+    parts = zip((FusedSGD, SGD), by_memory(stacks), strict=True)
+    return [kind(part, options) for kind, part in parts if part]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: SGDOptions) -> int:

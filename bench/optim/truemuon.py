@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from bench.border.logical import Stack
-from bench.border.options import AdamWOptions, TrueMuonOptions
+from bench.border.options import TrueMuonOptions
 from bench.optim import adamw
-from bench.optim.groups import by_dtype, by_role
 from bench.optim.kept import KeepsPlace
 from bench.optim.memory import refuse_complex, refuse_repeats, refuse_sparse, repeats_memory
-from bench.optim.orthogonal import orthogonalise, products_flops
+from bench.optim.orthogonal import by_role, of_the_rest, orthogonalise, products_flops
 
 # The momentum form takes 5 operations a number, norm and division 3, decay and update 4.
 ELEMENTWISE_FLOPS = 12
@@ -183,8 +182,11 @@ def _divide(stacks: Sequence[Stack], options: TrueMuonOptions) -> tuple[list[Sta
 
 def build(stacks: Sequence[Stack], options: TrueMuonOptions) -> list[torch.optim.Optimizer]:
     matrices, rest = _divide(stacks, options)
-    muon = [TrueMuon(part, options) for part in by_dtype(matrices)]
-    return [*muon, *adamw.build(rest, _adamw_options(options))]
+    by_dtype: dict[torch.dtype, list[Stack]] = {}
+    for stack in matrices:
+        by_dtype.setdefault(stack.parameter.dtype, []).append(stack)
+    muon = [TrueMuon(part, options) for part in by_dtype.values()]
+    return [*muon, *adamw.build(rest, of_the_rest(options))]
 
 
 def flops_per_step(stacks: Sequence[Stack], options: TrueMuonOptions) -> int:
@@ -194,8 +196,4 @@ def flops_per_step(stacks: Sequence[Stack], options: TrueMuonOptions) -> int:
     a_number += NESTEROV_FLOPS * (options.momentum_form == "nesterov")
     a_number += SCALE_FLOPS * (options.update_scale != "none")
     elementwise = a_number * sum(stack.parameter.numel() for stack in matrices)
-    return products + elementwise + adamw.flops_per_step(rest, _adamw_options(options))
-
-
-def _adamw_options(options: TrueMuonOptions) -> AdamWOptions:
-    return AdamWOptions(lr=options.adamw_lr, weight_decay=options.adamw_weight_decay)
+    return products + elementwise + adamw.flops_per_step(rest, of_the_rest(options))

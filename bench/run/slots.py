@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from bench.border.options import Limits
 from bench.errors import RequestError
-from bench.measure.gpus import Gpu
 from bench.measure.machine import Machine
+from bench.measure.nvml import Gpu
 from bench.records.cells import Cell
 
 

@@ -11,7 +11,8 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from bench.border.identity import code_sha256  # noqa: E402
-from bench.worker.lifeline import RUNNER_GONE, StoppedError, hold_on_to_runner  # noqa: E402
+from bench.border.surroundings import RUNNER_GONE  # noqa: E402
+from bench.worker.lifeline import TerminatedError, hold_on_to_runner  # noqa: E402
 from bench.worker.protocol import Speaker  # noqa: E402
 
 
@@ -19,7 +20,7 @@ def main() -> int:
     hold_on_to_runner()
     try:
         return run()
-    except StoppedError:  # before there was anything to write down
+    except TerminatedError:  # before there was anything to write down
         return RUNNER_GONE
 
 

@@ -19,10 +19,9 @@ from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.border.logical import Stack, assert_covers, initialise
 from bench.border.spec import CellFiles, Optimizer, RunSpec
 from bench.models.nanokimi import NanoKimi
-from bench.worker.arithmetic import settle
+from bench.worker.arithmetic import prepare
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
-from bench.worker.eager import leave_out_compiler
 from bench.worker.environment import environment, gpu_peaks_mib, processor_use, rss_peak_mib
 from bench.worker.evaluation import (
     INFER_AGREEMENT,
@@ -31,13 +30,12 @@ from bench.worker.evaluation import (
     Evaluator,
     infer_times_ms,
 )
-from bench.worker.lifeline import StoppedError
+from bench.worker.lifeline import TerminatedError
 from bench.worker.own_model import BroughtModel
-from bench.worker.protocol import Speaker, log, write_csv, write_json
+from bench.worker.protocol import Speaker, log, told, write_csv, write_json
 from bench.worker.pruning import Pruning
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import seed_shared_streams, torch_stream
-from bench.worker.told import told
 from bench.worker.training import DivergedError, Point, Trainer
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
@@ -55,13 +53,13 @@ def run_cell(folder: Path, tokens: Path, started: float, say: Speaker) -> int:
     clock = PhaseClock()
     with clock.during("import", since=started):
         spec = RunSpec.from_json(files.spec.read_text(encoding="utf-8"))
-        cell = Cell(spec, clock, say)
+        cell = CellRun(spec, clock, say)
     status, reason = "ok", None
     try:
         cell.run(tokens)
     except DivergedError as error:
         status, reason = "diverged", str(error)
-    except StoppedError as error:
+    except TerminatedError as error:
         status, reason = "interrupted", str(error)
     except BaseException as error:
         log(traceback.format_exc())
@@ -97,7 +95,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _leave_files(files: CellFiles, cell: "Cell") -> None:
+def _leave_files(files: CellFiles, cell: "CellRun") -> None:
     write_json(files.env, environment())
     if cell.trainer is None:
         return
@@ -111,7 +109,7 @@ def _leave_files(files: CellFiles, cell: "Cell") -> None:
     write_csv(files.steps, ("step", "steps", "time_ms", "loss"), steps)
 
 
-class Cell:
+class CellRun:
     """The state of a run. `row` tells what is known of it at any moment, also after a failure."""
 
     def __init__(self, spec: RunSpec, clock: PhaseClock, say: Speaker) -> None:
@@ -122,9 +120,7 @@ class Cell:
         self.trainer: Trainer | None = None
         # On CUDA: from when to when the device held its context and nothing else.
         self.context_window: tuple[float, float] | None = None
-        settle(spec.train)
-        if not spec.train.compile:
-            leave_out_compiler()
+        prepare(spec.train)
 
     def run(self, tokens_file: Path) -> None:
         device = self._open_device()
@@ -141,7 +137,10 @@ class Cell:
     def _open_device(self) -> torch.device:
         """The device, with its context made, which on CUDA takes time and memory of its own."""
         if self.spec.device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("the cell asks for cuda, and torch finds no usable GPU")
+            raise RuntimeError(
+                "the cell asks for cuda, and torch finds no usable GPU. See what python -m bench "
+                "doctor says, or run on the CPU: device: [cpu]"
+            )
         device = torch.device(self.spec.device)
         with self.clock.during("build"):
             torch.empty(1, device=device)
@@ -222,7 +221,8 @@ class Cell:
         if shutil.which(os.environ.get("CXX", "g++")) is None:
             raise RuntimeError(
                 "train.compile needs a C++ compiler, and there is none here; the images of "
-                "docker/ have none. Run with --runtime local where g++ is, or leave it out"
+                "docker/ have none. Run with --runtime local where g++ is, or leave out "
+                "train.compile"
             )
         self.say(stage="compile")
         with self.clock.during("compile"):

@@ -12,10 +12,9 @@ from typing import Any
 
 from bench.border.identity import code_sha256
 from bench.border.spec import CellFiles, RunSpec
-from bench.worker.lifeline import RUNNER_GONE, StoppedError, hold_on_to_runner
+from bench.border.surroundings import RUNNER_GONE
+from bench.worker.lifeline import TerminatedError, hold_on_to_runner
 from bench.worker.protocol import Speaker, log, write_json
-
-Check = tuple[str, Callable[[], str]]
 
 
 def main() -> int:
@@ -30,7 +29,7 @@ def main() -> int:
         for finding in examine(spec):
             say(stage=finding["check"])
             findings.append(finding)
-    except StoppedError:
+    except TerminatedError:
         return RUNNER_GONE
     write_json(files.result, {"code_sha256": code_sha256(), "findings": findings})
     return 0

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from bench.border.options import OWN
 from bench.border.spec import RunSpec
+from bench.worker.arithmetic import leave_out_compiler
 from bench.worker.cell import reset
 from bench.worker.classes import WrongClassError, load, named
 from bench.worker.clocks import PhaseClock
-from bench.worker.eager import leave_out_compiler
 from bench.worker.evaluation import cross_entropy
 from bench.worker.own_model import BroughtModel
 from bench.worker.registry import MODELS
@@ -25,10 +25,8 @@ SEQUENCES = 4  # that are learned by heart
 STEPS = 50
 FEW = 5
 
-Check = tuple[str, Callable[[], str]]
 
-
-def checks_of(spec: RunSpec) -> list[Check]:
+def checks_of(spec: RunSpec) -> list[tuple[str, Callable[[], str]]]:
     """The checks of the class that a spec names: its optimizer's, else its model's."""
     torch.set_num_threads(spec.train.threads)
     leave_out_compiler()
@@ -156,7 +154,8 @@ class Toy:
         """A new optimizer with the saved state goes on as the old one does."""
         trainer = self.fresh(FEW)
         weights = {name: each.clone() for name, each in trainer.model.state_dict().items()}
-        saved = [_saved(optimizer) for optimizer in trainer.optimizers]
+        # With tensors of its own, as a state has that was read back from a file.
+        saved = [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers]
         other = self.fresh()
         other.model.load_state_dict(weights)
         for optimizer, state in zip(other.optimizers, saved, strict=True):
@@ -183,7 +182,7 @@ class Toy:
                 "the vocabulary at each position"
             )
         if found.dtype != torch.float32:
-            raise WrongClassError(f"float32 is wanted, found {found.dtype}: convert them")
+            raise WrongClassError(f"float32 is wanted, found {found.dtype}: return logits.float()")
         return f"(B, T, V) = {wanted}, float32"
 
     @torch.no_grad()
@@ -205,18 +204,11 @@ class Toy:
 
     def logical(self) -> str:
         model = self.fresh().model
-        stacks = model.stacks()
-        total = sum(len(stack.names) * torch.Size(stack.shape).numel() for stack in stacks)
-        if total != model.n_params():
-            raise WrongClassError(
-                f"they hold {total:,} numbers, the parameters {model.n_params():,}. Give each "
-                "parameter one Stack"
-            )
         roles = Counter[str]()
-        for stack in stacks:
+        for stack in model.stacks():  # which a brought model has checked: each parameter in one
             roles[stack.role] += len(stack.names)
         told = ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
-        return f"{told}; together all {total:,} parameters{_stacked(model)}"
+        return f"{told}; together all {model.n_params():,} parameters{_stacked(model)}"
 
     def reloads(self) -> str:
         """A new model with the saved weights answers as the old one does."""
@@ -239,11 +231,6 @@ def _held(optimizer: Any) -> list[int]:
     if hasattr(optimizer, "leaves"):
         return [id(stack.parameter) for stack in optimizer.leaves.stacks]
     return [id(each) for group in optimizer.param_groups for each in group["params"]]
-
-
-def _saved(optimizer: torch.optim.Optimizer) -> Any:
-    """The state with tensors of its own, as one that was read back from a file has."""
-    return copy.deepcopy(optimizer.state_dict())
 
 
 def _different(one: torch.nn.Module, other: torch.nn.Module) -> str:

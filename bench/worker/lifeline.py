@@ -11,11 +11,12 @@ import signal
 import threading
 from types import FrameType
 
+from bench.border.surroundings import RUNNER_GONE
+
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
-RUNNER_GONE = 143  # 128 + SIGTERM, as if somebody had asked us to end
 
 
-class StoppedError(BaseException):
+class TerminatedError(BaseException):
     """SIGTERM: somebody wants us to end. No Exception: nothing on the way may swallow it."""
 
 
@@ -34,4 +35,4 @@ def _wait_for_end_of_input() -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     """The runner is there, and what is known is still written down."""
-    raise StoppedError("stopped by SIGTERM")
+    raise TerminatedError("stopped by SIGTERM")

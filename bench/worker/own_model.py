@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from bench.border.logical import Stack
 from bench.border.options import OwnModel
 from bench.worker.classes import WrongClassError, arguments, check_arguments, load, parameters
+from bench.worker.protocol import told
 from bench.worker.streams import seed_shared_streams
-from bench.worker.told import told
 
 GIVEN = ("vocab_size", "block_size")
 
@@ -27,7 +27,10 @@ class BroughtModel(nn.Module):
         self.sizes = {"vocab_size": vocab_size, "block_size": block_size}
         self.builder = load(options.reference, options.code_sha256)
         if not callable(self.builder):
-            raise WrongClassError(f"{options.reference} cannot be called: name a builder")
+            raise WrongClassError(
+                f"{options.reference} cannot be called: name a class, or a function that returns a "
+                "model"
+            )
         known = parameters(self.builder)
         takes_any = known and any(each.kind is each.VAR_KEYWORD for each in known.values())
         for name in GIVEN:
@@ -140,7 +143,10 @@ def _check_covers(reference: str, stacks: list[Stack], module: nn.Module) -> Non
     counts = {id(parameter): 0 for parameter in module.parameters()}
     for stack in stacks:
         if id(stack.parameter) not in counts:
-            raise WrongClassError(f"{reference}: stacks() names {stack.names[0]}, no parameter")
+            raise WrongClassError(
+                f"{reference}: stacks() names {stack.names[0]}, which is no parameter of the "
+                "module. Give each parameter one Stack, and nothing else"
+            )
         counts[id(stack.parameter)] += 1
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for wrong, what in ((0, "leaves out"), (2, "names more than once")):

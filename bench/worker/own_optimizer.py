@@ -10,7 +10,7 @@ import torch
 from bench.border.logical import Stack
 from bench.border.options import OPTIMIZER_OPTIONS, OwnOptimizer
 from bench.border.options.own import OTHER
-from bench.optim.leaves import Leaves, OnLeaves, matrix_leaves
+from bench.optim.leaves import Leaves, OnLeaves
 from bench.worker.classes import (
     WrongClassError,
     arguments,
@@ -66,13 +66,13 @@ def _make(options: OwnOptimizer, groups: Sequence[Group], leaves: str) -> torch.
     kind = load(options.reference, options.code_sha256)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise WrongClassError(
-            f"{options.reference} is no class of torch.optim.Optimizer: derive it from that"
+            f"{options.reference} is no subclass of torch.optim.Optimizer: derive it from that"
         )
     first, *valid = named(kind) or ["params"]
     unnamed = check_arguments(options.reference, kind, options.settings, given=[first])
     on_leaves = None
     if leaves == "matrices":
-        on_leaves = matrix_leaves([stack for part, _ in groups for stack in part])
+        on_leaves = Leaves([stack for part, _ in groups for stack in part])
     wanted = []
     for part, settings in groups:
         _check_group(options.reference, settings, valid)
@@ -101,10 +101,6 @@ def _check_group(reference: str, settings: Mapping[str, Any], valid: Sequence[st
 
 def _is_misspelt(name: str, valid: Sequence[str]) -> bool:
     return bool(difflib.get_close_matches(name, valid, n=1, cutoff=0.7))
-
-
-def flops_per_step(stacks: Sequence[Stack], options: OwnOptimizer) -> None:
-    """Not known of a class that somebody brings."""
 
 
 def switch(optimizer: torch.optim.Optimizer, mode: str) -> None:

@@ -6,11 +6,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.border.atomic import write_atomically
+
+T = TypeVar("T")
 
 
 class Speaker:
@@ -50,3 +52,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def told(what: str, ask: Callable[[], T]) -> T | None:
+    """A statistic of what somebody brought; None, and a line in the log, where asking fails."""
+    try:
+        return ask()
+    except Exception as error:
+        log(f"{what} is not known: {type(error).__name__}: {error}")
+        return None

@@ -35,7 +35,7 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(adamw.build, adamw.flops_per_step),
     "sgd": OptimizerEntry(sgd.build, sgd.flops_per_step),
     "truemuon": OptimizerEntry(truemuon.build, truemuon.flops_per_step),
-    OWN: OptimizerEntry(_build_own, own_optimizer.flops_per_step),
+    OWN: OptimizerEntry(_build_own, lambda stacks, options: None),
     "muon": OptimizerEntry(muon.build, muon.flops_per_step),
     "muonclip": OptimizerEntry(muonclip.build, muonclip.flops_per_step),
 }

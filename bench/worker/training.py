@@ -19,9 +19,9 @@ from bench.worker.graphs import StepsOnDevice
 from bench.worker.holdings import held_bytes
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
+from bench.worker.protocol import told
 from bench.worker.pruning import Pruning
 from bench.worker.schedule import changes_rates, rate_share, set_rates
-from bench.worker.told import told
 from bench.worker.usage import watched
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.

@@ -25,6 +25,7 @@ from bench.border.options import (
 )
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.matrix.expansion import load_matrix
+from tests.builders.options import NEEDED
 
 SPEC = RunSpec(
     model=Model("nanokimi", "nanokimi", NanoKimiOptions()),
@@ -60,16 +61,6 @@ def other(option: dataclasses.Field) -> Any:
         return not option.default
     return type(option.default)(option.default / 2 or 1)  # of what kind the default is
 
-
-# What else must be given for a setting to mean something.
-NEEDED: dict[str, dict[str, Any]] = {
-    "top_k": {"gating": "topk"},
-    "balance": {"gating": "topk"},
-    "aux_coefficient": {"gating": "topk", "balance": "aux"},
-    "bias_rate": {"gating": "topk", "balance": "bias"},
-    "prune_every": {"prune_to": 3},
-    "prune_to": {"prune_every": 50},
-}
 
 # --- run_id and arm_id --------------------------------------------------------------------------
 

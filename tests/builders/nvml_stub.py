@@ -18,7 +18,7 @@ import pynvml
 import pytest
 
 from bench.border.atomic import write_atomically
-from bench.measure.gpus import find_gpus
+from bench.measure.nvml import find_gpus
 from tests.builders.shared import without
 
 # A reading's value; None takes the key out of the script: its call is then not supported.

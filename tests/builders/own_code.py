@@ -1,5 +1,6 @@
 """A package such as an author would bring, written to a folder outside the repository."""
 
+import csv
 from pathlib import Path
 
 OPTIMIZER = '''\
@@ -83,3 +84,8 @@ def write_matrix(folder: Path, *changes: tuple[str, str]) -> Path:
     file = folder / "own.yaml"
     file.write_text(content)
     return file
+
+
+def rows(results: Path) -> list[dict[str, str]]:
+    with (results / "runs.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

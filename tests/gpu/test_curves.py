@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.worker.graphs import StepsOnDevice
-from tests.house.test_original import ALLOWED, PER_ARM, RESOLUTION, STEPS, TWINS, move_by_one_place
+from tests.builders.twins import ALLOWED, PER_ARM, RESOLUTION, STEPS, TWINS, move_by_one_place
 from tests.perf.arms import Ours, Theirs
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]

@@ -6,21 +6,11 @@ every step, since sums in another order round otherwise in every step too: moved
 they stay closer to each other for some 40 steps than any other order of sums does.
 """
 
-from itertools import product
-
 import pytest
 import torch
 
-from tests.perf import original
-from tests.perf.arms import MODEL_OPTIONS, OPTIMIZER_OPTIONS, Ours, Theirs
-
-STEPS = 100
-TWINS = 6  # runs from weights that differ in the last place
-ALLOWED = 3.0  # times their spread
-RESOLUTION = 1e-6  # of a loss in float32: what a sum in another order may move it by
-
-ARMS = list(product(MODEL_OPTIONS, OPTIMIZER_OPTIONS))
-PER_ARM = pytest.mark.parametrize(("model", "optimizer"), ARMS, ids=["-".join(arm) for arm in ARMS])
+from tests.builders.twins import ALLOWED, PER_ARM, RESOLUTION, STEPS, TWINS, move_by_one_place
+from tests.perf.arms import Ours, Theirs
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +40,3 @@ def test_the_curve_lies_within_the_spread_of_runs_that_differ_in_the_last_place(
         envelope = max(envelope, spread, RESOLUTION * loss)
         away = abs(ours.step() - loss)
         assert away <= ALLOWED * envelope, f"step {step}: {away:.2g} away, spread {envelope:.2g}"
-
-
-def move_by_one_place(model: original.Model, seed: int) -> None:
-    """Every weight to its next neighbour in float32, up or down by chance."""
-    chance = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            up = torch.rand(parameter.shape, generator=chance) < 0.5
-            towards = torch.where(up, torch.inf, -torch.inf)
-            parameter.copy_(torch.nextafter(parameter, towards))

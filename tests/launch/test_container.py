@@ -16,10 +16,11 @@ from bench.launch import container, image
 from bench.launch.container import ContainerLauncher, mount, run_argv
 from bench.launch.engine import Engine
 from bench.launch.image import find_image
-from bench.launch.job import Job, Stop, Watcher
+from bench.launch.job import Job, Stop
 from bench.matrix.expansion import load_matrix
-from bench.measure.host import FindProcesses, HostSample, read_host
+from bench.measure.host import HostSample, read_host
 from bench.records.corpora import find_corpus
+from tests.builders.containers import Heard, run_inside
 
 RECORDED = """\
 docker run --interactive --name bench-FOLDER-abc-1 --label bench.records.folder=FOLDER
@@ -133,53 +134,6 @@ print(json.dumps({
 """
 
 
-@pytest.fixture
-def cell(tiny_matrix: Path, tmp_path: Path, engine: Engine) -> Job:
-    """A real job, beside another cell's folder that it must not see."""
-    matrix = load_matrix(tiny_matrix)
-    corpus = find_corpus(matrix.corpus)
-    spec = matrix.with_corpus(corpus.ref).cells[0].spec
-    folder = tmp_path / "results" / "cells" / "abc-1"
-    folder.mkdir(parents=True)
-    (folder.parent / "other-1").mkdir()
-    files = CellFiles(folder)
-    files.spec.write_text(spec.to_json())
-    cpu = max(os.sched_getaffinity(0))
-    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.store_tokens(), (cpu,), None)
-
-
-class Heard:
-    """Watches a cell by noting what it says."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-
-    def started(self, find: FindProcesses) -> None:
-        self.find = find
-
-    def event(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
-
-
-def run_inside(
-    engine: Engine,
-    job: Job,
-    monkeypatch: pytest.MonkeyPatch,
-    text: str,
-    watcher: Watcher | None = None,
-    stop: Stop | None = None,
-) -> tuple[ContainerLauncher, container.Exit]:
-    """Run a Python text in the cell's own container instead of the worker."""
-
-    def argv(*arguments: object) -> list[str]:
-        command = run_argv(*arguments)  # type: ignore[arg-type]
-        return [*command[: command.index("-m")], "-c", text]
-
-    monkeypatch.setattr(container, "run_argv", argv)
-    launcher = ContainerLauncher(engine)
-    return launcher, launcher.run(job, watcher or Heard(), stop or Stop())
-
-
 def test_a_cell_is_closed_as_far_as_it_goes(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +201,7 @@ def test_what_a_killed_runner_left_is_found_by_its_label_and_removed(
 def test_an_engine_that_refuses_says_so_in_its_own_words(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "_image", lambda *_: "sha256:" + "0" * 64)
+    monkeypatch.setattr(container, "_image_id", lambda *_: "sha256:" + "0" * 64)
     with pytest.raises(EngineError, match=r"(?i)did not start .*(no such|unable|not found)"):
         ContainerLauncher(engine).run(cell, Heard(), Stop())
 

@@ -17,12 +17,11 @@ import torch
 
 from bench.errors import MatrixError, RequestError
 from bench.launch.choose import choose_launcher
-from bench.launch.derived import derived_tag
+from bench.launch.image import derived_tag
 from bench.launch.local import LocalLauncher
 from bench.matrix.expansion import load_matrix
-from tests.builders.own_code import OPTIMIZER, write_matrix, write_package
+from tests.builders.own_code import OPTIMIZER, rows, write_matrix, write_package
 from tests.builders.shared import bench
-from tests.worker.test_own_cells import rows
 
 CLASS = "devopt.signs:MyOpt"
 NEVER_IMPORTED = "raise RuntimeError('imported by who only asks where it is')\n"

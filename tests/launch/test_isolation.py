@@ -15,8 +15,7 @@ from bench.border.options import Limits
 from bench.launch import container
 from bench.launch.engine import Engine
 from bench.launch.job import Job
-from tests.launch import test_container
-from tests.launch.test_container import run_inside
+from tests.builders.containers import run_inside
 
 # Each probe says what became of it: the name of the error that stopped it, else what it returned.
 PROBE = """
@@ -33,7 +32,6 @@ def tell(**what): print(json.dumps(what), flush=True)
 """
 
 Inside = Callable[..., Any]
-cell = test_container.cell
 
 
 @pytest.fixture

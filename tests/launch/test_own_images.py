@@ -13,7 +13,7 @@ import pytest
 
 from bench.border.spec import CellFiles
 from bench.errors import MissingError
-from bench.launch import derived, image
+from bench.launch import image
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.image import find_image
@@ -76,13 +76,13 @@ def test_wheels_without_torch_are_refused_before_a_build(root: Path) -> None:
 
 
 def test_the_tag_follows_what_is_required(root: Path) -> None:
-    one = derived.derived_tag("bench-cpu:1", ["a==1", "b==2"])
+    one = image.derived_tag("bench-cpu:1", ["a==1", "b==2"])
     assert one.startswith("bench-cpu-own:")
-    assert one == derived.derived_tag("bench-cpu:1", ["b==2", "a==1"])
-    assert one != derived.derived_tag("bench-cpu:2", ["a==1", "b==2"])
-    assert one != derived.derived_tag("bench-cpu:1", ["a==1", "b==3"])
+    assert one == image.derived_tag("bench-cpu:1", ["b==2", "a==1"])
+    assert one != image.derived_tag("bench-cpu:2", ["a==1", "b==2"])
+    assert one != image.derived_tag("bench-cpu:1", ["a==1", "b==3"])
     write_wheel(root / "docker" / "wheels", "")
-    assert one != derived.derived_tag("bench-cpu:1", ["a==1", "b==2"])
+    assert one != image.derived_tag("bench-cpu:1", ["a==1", "b==2"])
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_wheels_are_the_source_where_they_hold_everything(
     write_wheel(root / "docker" / "wheels", "")
     asked: dict[str, str] = {}
     monkeypatch.setattr(image, "build_file", lambda engine, file, tag, words: asked.update(words))
-    derived.build_derived(Engine("docker"), "bench-cpu:1", requirements)
+    image.build_derived(Engine("docker"), "bench-cpu:1", requirements)
     assert asked["NO_INDEX"] == no_index
     assert asked["REQUIREMENTS"].split() == list(requirements)
 
@@ -107,7 +107,7 @@ def test_a_missing_one_names_the_command_that_builds_it(
     with pytest.raises(
         MissingError, match=r"cpu cells with bench-test-opt==1.2.3 is not built. .*"
     ):
-        derived.require_derived(Engine("docker"), "cpu", REQUIREMENTS)
+        image.require_image(Engine("docker"), "cpu", REQUIREMENTS)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def cells_image(engine: Engine) -> str:
 def built(cells_image: str, root: Path, engine: Engine) -> Iterator[str]:
     """The tag of an image with an optimizer that only a wheel has; removed after."""
     write_wheel(root / "docker" / "wheels", OPTIMIZER)
-    tag = derived.build_derived(engine, cells_image, REQUIREMENTS)
+    tag = image.build_derived(engine, cells_image, REQUIREMENTS)
     try:
         yield tag
     finally:

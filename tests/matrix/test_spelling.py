@@ -17,7 +17,7 @@ from bench.border.spec import CorpusRef
 from bench.errors import MatrixError
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.records.rows import read_table
-from tests.border.test_identity import NEEDED
+from tests.builders.options import NEEDED
 from tests.builders.shared import ROOT
 
 # --- Spellings ----------------------------------------------------------------------------------

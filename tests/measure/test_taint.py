@@ -14,7 +14,7 @@ from bench.measure.taint import (
     ROUNDING_MIB,
     STEAL_SHARE,
     THROTTLED_SHARE,
-    Check,
+    Cause,
     Taint,
     judge,
 )
@@ -59,8 +59,8 @@ def checks(
     readings: Readings, phases: Phases = TRAIN, **row: float | None
 ) -> dict[str, tuple[bool | None, str]]:
     taint = judge(readings, phases, row)
-    found = {check.cause: (check.held, check.detail) for check in taint.checks}
-    assert len(found) == len(taint.checks), "a cause is told twice"
+    found = {cause.name: (cause.held, cause.detail) for cause in taint.causes}
+    assert len(found) == len(taint.causes), "a cause is told twice"
     # what the report reads back from the row
     assert names(taint.reasons or "") == [cause for cause, (held, _) in found.items() if held]
     return found
@@ -313,8 +313,8 @@ class TestMemory:
             "gpu_mem_allocated_peak_mib": allocated,
         }
         taint = judge(gpu(), TRAIN, row)
-        held = [check for check in taint.checks if check.held]
-        assert {check.cause for check in held} <= {"gpu_memory_inconsistent"}
+        held = [cause for cause in taint.causes if cause.held]
+        assert {cause.name for cause in held} <= {"gpu_memory_inconsistent"}
         return [check.detail for check in held]
 
     def test_what_holds_together_is_clean(self) -> None:
@@ -359,7 +359,7 @@ class TestTheWhole:
         row = {"gpu_mem_reserved_peak_mib": 300.0, "gpu_mem_allocated_peak_mib": 200.0}
         taint = judge(readings, TRAIN, row)
         assert (taint.tainted, taint.reasons) == (None, None)
-        assert {check.detail for check in taint.checks} == {"nothing was sampled"}
+        assert {cause.detail for cause in taint.causes} == {"nothing was sampled"}
 
     def test_a_cell_that_never_trained_is_neither(self) -> None:
         readings = host(steal_s=lambda t: t, busy_s=lambda t: t, cell_cpu_s=lambda t: 0.0)
@@ -387,7 +387,7 @@ class TestTheWhole:
 
     def test_reasons_and_what_is_unchecked_exclude_each_other(self) -> None:
         taint = Taint(
-            (Check("a", True, "3.1%"), Check("b", None, "why"), Check("c", False, "0.0%"))
+            (Cause("a", True, "3.1%"), Cause("b", None, "why"), Cause("c", False, "0.0%"))
         )
         assert (taint.reasons, taint.unchecked, taint.tainted) == ("a 3.1%", "b (why)", True)
 

@@ -13,7 +13,7 @@ from bench.border.logical import AttentionLogits, Stack
 from bench.border.options import MuonOptions, TrueMuonOptions
 from bench.optim import muon, truemuon
 from bench.worker.holdings import held_bytes
-from bench.worker.told import told
+from bench.worker.protocol import told
 
 FLOAT = 4  # bytes
 

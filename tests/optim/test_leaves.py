@@ -8,7 +8,7 @@ from bench.border.logical import Stack, initialise
 from bench.border.options import NanoKimiOptions
 from bench.models import nanokimi
 from bench.models.decoder import Decoder
-from bench.optim.leaves import OnLeaves, matrix_leaves
+from bench.optim.leaves import Leaves, OnLeaves
 from tests.builders.reference import stream
 
 
@@ -31,20 +31,18 @@ def set_gradients(model: Decoder, seed: int) -> None:
 
 def test_there_is_a_contiguous_leaf_for_each_logical_tensor():
     stacks = make().stacks()
-    tensors = matrix_leaves(stacks).tensors
+    tensors = Leaves(stacks).tensors
     assert [leaf.shape for leaf in tensors] == [s.shape for s in stacks for _ in s.names]
     assert all(leaf.is_contiguous() and leaf.is_leaf for leaf in tensors)
     for stack in stacks:
-        for leaf, value in zip(
-            matrix_leaves([stack]).tensors, stack.view(stack.parameter), strict=True
-        ):
+        for leaf, value in zip(Leaves([stack]).tensors, stack.view(stack.parameter), strict=True):
             assert torch.equal(leaf, value)
 
 
 def test_what_lies_as_it_is_takes_no_memory_of_its_own():
     stacks = make().stacks()
     for stack in stacks:
-        leaf = matrix_leaves([stack]).tensors[0]
+        leaf = Leaves([stack]).tensors[0]
         shared = leaf.data_ptr() == stack.parameter.data_ptr()
         assert shared == (not stack.transposed)
     assert any(stack.transposed for stack in stacks)
@@ -53,7 +51,7 @@ def test_what_lies_as_it_is_takes_no_memory_of_its_own():
 def test_an_elementwise_optimizer_does_the_same_on_leaves():
     one, other = make(), make()
     plain = torch.optim.AdamW(one.parameters(), lr=0.1)
-    leaves = matrix_leaves(other.stacks())
+    leaves = Leaves(other.stacks())
     on_leaves = OnLeaves(leaves, torch.optim.AdamW(leaves.tensors, lr=0.1))
     for step in range(3):
         for model, optimizer in ((one, plain), (other, on_leaves)):
@@ -72,7 +70,7 @@ def test_a_matrix_optimizer_does_as_with_matrices_apart():
         for stack in hidden(model)
         for matrix in stack.view(stack.parameter)
     ]
-    leaves = matrix_leaves(hidden(model))
+    leaves = Leaves(hidden(model))
     muon = OnLeaves(leaves, torch.optim.Muon(leaves.tensors, lr=0.1))
     reference = torch.optim.Muon(apart, lr=0.1)
     for step in range(2):
@@ -90,7 +88,7 @@ def test_a_matrix_optimizer_does_as_with_matrices_apart():
 def test_weights_that_somebody_else_changed_are_seen():
     """Another optimizer's clip, a restored checkpoint: a copy must not bring the old ones back."""
     model = make()
-    leaves = matrix_leaves(hidden(model))
+    leaves = Leaves(hidden(model))
     optimizer = OnLeaves(leaves, torch.optim.SGD(leaves.tensors, lr=0.0))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -102,7 +100,7 @@ def test_weights_that_somebody_else_changed_are_seen():
 
 def test_a_parameter_without_a_gradient_is_left_alone():
     model = make()
-    leaves = matrix_leaves(hidden(model))
+    leaves = Leaves(hidden(model))
     optimizer = OnLeaves(leaves, torch.optim.SGD(leaves.tensors, lr=1.0))
     set_gradients(model, 0)
     optimizer.step()
@@ -115,7 +113,7 @@ def test_a_parameter_without_a_gradient_is_left_alone():
 
 def test_a_gradient_may_lie_in_another_order_than_its_parameter():
     parameter = nn.Parameter(torch.zeros(2, 3, 4))
-    leaves = matrix_leaves([Stack(("w",), "hidden", parameter, (6, 4))])
+    leaves = Leaves([Stack(("w",), "hidden", parameter, (6, 4))])
     gradient = torch.arange(24.0).view(2, 3, 4)
     parameter.grad = gradient.transpose(0, 1).contiguous().transpose(0, 1)
     OnLeaves(leaves, torch.optim.SGD(leaves.tensors, lr=1.0)).step()
@@ -124,7 +122,7 @@ def test_a_gradient_may_lie_in_another_order_than_its_parameter():
 
 def test_a_closure_sees_the_weights_that_the_optimizer_tries():
     model = make()
-    leaves = matrix_leaves(hidden(model))
+    leaves = Leaves(hidden(model))
     optimizer = OnLeaves(leaves, torch.optim.LBFGS(leaves.tensors, lr=0.1, max_iter=5))
     losses: list[float] = []
 
@@ -142,7 +140,7 @@ def test_a_closure_sees_the_weights_that_the_optimizer_tries():
 
 
 def test_its_state_and_its_groups_are_those_of_the_inner_one():
-    leaves = matrix_leaves(hidden(make()))
+    leaves = Leaves(hidden(make()))
     inner = torch.optim.SGD(leaves.tensors, lr=0.5, momentum=0.9)
     optimizer = OnLeaves(leaves, inner)
     assert optimizer.param_groups is inner.param_groups
@@ -162,7 +160,7 @@ def test_a_mode_that_moves_weights_moves_those_of_the_model(mode):
         eval = train
 
     model = make()
-    leaves = matrix_leaves(hidden(model))
+    leaves = Leaves(hidden(model))
     getattr(OnLeaves(leaves, Moving(leaves.tensors, lr=1.0)), mode)()
     assert all(bool((stack.parameter == 3.0).all()) for stack in hidden(model))
     getattr(OnLeaves(leaves, torch.optim.SGD(leaves.tensors, lr=1.0)), mode)()  # has no modes

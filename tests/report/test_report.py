@@ -6,7 +6,6 @@ import math
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import pytest
 
@@ -35,6 +34,7 @@ from bench.report.plots.style import COLOURS, styles
 from bench.report.titles import titles
 from bench.statistics.text import of_loss, of_measure, write, write_spread
 from tests.builders.results import LATER, Results, sections_of, two_arms
+from tests.builders.tags import Tags
 
 # These folders have no cells' own files, from which the other pictures are drawn.
 # Of the others, each has tests with what it needs: raw files, trials, or experts.
@@ -344,22 +344,6 @@ def test_equal_cost_by_hand(new):
 
 
 # --- the files
-
-
-class Tags(HTMLParser):
-    """The tags of a page, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture(scope="module")

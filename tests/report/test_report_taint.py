@@ -26,7 +26,7 @@ from bench.report.plots.lines import SECONDS, STEPS, arm_curves
 from bench.report.plots.style import styles
 from tests.builders.pictures import Draw, beside, scene_of, texts_of
 from tests.builders.results import LATER, Results, sections_of
-from tests.report.test_report import Tags
+from tests.builders.tags import Tags
 
 FOREIGN = "gpu_foreign_process 42%; cpu_steal 3.1% (of 2 CPUs; by the hypervisor)"
 ARMS = ("adamw", "muon")

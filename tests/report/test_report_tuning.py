@@ -14,9 +14,9 @@ from bench.report.page.content import Table
 from bench.report.page.tuning import trials_table, tuning_tables
 from bench.report.plots.drawing import make_scene
 from bench.report.plots.style import styles
+from tests.builders.answers import NOISE, Answer
 from tests.builders.pictures import Draw
 from tests.builders.results import Results
-from tests.report.test_answer import NOISE, Answer
 
 ASKED = """
 name: tiny

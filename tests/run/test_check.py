@@ -133,7 +133,7 @@ def test_a_fault_is_found_with_what_to_change(write, fault):
     [
         ("MyOpt", {"lrr": 0.1}, "has no argument 'lrr'. Did you mean 'lr'? Valid: betas, lr"),
         ("MyOp", {}, "has no 'MyOp'. Did you mean 'MyOpt'? Valid: MyOpt"),
-        ("Plain", {}, "is no class of torch.optim.Optimizer: derive it from that"),
+        ("Plain", {}, "is no subclass of torch.optim.Optimizer: derive it from that"),
         ("Needy", {}, "needs rank: set it in the matrix"),
         ("Taking", {"momentum": 0.9}, "has no argument 'momentum'. Valid: lr"),
         ("Raising", {}, "ValueError: too old (brought_"),
@@ -216,7 +216,7 @@ MODEL_FAULTS = {
     "half": (
         (RETURN, "return self.head(x).half()"),
         "logits",
-        "float32 is wanted, found torch.float16: convert them",
+        "float32 is wanted, found torch.float16: return logits.float()",
     ),
     "detached": (
         (RETURN, "return 0 * self.head(x)"),

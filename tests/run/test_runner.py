@@ -17,9 +17,8 @@ from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.errors import CacheError, EngineError, FolderError, RecordError
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.matrix.expansion import load_matrix
-from bench.measure.gpus import Gpu, Gpus
-from bench.measure.machine import Machine
-from bench.measure.room import Room
+from bench.measure.machine import Machine, Room
+from bench.measure.nvml import Gpu, Gpus
 from bench.records.cells import Cell
 from bench.records.columns import CURVE_COLUMNS
 from bench.records.corpora import find_corpus

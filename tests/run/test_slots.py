@@ -7,11 +7,10 @@ import pytest
 
 from bench.errors import RequestError
 from bench.matrix.expansion import load_matrix
-from bench.measure import cgroup, room
+from bench.measure import cgroup
 from bench.measure.cgroup import Cgroup
-from bench.measure.gpus import Gpu, Gpus
-from bench.measure.machine import Machine
-from bench.measure.room import Room, this_room
+from bench.measure.machine import Machine, Room, this_room
+from bench.measure.nvml import Gpu, Gpus
 from bench.records.cells import Cell
 from bench.run.slots import choose_jobs, make_slots
 
@@ -104,7 +103,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         topology = tmp_path / "cpus" / f"cpu{cpu}" / "topology"
         topology.mkdir(parents=True)
         (topology / "thread_siblings_list").write_text(f"{siblings}\n")
-    monkeypatch.setattr(room, "CPUS", tmp_path / "cpus")
+    monkeypatch.setattr("bench.measure.machine.CPUS", tmp_path / "cpus")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3})
     return tmp_path
 
@@ -114,7 +113,7 @@ def test_threads_of_one_core_count_once_and_come_last(kernel: Path) -> None:
 
 
 def test_a_kernel_that_tells_no_cores(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "CPUS", kernel / "nowhere")
+    monkeypatch.setattr("bench.measure.machine.CPUS", kernel / "nowhere")
     assert (this_room().cpus, this_room().cores) == ((0, 1, 2, 3), 4)
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from bench.border.options import MODEL_OPTIONS, TrainOptions
 from bench.border.spec import Model, RunSpec
 from bench.records.rows import read_table
-from bench.worker.arithmetic import settle
+from bench.worker.arithmetic import prepare
 from bench.worker.graphs import StepsOnDevice
 from bench.worker.training import Trainer
 from tests.builders.shared import bench, without
-from tests.worker.test_worker_training import run, spec_of
+from tests.builders.worker_cells import run, spec_of
 
 MODELS = [("nanogpt", {}), ("nanokimi", {}), ("nanokimi", {"gating": "topk"})]
 OPTIMIZERS = ["adamw", "truemuon", "muonclip"]
@@ -78,7 +78,7 @@ def test_weights_and_their_updates_stay_float32(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("asked", "found"), [("float32", "highest"), ("tf32", "high")])
 def test_products_of_float32_compute_in_what_is_asked(asked, found):
     torch.set_float32_matmul_precision("medium")
-    settle(TrainOptions(matmul_precision=asked))
+    prepare(TrainOptions(matmul_precision=asked))
     assert torch.get_float32_matmul_precision() == found
 
 

@@ -48,7 +48,7 @@ def test_no_cell_loads_the_compiler(tmp_path: Path, tiny_matrix: Path) -> None:
 
 OPTIMIZER = """
 import sys, torch
-from bench.worker.eager import leave_out_compiler
+from bench.worker.arithmetic import leave_out_compiler
 
 class Sign(torch.optim.Optimizer):
     def __init__(self, parameters):

@@ -1,6 +1,5 @@
 """Cells of classes that live outside the repository, as processes and in containers."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from bench.launch.choose import choose_launcher
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.records.columns import RUN_COLUMNS
-from tests.builders.own_code import write_matrix, write_package
+from tests.builders.own_code import rows, write_matrix, write_package
 from tests.builders.shared import bench
 
 MINE = "  mine: {class: my_package.opt:MyOpt, path: ./my_package, lr: 0.02}\n"
@@ -26,11 +25,6 @@ OPTIMIZERS = f"""\
   closed: {{class: torch.optim.LBFGS, lr: 0.1, max_iter: 3}}
   typo: {{class: my_package.opt:MyOpt, path: ./my_package, lrr: 0.02}}
 """
-
-
-def rows(results: Path) -> list[dict[str, str]]:
-    with (results / "runs.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def run(matrix: Path, runtime: str, *arguments: str) -> list[dict[str, str]]:

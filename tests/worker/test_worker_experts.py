@@ -11,7 +11,7 @@ import torch
 
 from bench.border.options import NanoKimiOptions
 from bench.border.spec import Model, RunSpec
-from tests.worker.test_worker_training import Ran, plain_losses, run, spec_of
+from tests.builders.worker_cells import Ran, plain_losses, run, spec_of
 
 OPTIMIZERS = ("adamw", "truemuon")
 

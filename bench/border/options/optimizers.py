@@ -62,6 +62,12 @@ class TrueMuonOptions(Options):
     )
 
 
+ADJUST_LR = (
+    "a matrix's own rate: original, lr x sqrt(max(1, rows / columns)); match_rms_adamw, "
+    "lr x 0.2 x sqrt(max(rows, columns)), the size of AdamW's updates"
+)
+
+
 @dataclass(frozen=True)
 class MuonOptions(Options):
     """torch.optim.Muon on the blocks' hidden matrices, AdamW on everything else."""
@@ -71,11 +77,7 @@ class MuonOptions(Options):
     nesterov: bool = option(True, "look one step of the momentum ahead")
     weight_decay: float = option(0.01, "decoupled weight decay of the hidden matrices", ge=0)
     ns_steps: int = option(5, "Newton-Schulz iterations, in bfloat16", ge=1, le=99)
-    adjust_lr: Literal["original", "match_rms_adamw"] = option(
-        "original",
-        "a matrix's own rate: original, lr x sqrt(max(1, rows / columns)); match_rms_adamw, "
-        "lr x 0.2 x sqrt(max(rows, columns)), the size of AdamW's updates",
-    )
+    adjust_lr: Literal["original", "match_rms_adamw"] = option("original", ADJUST_LR)
     adamw_lr: float = option(1e-3, "learning rate of AdamW on everything else", gt=0)
     adamw_weight_decay: float = option(0.01, "weight decay of AdamW on everything else", ge=0)
 
@@ -85,11 +87,7 @@ class MuonClipOptions(MuonOptions):
     """Muon as Kimi K2 has it, with the logits of attention heads bounded by QK-clip."""
 
     nesterov: bool = option(False, "look one step of the momentum ahead")
-    adjust_lr: Literal["original", "match_rms_adamw"] = option(
-        "match_rms_adamw",
-        "a matrix's own rate: original, lr x sqrt(max(1, rows / columns)); match_rms_adamw, "
-        "lr x 0.2 x sqrt(max(rows, columns)), the size of AdamW's updates",
-    )
+    adjust_lr: Literal["original", "match_rms_adamw"] = option("match_rms_adamw", ADJUST_LR)
     tau: float = option(100.0, "largest attention logit that a head may have", gt=0)
 
 
