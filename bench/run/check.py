@@ -29,7 +29,7 @@ TOY_OPTIMIZER = Optimizer("toy", "adamw", AdamWOptions(lr=3e-3))
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     subject: str  # "optimizer mine"
     check: str
     ok: bool
@@ -67,7 +67,7 @@ def check(
     with heard(lambda number: stop.set("stopped", by_user=True)):
         for (subject, device), cell in subjects(cells).items():
             if why := skip_reason(cell, machine):
-                yield Finding(subject, device, False, why)
+                yield CheckResult(subject, device, False, why)
                 continue
             launcher.environment(device)  # what is missing is told before anything is launched
             with tempfile.TemporaryDirectory(prefix="bench-check-") as place:
@@ -98,12 +98,12 @@ def _findings(subject: str, job: Job, ended: Exit) -> Iterator[Finding]:
     try:
         findings: list[dict[str, Any]] = json.loads(text)["findings"]
         for each in findings:
-            yield Finding(subject, str(each["check"]), bool(each["ok"]), _line(str(each["text"])))
+            yield CheckResult(subject, str(each["check"]), bool(each["ok"]), _line(str(each["text"])))
     except (ValueError, LookupError, TypeError):
         last = (ended.last_event or {}).get("stage", "class")
         why = ended.stopped_why or f"it ended with exit code {ended.code}"
         tail = read_left(job.files.log, last=500).strip()
-        yield Finding(subject, f"after {last}", False, _line(f"{why}; its log ends: {tail}"))
+        yield CheckResult(subject, f"after {last}", False, _line(f"{why}; its log ends: {tail}"))
 
 
 def _line(text: str) -> str:

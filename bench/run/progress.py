@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bench.records.cells import Cell
 
-SIGN = {"ok": "✓", "skipped": "–", "interrupted": "…"}
+SIGN = {"ok": "✓", "interrupted": "…"}
+SKIPPED = "–"
 
 
 class Display(Protocol):
@@ -21,6 +22,8 @@ class Display(Protocol):
     ) -> AbstractContextManager[object]: ...
 
     def chose(self, jobs: int, why: str) -> None: ...
+
+    def skipped(self, count: int, why: str) -> None: ...
 
     def started(self, cell: Cell) -> None: ...
 
@@ -71,13 +74,18 @@ class PlainDisplay:
         self.total = len(cells)
         self.count = 0
         expected = f", about {duration(left_s)}" if left_s else ""
-        what = f"cells to run: {self.total}{expected}" if cells else "every cell is settled"
+        what = f"cells to run: {self.total}{expected}" if cells else "no cell is left to run"
         self.console.print(what)
         return nullcontext()
 
     def chose(self, jobs: int, why: str) -> None:
         """How many cells at once, where that was left to us; before `open`."""
         self.console.print(f"jobs: {jobs} at once: {why}")
+
+    def skipped(self, count: int, why: str) -> None:
+        """So many cells cannot run here, for one reason; after `open`."""
+        cells = "1 cell" if count == 1 else f"{count} cells"
+        self.console.print(f"{SKIPPED} {cells} skipped: {why}", soft_wrap=True)
 
     def started(self, cell: Cell) -> None:
         pass
@@ -128,6 +136,9 @@ class LiveDisplay:
     def chose(self, jobs: int, why: str) -> None:
         self.plain.chose(jobs, why)
 
+    def skipped(self, count: int, why: str) -> None:
+        self.plain.skipped(count, why)
+
     def started(self, cell: Cell) -> None:
         self.running[cell.spec.run_id] = self.bars.add_task(
             escape(name(cell)), total=cell.spec.train.steps, detail="starting"
@@ -149,9 +160,7 @@ class LiveDisplay:
         self.plain.again(cell, row)
 
     def _remove(self, cell: Cell) -> None:
-        task = self.running.pop(cell.spec.run_id, None)  # none of a cell that is skipped
-        if task is not None:
-            self.bars.remove_task(task)
+        self.bars.remove_task(self.running.pop(cell.spec.run_id))
 
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         self._remove(cell)

@@ -1,7 +1,8 @@
-"""The one loop: pass over what is settled, launch what is open, commit a row as each cell ends."""
+"""The one loop: pass over what is done, launch what is open, commit a row as each cell ends."""
 
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -72,9 +73,11 @@ class Runner:
         lanes = Lanes(still_open, make_slots(jobs, still_open, self.machine))
         try:
             left_s = self._time_left_s(lanes)
-            with self.display.open([*skipped, *still_open], left_s), _on_signal(self.stop):
+            with self.display.open(still_open, left_s), _on_signal(self.stop):
                 for cell, why in skipped.items():
                     self._skip(cell, why)
+                for why, count in Counter(skipped.values()).items():
+                    self.display.skipped(count, why)
                 self._run_open(lanes, here.environments)
         except BaseException:
             with contextlib.suppress(BenchError):  # the first error is the one to tell
@@ -108,7 +111,6 @@ class Runner:
             attempt = self.folder.next_attempt(cell, rows)
             row = self._identity(cell, attempt, Environment(env_id=""))
             self.runs.append({**row, "status": "skipped", "reason": why})
-        self.display.ended(cell, {"status": "skipped", "reason": why}, None)
 
     def _run_open(self, lanes: Lanes, environments: Mapping[str, Environment]) -> None:
         failures: list[Exception] = []
