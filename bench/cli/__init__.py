@@ -6,6 +6,7 @@ import typer
 
 from bench.cli.common import WRONG_REQUEST, err
 from bench.cli.here import check, doctor, image, schema
+from bench.cli.original import original
 from bench.cli.reports import ab, bundle, compare, report, verify
 from bench.cli.running import plan, run
 from bench.errors import BenchError
@@ -17,7 +18,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (plan, run, report, compare, ab, bundle, verify, doctor, check, schema, image):
+COMMANDS = (
+    *(plan, run, report, compare, ab, bundle, verify),
+    *(doctor, check, schema, image, original),
+)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -55,7 +55,7 @@ def subjects(cells: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
 
 def check(
     matrix: Matrix, cells: Sequence[Cell], launcher: Launcher, machine: Machine
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """What is found of every class of these cells, as it is found.
 
     Raises:
@@ -75,7 +75,7 @@ def check(
                 job = dataclasses.replace(job, code=tuple(code[key] for key in cell.spec.own_code))
                 ended = launcher.run(job, _Deaf(), stop)
                 if stop.is_set:
-                    raise StoppedError("stopped; nothing of it stays.")
+                    raise StoppedError("stopped; a check leaves nothing behind.")
                 yield from _findings(subject, job, ended)
 
 
@@ -93,12 +93,14 @@ def _job(cell: Cell, place: Path, machine: Machine) -> Job:
     return Job(cell.spec, cell.limits, files, tokens, slot.cpus, gpu, program="bench.worker.check")
 
 
-def _findings(subject: str, job: Job, ended: Exit) -> Iterator[Finding]:
+def _findings(subject: str, job: Job, ended: Exit) -> Iterator[CheckResult]:
     text = read_left(job.files.result, last=outcome.MAX_RESULT)
     try:
         findings: list[dict[str, Any]] = json.loads(text)["findings"]
         for each in findings:
-            yield CheckResult(subject, str(each["check"]), bool(each["ok"]), _line(str(each["text"])))
+            yield CheckResult(
+                subject, str(each["check"]), bool(each["ok"]), _line(str(each["text"]))
+            )
     except (ValueError, LookupError, TypeError):
         last = (ended.last_event or {}).get("stage", "class")
         why = ended.stopped_why or f"it ended with exit code {ended.code}"
@@ -121,6 +123,6 @@ class _Deaf:
         pass
 
 
-def as_line(finding: Finding) -> str:
+def as_line(finding: CheckResult) -> str:
     state = "ok" if finding.ok else "problem"
     return f"{state:<8} {finding.subject}: {finding.check}: {finding.text}"

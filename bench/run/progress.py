@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from bench.records.cells import Cell
+from bench.statistics.text import counted
 
 SIGN = {"ok": "✓", "interrupted": "…"}
 SKIPPED = "–"
@@ -50,6 +51,14 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def raised_limits(count: int) -> str:
+    """What is to be done about cells that ended by a limit lower than the matrix's of today."""
+    return (
+        f"{counted(count, 'cell')} ended by a limit that the matrix has raised since. "
+        "They stay as they are: --retry-failed runs them again."
+    )
+
+
 def summary(row: dict[str, Any]) -> str:
     """How a cell ended, in half a line."""
     if row["status"] != "ok":
@@ -84,8 +93,7 @@ class PlainDisplay:
 
     def skipped(self, count: int, why: str) -> None:
         """So many cells cannot run here, for one reason; after `open`."""
-        cells = "1 cell" if count == 1 else f"{count} cells"
-        self.console.print(f"{SKIPPED} {cells} skipped: {why}", soft_wrap=True)
+        self.console.print(f"{SKIPPED} {counted(count, 'cell')} skipped: {why}", soft_wrap=True)
 
     def started(self, cell: Cell) -> None:
         pass
@@ -96,7 +104,7 @@ class PlainDisplay:
     def again(self, cell: Cell, row: dict[str, Any]) -> None:
         """A fault of the machine, and limits.retries allows for another attempt."""
         self.console.print(
-            f"↻ {name(cell)}: {summary(row)}; once more",
+            f"↻ {name(cell)}: {summary(row)}; it runs once more",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -64,9 +64,9 @@ class Runner:
                 cells not run stay open.
         """
         here = self._here(cells)
-        unsettled = [cell for cell in cells if not here.is_settled(cell, self._attempts(cell))]
-        skipped = {cell: why for cell in unsettled if (why := skip_reason(cell, self.machine))}
-        still_open = [cell for cell in unsettled if cell not in skipped]
+        not_done = [cell for cell in cells if not here.is_done(cell, self._attempts(cell))]
+        skipped = {cell: why for cell in not_done if (why := skip_reason(cell, self.machine))}
+        still_open = [cell for cell in not_done if cell not in skipped]
         if jobs is None:
             jobs, why = choose_jobs(still_open, self.machine)
             self.display.chose(jobs, why)
