@@ -71,7 +71,7 @@ setup: prepared ## .venv; with torch where no container engine answers
 prepared: $(VENV)/.base
 	@$(CONTAINERS) || { \
 	    echo "no container engine in use: cells will run as local processes"; \
-	    $(MAKE) --no-print-directory $(VENV)/.worker; }
+	    $(MAKE) --silent --no-print-directory $(VENV)/.worker; }
 
 bench-cpu: MATRIX ?= bench/matrix/cpu.yaml
 bench-cpu: prepared ## run the matrix on the CPU and report

@@ -65,11 +65,11 @@ def original(
             f"tinyshakespeare: save {TINYSHAKESPEARE_URL} as {DEFAULT_FILE}."
         )
     # A folder for each number of steps: runs of different lengths are not one comparison.
-    name = device if steps == STEPS else f"{device}-{steps}-steps"
-    folder = ResultsFolder(Path("results", "original", name))
+    name = f"comparison-{device}" if steps == STEPS else f"comparison-{device}-{steps}-steps"
+    folder = ResultsFolder(Path("results", name))
     with tempfile.TemporaryDirectory(prefix="bench-original-") as place:
         matrix = Path(place, "matrix.yaml")
-        matrix.write_text(_matrix(device, steps, seeds), encoding="utf-8")
+        matrix.write_text(derived(name, device, steps, seeds), encoding="utf-8")
         try:
             run(matrix, folder.path, runtime, jobs=jobs, with_report=True)
         except typer.Exit as ended:
@@ -78,8 +78,10 @@ def original(
             raise
 
 
-def _matrix(device: str, steps: int, seeds: int) -> str:
+def derived(name: str, device: str, steps: int, seeds: int) -> str:
+    """The shipped matrix under another name, on one device, with so many steps and seeds."""
     content: dict[str, Any] = yaml.safe_load(MATRIX.read_text(encoding="utf-8"))
+    content["name"] = name
     content["train"]["steps"] = steps
     content["matrix"] |= {"device": [device], "seed": list(range(1, seeds + 1))}
     return yaml.safe_dump(content, sort_keys=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.original import MATRIX, STEPS, _matrix, beside
+from bench.cli.original import MATRIX, STEPS, beside, derived
 from bench.matrix.expansion import load_matrix
 from bench.records.rows import read_table
 from tests.builders.shared import ROOT
@@ -26,7 +26,7 @@ def original(where: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_its_cells_are_those_of_the_shipped_matrix(tmp_path: Path) -> None:
     file = tmp_path / "matrix.yaml"
-    file.write_text(_matrix("cpu", STEPS, 5))
+    file.write_text(derived("comparison-cpu", "cpu", STEPS, 5))
     shipped = [cell.spec for cell in load_matrix(MATRIX).cells]
     planned = [cell.spec for cell in load_matrix(file).cells]
     assert {spec.run_id for spec in planned} == {
@@ -71,5 +71,5 @@ def test_the_whole_of_it_in_a_folder_with_a_text(tmp_path: Path) -> None:
     assert "after 20 iterations" in answer.stdout
     assert "input.txt is another text than tinyshakespeare" in answer.stdout
     picture = tmp_path / "comparison_graph.png"
-    made = tmp_path / "results" / "original" / "cpu-20-steps" / "report" / picture.name
+    made = tmp_path / "results" / "comparison-cpu-20-steps" / "report" / picture.name
     assert picture.read_bytes() == made.read_bytes()
