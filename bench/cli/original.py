@@ -106,18 +106,20 @@ def beside(rows: Sequence[Row], device: str, steps: int) -> Iterator[str]:
     """The published figures and those of a summary.csv, as lines."""
     by_arm = {(row["model"], row["optimizer"]): row for row in rows}
     here = [by_arm.get(arm, {}) for arm in ARMS]
-    table = [
-        ["", *(word for model, optimizer in ARMS for word in (model, f"+ {optimizer}"))],
-        ["", *("published", "here") * len(ARMS)],
+    blocks = [
+        aligned(
+            [["published", "here"], *(_pair(figure, i, row, device) for figure in PUBLISHED)], ()
+        )
+        for i, row in enumerate(here)
     ]
-    for figure in PUBLISHED:
-        column = figure.column or f"{memory_columns(device)[0]}_mean"
-        values = [_written(row, column, figure) for row in here]
-        pairs = zip(figure.figures, values, strict=True)
-        table.append([figure.name, *(text for pair in pairs for text in pair)])
-    yield from aligned(table, left=(0,))
-    n = min((int(row["n_seeds"]) for row in here if row), default=0)
-    yield f"Here: means over {counted(n, 'seed')}, after {steps:,} iterations."
+    names = ["", *(figure.name for figure in PUBLISHED)]
+    heading = ["", *(" + ".join(arm) for arm in ARMS)]
+    yield from aligned([heading, *map(list, zip(names, *blocks, strict=True))], left=(0,))
+    made = [row for row in here if row]
+    seeds, timed = (
+        min((int(row[name]) for row in made), default=0) for name in ("n_seeds", "n_seeds_timing")
+    )
+    yield f"Here: means over {counted(seeds, 'seed')} (times: {timed}), after {steps:,} iterations."
     yield f"Published: one seed, after {STEPS:,} iterations, on another machine."
     yield (
         "The published loss, and its perplexity, is the lowest of 101 evaluations; here it is the "
@@ -125,12 +127,14 @@ def beside(rows: Sequence[Row], device: str, steps: int) -> Iterator[str]:
     )
     yield (
         "The two memories are no like figures: published is how much resident memory a step adds, "
-        "here is a peak."
+        "here is a peak, of the whole process on a CPU, of what torch allocates on a GPU."
     )
-    if any(row["corpus_sha256"] != TINYSHAKESPEARE_SHA256 for row in here if row):
+    if any(row["corpus_sha256"] != TINYSHAKESPEARE_SHA256 for row in made):
         yield f"{DEFAULT_FILE} is another text than tinyshakespeare: no loss can be compared."
 
 
-def _written(row: Mapping[str, str], column: str, figure: Published) -> str:
-    value = row.get(column)
-    return f"{float(value) / figure.unit:,.{figure.decimals}f}" if value else NOT_AVAILABLE
+def _pair(figure: Published, arm: int, row: Mapping[str, str], device: str) -> list[str]:
+    """What was published of one of ARMS, and what is measured here."""
+    value = row.get(figure.column or f"{memory_columns(device)[0]}_mean")
+    here = f"{float(value) / figure.unit:,.{figure.decimals}f}" if value else NOT_AVAILABLE
+    return [figure.figures[arm], here]

@@ -69,7 +69,8 @@ class Runner:
         still_open = [cell for cell in not_done if cell not in skipped]
         if jobs is None:
             jobs, why = choose_jobs(still_open, self.machine)
-            self.display.chose(jobs, why)
+            if still_open:
+                self.display.chose(jobs, why)
         lanes = Lanes(still_open, make_slots(jobs, still_open, self.machine))
         try:
             left_s = self._time_left_s(lanes)

@@ -54,7 +54,7 @@ def test_seven_figures_stand_beside_the_published_ones() -> None:
     assert [row[2] for row in table.values()] == [
         *("1.6756", "5.34", "0.28", "0.1264", "0.0081", "0.01", "19.21")
     ]
-    assert lines[9] == "Here: means over 5 seeds, after 10,000 iterations."
+    assert lines[9] == "Here: means over 5 seeds (times: 2), after 10,000 iterations."
     assert "tinyshakespeare" not in lines[-1]
 
 
