@@ -18,11 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-COMMANDS = (
-    *(plan, run, report, compare, ab, bundle, verify),
-    *(doctor, check, schema, image, original),
-)
-for command in COMMANDS:
+ON_A_MATRIX = (plan, run, original, check, ab)
+ON_RESULTS = (report, compare, bundle, verify)
+for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
     app.command()(command)
 
 

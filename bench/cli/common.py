@@ -32,15 +32,11 @@ PythonOption = Annotated[
 ]
 ImageOption = Annotated[
     str | None,
-    typer.Option(
-        help="for containers: this image for every cell, not that of its device", metavar="TAG"
-    ),
+    typer.Option(help="for containers: this image for every cell", metavar="TAG"),
 ]
 FailOnOption = Annotated[
     list[str] | None,
-    typer.Option(
-        help="fail if NEW is worse by this much, such as 'step_time_ms_p50>5%'", metavar="RULE"
-    ),
+    typer.Option(help="fail if NEW is worse by this: 'step_time_ms_p50>5%'", metavar="RULE"),
 ]
 UndecidedOption = Annotated[
     str,
@@ -51,11 +47,7 @@ FormatOption = Annotated[
 ]
 OnlyOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--only",
-        help="only cells with this value, such as seed=1; more than one may be given",
-        metavar="K=V",
-    ),
+    typer.Option("--only", help="only cells with this value, such as seed=1", metavar="K=V"),
 ]
 ShardOption = Annotated[
     str | None, typer.Option(help="only the I-th of N parts of the matrix", metavar="I/N")
@@ -63,8 +55,7 @@ ShardOption = Annotated[
 JobsOption = Annotated[
     str,
     typer.Option(
-        help="cells at once, each on CPUs of its own; auto: as many as the machine has room for",
-        metavar="N|auto",
+        help="cells at once, each on its own CPUs; auto: as many as fit", metavar="N|auto"
     ),
 ]
 RetryOption = Annotated[
@@ -72,15 +63,11 @@ RetryOption = Annotated[
 ]
 TrialsOption = Annotated[
     list[Path] | None,
-    typer.Option(
-        help="count the trials of this results folder too: those of another shard", metavar="DIR"
-    ),
+    typer.Option(help="count trials of this results folder too: another shard's", metavar="DIR"),
 ]
 AcceptOption = Annotated[
     list[str] | None,
-    typer.Option(
-        help="a cell with a row of this older code_sha256 is done as well", metavar="HASH"
-    ),
+    typer.Option(help="count rows of this older code_sha256 as well", metavar="HASH"),
 ]
 
 

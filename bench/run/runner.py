@@ -26,7 +26,7 @@ from bench.run.attempt import Attempt, run_attempt
 from bench.run.estimate import estimate_arms
 from bench.run.lanes import Lanes
 from bench.run.outcome import is_number
-from bench.run.progress import Display
+from bench.run.progress import PlainDisplay
 from bench.run.signals import heard
 from bench.run.slots import Slot, choose_jobs, make_slots
 from bench.run.standing import Here, Policy, skip_reason
@@ -44,7 +44,7 @@ class Runner:
     corpus: Corpus
     tokens_file: Path  # of the corpus
     machine: Machine
-    display: Display
+    display: PlainDisplay
     policy: Policy
     name: str  # the matrix's
     sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read

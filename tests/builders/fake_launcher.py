@@ -3,10 +3,11 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
@@ -18,6 +19,7 @@ from bench.records.cells import Cell
 from bench.records.corpora import find_corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable
+from bench.run.progress import PlainDisplay
 from bench.run.runner import Runner
 from bench.run.standing import Policy
 
@@ -73,23 +75,6 @@ class FakeLauncher:
         return Exit(ended_by, self.code, launched, time.monotonic(), stopped_why=stop.why)
 
 
-class Silent:
-    def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def chose(self, jobs: int, why: str) -> None: ...
-
-    def skipped(self, count: int, why: str) -> None: ...
-
-    def started(self, cell: Cell) -> None: ...
-
-    def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
-
-    def again(self, cell: Cell, row: dict[str, Any]) -> None: ...
-
-    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None: ...
-
-
 @dataclasses.dataclass
 class Bench:
     """A matrix, a results folder and a fake launcher, to run as often as a test likes."""
@@ -114,7 +99,7 @@ class Bench:
                 corpus=corpus,
                 tokens_file=corpus.store_tokens(),
                 machine=Machine("host-1", "a processor", ROOM, self.gpus, None, None),
-                display=Silent(),
+                display=PlainDisplay(Console(quiet=True)),
                 policy=policy or Policy(),
                 name=matrix.name,
             )

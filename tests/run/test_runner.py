@@ -16,8 +16,9 @@ from bench.records.cells import Cell
 from bench.records.columns import CURVE_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.rows import RunsTable
+from bench.run.progress import PlainDisplay
 from bench.run.standing import Policy
-from tests.builders.fake_launcher import NO_GPU, Bench, FakeLauncher, Silent
+from tests.builders.fake_launcher import NO_GPU, Bench, FakeLauncher
 
 
 @pytest.fixture
@@ -257,12 +258,12 @@ def test_a_failure_beside_another_cell_ends_that_one_with_a_row(
         elif fails == "launch":
             raise EngineError("made up")
 
-    def ended(self: Silent, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+    def ended(self: PlainDisplay, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         if fails == "display" and row["status"] == "ok":
             raise OSError("made up")
 
     bench.launcher.during = during
-    monkeypatch.setattr(Silent, "ended", ended)
+    monkeypatch.setattr(PlainDisplay, "ended", ended)
     with pytest.raises((EngineError, OSError), match="made up"):
         bench.run(jobs=2)
     rows = {row["optimizer"]: (row["status"], row["neighbours"]) for row in bench.rows()}
