@@ -14,7 +14,6 @@ import bench.matrix
 from bench.cli.common import INTERRUPTED, JobsOption, RuntimeOption, out
 from bench.cli.running import run
 from bench.errors import RequestError
-from bench.merge.shown import memory_columns
 from bench.records.corpora import DEFAULT_FILE, TINYSHAKESPEARE_SHA256, TINYSHAKESPEARE_URL
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, read_table
@@ -104,18 +103,25 @@ def _tell(folder: ResultsFolder, device: str, steps: int) -> None:
 
 def beside(rows: Sequence[Row], device: str, steps: int) -> Iterator[str]:
     """The published figures and those of a summary.csv, as lines."""
+    from bench.merge.shown import memory_columns  # on use: it needs what the report needs
+
+    memory = f"{memory_columns(device)[0]}_mean"
     by_arm = {(row["model"], row["optimizer"]): row for row in rows}
     here = [by_arm.get(arm, {}) for arm in ARMS]
     blocks = [
         aligned(
-            [["published", "here"], *(_pair(figure, i, row, device) for figure in PUBLISHED)], ()
+            [["published", "here"], *(_pair(figure, i, row, memory) for figure in PUBLISHED)], ()
         )
         for i, row in enumerate(here)
     ]
     names = ["", *(figure.name for figure in PUBLISHED)]
     heading = ["", *(" + ".join(arm) for arm in ARMS)]
     yield from aligned([heading, *map(list, zip(names, *blocks, strict=True))], left=(0,))
-    made = [row for row in here if row]
+    yield from _notes([row for row in here if row], steps)
+
+
+def _notes(made: Sequence[Row], steps: int) -> Iterator[str]:
+    """How far the figures are alike."""
     seeds, timed = (
         min((int(row[name]) for row in made), default=0) for name in ("n_seeds", "n_seeds_timing")
     )
@@ -133,8 +139,8 @@ def beside(rows: Sequence[Row], device: str, steps: int) -> Iterator[str]:
         yield f"{DEFAULT_FILE} is another text than tinyshakespeare: no loss can be compared."
 
 
-def _pair(figure: Published, arm: int, row: Mapping[str, str], device: str) -> list[str]:
+def _pair(figure: Published, arm: int, row: Mapping[str, str], memory: str) -> list[str]:
     """What was published of one of ARMS, and what is measured here."""
-    value = row.get(figure.column or f"{memory_columns(device)[0]}_mean")
+    value = row.get(figure.column or memory)
     here = f"{float(value) / figure.unit:,.{figure.decimals}f}" if value else NOT_AVAILABLE
     return [figure.figures[arm], here]
