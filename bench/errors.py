@@ -16,8 +16,12 @@ BenchError                  anything this program explains itself; exit code 2 a
 """
 
 import difflib
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -104,3 +108,17 @@ def shown(value: Any) -> str:
     """A value as the person wrote it, shortened."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def program() -> str:
+    """How this program was called, for commands that a message gives to type.
+
+    `.venv/bin/bench`, `bench` where that is on the PATH, or `python -m bench`.
+    """
+    called = Path(sys.argv[0])
+    if called.name == "bench":
+        on_path = shutil.which("bench") == str(called)
+        return "bench" if on_path else shlex.quote(str(called))
+    as_module = called.parts[-2:] == ("bench", "__main__.py")
+    python = sys.orig_argv[0] if as_module else "python"  # else a notebook, or a test
+    return f"{shlex.quote(python)} -m bench"

@@ -6,6 +6,7 @@ import typer
 
 from bench.cli.common import WRONG_REQUEST, err
 from bench.cli.here import check, doctor, image, schema
+from bench.cli.original import original
 from bench.cli.reports import ab, bundle, compare, report, verify
 from bench.cli.running import plan, run
 from bench.errors import BenchError
@@ -17,7 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (plan, run, report, compare, ab, bundle, verify, doctor, check, schema, image):
+ON_A_MATRIX = (plan, run, original, check, ab)
+ON_RESULTS = (report, compare, bundle, verify)
+for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
     app.command()(command)
 
 

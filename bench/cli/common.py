@@ -28,21 +28,22 @@ RuntimeOption = Annotated[
 ]
 PythonOption = Annotated[
     str | None,
-    typer.Option(help="local runtime: an interpreter with torch and numpy", metavar="PATH"),
+    typer.Option(help="for the local runtime: a Python that has torch and numpy", metavar="PATH"),
 ]
 ImageOption = Annotated[
     str | None,
-    typer.Option(help="containers: this image for all cells, not their device's", metavar="TAG"),
+    typer.Option(help="for containers: this image for every cell", metavar="TAG"),
 ]
 FailOnOption = Annotated[
     list[str] | None,
-    typer.Option(help="a change for the worse, such as 'step_time_ms_p50>5%'", metavar="RULE"),
+    typer.Option(help="fail if NEW is worse by this: 'step_time_ms_p50>5%'", metavar="RULE"),
 ]
 UndecidedOption = Annotated[
-    str, typer.Option(help="whether a rule that is undecided passes", metavar="pass|fail")
+    str,
+    typer.Option(help="whether a rule passes that the seeds cannot decide", metavar="pass|fail"),
 ]
 FormatOption = Annotated[
-    str, typer.Option("--format", help="of what is printed", metavar="text|markdown|json")
+    str, typer.Option("--format", help="how the result is printed", metavar="text|markdown|json")
 ]
 OnlyOption = Annotated[
     list[str] | None,
@@ -53,20 +54,20 @@ ShardOption = Annotated[
 ]
 JobsOption = Annotated[
     str,
-    typer.Option(help="cells at once, on CPUs of their own; auto: all that fit", metavar="N|auto"),
+    typer.Option(
+        help="cells at once, each on its own CPUs; auto: as many as fit", metavar="N|auto"
+    ),
 ]
 RetryOption = Annotated[
-    bool, typer.Option("--retry-failed", help="run cells again that ended, but not ok")
+    bool, typer.Option("--retry-failed", help="run cells again that have ended, but not well")
 ]
 TrialsOption = Annotated[
     list[Path] | None,
-    typer.Option(
-        help="trials in this results folder count as well: another shard's", metavar="DIR"
-    ),
+    typer.Option(help="count trials of this results folder too: another shard's", metavar="DIR"),
 ]
 AcceptOption = Annotated[
     list[str] | None,
-    typer.Option(help="rows of this code_sha256 settle cells as well", metavar="HASH"),
+    typer.Option(help="count rows of this older code_sha256 as well", metavar="HASH"),
 ]
 
 

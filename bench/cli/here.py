@@ -30,15 +30,15 @@ from bench.measure.machine import this_machine
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="the same for programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     runtime: RuntimeOption = "auto",
     worker_python: PythonOption = None,
     out_dir: OutOption = None,
     corpus: Annotated[
-        str | None, typer.Option(help="a path from the current folder, or a built-in's name")
+        str | None, typer.Option(help="the text to look for: a path or a built-in's name")
     ] = None,
 ) -> None:
-    """Check what cells need here, each finding with its remedy; change nothing."""
+    """Say what this machine lacks for running cells, each with its remedy; change nothing."""
     from bench.doctor.examine import examine
     from bench.doctor.finding import CPU, as_dict, as_lines, missing
 
@@ -88,7 +88,10 @@ def image(
     device: Annotated[str, typer.Argument(help="cpu or cuda")],
     runtime: Annotated[str, typer.Option(help="auto, docker or podman")] = "auto",
     matrix: Annotated[
-        Path | None, typer.Option(help="with what its image.requirements ask for", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="a matrix whose image.requirements are installed in it too", metavar="FILE"
+        ),
     ] = None,
 ) -> None:
     """Build the image that a device's cells run in, unless it is there already."""
@@ -96,11 +99,11 @@ def image(
         raise RequestError(f"there is no image for {device!r}. Allowed: cpu, cuda.")
     launcher, why = choose_launcher(runtime, None)
     if not isinstance(launcher, ContainerLauncher):
-        raise EngineError(f"an image needs a container engine; here is none ({why}).")
+        raise EngineError(f"an image needs a container engine, and there is none here: {why}.")
     requirements = load_matrix(matrix).requirements if matrix else ()
     found = find_image(launcher.engine, device, requirements)
     if found is not None:
-        out.print(f"image: {found[0]} (was there)")
+        out.print(f"image: {found[0]} (built before)")
         return
     tag = _cell_image(launcher.engine, device)
     out.print(
@@ -114,5 +117,5 @@ def _cell_image(engine: Engine, device: str) -> str:
     if found is not None:
         return found[0]
     base = find_base(engine)
-    out.print(f"base: {base}")
+    out.print(f"base image: {base}")
     return build(engine, device, base)

@@ -25,6 +25,7 @@ from bench.errors import BenchError, RecordError, RequestError, StoppedError
 from bench.launch.choose import choose_launcher
 from bench.records.folder import ResultsFolder
 from bench.report.built import Built, Looked
+from bench.statistics.text import counted
 
 
 def report(
@@ -42,8 +43,9 @@ def report(
 
 
 def _report(folders: list[Path], target: Path) -> Built:
-    """Write a report and say where it is, and whether it lacks what was damaged."""
+    """Write a report, say what it says and where it is, and whether it lacks what was damaged."""
     built = report_builder()(folders, target)
+    out.print("\n".join(["", *built.terminal_lines]), soft_wrap=True)
     out.print(f"report: {target / 'index.html'}")
     if built.looked:
         _tell_looks(folders, built.looked)
@@ -54,19 +56,19 @@ def _report(folders: list[Path], target: Path) -> Built:
 
 
 def _tell_looks(folders: Sequence[Path], looked: Looked) -> None:
-    """Where else this user has looked at the same claim: the page cannot know."""
+    """Where else this user has tested the same claim: the page cannot know."""
     from bench.report.looks import note_for_user
 
     try:
         others = note_for_user(folders, looked)
     except RecordError as error:
-        err.print(f"note: other looks at this claim are not known: {error}")
+        err.print(f"note: whether other folders were tested for this claim is not known: {error}")
         return
     if others:
         out.print(
-            f"note: the same claim was looked at in {len(others)} more: {', '.join(others)}. "
-            "The page counts the looks at its own folders alone: a verdict that is picked among "
-            "several folders is less certain than it says."
+            f"note: this claim was also tested in {counted(len(others), 'other folder')}: "
+            f"{', '.join(others)}. The report corrects for the interim looks at its own folders "
+            "alone: a verdict that is picked among several is less certain than it says."
         )
 
 
@@ -82,16 +84,19 @@ def report_after_run(folder: ResultsFolder, code: int) -> int:
 
 def compare(
     base: Annotated[Path, typer.Argument(help="a results folder, or a runs.csv")],
-    new: Annotated[Path, typer.Argument(help="the same of the version to be judged")],
+    new: Annotated[Path, typer.Argument(help="the same of the version to judge")],
     fail_on: FailOnOption = None,
     undecided: UndecidedOption = "pass",
     disturbed: Annotated[
         str,
-        typer.Option(help="keep: cells ran in turn, as by ab", metavar="drop|keep"),
+        typer.Option(
+            help="drop disturbed times, or keep them: for cells run in turn, as by ab",
+            metavar="drop|keep",
+        ),
     ] = "drop",
     form: FormatOption = "text",
 ) -> None:
-    """Judge NEW against BASE, arm by arm; exit 1 if a --fail-on rule fails."""
+    """Judge NEW against BASE by configuration; exit 1 if a --fail-on rule fails."""
     with needing_extra("compare"):
         from bench.compare.gate import make_gate
     gate = make_gate(fail_on or [], undecided, disturbed, form)
@@ -105,10 +110,11 @@ def ab(
     head: Annotated[str, typer.Argument(help="the same; . is the working tree as it is")],
     matrix: MatrixArgument,
     pairs: Annotated[
-        int | None, typer.Option(help="every arm with the seeds 1 to N", metavar="N")
+        int | None, typer.Option(help="run every configuration with the seeds 1 to N", metavar="N")
     ] = None,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="for both results [default: results/ab-...]")
+        Path | None,
+        typer.Option("--out", help="folder for the results of both [default: results/ab-...]"),
     ] = None,
     runtime: RuntimeOption = "auto",
     worker_python: PythonOption = None,
@@ -158,7 +164,7 @@ def bundle(
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="what `bundle` has written", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="a file that `bundle` has written", metavar="FILE")],
 ) -> None:
     """Check a bundle's checksums, and that its report follows from its CSVs."""
     report_builder()

@@ -46,9 +46,10 @@ from bench.records.corpora import Corpus, find_corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell, read_runs
 from bench.run.plan import describe
-from bench.run.progress import LiveDisplay, PlainDisplay
+from bench.run.progress import LiveDisplay, PlainDisplay, raised_limits
 from bench.run.runner import Runner
-from bench.run.standing import Here, Policy, skip_reason
+from bench.run.standing import Here, Policy, limit_raised, skip_reason
+from bench.statistics.text import counted
 
 
 def plan(
@@ -63,7 +64,7 @@ def plan(
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
 ) -> None:
-    """Print every cell, its limits, whether it is settled, and an estimate; run nothing.
+    """Print every cell, its limits, whether it is done, and an estimate; run nothing.
 
     It takes every option of `run` that decides which rows count.
     """
@@ -84,13 +85,15 @@ def plan(
     ended = [row for cell in trials if (row := here.row_of(cell, of.get(cell.spec.run_id, [])))]
     asked = asked.decided([*elsewhere, *ended])
     selected = {cell.spec.run_id for cell in asked.cells if cell.place in places}
-    settled = {
-        cell.spec.run_id
-        for cell in asked.cells
-        if here.is_settled(cell, of.get(cell.spec.run_id, []))
+    done = {
+        cell.spec.run_id for cell in asked.cells if here.is_done(cell, of.get(cell.spec.run_id, []))
     }
-    # In one piece: rich takes its time over every print.
-    out.print("\n".join(describe(asked, corpus, rows, selected, settled, machine)))
+    lines = list(describe(asked, corpus, rows, selected, done, machine))
+    if not retry_failed:
+        chosen = [cell for cell in asked.cells if cell.spec.run_id in selected]
+        told = [here.row_of(cell, of.get(cell.spec.run_id, [])) for cell in chosen]
+        lines += _raised(chosen, told)
+    out.print("\n".join(lines))  # in one piece: rich takes its time over every print
 
 
 def run(
@@ -106,11 +109,13 @@ def run(
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
     sample_ms: Annotated[
-        float, typer.Option(help="between two readings of the GPU; 0 reads nothing")
+        float, typer.Option(help="milliseconds between two readings of the GPU; 0: none")
     ] = SAMPLE_MS,
-    with_report: Annotated[bool, typer.Option("--report", help="and report when done")] = False,
+    with_report: Annotated[
+        bool, typer.Option("--report", help="then make the report, and print its verdict")
+    ] = False,
 ) -> None:
-    """Run what is open; a row is committed as each cell ends. Installs nothing."""
+    """Run the cells that are not done; each leaves its row as it ends. Installs nothing."""
     if with_report:
         report_builder()  # what it lacks is to be known before a long run, not after
     at_once = _jobs(jobs)
@@ -126,7 +131,7 @@ def run(
     with folder.locked():
         runs = RunsTable(folder.runs)
         if left := launcher.clean(folder.path):
-            out.print(f"removed {left} containers that an earlier, killed runner left")
+            out.print(f"removed {counted(left, 'container')} of an earlier run that was killed")
         runner = Runner(
             folder=folder,
             runs=runs,
@@ -193,15 +198,24 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     try:
         runner.run(cells, jobs)
     except (CacheError, EngineError, FolderError, RecordError) as error:
-        err.print(f"error: {error}\nCells that were not run stay open.")
+        err.print(f"error: {error}\nCells that were not run stay open; the same command runs them.")
         failed = True
-    last = [row["status"] if row else "open" for row in runner.rows(cells)]
+    rows = runner.rows(cells)
+    last = [row["status"] if row else "open" for row in rows]
     others = sorted({status for status in last if status != "ok"})
     detail = "".join(f", {last.count(status)} {status}" for status in others)
     out.print(f"{last.count('ok')} of {len(cells)} cells ok{detail}; rows in {runner.folder.runs}")
+    for line in _raised(cells, rows):
+        out.print(line)
     if runner.stop.by_user:
         return INTERRUPTED
     return NOT_ALL_OK if others or failed else OK
+
+
+def _raised(cells: Sequence[Cell], rows: Sequence[Row | None]) -> list[str]:
+    """A line if cells that are done, by their rows, ended by a limit that has been raised since."""
+    count = sum(map(limit_raised, cells, rows))
+    return [raised_limits(count)] if count else []
 
 
 def _jobs(asked: str) -> int | None:
@@ -229,8 +243,8 @@ def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
         fitting = [code for code in known if text and code.startswith(text)]
         if len(fitting) != 1:
             raise RequestError(
-                f"--accept-code {text}: {len(fitting)} codes in runs.csv begin so. "
-                f"There: {', '.join(sorted(known)) or 'none'}."
+                f"--accept-code {text}: {len(fitting)} codes in runs.csv begin with it. "
+                f"In runs.csv: {', '.join(sorted(known)) or 'none'}."
             )
         accepted.add(fitting[0])
     return frozenset(accepted)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import FolderError, RecordError
+from bench.errors import FolderError, RecordError, program
 from bench.merge.reading import check_fields, check_status
 from bench.records.endings import by_circumstances, ending
 from bench.records.rows import RUNS_NEED, Row, read_runs
@@ -43,13 +43,13 @@ def read_version(path: Path, name: str | None = None) -> Version:
     file = path / "runs.csv" if path.is_dir() else path
     if not file.is_file():
         raise FolderError(
-            f"{file} is not there. Give a folder that `python -m bench run MATRIX` has written, or "
+            f"{file} is not there. Give a folder that `{program()} run MATRIX` has written, or "
             "its runs.csv."
         )
     attempts: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     table = read_runs(file, NEEDED)
     if not table:
-        raise RecordError(f"{file} has no rows. Give one that `python -m bench run` has filled.")
+        raise RecordError(f"{file} has no rows. Give one that `{program()} run` has filled.")
     for row in _checked(file, table):
         if row.get("part") != "trial":  # a search for settings, of no arm that is compared
             attempts[row["run_id"], row["host_id"], row.get("gpu_name", "")].append(row)

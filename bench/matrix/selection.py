@@ -26,7 +26,10 @@ def select(cells: Sequence[Cell], only: Sequence[str], shard: str | None) -> set
             raise RequestError(f"--only {rule}: no such key. {nearest(key, AXES)}")
         valid = {axis_values(cell)[key] for cell in cells}
         if value not in valid:
-            raise RequestError(f"--only {rule}: no cell has it. {nearest(value, valid)}")
+            raise RequestError(
+                f"--only {rule}: no cell has it. {nearest(value, valid)} "
+                f"Or add it to `{key}` in the matrix file."
+            )
         wanted.setdefault(key, set()).add(value)
     return {
         cell.spec.run_id

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import FolderError
+from bench.errors import FolderError, program
 from bench.merge.asked import settings_of
 from bench.merge.reading import (
     Curve,
@@ -148,7 +148,7 @@ def _must_be_there(path: Path) -> None:
     if not path.is_file():
         raise FolderError(
             f"{path.parent} is no results folder: it has no {path.name}. Give a folder that "
-            "`python -m bench run MATRIX` has written, such as results/NAME."
+            f"`{program()} run MATRIX` has written, such as results/NAME."
         )
 
 

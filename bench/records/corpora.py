@@ -1,6 +1,7 @@
 """A corpus -> one file in the cache, named by its content, that every cell of a matrix reads."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

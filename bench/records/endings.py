@@ -90,12 +90,12 @@ def ending(attempts: Sequence[Row]) -> Row | None:
 
 def _makes_good(good: Row, failed: Row) -> bool:
     """Whether an ok attempt had more of the limit that another ran out of."""
-    limit = _limit_of(failed)
+    limit = limit_of(failed)
     now, then = (row.get(limit, "") for row in (good, failed))
     return bool(now and then) and float(now) > float(then)  # an older row does not tell
 
 
-def _limit_of(failed: Row) -> str:
+def limit_of(failed: Row) -> str:
     """The column of the limit that a failed attempt went beyond; empty if it was none of ours."""
     match failed["status"]:
         case "oom" if failed.get("device") == "cuda":

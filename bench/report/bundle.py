@@ -22,7 +22,7 @@ from bench import __version__
 from bench.border.atomic import write_atomically
 from bench.border.identity import PACKAGE
 from bench.border.spec import CellFiles
-from bench.errors import FolderError, RequestError
+from bench.errors import FolderError, RequestError, program
 from bench.records.folder import ResultsFolder
 from bench.records.rows import as_line, read_runs
 from bench.report import looks
@@ -79,11 +79,11 @@ def _check_tables(results: ResultsFolder) -> None:
     missing = [path.name for path in needed if not path.is_file()]
     if not missing:
         return
-    remedy = "Give a folder that `python -m bench run MATRIX` has written, such as results/NAME."
+    remedy = f"Give a folder that `{program()} run MATRIX` has written, such as results/NAME."
     if (results.path / "summary.csv").is_file():
         remedy = (
             "It holds a report: name the folders that it was made from, "
-            f"python -m bench bundle DIR... --out {results.path.name}{SUFFIX}"
+            f"{program()} bundle DIR... --out {results.path.name}{SUFFIX}"
         )
     raise FolderError(
         f"{results.path} is no results folder: it has no {', '.join(missing)}. {remedy}"
@@ -96,7 +96,7 @@ def _check_report(results: ResultsFolder) -> None:
     if missing:
         raise FolderError(
             f"{results.path} has no {', '.join(missing)}. "
-            f"Make the report: python -m bench report {results.path}"
+            f"Make the report: {program()} report {results.path}"
         )
 
 

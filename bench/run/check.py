@@ -29,7 +29,7 @@ TOY_OPTIMIZER = Optimizer("toy", "adamw", AdamWOptions(lr=3e-3))
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     subject: str  # "optimizer mine"
     check: str
     ok: bool
@@ -55,7 +55,7 @@ def subjects(cells: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
 
 def check(
     matrix: Matrix, cells: Sequence[Cell], launcher: Launcher, machine: Machine
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """What is found of every class of these cells, as it is found.
 
     Raises:
@@ -67,7 +67,7 @@ def check(
     with heard(lambda number: stop.set("stopped", by_user=True)):
         for (subject, device), cell in subjects(cells).items():
             if why := skip_reason(cell, machine):
-                yield Finding(subject, device, False, why)
+                yield CheckResult(subject, device, False, why)
                 continue
             launcher.environment(device)  # what is missing is told before anything is launched
             with tempfile.TemporaryDirectory(prefix="bench-check-") as place:
@@ -75,7 +75,7 @@ def check(
                 job = dataclasses.replace(job, code=tuple(code[key] for key in cell.spec.own_code))
                 ended = launcher.run(job, _Deaf(), stop)
                 if stop.is_set:
-                    raise StoppedError("stopped; nothing of it stays.")
+                    raise StoppedError("stopped; a check leaves nothing behind.")
                 yield from _findings(subject, job, ended)
 
 
@@ -93,17 +93,19 @@ def _job(cell: Cell, place: Path, machine: Machine) -> Job:
     return Job(cell.spec, cell.limits, files, tokens, slot.cpus, gpu, program="bench.worker.check")
 
 
-def _findings(subject: str, job: Job, ended: Exit) -> Iterator[Finding]:
+def _findings(subject: str, job: Job, ended: Exit) -> Iterator[CheckResult]:
     text = read_left(job.files.result, last=outcome.MAX_RESULT)
     try:
         findings: list[dict[str, Any]] = json.loads(text)["findings"]
         for each in findings:
-            yield Finding(subject, str(each["check"]), bool(each["ok"]), _line(str(each["text"])))
+            yield CheckResult(
+                subject, str(each["check"]), bool(each["ok"]), _line(str(each["text"]))
+            )
     except (ValueError, LookupError, TypeError):
         last = (ended.last_event or {}).get("stage", "class")
         why = ended.stopped_why or f"it ended with exit code {ended.code}"
         tail = read_left(job.files.log, last=500).strip()
-        yield Finding(subject, f"after {last}", False, _line(f"{why}; its log ends: {tail}"))
+        yield CheckResult(subject, f"after {last}", False, _line(f"{why}; its log ends: {tail}"))
 
 
 def _line(text: str) -> str:
@@ -121,6 +123,6 @@ class _Deaf:
         pass
 
 
-def as_line(finding: Finding) -> str:
+def as_line(finding: CheckResult) -> str:
     state = "ok" if finding.ok else "problem"
     return f"{state:<8} {finding.subject}: {finding.check}: {finding.text}"

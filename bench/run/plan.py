@@ -10,6 +10,7 @@ from bench.records.rows import Row
 from bench.run.estimate import Estimate, estimate_arms
 from bench.run.progress import duration
 from bench.run.standing import skip_reason
+from bench.statistics.text import aligned, counted
 
 HEADER = ("run_id", "model", "optimizer", "device", "seed", "state", "time", "memory")
 
@@ -19,10 +20,10 @@ def describe(
     corpus: Corpus,
     rows: Iterable[Row],
     selected: Collection[str],
-    settled: Collection[str],
+    done: Collection[str],
     machine: Machine,
 ) -> Iterator[str]:
-    """The plan, line by line. `selected` and `settled` are run_ids."""
+    """The plan, line by line. `selected` and `done` are run_ids."""
     cells = matrix.cells
     yield f"corpus   {corpus.chosen}: {corpus.n_chars:,} characters, {corpus.vocab_size} distinct"
     yield f"limits   {_limits(cells[0])} for each cell"
@@ -32,31 +33,29 @@ def describe(
     open_s, unknown = 0.0, 0
     will_run = ("open", "after the trials")
     for cell in cells:
-        state = _state(cell, selected, settled, machine)
+        state = _state(cell, selected, done, machine)
         expected = estimates[cell.spec.arm_id]
         if state in will_run:
             open_s += expected.wall_s or 0.0
             unknown += expected.wall_s is None
         table.append(_line(cell, state, expected))
-    yield from _aligned(table)
+    yield from aligned(table, left=range(HEADER.index("time")))
     yield ""
-    count = len([run_id for run_id in settled if run_id in selected])
-    yield f"{len(cells)} cells, {len(selected)} selected, {count} of them settled"
-    unestimated = f", and {unknown} cells without an estimate" if unknown else ""
+    count = len([run_id for run_id in done if run_id in selected])
+    yield f"{len(cells)} cells, {len(selected)} selected, {count} of them done"
+    unestimated = f", and {counted(unknown, 'cell')} without an estimate" if unknown else ""
     yield f"open cells, one after the other: {duration(open_s)}{unestimated}"
-    yield "~ by arithmetic, to within a factor of 3 or so; others: medians of finished cells"
+    yield "~ is computed, and right to within a factor of 3; other figures were measured here"
 
 
-def _state(
-    cell: Cell, selected: Collection[str], settled: Collection[str], machine: Machine
-) -> str:
+def _state(cell: Cell, selected: Collection[str], done: Collection[str], machine: Machine) -> str:
     if cell.spec.run_id not in selected:
         return "not selected"
     if cell.waits:
         return "after the trials"
     if skip_reason(cell, machine):
         return "no GPU: will be skipped"
-    return "settled" if cell.spec.run_id in settled else "open"
+    return "done" if cell.spec.run_id in done else "open"
 
 
 def _line(cell: Cell, state: str, expected: Estimate) -> tuple[str, ...]:
@@ -67,14 +66,7 @@ def _line(cell: Cell, state: str, expected: Estimate) -> tuple[str, ...]:
     return (*names, state, time, memory)
 
 
-def _aligned(table: list[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
-        yield "  ".join(padded).rstrip()
-
-
 def _limits(cell: Cell) -> str:
     limits = cell.limits
-    cpus = "1 CPU" if limits.cpus == 1 else f"{limits.cpus} CPUs"
+    cpus = counted(limits.cpus or 1, "CPU")
     return f"{cpus}, {limits.memory_gib:g} GiB, {duration(limits.timeout_s)}"

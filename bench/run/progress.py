@@ -2,33 +2,16 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from bench.records.cells import Cell
+from bench.statistics.text import counted
 
-SIGN = {"ok": "✓", "skipped": "–", "interrupted": "…"}
-
-
-class Display(Protocol):
-    """What the runner tells. A test's fake needs these and a context."""
-
-    def open(
-        self, cells: Sequence[Cell], left_s: float | None
-    ) -> AbstractContextManager[object]: ...
-
-    def chose(self, jobs: int, why: str) -> None: ...
-
-    def started(self, cell: Cell) -> None: ...
-
-    def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
-
-    def again(self, cell: Cell, row: dict[str, Any]) -> None: ...
-
-    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None: ...
+SIGN = {"ok": "✓", "interrupted": "…"}
 
 
 def name(cell: Cell) -> str:
@@ -45,6 +28,14 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def raised_limits(count: int) -> str:
+    """What is to be done about cells that ended by a limit lower than the matrix's of today."""
+    return (
+        f"{counted(count, 'cell')} ended by a limit that the matrix has raised since. "
+        "They stay as they are: --retry-failed runs them again."
+    )
 
 
 def summary(row: dict[str, Any]) -> str:
@@ -67,17 +58,23 @@ class PlainDisplay:
         self.console = console
         self.total = self.count = 0
 
+    def _tell(self, line: str) -> None:
+        # A worker may say anything: its words must not command a terminal's style.
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
-        self.total = len(cells)
-        self.count = 0
+        self.total, self.count = len(cells), 0
         expected = f", about {duration(left_s)}" if left_s else ""
-        what = f"cells to run: {self.total}{expected}" if cells else "every cell is settled"
-        self.console.print(what)
+        self._tell(f"cells to run: {self.total}{expected}" if cells else "no cell is left to run")
         return nullcontext()
 
     def chose(self, jobs: int, why: str) -> None:
         """How many cells at once, where that was left to us; before `open`."""
-        self.console.print(f"jobs: {jobs} at once: {why}")
+        self._tell(f"jobs: {jobs} at once: {why}")
+
+    def skipped(self, count: int, why: str) -> None:
+        """So many cells cannot run here, for one reason; after `open`."""
+        self._tell(f"– {counted(count, 'cell')} skipped: {why}")
 
     def started(self, cell: Cell) -> None:
         pass
@@ -87,27 +84,20 @@ class PlainDisplay:
 
     def again(self, cell: Cell, row: dict[str, Any]) -> None:
         """A fault of the machine, and limits.retries allows for another attempt."""
-        self.console.print(
-            f"↻ {name(cell)}: {summary(row)}; once more",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        self._tell(f"↻ {name(cell)}: {summary(row)}; it runs once more")
 
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         self.count += 1
         left = f"   [{duration(left_s)} left]" if left_s else ""
         sign = SIGN.get(row["status"], "✗")
-        line = f"{sign} {self.count}/{self.total} {name(cell)}: {summary(row)}{left}"
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._tell(f"{sign} {self.count}/{self.total} {name(cell)}: {summary(row)}{left}")
 
 
-class LiveDisplay:
-    """An overall bar with time left, and a line for each running cell."""
+class LiveDisplay(PlainDisplay):
+    """The same lines above an overall bar with time left, and a bar for each running cell."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-        self.plain = PlainDisplay(console)
+        super().__init__(console)
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -120,13 +110,10 @@ class LiveDisplay:
         self.running: dict[str, TaskID] = {}
 
     def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
-        self.plain.open(cells, left_s)
+        super().open(cells, left_s)
         left = f"about {duration(left_s)} left" if left_s else ""
         self.overall = self.bars.add_task("cells", total=len(cells), detail=left)
         return self.bars
-
-    def chose(self, jobs: int, why: str) -> None:
-        self.plain.chose(jobs, why)
 
     def started(self, cell: Cell) -> None:
         self.running[cell.spec.run_id] = self.bars.add_task(
@@ -146,16 +133,14 @@ class LiveDisplay:
 
     def again(self, cell: Cell, row: dict[str, Any]) -> None:
         self._remove(cell)
-        self.plain.again(cell, row)
+        super().again(cell, row)
 
     def _remove(self, cell: Cell) -> None:
-        task = self.running.pop(cell.spec.run_id, None)  # none of a cell that is skipped
-        if task is not None:
-            self.bars.remove_task(task)
+        self.bars.remove_task(self.running.pop(cell.spec.run_id))
 
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         self._remove(cell)
-        self.plain.ended(cell, row, None)
+        super().ended(cell, row, None)  # the time left is beside the bar
         if self.overall is not None:
             left = f"{duration(left_s)} left" if left_s else ""
             self.bars.update(self.overall, advance=1, detail=left)

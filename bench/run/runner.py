@@ -1,7 +1,8 @@
-"""The one loop: pass over what is settled, launch what is open, commit a row as each cell ends."""
+"""The one loop: pass over what is done, launch what is open, commit a row as each cell ends."""
 
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -25,7 +26,7 @@ from bench.run.attempt import Attempt, run_attempt
 from bench.run.estimate import estimate_arms
 from bench.run.lanes import Lanes
 from bench.run.outcome import is_number
-from bench.run.progress import Display
+from bench.run.progress import PlainDisplay
 from bench.run.signals import heard
 from bench.run.slots import Slot, choose_jobs, make_slots
 from bench.run.standing import Here, Policy, skip_reason
@@ -43,7 +44,7 @@ class Runner:
     corpus: Corpus
     tokens_file: Path  # of the corpus
     machine: Machine
-    display: Display
+    display: PlainDisplay
     policy: Policy
     name: str  # the matrix's
     sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
@@ -63,18 +64,21 @@ class Runner:
                 cells not run stay open.
         """
         here = self._here(cells)
-        unsettled = [cell for cell in cells if not here.is_settled(cell, self._attempts(cell))]
-        skipped = {cell: why for cell in unsettled if (why := skip_reason(cell, self.machine))}
-        still_open = [cell for cell in unsettled if cell not in skipped]
+        not_done = [cell for cell in cells if not here.is_done(cell, self._attempts(cell))]
+        skipped = {cell: why for cell in not_done if (why := skip_reason(cell, self.machine))}
+        still_open = [cell for cell in not_done if cell not in skipped]
         if jobs is None:
             jobs, why = choose_jobs(still_open, self.machine)
-            self.display.chose(jobs, why)
+            if still_open:
+                self.display.chose(jobs, why)
         lanes = Lanes(still_open, make_slots(jobs, still_open, self.machine))
         try:
             left_s = self._time_left_s(lanes)
-            with self.display.open([*skipped, *still_open], left_s), _on_signal(self.stop):
+            with self.display.open(still_open, left_s), _on_signal(self.stop):
                 for cell, why in skipped.items():
                     self._skip(cell, why)
+                for why, count in Counter(skipped.values()).items():
+                    self.display.skipped(count, why)
                 self._run_open(lanes, here.environments)
         except BaseException:
             with contextlib.suppress(BenchError):  # the first error is the one to tell
@@ -108,7 +112,6 @@ class Runner:
             attempt = self.folder.next_attempt(cell, rows)
             row = self._identity(cell, attempt, Environment(env_id=""))
             self.runs.append({**row, "status": "skipped", "reason": why})
-        self.display.ended(cell, {"status": "skipped", "reason": why}, None)
 
     def _run_open(self, lanes: Lanes, environments: Mapping[str, Environment]) -> None:
         failures: list[Exception] = []

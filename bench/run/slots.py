@@ -11,6 +11,7 @@ from bench.errors import RequestError
 from bench.measure.machine import Machine
 from bench.measure.nvml import Gpu
 from bench.records.cells import Cell
+from bench.statistics.text import counted
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ def choose_jobs(cells: Sequence[Cell], machine: Machine) -> tuple[int, str]:
     limits, room = cells[0].limits, machine.room
     cpus = _cpus(limits)
     most = [
-        (len(cells), f"{_count(len(cells), 'cell')} open"),
-        (room.cores // cpus, f"{_count(room.cores, 'core')} for {_count(cpus, 'CPU')} a cell"),
+        (len(cells), f"{counted(len(cells), 'cell')} open"),
+        (room.cores // cpus, f"{counted(room.cores, 'core')} for {counted(cpus, 'CPU')} a cell"),
         (
             int(room.free_gib / limits.memory_gib),
             f"{room.free_gib:.1f} GiB free for {limits.memory_gib:g} GiB a cell",
@@ -40,7 +41,7 @@ def choose_jobs(cells: Sequence[Cell], machine: Machine) -> tuple[int, str]:
     ]
     if _needs_gpu(cells):
         gpus = len(machine.gpus.gpus)
-        most.append((gpus, f"{_count(gpus, 'GPU')} for one a cell"))
+        most.append((gpus, f"{counted(gpus, 'GPU')} for one a cell"))
     jobs, why = min(most, key=lambda one: one[0])
     return max(1, jobs), why
 
@@ -82,7 +83,3 @@ def _cpus(limits: Limits) -> int:
 
 def _needs_gpu(cells: Iterable[Cell]) -> bool:
     return any(cell.spec.device == "cuda" for cell in cells)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

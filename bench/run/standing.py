@@ -1,4 +1,4 @@
-"""Where a cell of a matrix stands: which of its rows count here, and whether they settle it."""
+"""Where a cell of a matrix stands: which of its rows count here, and whether it is done."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bench.launch.job import Environment
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
-from bench.records.endings import by_circumstances, ending
+from bench.records.endings import by_circumstances, ending, limit_of
 from bench.records.rows import Row
 
 
@@ -16,7 +16,7 @@ from bench.records.rows import Row
 class Policy:
     """Which rows count, as it was asked."""
 
-    retry_failed: bool = False  # only an ok row settles a cell
+    retry_failed: bool = False  # a cell is done by an ok row alone
     accepted_code: frozenset[str] = frozenset()  # further code_sha256 that count as today's
 
     @property
@@ -43,7 +43,7 @@ class Here:
             return ending(groups[-1]) if groups else None
         return ending(self._counted(cell, attempts))
 
-    def is_settled(self, cell: Cell, attempts: Sequence[Row]) -> bool:
+    def is_done(self, cell: Cell, attempts: Sequence[Row]) -> bool:
         """Whether nothing is left to run of it."""
         if self.policy.retry_failed and not skip_reason(cell, self.machine):
             return any(row["status"] == "ok" for row in self._counted(cell, attempts))
@@ -63,6 +63,15 @@ class Here:
             and row["host_id"] == self.machine.host_id
             and (row["device"] != "cuda" or row["gpu_name"] in self.machine.gpus.names)
         )
+
+
+def limit_raised(cell: Cell, row: Row | None) -> bool:
+    """Whether a cell ended by a limit that its matrix has raised since."""
+    column = limit_of(row) if row else ""
+    if row is None or not row.get(column):
+        return False
+    now: float = getattr(cell.limits, column.replace("_limit", ""))
+    return now > float(row[column])
 
 
 def skip_reason(cell: Cell, machine: Machine) -> str | None:

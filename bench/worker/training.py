@@ -19,7 +19,7 @@ from bench.worker.graphs import StepsOnDevice
 from bench.worker.holdings import held_bytes
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
-from bench.worker.protocol import told
+from bench.worker.protocol import log, told
 from bench.worker.pruning import Pruning
 from bench.worker.schedule import changes_rates, rate_share, set_rates
 from bench.worker.usage import watched
@@ -127,7 +127,7 @@ class Trainer:
     def run(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
         """All steps, with an evaluation at step 0, every `every` steps and after the last.
 
-        The test split is evaluated after all else, and once.
+        Each evaluation is a line of the log. The test split is evaluated after all else, and once.
 
         Raises:
             DivergedError: at the first loss that is NaN or infinite.
@@ -139,6 +139,10 @@ class Trainer:
                 self._evaluate(evaluator, say)
                 point = self.curve[-1]
                 say(stage="eval", step=self.done, loss=point.train_loss, val_loss=point.val_loss)
+                log(
+                    f"step {point.step} of {total}: train loss {point.train_loss:.4f}, "
+                    f"val loss {point.val_loss:.4f}, {point.train_time_s:.1f} s of training"
+                )
             if self.done == total:
                 self._test(evaluator, say)
                 return

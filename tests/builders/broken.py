@@ -49,6 +49,7 @@ def pause(folder: str) -> str:
     """)
 
 
+CRASH = "import os; os._exit(3)"  # at the start: a cell that ends in a moment
 PAUSE = pause("sys.argv[1]")  # of a worker, in its cell's folder
 PAUSE_BETWEEN = "if cell.spec.seed == 2:\n" + textwrap.indent(pause('""'), "    ")  # of a runner
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.errors import program
 from bench.launch.engine import Engine
 from bench.records.rows import read_table
 from tests.builders.shared import ROOT, bench, write_tiny_matrix
@@ -26,18 +28,18 @@ def test_plan_shows_every_cell_of_the_original_and_runs_nothing(tmp_path: Path) 
         line for line in answer.stdout.splitlines() if " truemuon " in line or " adamw " in line
     ]
     assert len(cells) == 40
-    assert "40 cells, 40 selected, 0 of them settled" in answer.stdout
+    assert "40 cells, 40 selected, 0 of them done" in answer.stdout
     assert "limits   1 CPU, 8 GiB, 2 h 00 min for each cell" in answer.stdout
     assert not (tmp_path / "none").exists()
 
 
-def test_plan_tells_what_is_settled_and_measured(tiny_matrix: Path, tmp_path: Path) -> None:
+def test_plan_tells_what_is_done_and_measured(tiny_matrix: Path, tmp_path: Path) -> None:
     out = ["--runtime", "local", "--out", str(tmp_path / "results")]
     assert bench("run", tiny_matrix, *out, "--only", "seed=1").returncode == 0
     answer = bench("plan", tiny_matrix, *out)
-    assert "4 cells, 4 selected, 2 of them settled" in answer.stdout
+    assert "4 cells, 4 selected, 2 of them done" in answer.stdout
     lines = [line for line in answer.stdout.splitlines() if "small" in line]
-    assert [("settled" in line) for line in lines] == [True, True, False, False]
+    assert [(" done " in line) for line in lines] == [True, True, False, False]
     assert not any("~" in line for line in lines)
 
 
@@ -82,6 +84,11 @@ def test_run_leaves_the_files_of_the_contract(
         files = {*names, "worker.log"}
         assert {file.name for file in cell.iterdir()} == files
         assert len(read_table(cell / "steps.csv")) == 4
+        told = [
+            line for line in (cell / "worker.log").read_text().splitlines() if "val loss" in line
+        ]
+        assert [line.partition(":")[0] for line in told] == [f"step {n} of 4" for n in (0, 2, 4)]
+        assert f"val loss {float(row['val_loss_final']):.4f}," in told[-1]
     steps = [point["step"] for point in read_table(results / "curves.csv")]
     assert steps == ["0", "2", "4"] * 4
 
@@ -108,6 +115,9 @@ def test_cuda_cells_without_a_gpu_are_skipped_and_the_exit_code_says_so(
         pytest.skip("this machine has a GPU")
     assert answer.returncode == 1
     assert "2 of 4 cells ok, 2 skipped" in answer.stdout
+    assert (
+        answer.stdout.count("– 2 cells skipped: no GPU here") == answer.stdout.count("no GPU") == 1
+    )
     skipped = [row for row in rows if row["status"] == "skipped"]
     assert [row["device"] for row in skipped] == ["cuda", "cuda"]
     assert all("no GPU here" in row["reason"] for row in skipped)
@@ -150,20 +160,47 @@ def test_plan_counts_rows_as_run_does_with_the_same_options(
     text = runs.read_text()
     (code,) = {row["code_sha256"] for row in read_table(runs)}
 
-    def settled(*options: str) -> str:
+    def done(*options: str) -> str:
         return bench("plan", tiny_matrix, *out, *options).stdout.partition("4 selected, ")[2][:1]
 
     runs.write_text(text.replace(code, "0" * 64))
-    assert (settled(), settled("--accept-code", "0000")) == ("0", "2")
+    assert (done(), done("--accept-code", "0000")) == ("0", "2")
     runs.write_text(text.replace(",ok,", ",crashed,"))
-    assert (settled(), settled("--retry-failed")) == ("2", "0")
+    assert (done(), done("--retry-failed")) == ("2", "0")
+
+
+def test_a_raised_limit_opens_nothing_and_plan_and_run_say_what_does(
+    finished: Callable[[str, int], Path], tiny_matrix: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(finished("local", 1), results)
+    runs = results / "runs.csv"
+    runs.write_text(runs.read_text().replace(",ok,", ",timeout,", 3))
+    here = [tiny_matrix, *LOCAL, "--out", results]
+    hint = "3 cells ended by a limit that the matrix has raised since"
+    assert hint not in bench("plan", *here).stdout
+    tiny_matrix.write_text(tiny_matrix.read_text() + "limits: {timeout_s: 100000}\n")
+    for command in ("plan", "run"):
+        told = bench(command, *here).stdout
+        assert f"{hint}. They stay as they are: --retry-failed runs them again." in told
+    assert "no cell is left to run" in told
+    assert hint not in bench("plan", *here, "--retry-failed").stdout
+
+
+def test_a_report_tells_the_verdict_and_the_main_table(
+    finished: Callable[[str, int], Path], tmp_path: Path
+) -> None:
+    answer = bench("report", finished("local", 1), "--out", tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert re.search(r"^small \+ adamw +\d\.\d+ \(2\) .* [\d,]+$", answer.stdout, re.MULTILINE)
+    assert answer.stdout.endswith(f"report: {tmp_path}/index.html\n4 of 4 cells ok\n")
 
 
 def test_accepting_code_that_no_row_has_is_refused(tiny_matrix: Path, tmp_path: Path) -> None:
     arguments = ["run", tiny_matrix, *LOCAL, "--out", tmp_path / "r", "--accept-code", "abcdef"]
     answer = bench(*arguments)
     assert answer.returncode == 2
-    assert "0 codes in runs.csv begin so" in answer.stderr
+    assert "0 codes in runs.csv begin with it" in answer.stderr
 
 
 def test_a_path_with_brackets_is_shown_as_it_is(tiny_matrix: Path, tmp_path: Path) -> None:
@@ -188,6 +225,7 @@ def test_shards_together_are_the_whole_matrix(tiny_matrix: Path, tmp_path: Path)
         (["plan", "no/such.yaml"], "no/such.yaml: cannot be read"),
         (["run", ORIGINAL, "--only", "sead=1"], "Did you mean 'seed'?"),
         (["run", ORIGINAL, "--only", "seed=77"], "no cell has it"),
+        (["run", "bench/matrix/gpu.yaml", "--only", "device=cpu"], "Or add it to `device` in the"),
         (["run", ORIGINAL, "--shard", "3/2"], "write I/N"),
         (["run", ORIGINAL, "--runtime", "dokker"], "Did you mean 'docker'?"),
         (
@@ -240,6 +278,26 @@ def test_a_second_runner_is_told_who_holds_the_folder(tiny_matrix: Path, tmp_pat
         assert second.returncode == 2
         assert f"is in use by process {first.pid}" in second.stderr
         assert first.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("called", "path", "shown"),
+    [
+        ([".venv/bin/bench"], "/usr/bin", ".venv/bin/bench"),
+        (["/desk/bin/bench"], "/desk/bin", "bench"),
+        (["my desk/bench"], "/usr/bin", "'my desk/bench'"),
+        (["python3", "-m", "bench"], "/usr/bin", "python3 -m bench"),
+        (["jupyter"], "/usr/bin", "python -m bench"),
+    ],
+)
+def test_a_message_names_the_program_as_it_was_called(
+    called: list[str], path: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_module = called[1:] == ["-m", "bench"]
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "bench/__main__.py") if as_module else called[0]])
+    monkeypatch.setattr(sys, "orig_argv", called)
+    monkeypatch.setattr(shutil, "which", lambda name: f"{path}/{name}")
+    assert program() == shown
 
 
 def test_schema_is_json_and_names_every_section() -> None:

@@ -133,9 +133,10 @@ def desk(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    for name, command in {"python": "", "bench": "-m bench"}.items():
+        script = tmp_path / ".venv" / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
+        script.chmod(0o755)
     (tmp_path / ".venv" / ".base").touch()
     git(tmp_path, "init", "--quiet")
     for number in range(2):

@@ -15,7 +15,8 @@ def test_no_word_of_a_worker_breaks_the_display(tiny_matrix, stage):
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     display = LiveDisplay(console)
     with display.open(cells, left_s=None):
-        display.started(cells[0])
+        for cell in cells:
+            display.started(cell)
         display.event(cells[0], {"stage": stage, "step": 1, "loss": 2.5})
         display.ended(cells[1], {"status": "crashed", "reason": stage, "stage": stage}, None)
         display.bars.refresh()

@@ -1,136 +1,24 @@
 """The loop: what is settled, what runs, in which order, and what each end leaves behind."""
 
-import dataclasses
-import json
 import os
 import select
 import threading
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.border.identity import SCHEMA_VERSION, code_sha256
+from bench.border.identity import code_sha256
 from bench.errors import CacheError, EngineError, FolderError, RecordError
-from bench.launch.job import Environment, Exit, Job, Stop, Watcher
-from bench.matrix.expansion import load_matrix
-from bench.measure.machine import Machine, Room
+from bench.launch.job import Job, Stop
 from bench.measure.nvml import Gpu, Gpus
 from bench.records.cells import Cell
 from bench.records.columns import CURVE_COLUMNS
-from bench.records.corpora import find_corpus
 from bench.records.folder import ResultsFolder
-from bench.records.rows import Row, RunsTable
-from bench.run.runner import Runner
+from bench.records.rows import RunsTable
+from bench.run.progress import PlainDisplay
 from bench.run.standing import Policy
-
-ROOM = Room(cpus=(0, 1, 2, 3), cores=4, memory_gib=16.0, free_gib=12.0)
-NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver")
-
-
-class FakeLauncher:
-    """Ends every cell at once, by default well; remembers what it was given."""
-
-    runtime = "fake"
-
-    def __init__(self) -> None:
-        self.environment_id = "env-1"
-        self.enforces_memory = True
-        self.jobs: list[Job] = []
-        self.row: dict[str, Any] = {}
-        self.code = 0
-        self.reason = ""
-        self.status: Callable[[Job], str] = lambda job: "ok"
-        self.during: Callable[[Job, Stop], None] = lambda job, stop: None
-
-    def environment(self, device: str) -> Environment:
-        return Environment(self.environment_id)
-
-    def clean(self, folder: Path) -> int:
-        return 0
-
-    def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
-        self.jobs.append(job)
-        launched = time.monotonic()
-        watcher.event({"stage": "train", "step": 3, "loss": 1.5})
-        self.during(job, stop)
-        ended_by = "interrupt" if stop.is_set else "itself"
-        status = self.status(job)
-        result = {
-            "schema_version": SCHEMA_VERSION,
-            "run_id": job.spec.run_id,
-            "code_sha256": code_sha256(),
-            "status": status,
-            "reason": None if status == "ok" else self.reason or f"made {status}",
-            "stage": None if status == "ok" else "train",
-            "started": launched,
-            "finished": time.monotonic(),
-            "spans": [],
-            "context_window": None,
-            "row": {"val_loss_final": 1.25, "train_time_s": 0.5, "steps": 4} | self.row,
-        }
-        job.files.result.write_text(json.dumps(result))
-        job.files.curve.write_text(
-            "step,tokens,train_time_s,train_loss,val_loss\n0,0,0.0,2.5,2.5\n"
-        )
-        return Exit(ended_by, self.code, launched, time.monotonic(), stopped_why=stop.why)
-
-
-class Silent:
-    def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def chose(self, jobs: int, why: str) -> None: ...
-
-    def started(self, cell: Cell) -> None: ...
-
-    def event(self, cell: Cell, event: dict[str, Any]) -> None: ...
-
-    def again(self, cell: Cell, row: dict[str, Any]) -> None: ...
-
-    def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None: ...
-
-
-@dataclasses.dataclass
-class Bench:
-    """A matrix, a results folder and a fake launcher, to run as often as a test likes."""
-
-    matrix_file: Path
-    folder: ResultsFolder
-    launcher: FakeLauncher
-    gpus: Gpus = NO_GPU
-
-    def cells(self) -> list[Cell]:
-        matrix = load_matrix(self.matrix_file)
-        return list(matrix.with_corpus(find_corpus(matrix.corpus).ref).cells)
-
-    def run(self, jobs: int | None = 1, policy: Policy | None = None) -> Runner:
-        matrix = load_matrix(self.matrix_file)
-        corpus = find_corpus(matrix.corpus)
-        with self.folder.locked():
-            runner = Runner(
-                folder=self.folder,
-                runs=RunsTable(self.folder.runs),
-                launcher=self.launcher,
-                corpus=corpus,
-                tokens_file=corpus.store_tokens(),
-                machine=Machine("host-1", "a processor", ROOM, self.gpus, None, None),
-                display=Silent(),
-                policy=policy or Policy(),
-                name=matrix.name,
-            )
-            runner.run(self.cells(), jobs)
-        return runner
-
-    def rows(self) -> list[Row]:
-        return RunsTable(self.folder.runs).rows
-
-    def ran(self) -> list[tuple[str, int]]:
-        jobs, self.launcher.jobs = self.launcher.jobs, []
-        return [(job.spec.optimizer.name, job.spec.seed) for job in jobs]
+from tests.builders.fake_launcher import NO_GPU, Bench, FakeLauncher
 
 
 @pytest.fixture
@@ -370,12 +258,12 @@ def test_a_failure_beside_another_cell_ends_that_one_with_a_row(
         elif fails == "launch":
             raise EngineError("made up")
 
-    def ended(self: Silent, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
+    def ended(self: PlainDisplay, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         if fails == "display" and row["status"] == "ok":
             raise OSError("made up")
 
     bench.launcher.during = during
-    monkeypatch.setattr(Silent, "ended", ended)
+    monkeypatch.setattr(PlainDisplay, "ended", ended)
     with pytest.raises((EngineError, OSError), match="made up"):
         bench.run(jobs=2)
     rows = {row["optimizer"]: (row["status"], row["neighbours"]) for row in bench.rows()}
