@@ -103,7 +103,7 @@ def _tell(folder: ResultsFolder, device: str, steps: int) -> None:
 
 def beside(rows: Sequence[Row], device: str, steps: int) -> Iterator[str]:
     """The published figures and those of a summary.csv, as lines."""
-    from bench.merge.shown import memory_columns  # on use: it needs what the report needs
+    from bench.records.columns import memory_columns  # on use: it needs what the report needs
 
     memory = f"{memory_columns(device)[0]}_mean"
     by_arm = {(row["model"], row["optimizer"]): row for row in rows}

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from bench.merge.disturbed import short_note
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import SHOWN, memory_columns
-from bench.merge.taint import short_note
+from bench.records.columns import SHOWN, memory_columns
 from bench.report.page.content import Headline
 from bench.statistics.text import NOT_AVAILABLE, aligned, of_count, printable, write
 
