@@ -467,11 +467,11 @@ def test_a_new_file_for_the_worker_changes_the_code(code, package, file):
 
 def test_a_file_that_moves_changes_the_code(code, package):
     before = code()
-    (package / "optim" / "groups.py").rename(package / "models" / "groups.py")
+    (package / "optim" / "memory.py").rename(package / "models" / "memory.py")
     try:
         assert code() != before
     finally:
-        (package / "models" / "groups.py").rename(package / "optim" / "groups.py")
+        (package / "models" / "memory.py").rename(package / "optim" / "memory.py")
 
 
 def test_compiled_files_do_not_count(code, package):
