@@ -45,7 +45,7 @@ def describe(
     yield f"{len(cells)} cells, {len(selected)} selected, {count} of them done"
     unestimated = f", and {counted(unknown, 'cell')} without an estimate" if unknown else ""
     yield f"open cells, one after the other: {duration(open_s)}{unestimated}"
-    yield "~ is computed, and right to within a factor of 3; other figures were measured here"
+    yield "~ is computed, to within a factor of 3 or so; other figures were measured here"
 
 
 def _state(cell: Cell, selected: Collection[str], done: Collection[str], machine: Machine) -> str:
