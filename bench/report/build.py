@@ -17,6 +17,7 @@ from bench.report.family import Family, make_family
 from bench.report.looks import claim_fingerprint, fingerprint, look_number, note_look
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
+from bench.report.page.terminal import terminal_lines
 from bench.report.page.views import Part, make_page
 from bench.report.plots.gallery import NAMES, draw_all
 from bench.report.plots.style import styles
@@ -59,7 +60,8 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
         write_atomically(out / "index.html", html(page))
     except OSError as error:
         raise FolderError(f"{out} cannot be written: {error}. Give another --out.") from error
-    return Built(page.coverage, len(merged.damage), _looked(families))
+    told = terminal_lines(page.headlines, sections)
+    return Built(page.coverage, len(merged.damage), _looked(families), told)
 
 
 def _families(

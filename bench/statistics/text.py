@@ -1,7 +1,7 @@
 """Figures as text for readers: enough digits to compare, none that noise has written."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 NOT_AVAILABLE = "n/a"
 
@@ -69,3 +69,20 @@ def counted(number: int, what: str) -> str:
 def sentences(*found: str) -> str:
     """Those that are not empty, as one text."""
     return " ".join(sentence for sentence in found if sentence)
+
+
+def aligned(table: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Rows of a table as lines of columns, those of these numbers set left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(width) if place in left else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def printable(line: str) -> str:
+    """A text of a CSV for a terminal, which none of it may command."""
+    return "".join(sign if sign.isprintable() else "?" for sign in line)

@@ -1,0 +1,54 @@
+"""The verdict and the main table as plain text, for a terminal."""
+
+from collections.abc import Sequence
+
+from bench.merge.sections import Arm, Section
+from bench.merge.shown import SHOWN, memory_columns
+from bench.merge.taint import short_note
+from bench.report.page.content import Headline
+from bench.statistics.text import NOT_AVAILABLE, aligned, of_count, printable, write
+
+NOTE = "Means over seeds; in brackets n, how many seeds. Intervals are in the report."
+
+
+def terminal_lines(headlines: Sequence[Headline], sections: Sequence[Section]) -> list[str]:
+    """Of each section the page's verdict and its main table; no line commands a terminal."""
+    lines: list[str] = []
+    for headline, section in zip(headlines, sections, strict=True):
+        lines += [*verdict_lines(headline), "", *main_table(section), ""]
+    return [printable(line) for line in lines]
+
+
+def verdict_lines(headline: Headline) -> list[str]:
+    """The verdict as the page words it, a line each."""
+    title = [f"{headline.title}:"] if headline.title else []
+    return [*title, headline.lead, *(f"- {point}" for point in headline.points)]
+
+
+def main_table(section: Section) -> list[str]:
+    """A row a configuration, headings first: its mean figures, each with the n of its seeds."""
+    memory = memory_columns(section.key.device)[0]
+    figures = {
+        "final loss (n)": "val_loss_final",
+        "perplexity (n)": "perplexity",
+        "training time, s (n)": "train_time_s",
+        "memory, MiB (n)": memory,
+    }
+    rows = [
+        [
+            arm.label,
+            *(_mean(arm, column) for column in figures.values()),
+            write(arm.constant("n_params"), of_count),
+        ]
+        for arm in section.arms
+    ]
+    table = aligned([["configuration", *figures, "parameters"], *rows], left=(0,))
+    return [*table, *filter(None, (NOTE, short_note(section.timing)))]
+
+
+def _mean(arm: Arm, column: str) -> str:
+    """For example "1.7285 (5)", with the mark of a time that was disturbed at every seed."""
+    spread = arm.spread(column)
+    if spread.mean is None:
+        return NOT_AVAILABLE
+    return f"{SHOWN[column].write(spread.mean)}{arm.timing.mark(column)} ({spread.n})"
