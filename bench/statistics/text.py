@@ -1,7 +1,7 @@
 """Figures as text for readers: enough digits to compare, none that noise has written."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 NOT_AVAILABLE = "n/a"
 
@@ -64,6 +64,12 @@ def write_spread(mean: float | None, sd: float | None, decimals: Decimals) -> st
 def counted(number: int, what: str) -> str:
     """1 seed, 2 seeds."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def span(figures: Iterable[int]) -> str:
+    """3, or 3 to 5."""
+    low, high = min(found := list(figures)), max(found)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def sentences(*found: str) -> str:

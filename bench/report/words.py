@@ -1,19 +1,18 @@
-"""Words that several captions share."""
+"""Words that the page and its pictures share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from bench.merge.sections import Section
+from bench.merge.sections import Arm, Section
 from bench.merge.shown import HIGHER_IS_BETTER, memory_columns
 from bench.report.family import Family
-from bench.report.plots.style import MOST_POINTS
-from bench.statistics.text import of_loss, write_spread
+from bench.statistics.text import of_loss, span, write_spread
 
 # What a claim may be about: (name, unit).
 METRICS = {
     "val_loss_final": ("final validation loss", "nats per token"),
     "test_loss_final": ("final test loss", "nats per token"),
     "val_loss_best": ("best validation loss", "nats per token"),
-    "perplexity": ("perplexity", "exp of nats per token"),
+    "perplexity": ("perplexity", ""),
     "train_time_s": ("training time", "s"),
 }
 
@@ -27,22 +26,28 @@ MEMORY = {
     "host_rss_peak_mib": (
         "Host memory, peak",
         "MiB resident",
-        "the peak resident memory of the cell's process",
+        "the peak resident memory of the training process",
     ),
 }
 
 
-def metric_words(metric: str) -> tuple[str, str]:
-    """Name and unit; a column that is not among them has its unit in its name."""
-    return METRICS.get(metric, (metric, ""))
+def metric_name(metric: str) -> str:
+    """A column that is not among them has its unit in its name."""
+    return METRICS.get(metric, (metric, ""))[0]
+
+
+def metric_words(metric: str) -> str:
+    """With its unit: "training time (s)"."""
+    name, unit = METRICS.get(metric, (metric, ""))
+    return f"{name} ({unit})" if unit else name
 
 
 def margin_words(family: Family) -> str:
     """What follows the intervals; empty where nothing was claimed."""
     if family.margin is None:
         return ""
-    amount = f"± {family.margin:g} {metric_words(family.metric)[1]}".rstrip()
-    return f"; shaded: {amount}, the margin"
+    unit = METRICS.get(family.metric, ("", ""))[1]
+    return f"; shaded: {f'± {family.margin:g} {unit}'.rstrip()}, the margin"
 
 
 def claim_words(family: Family) -> str:
@@ -60,24 +65,22 @@ def memory_words(section: Section) -> tuple[str, str, str]:
 
 
 def losses(section: Section) -> str:
-    """Each arm's final loss."""
+    """Each configuration's final loss."""
     spreads = [(arm.label, arm.spread("val_loss_final")) for arm in section.arms]
     return ", ".join(f"{label} {write_spread(s.mean, s.sd, of_loss)}" for label, s in spreads)
 
 
 def n_words(seeds: Iterable[int]) -> str:
-    """For example "n = 3" or "n = 2 to 3" of each arm's seeds; an arm without any has no mean."""
-    counts = sorted(set(seeds) - {0})
-    if not counts:
-        return "n = 0"
-    return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
+    """For example "n = 3" or "n = 2 to 3"; an arm without any seed has no mean, and is left out."""
+    return f"n = {span(set(seeds) - {0} or {0})}"
 
 
-def first_seeds(n: int) -> str:
-    """What follows "single seeds" where an arm has n of them."""
-    return f", the first {MOST_POINTS} of each arm" if n > MOST_POINTS else ""
+def n_with_times(arms: Sequence[Arm]) -> str:
+    """For example "n = 5, of times n = 2": times lack the seeds that were disturbed."""
+    n, times = n_words(arm.n_seeds for arm in arms), n_words(arm.n_seeds_timing for arm in arms)
+    return n if n == times else f"{n}, of times {times}"
 
 
-def percent(confidence: float) -> str:
-    """95 %, 98.33 %."""
-    return f"{100 * confidence:.4g} %"
+def percent(share: float) -> str:
+    """A confidence: 0.95 -> 95 %, 0.99166 -> 99.17 %."""
+    return f"{100 * share:.4g} %"
