@@ -4,6 +4,7 @@ BenchError                  anything this program explains itself; exit code 2 a
 ├── MatrixError             the matrix is wrong: all its mistakes at once
 ├── CorpusError             the text cannot be used
 ├── CodeError               the code that a matrix brings along cannot be used
+├── CacheError              the cache cannot be written, or what lies there is not what was put
 ├── RequestError            an option on the command line asks for what cannot be
 ├── MissingError            a package, an image or an engine is absent; carries the remedy
 ├── EngineError             the container engine refused or failed
@@ -52,6 +53,10 @@ class CorpusError(BenchError):
 
 
 class CodeError(BenchError):
+    pass
+
+
+class CacheError(BenchError):
     pass
 
 

@@ -27,8 +27,7 @@ from bench.cli.common import (
 )
 from bench.cli.reports import report_after_run
 from bench.errors import (
-    CodeError,
-    CorpusError,
+    CacheError,
     EngineError,
     FolderError,
     MissingError,
@@ -192,7 +191,7 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     failed = False
     try:
         runner.run(cells, jobs)
-    except (CodeError, CorpusError, EngineError, FolderError, RecordError) as error:
+    except (CacheError, EngineError, FolderError, RecordError) as error:
         err.print(f"error: {error}\nCells that were not run stay open.")
         failed = True
     last = [row["status"] if row else "open" for row in runner.rows(cells)]

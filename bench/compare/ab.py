@@ -144,7 +144,7 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
                 variant["path"] = str((matrix.parent / variant["path"]).absolute())
     if n_pairs is not None:
         if not 1 <= n_pairs <= MOST_PAIRS:
-            raise RequestError(f"--pairs {n_pairs}: write 1 to {MOST_PAIRS:,}.")
+            raise RequestError(f"--pairs {n_pairs}: give a number from 1 to {MOST_PAIRS:,}.")
         content |= _with_seeds(asked, content.get("exclude") or [], n_pairs)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
@@ -206,7 +206,10 @@ def _prepare_images(side: Side, matrix: Matrix, file: Path, request: Request, tu
         runtime = request.launcher.runtime
         code, said = turns.run(side, "image", device, "--runtime", runtime, *required)
         if code != 0:
-            raise VersionError(f"{side.asked}: no image for {device} cells.\n{_tail(said)}")
+            raise VersionError(
+                f"{side.asked}: the image for {device} cells could not be built. The last lines "
+                f"of `python -m bench image {device}` there:\n{_tail(said)}"
+            )
 
 
 def in_turn(cells: Sequence[Cell]) -> Iterator[tuple[Cell, bool]]:
@@ -244,8 +247,9 @@ class _Runs:
         row = _row_of(cell, self.folder / side.name)
         if row is None or row["status"] == "interrupted":
             raise VersionError(
-                f"{side.name} ({side.asked}) could not run {name(cell)}; it ended with {code}. "
-                "Is the version too old for this matrix, or these options?\n"
+                f"{side.name} ({side.asked}) could not run {name(cell)}: `run` ended with "
+                f"exit code {code}. Is the version too old for this matrix or these options? Its "
+                "last lines:\n"
                 f"{_tail(said)}"
             )
         return row

@@ -4,18 +4,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bench.compare.judge import Compared, Comparison, Line
+from bench.compare.judge import Compared, MetricChange, VersionComparison
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
 from bench.compare.write import conclusion, in_unit
 
 SCHEMA = "bench-compare/1"  # a change that a reader would notice gets another number
 
 
-def as_json(comparison: Comparison) -> str:
+def as_json(comparison: VersionComparison) -> str:
     return json.dumps(as_dict(comparison), indent=2, allow_nan=False) + "\n"
 
 
-def as_dict(comparison: Comparison) -> dict[str, Any]:
+def as_dict(comparison: VersionComparison) -> dict[str, Any]:
     """Everything that is known, for programs. Shares are fractions: 0.05 is 5 %."""
     joined = comparison.joined
     return {
@@ -64,7 +64,7 @@ def _arm(compared: Compared) -> dict[str, Any]:
     }
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: MetricChange) -> dict[str, Any]:
     contrast, interval = line.contrast, line.contrast.interval
     mean = contrast.mean
     return {

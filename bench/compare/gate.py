@@ -6,14 +6,14 @@ from pathlib import Path
 
 from bench.border.atomic import write_atomically
 from bench.compare.document import as_json
-from bench.compare.judge import Comparison, Outcome, compare
+from bench.compare.judge import GateStatus, VersionComparison, compare
 from bench.compare.pairing import join
 from bench.compare.rules import Rule, parse_rules
 from bench.compare.versions import read_version
 from bench.compare.write import as_markdown, as_text
 from bench.errors import RequestError, nearest
 
-FORMATS: dict[str, Callable[[Comparison], str]] = {
+FORMATS: dict[str, Callable[[VersionComparison], str]] = {
     "text": as_text,
     "markdown": as_markdown,
     "json": as_json,
@@ -27,19 +27,19 @@ class Gate:
     rules: tuple[Rule, ...]
     undecided_fails: bool
     keep_disturbed: bool
-    write: Callable[[Comparison], str]
+    write: Callable[[VersionComparison], str]
 
     def compare(
         self, base: Path, new: Path, names: tuple[str | None, str | None] = (None, None)
-    ) -> Comparison:
+    ) -> VersionComparison:
         """`names`: what readers know the versions by, if not by their folders."""
         joined = join(read_version(base, names[0]), read_version(new, names[1]))
         return compare(joined, self.rules, self.keep_disturbed)
 
-    def fails(self, comparison: Comparison) -> bool:
-        if comparison.outcome is Outcome.UNDECIDED:
+    def fails(self, comparison: VersionComparison) -> bool:
+        if comparison.outcome is GateStatus.UNDECIDED:
             return self.undecided_fails
-        return comparison.outcome is Outcome.FAIL
+        return comparison.outcome is GateStatus.FAIL
 
 
 def make_gate(fail_on: Sequence[str], undecided: str, disturbed: str, form: str) -> Gate:
@@ -58,7 +58,7 @@ def make_gate(fail_on: Sequence[str], undecided: str, disturbed: str, form: str)
     return Gate(parse_rules(fail_on), undecided == "fail", disturbed == "keep", FORMATS[form])
 
 
-def leave(comparison: Comparison, folder: Path) -> None:
+def leave(comparison: VersionComparison, folder: Path) -> None:
     """compare.md and compare.json beside what was compared."""
     write_atomically(folder / "compare.md", as_markdown(comparison))
     write_atomically(folder / "compare.json", as_json(comparison))

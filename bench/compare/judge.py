@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bench.compare.pairing import Arm, Joined, Pairs, seed_words
+from bench.compare.pairing import Joined, PairedArm, Pairs
 from bench.compare.rules import Rule, is_relative
-from bench.merge.shown import HIGHER_IS_BETTER, METRICS, TIMINGS
+from bench.records.columns import HIGHER_IS_BETTER, METRICS, TIMINGS
 from bench.report.family import least_seeds
-from bench.statistics.contrast import BySeed, Contrast, paired
+from bench.statistics.contrast import Contrast, paired
 from bench.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval
+from bench.statistics.text import seed_words
 from bench.statistics.verdict import ALPHA, Judgement, Verdict, judge
 
 
-class Outcome(StrEnum):
+class GateStatus(StrEnum):
     """Of a rule, or of all of them."""
 
     PASS = "pass"
@@ -23,7 +24,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Line:
+class MetricChange:
     """One metric of one arm: NEW against BASE."""
 
     metric: str
@@ -42,12 +43,12 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Finding:
+class RuleResult:
     """What a rule says of one arm."""
 
     rule: Rule | None  # None: failed or missing cells, which concern every rule
     arm: str | None  # its label; None: of all of them
-    outcome: Outcome
+    outcome: GateStatus
     why: str  # a clause; empty where the interval says it
 
 
@@ -55,30 +56,30 @@ class Finding:
 class Compared:
     """One arm with all its metrics that either side knows."""
 
-    arm: Arm
-    lines: tuple[Line, ...]
+    arm: PairedArm
+    lines: tuple[MetricChange, ...]
 
-    def line(self, metric: str) -> Line | None:
+    def line(self, metric: str) -> MetricChange | None:
         return next((line for line in self.lines if line.metric == metric), None)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class VersionComparison:
     joined: Joined
     rules: tuple[Rule, ...]
     keep_disturbed: bool
     confidence: float  # of each interval
     arms: tuple[Compared, ...]
-    findings: tuple[Finding, ...]  # empty without rules
+    findings: tuple[RuleResult, ...]  # empty without rules
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> GateStatus | None:
         """The worst of the findings; None without rules."""
         found = {finding.outcome for finding in self.findings}
-        return next((one for one in reversed(Outcome) if one in found), None)
+        return next((one for one in reversed(GateStatus) if one in found), None)
 
 
-def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> Comparison:
+def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> VersionComparison:
     """Judge every arm that both versions have.
 
     `keep_disturbed`: for cells that ran beside each other, in turn. What disturbs these falls on
@@ -94,10 +95,12 @@ def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> Comp
         Compared(arm, tuple(_lines(arm, of, confidence, keep_disturbed))) for arm in joined.arms
     )
     findings = (*_findings(arms, rules), *_missing(joined)) if rules else ()
-    return Comparison(joined, tuple(rules), keep_disturbed, confidence, arms, findings)
+    return VersionComparison(joined, tuple(rules), keep_disturbed, confidence, arms, findings)
 
 
-def _lines(arm: Arm, rules: dict[str, Rule], confidence: float, keep_disturbed: bool) -> list[Line]:
+def _lines(
+    arm: PairedArm, rules: dict[str, Rule], confidence: float, keep_disturbed: bool
+) -> list[MetricChange]:
     found = [
         _line(arm, arm.pairs(metric, keep_disturbed), metric, rules.get(metric), confidence)
         for metric in METRICS
@@ -105,7 +108,9 @@ def _lines(arm: Arm, rules: dict[str, Rule], confidence: float, keep_disturbed: 
     return [line for line in found if line.contrast.n or line.metric in rules]
 
 
-def _line(arm: Arm, pairs: Pairs, metric: str, rule: Rule | None, confidence: float) -> Line:
+def _line(
+    arm: PairedArm, pairs: Pairs, metric: str, rule: Rule | None, confidence: float
+) -> MetricChange:
     relative = rule.relative if rule else is_relative(metric)
     if relative:
         pairs = _with_ratio(pairs)
@@ -125,68 +130,65 @@ def _line(arm: Arm, pairs: Pairs, metric: str, rule: Rule | None, confidence: fl
     )
     if not pairs.decides and judgement.verdict is not Verdict.IDENTICAL:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every pair was disturbed from outside")
-    return Line(metric, pairs, contrast, judgement)
+    return MetricChange(metric, pairs, contrast, judgement)
 
 
 def _with_ratio(pairs: Pairs) -> Pairs:
     """Without the seeds that have a figure of 0 or less: it was not measured, or has no ratio."""
     seeds = [seed for seed in pairs.base if pairs.base[seed] > 0 and pairs.new[seed] > 0]
-
-    def kept(side: BySeed) -> BySeed:
-        return {seed: side[seed] for seed in seeds}
-
-    return replace(pairs, base=kept(pairs.base), new=kept(pairs.new))
+    base, new = ({seed: side[seed] for seed in seeds} for side in (pairs.base, pairs.new))
+    return replace(pairs, base=base, new=new)
 
 
-def _findings(arms: Sequence[Compared], rules: Sequence[Rule]) -> list[Finding]:
+def _findings(arms: Sequence[Compared], rules: Sequence[Rule]) -> list[RuleResult]:
     found = [_failed_cells(compared.arm) for compared in arms if compared.arm.newly_failed]
     for rule in rules:
         found += [_decide(compared, rule) for compared in arms]
         if not arms:
-            found.append(Finding(rule, None, Outcome.UNDECIDED, "the versions share no arm"))
+            found.append(RuleResult(rule, None, GateStatus.UNDECIDED, "the versions share no arm"))
     return found
 
 
-def _missing(joined: Joined) -> list[Finding]:
+def _missing(joined: Joined) -> list[RuleResult]:
     """What BASE has and NEW has not: a rule that is kept by the rest is not known to be kept."""
     arms = [
-        Finding(None, label, Outcome.UNDECIDED, "this arm is only in BASE")
+        RuleResult(None, label, GateStatus.UNDECIDED, "this arm is only in BASE")
         for label in joined.only_base
     ]
     for arm in joined.arms:
         if missing := len(arm.only_base):
             why = f"{missing} of {missing + len(arm.seeds)} seeds ended only in BASE"
-            arms.append(Finding(None, arm.label, Outcome.UNDECIDED, why))
+            arms.append(RuleResult(None, arm.label, GateStatus.UNDECIDED, why))
     return arms
 
 
-def _failed_cells(arm: Arm) -> Finding:
+def _failed_cells(arm: PairedArm) -> RuleResult:
     """A version that crashes has no figures that a rule could hold against it."""
     new = arm.newly_failed
     how = ", ".join(sorted(set(new.values())))
     why = f"{seed_words(new)} failed only in NEW ({how})"
-    return Finding(None, arm.label, Outcome.FAIL, why)
+    return RuleResult(None, arm.label, GateStatus.FAIL, why)
 
 
-def _decide(compared: Compared, rule: Rule) -> Finding:
+def _decide(compared: Compared, rule: Rule) -> RuleResult:
     """Fail only if the whole interval lies beyond the threshold, pass only if none of it does."""
     line, label = compared.line(rule.metric), compared.arm.label
     assert line is not None
     bounds, why = _bounds(line)
     if bounds is None:
-        return Finding(rule, label, Outcome.UNDECIDED, why)
+        return RuleResult(rule, label, GateStatus.UNDECIDED, why)
     limit = rule.limit
     low, high = bounds.low, bounds.high
     if rule.metric in HIGHER_IS_BETTER:
         low, high, limit = -high, -low, -limit
     if low > limit + ROUNDING:
-        return Finding(rule, label, Outcome.FAIL, why)
+        return RuleResult(rule, label, GateStatus.FAIL, why)
     if high <= limit + ROUNDING:
-        return Finding(rule, label, Outcome.PASS, why)
-    return Finding(rule, label, Outcome.UNDECIDED, "the interval holds the threshold")
+        return RuleResult(rule, label, GateStatus.PASS, why)
+    return RuleResult(rule, label, GateStatus.UNDECIDED, "the interval holds the threshold")
 
 
-def _bounds(line: Line) -> tuple[Interval | None, str]:
+def _bounds(line: MetricChange) -> tuple[Interval | None, str]:
     """The interval that a rule is held against, or None; and why, where that is not plain.
 
     A figure that changes by the same amount at every seed has no variance, hence no interval: it

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.compare.versions import Version
-from bench.merge.merging import as_number
-from bench.merge.shown import LOSSES, TIMINGS
-from bench.merge.taint import REASONS, names
-from bench.records.endings import end_of
-from bench.records.rows import Row
+from bench.merge.disturbed import REASONS, names
+from bench.records.columns import LOSSES, TIMINGS
+from bench.records.endings import end_by, end_of
+from bench.records.rows import Row, as_number
 from bench.statistics.contrast import BySeed
 from bench.statistics.ends import End, Ends
 from bench.statistics.spread import over_seeds
@@ -29,7 +28,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Arm:
+class PairedArm:
     """An arm that both versions have."""
 
     arm_id: str
@@ -98,7 +97,7 @@ class Arm:
     def ends(self) -> Ends:
         """How the seeds did that ended on either side."""
         base, new = self.failed
-        both = Counter((_end(new.get(seed)), _end(base.get(seed))) for seed in self.seeds)
+        both = Counter((end_by(new.get(seed)), end_by(base.get(seed))) for seed in self.seeds)
         both[End.MISSING, End.FINISHED] += len(self.only_base)
         both[End.FINISHED, End.MISSING] += len(self.only_new)
         return Ends(both)
@@ -119,7 +118,7 @@ class Arm:
         """Seeds with a disturbed cell on either side -> names of what disturbed it."""
         found = {}
         for seed in self.seeds:
-            rows = [row for row in (*self.base[seed], *self.new[seed]) if _is_tainted(row)]
+            rows = [row for row in (*self.base[seed], *self.new[seed]) if _is_disturbed(row)]
             if rows:
                 reasons = {name for row in rows for name in names(row.get(REASONS, ""))}
                 found[seed] = tuple(sorted(reasons))
@@ -130,7 +129,7 @@ class Arm:
 class Joined:
     base: Version
     new: Version
-    arms: tuple[Arm, ...]  # in the order of BASE
+    arms: tuple[PairedArm, ...]  # in the order of BASE
     only_base: tuple[str, ...]  # labels of arms
     only_new: tuple[str, ...]
 
@@ -143,19 +142,13 @@ def join(base: Version, new: Version) -> Joined:
         base,
         new,
         tuple(
-            Arm(arm_id, labels[arm_id], _first(seeds)["device"], seeds, right[arm_id])
+            PairedArm(arm_id, labels[arm_id], _first(seeds)["device"], seeds, right[arm_id])
             for arm_id, seeds in left.items()
             if arm_id in right
         ),
         only_base=tuple(labels[arm_id] for arm_id in left if arm_id not in right),
         only_new=tuple(labels[arm_id] for arm_id in right if arm_id not in left),
     )
-
-
-def seed_words(seeds: Iterable[int]) -> str:
-    """For example "seeds 1, 4"."""
-    listed = sorted(seeds)
-    return f"seed{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
 
 
 def _by_arm(version: Version) -> dict[str, dict[int, tuple[Row, ...]]]:
@@ -186,13 +179,6 @@ def _settled(seeds: BySeedRows) -> set[int]:
     return {seed for seed, rows in seeds.items() if {*map(end_of, rows)} != {End.MISSING}}
 
 
-def _end(failed: str | None) -> End:
-    """Of a seed that ended, by the status with which it failed."""
-    if failed is None:
-        return End.FINISHED
-    return End.DIVERGED if failed == "diverged" else End.FAILED
-
-
 def _failed(by_seed: BySeedRows, seeds: Iterable[int]) -> dict[int, str]:
     """Seed -> the status with which it failed, on whatever machine that was."""
     return {
@@ -203,7 +189,7 @@ def _failed(by_seed: BySeedRows, seeds: Iterable[int]) -> dict[int, str]:
     }
 
 
-def _is_tainted(row: Row) -> bool:
+def _is_disturbed(row: Row) -> bool:
     return row.get("tainted") == "true"
 
 
@@ -218,6 +204,6 @@ def _machine(row: Row) -> tuple[str, str]:
 
 def _figures(rows: Iterable[Row], metric: str, clean: bool) -> dict[tuple[str, str], float]:
     """The known figures of ok rows by machine; where `clean`, of undisturbed ones alone."""
-    usable = (row for row in rows if row["status"] == "ok" and not (clean and _is_tainted(row)))
+    usable = (row for row in rows if row["status"] == "ok" and not (clean and _is_disturbed(row)))
     known = ((_machine(row), as_number(row.get(metric, ""))) for row in usable)
     return {machine: value for machine, value in known if value is not None}

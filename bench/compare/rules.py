@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import RequestError, nearest, shown
-from bench.merge.shown import HIGHER_IS_BETTER, LOSSES, METRICS
+from bench.records.columns import HIGHER_IS_BETTER, LOSSES, METRICS
 
 GRAMMAR = re.compile(r"\s*(\w+)\s*([<>])\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%?)\s*")
 LEAST_PCT = -100.0  # a figure cannot lose more than all of itself
@@ -60,7 +60,7 @@ def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
         if isinstance(found, str):
             mistakes.append(f"--fail-on {shown(text)}: {found}")
         elif found.metric in {rule.metric for rule in rules}:
-            mistakes.append(f"--fail-on {shown(text)}: {found.metric} has a rule already.")
+            mistakes.append(f"--fail-on {shown(text)}: {found.metric} has two rules. Give one.")
         else:
             rules.append(found)
     if mistakes:
@@ -78,7 +78,7 @@ def _parse(text: str) -> Rule | str:
         return f"no such metric. {nearest(metric, METRICS)}"
     value = float(number)
     if not math.isfinite(value):
-        return f"{number} is too large."
+        return f"{number} is too large. Write a smaller number."
     size = f"{abs(value):g}{percent}"
     if metric in HIGHER_IS_BETTER and (sign == ">" or value > 0):
         return f"more of it is better. Write {metric}<-{size}, a loss that is too large."

@@ -1,7 +1,6 @@
 """BASE and HEAD on one machine: a checkout of each revision, or an image each."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from bench.errors import EngineError, FolderError, RequestError
 from bench.launch.container import ContainerLauncher
 from bench.launch.image import require_named
 from bench.launch.job import Launcher
+from bench.records.cache import sha256_of
 
 ROOT = PACKAGE.parent
 WORKING_TREE = "."
@@ -56,7 +56,7 @@ def prepared(base: str, head: str, launcher: Launcher) -> Iterator[tuple[Side, S
     if base.startswith(IMAGE) != head.startswith(IMAGE):
         raise RequestError(
             f"ab compares two revisions or two images, not {base} with {head}: two things would "
-            "differ at once."
+            "differ at once. Give two of one kind."
         )
     if base.startswith(IMAGE):
         yield _image_side("base", base, launcher), _image_side("head", head, launcher)
@@ -79,7 +79,7 @@ def prepared(base: str, head: str, launcher: Launcher) -> Iterator[tuple[Side, S
 def _image_side(name: str, asked: str, launcher: Launcher) -> Side:
     tag = asked.removeprefix(IMAGE)
     if not isinstance(launcher, ContainerLauncher):
-        raise EngineError(f"{asked} needs a container engine; here cells are local processes.")
+        raise EngineError(f"{asked} needs a container engine. Give --runtime docker or podman.")
     image_id = require_named(launcher.engine, tag)
     return Side(name, asked, ROOT, tag, f"{image_id} {_files_sha256(ROOT)[:DIGITS]}")
 
@@ -93,7 +93,9 @@ def _revision_side(name: str, asked: str, place: Path) -> Side:
         if (ROOT / WHEELS).is_dir() and not (root / WHEELS).exists():
             shutil.copytree(ROOT / WHEELS, root / WHEELS, copy_function=_link_or_copy)
     if not (root / "bench").is_dir():
-        raise RequestError(f"{asked} has no folder `bench`: it is no revision of this program.")
+        raise RequestError(
+            f"{asked} has no folder `bench`: it is no revision of this program. Name one."
+        )
     return Side(name, asked, root, None, f"{commit[:DIGITS]} {_files_sha256(root)[:DIGITS]}")
 
 
@@ -119,7 +121,9 @@ def _git(*arguments: str) -> str:
             start_new_session=True,  # Ctrl-C must not leave a checkout half made, or half removed
         )
     except OSError as error:
-        raise RequestError(f"ab needs git to compare revisions: {error}") from error
+        raise RequestError(
+            f"ab needs git to compare revisions: {error}. Install git, or compare two images."
+        ) from error
     if answer.returncode != 0:
         reason = " ".join(answer.stderr.split())
         raise RequestError(f"git {arguments[0]} failed in {ROOT}: {reason}")
@@ -136,11 +140,8 @@ def _link_or_copy(source: str, target: str) -> None:
 
 def _files_sha256(root: Path) -> str:
     """SHA-256 over the paths and bytes of the whole package: the working tree has no commit."""
-    total = hashlib.sha256()
-    for file in sorted((root / "bench").rglob("*.py")):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        total.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
-    return total.hexdigest()
+    files = (root / "bench").rglob("*.py")
+    return sha256_of({file.relative_to(root).as_posix(): file.read_bytes() for file in files})
 
 
 def check_same(folder: Path, sides: Sequence[Side]) -> None:

@@ -1,21 +1,16 @@
 """The rows of one version: a results folder, or a runs.csv by itself."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import FolderError, RecordError
-from bench.merge.merging import as_number
-from bench.merge.shown import METRICS
-from bench.records.columns import STATUSES
-from bench.records.endings import LIMIT_COLUMNS, by_circumstances, ending
-from bench.records.rows import Row, read_runs
+from bench.merge.reading import check_fields, check_status
+from bench.records.endings import by_circumstances, ending
+from bench.records.rows import RUNS_NEED, Row, read_runs
 
-NEEDED = (
-    *("run_id", "host_id", "attempt", "status"),
-    *("arm_id", "model", "optimizer", "device", "seed"),
-)
+NEEDED = (*RUNS_NEED, "arm_id", "model", "optimizer", "device", "seed")
 # What may differ between two versions, and is named: it is what is compared.
 MAY_DIFFER = ("code_sha256", "git_commit", "git_dirty", "env_id", "image_id", "torch_version")
 # What else a reader wants to know of each.
@@ -52,7 +47,7 @@ def read_version(path: Path, name: str | None = None) -> Version:
             "its runs.csv."
         )
     attempts: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    table = read_runs(file)
+    table = read_runs(file, NEEDED)
     if not table:
         raise RecordError(f"{file} has no rows. Give one that `python -m bench run` has filled.")
     for row in _checked(file, table):
@@ -68,31 +63,14 @@ def read_version(path: Path, name: str | None = None) -> Version:
     return Version(name or folder.name, {cell: tuple(rows) for cell, rows in cells.items()})
 
 
-def _checked(file: Path, rows: Sequence[Row]) -> Iterable[Row]:
-    missing = [name for name in NEEDED if rows and name not in rows[0]]
-    if missing:
-        raise RecordError(
-            f"{file} lacks the columns {', '.join(missing)}. Give the runs.csv of a results folder."
-        )
+def _checked(file: Path, rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
-        _check(file, row, ("seed",), int, "a whole number")
-        _check(file, row, (*METRICS, *LIMIT_COLUMNS), as_number, "a number")
-        if row["status"] not in STATUSES:
-            raise RecordError(
-                f"{file}: run {row['run_id']} has status {row['status']!r}. "
-                f"Known: {', '.join(STATUSES)}."
-            )
-        yield row
-
-
-def _check(
-    file: Path, row: Row, columns: Sequence[str], read: Callable[[str], object], kind: str
-) -> None:
-    for column in columns:
         try:
-            read(row.get(column, ""))
-        except ValueError:
+            check_fields(row, "seed")
+            check_status(row)
+        except ValueError as error:
             raise RecordError(
-                f"{file}: run {row['run_id']}, attempt {row['attempt']}: {column} is "
-                f"{row[column]!r}, not {kind}. Put it right."
-            ) from None
+                f"{file}: run {row['run_id']}, attempt {row['attempt']}: {error}. "
+                "Put the field right, or remove the line."
+            ) from error
+        yield row

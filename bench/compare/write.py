@@ -1,97 +1,88 @@
 """A comparison as text, and as Markdown for a pull request."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from bench.compare.judge import Compared, Comparison, Finding, Line, Outcome
-from bench.compare.pairing import Arm, seed_words
+from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, VersionComparison
+from bench.compare.pairing import PairedArm
 from bench.compare.versions import ABOUT, MAY_DIFFER, Version
-from bench.merge.shown import LOSSES, SHOWN, memory_columns
-from bench.merge.taint import MARK
-from bench.report.page.markdown import escape
+from bench.merge.disturbed import MARK
+from bench.records.columns import COLUMNS, LOSSES, memory_columns
+from bench.report.page.content import Field, Heading, Table
+from bench.report.page.markdown import escape, headed
 from bench.report.titles import short
-from bench.statistics.text import NOT_AVAILABLE, fixed, of_loss, of_measure, write
+from bench.statistics.text import (
+    NOT_AVAILABLE,
+    aligned,
+    counted,
+    fixed,
+    of_loss,
+    of_measure,
+    printable,
+    seed_words,
+)
 
-HEADINGS = ("metric", "BASE", "NEW", "change", "interval", "pairs", "verdict")
+HEADINGS = (
+    Heading("metric"),
+    *(Heading(text, number=True) for text in ("BASE", "NEW", "change", "interval", "pairs")),
+    Heading("verdict"),
+)
 # Of long identities the first digits.
 HASHES = ("code_sha256", "git_commit", "env_id", "image_id")
 WORDS = {
-    Outcome.PASS: "Passed",
-    Outcome.FAIL: "FAILED",
-    Outcome.UNDECIDED: "UNDECIDED",
+    GateStatus.PASS: "Passed",
+    GateStatus.FAIL: "FAILED",
+    GateStatus.UNDECIDED: "UNDECIDED",
 }
 
 
-def as_text(comparison: Comparison) -> str:
+def as_text(comparison: VersionComparison) -> str:
     """For a terminal; the conclusion last, where it is read."""
     lines = [*_text(comparison), "", *conclusion(comparison)]
-    return "\n".join(_printable(line) for line in lines) + "\n"
+    return "\n".join(printable(line) for line in lines) + "\n"
 
 
-def _printable(line: str) -> str:
-    """A CSV may hold anything; none of it commands a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
-
-
-def _text(comparison: Comparison) -> Iterator[str]:
+def _text(comparison: VersionComparison) -> Iterator[str]:
     yield from _head(comparison)
     for compared in comparison.arms:
         yield ""
         yield compared.arm.label
-        yield from _aligned([HEADINGS, *_table(compared, comparison)])
+        table_of = [[heading.text for heading in HEADINGS], *_table(compared, comparison)]
+        yield from (f"  {line}" for line in aligned(table_of, left={0, len(HEADINGS) - 1}))
     if found := list(left_out(comparison)):
         yield ""
         yield from found
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The first column and the verdicts to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        fields = [
-            text.ljust(width) if index in (0, len(row) - 1) else text.rjust(width)
-            for index, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield ("  " + "  ".join(fields)).rstrip()
-
-
-def as_markdown(comparison: Comparison) -> str:
+def as_markdown(comparison: VersionComparison) -> str:
     """For a pull request or a job's summary: the conclusion first."""
     return "\n".join(_markdown(comparison)) + "\n"
 
 
-def _markdown(comparison: Comparison) -> Iterator[str]:
+def _markdown(comparison: VersionComparison) -> Iterator[str]:
     first, *further = conclusion(comparison)
     yield f"**{escape(first)}**"
     for sentence in further:
         yield f"\n{escape(sentence)}"
     for compared in comparison.arms:
-        yield f"\n### {escape(compared.arm.label)}\n"
-        yield _row(HEADINGS)
-        yield _row(["---", *["---:"] * (len(HEADINGS) - 2), "---"])
-        for row in _table(compared, comparison):
-            yield _row(map(escape, row))
+        rows = tuple(tuple(map(Field, row)) for row in _table(compared, comparison))
+        yield from headed(Table(compared.arm.label, HEADINGS, rows), "###")
     yield ""
     for sentence in (*_head(comparison), *left_out(comparison)):
         yield f"- {escape(sentence)}"
 
 
-def _row(fields: Iterable[str]) -> str:
-    return f"| {' | '.join(fields)} |"
-
-
-def conclusion(comparison: Comparison) -> list[str]:
+def conclusion(comparison: VersionComparison) -> list[str]:
     """One line, and one for each finding that did not pass."""
-    n_arms = len(comparison.arms)
-    arms = f"{n_arms} arm{'' if n_arms == 1 else 's'} compared"
+    arms = f"{counted(len(comparison.arms), 'arm')} compared"
     if comparison.outcome is None:
         return [f"{arms}; no rule was given, so that nothing fails."]
     rules = ", ".join(map(str, comparison.rules))
-    found = [finding for finding in comparison.findings if finding.outcome is not Outcome.PASS]
+    found = [finding for finding in comparison.findings if finding.outcome is not GateStatus.PASS]
     first = f"{WORDS[comparison.outcome]}: {rules}; {arms}."
     return [first, *(_finding(finding, comparison) for finding in found)]
 
 
-def _finding(finding: Finding, comparison: Comparison) -> str:
+def _finding(finding: RuleResult, comparison: VersionComparison) -> str:
     rule = f"{finding.rule}, " if finding.rule else ""
     found = next((one for one in comparison.arms if one.arm.label == finding.arm), None)
     line = found.line(finding.rule.metric) if found and finding.rule else None
@@ -100,7 +91,7 @@ def _finding(finding: Finding, comparison: Comparison) -> str:
     return f"{WORDS[finding.outcome]}: {rule}{finding.arm or 'all arms'}: {about}"
 
 
-def _table(compared: Compared, comparison: Comparison) -> list[list[str]]:
+def _table(compared: Compared, comparison: VersionComparison) -> list[list[str]]:
     gated = {rule.metric for rule in comparison.rules}
     shown = {
         *("val_loss_final", "step_time_ms_p50", "tokens_per_s", "train_time_s"),
@@ -113,8 +104,8 @@ def _table(compared: Compared, comparison: Comparison) -> list[list[str]]:
     ]
 
 
-def _fields(line: Line, gated: bool) -> list[str]:
-    value = _writer(line.metric)
+def _fields(line: MetricChange, gated: bool) -> list[str]:
+    value = COLUMNS[line.metric].write
     mark = MARK if line.pairs.disturbed else ""
     verdict = f"{line.judgement.verdict}" + (f": {why}" if (why := line.judgement.why) else "")
     return [
@@ -128,25 +119,19 @@ def _fields(line: Line, gated: bool) -> list[str]:
     ]
 
 
-def _writer(metric: str) -> Callable[[float | None], str]:
-    if metric in SHOWN:
-        return SHOWN[metric].write
-    return lambda value: write(value, of_loss if metric in LOSSES else of_measure)
-
-
-def _change(line: Line) -> str:
+def _change(line: MetricChange) -> str:
     mean = line.contrast.mean
     return NOT_AVAILABLE if mean is None else _signed(line, mean)
 
 
-def _interval(line: Line) -> str:
+def _interval(line: MetricChange) -> str:
     interval = line.contrast.interval
     if interval is None:
         return NOT_AVAILABLE
     return f"{_signed(line, interval.low)} to {_signed(line, interval.high)}"
 
 
-def _signed(line: Line, value: float) -> str:
+def _signed(line: MetricChange, value: float) -> str:
     """A change in the scale of its contrast, as a reader takes it."""
     told = in_unit(line, value)
     if told is None:
@@ -157,7 +142,7 @@ def _signed(line: Line, value: float) -> str:
     return fixed(value, places, "+")
 
 
-def in_unit(line: Line, value: float) -> float | None:
+def in_unit(line: MetricChange, value: float) -> float | None:
     """A change in the metric's unit, or as a share; None beyond what a double holds.
 
     So wide are the intervals of ratios from two seeds.
@@ -168,7 +153,7 @@ def in_unit(line: Line, value: float) -> float | None:
         return None
 
 
-def _head(comparison: Comparison) -> Iterator[str]:
+def _head(comparison: VersionComparison) -> Iterator[str]:
     base, new = comparison.joined.base, comparison.joined.new
     columns = (*MAY_DIFFER, *ABOUT)
     differing = [column for column in columns if base.told(column) != new.told(column)]
@@ -194,7 +179,7 @@ def _told(version: Version, columns: Sequence[str]) -> str:
     return ": " + ", ".join(told) if told else ""
 
 
-def left_out(comparison: Comparison) -> Iterator[str]:
+def left_out(comparison: VersionComparison) -> Iterator[str]:
     """What is not compared, and why: a sentence each."""
     joined = comparison.joined
     for which, labels in (("BASE", joined.only_base), ("NEW", joined.only_new)):
@@ -218,7 +203,7 @@ def _company(version: Version) -> str:
     return "one cell at a time" if len(told) == 1 else "some cells alone and some at once"
 
 
-def _left_out_of(arm: Arm, keep_disturbed: bool) -> Iterator[str]:
+def _left_out_of(arm: PairedArm, keep_disturbed: bool) -> Iterator[str]:
     for which, seeds in (("BASE", arm.only_base), ("NEW", arm.only_new)):
         if seeds:
             yield f"{seed_words(seeds)} ended only in {which}, left out."

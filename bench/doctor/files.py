@@ -1,6 +1,5 @@
 """Where results and corpora go: can they be written, and is there room."""
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -9,7 +8,8 @@ from pathlib import Path
 from bench.border.options import DataOptions, TrainOptions
 from bench.doctor.finding import Answer, explained, ok, problem, warning
 from bench.errors import CorpusError
-from bench.records.corpora import TINYSHAKESPEARE_SHA256, Corpus, cache_folder, find_corpus
+from bench.records.cache import is_whole
+from bench.records.corpora import TINYSHAKESPEARE_SHA256, find_corpus
 
 # Curves, raw step times and samples of hundreds of cells, with as much again to spare.
 RESULTS_GIB = 1.0
@@ -39,8 +39,8 @@ def corpus(asked: str | None) -> Answer:
         text.check(TrainOptions().block_size, DataOptions())
     except CorpusError as error:
         return problem(*explained(error))
-    file = cache_folder() / f"{text.sha256}.txt"
-    if _is_whole(file, text):
+    file = text.file
+    if is_whole(file):
         return ok(f"{text.chosen}; in the cache")
     base = existing(file.parent)
     if why := why_not_writable(base):
@@ -54,10 +54,6 @@ def corpus(asked: str | None) -> Answer:
             f"the first run fetches it from the web; without a web put it at {file}",
         )
     return ok(f"{text.chosen}; its cache can be written")
-
-
-def _is_whole(file: Path, text: Corpus) -> bool:
-    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == text.sha256
 
 
 def existing(path: Path) -> Path:

@@ -1,17 +1,19 @@
 """How many of the planned cells are ok, and how the others ended: said before anything else."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bench.merge import beside
-from bench.merge.kinds import beyond
-from bench.merge.merging import OPEN, Cell, Merged, Source
+from bench.merge.disturbed import REASONS, UNCHECKED, beside_notes, is_disturbed, names
+from bench.merge.merging import OPEN, EndedCell, Merged
 from bench.merge.reading import Damage
 from bench.merge.sections import failures, tried
-from bench.merge.taint import REASONS, UNCHECKED, is_tainted, names
-from bench.records.columns import STATUSES
-from bench.records.rows import LARGEST_FIGURE
+from bench.merge.source import Source
+from bench.records.columns import COLUMNS, NUMBER, STATUSES
+from bench.records.rows import LARGEST_FIGURE, Row
 from bench.statistics.text import counted
+
+NUMBERS = [name for name, column in COLUMNS.items() if column.kind.dtype == NUMBER.dtype]
 
 
 def sentence(statuses: Iterable[str]) -> str:
@@ -30,9 +32,9 @@ def notes(merged: Merged) -> list[str]:
         *_earlier(merged.cells),
         *_retried(merged.cells),
         *_bounded(merged.cells),
-        *_tainted(merged.cells),
+        *_disturbed(merged.cells),
         *_unchecked(merged.cells),
-        *beside.notes(merged.cells),
+        *beside_notes(merged.cells),
     ]
 
 
@@ -86,7 +88,7 @@ def _left_out(source: Source) -> list[str]:
     return found
 
 
-def _earlier(cells: Sequence[Cell]) -> list[str]:
+def _earlier(cells: Sequence[EndedCell]) -> list[str]:
     """Of cells that ran under several codes, environments or machines in one folder."""
     several = len({(cell.source, cell.run_id) for cell in cells if cell.earlier})
     if not several:
@@ -97,7 +99,7 @@ def _earlier(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _retried(cells: Sequence[Cell]) -> list[str]:
+def _retried(cells: Sequence[EndedCell]) -> list[str]:
     """Of seeds that finished at one attempt and failed at another."""
     failed = failures(cells)
     finished = {tried(cell) for cell in cells for row in cell.attempts if row["status"] == "ok"}
@@ -110,9 +112,9 @@ def _retried(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _bounded(cells: Sequence[Cell]) -> list[str]:
+def _bounded(cells: Sequence[EndedCell]) -> list[str]:
     """Of the terminal rows alone: nothing is computed from the others."""
-    found = [(cell, beyond(cell.row)) for cell in cells if cell.row]
+    found = [(cell, _beyond(cell.row)) for cell in cells if cell.row]
     columns = sorted({column for _, named in found for column in named})
     if not columns:
         return []
@@ -123,16 +125,22 @@ def _bounded(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _tainted(cells: Sequence[Cell]) -> list[str]:
-    tainted = [cell for cell in cells if is_tainted(cell)]
-    if not tainted:
+def _beyond(row: Row) -> list[str]:
+    """The columns of a sound row with a finite number that is too large for statistics."""
+    values = ((name, float(text)) for name in NUMBERS if (text := row.get(name)))
+    return [name for name, value in values if LARGEST_FIGURE < abs(value) < math.inf]
+
+
+def _disturbed(cells: Sequence[EndedCell]) -> list[str]:
+    disturbed = [cell for cell in cells if is_disturbed(cell)]
+    if not disturbed:
         return []
-    reasons = sorted({name for cell in tainted for name in names(cell.text(REASONS))})
+    reasons = sorted({name for cell in disturbed for name in names(cell.text(REASONS))})
     why = f" ({', '.join(reasons)})" if reasons else ""
-    return [f"Something from outside disturbed the timings of {_cells(len(tainted))}{why}."]
+    return [f"Something from outside disturbed the timings of {_cells(len(disturbed))}{why}."]
 
 
-def _unchecked(cells: Sequence[Cell]) -> list[str]:
+def _unchecked(cells: Sequence[EndedCell]) -> list[str]:
     """Of ok cells alone: the others' timings stand nowhere."""
     count = Counter(name for cell in cells if cell.ok for name in set(names(cell.text(UNCHECKED))))
     if not count:

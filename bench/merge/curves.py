@@ -23,7 +23,7 @@ OPENING = 0.1
 
 
 @dataclass(frozen=True)
-class Line:
+class SeedCurve:
     """One seed's curve: x is a cost, y a validation loss in nats per token, or what is named."""
 
     x: Array
@@ -59,7 +59,7 @@ def flops(arm: Arm, curve: Curve) -> Array:
     return curve.tokens * per_token + curve.steps * per_step
 
 
-def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, Line]:
+def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, SeedCurve]:
     """Seed -> a figure of its curve against `cost`; seeds without it are absent.
 
     Against seconds, they are those of the timing statistics.
@@ -73,19 +73,19 @@ def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, Line
     return {seed: line for seed, line in lines.items() if len(line.x)}
 
 
-def _known(x: Array, y: Array) -> Line:
+def _known(x: Array, y: Array) -> SeedCurve:
     """The evaluations of which cost and figure are known."""
     both = ~(np.isnan(x) | np.isnan(y))
-    return Line(x[both], y[both])
+    return SeedCurve(x[both], y[both])
 
 
-def band_over_steps(lines: Sequence[Line]) -> Band | None:
+def band_over_steps(lines: Sequence[SeedCurve]) -> Band | None:
     """The mean at the steps at which every seed was evaluated; None if there are none."""
     common = sorted(set.intersection(*(set(line.x.tolist()) for line in lines))) if lines else []
     return _band(lines, np.array(common)) if common else None
 
 
-def band_over_seconds(lines: Sequence[Line]) -> Band | None:
+def band_over_seconds(lines: Sequence[SeedCurve]) -> Band | None:
     """The mean on a common grid that ends with the shortest seed; linear between evaluations."""
     if not lines:
         return None
@@ -93,13 +93,13 @@ def band_over_seconds(lines: Sequence[Line]) -> Band | None:
     return _band(lines, np.linspace(begin, end, GRID)) if begin < end else None
 
 
-def _band(lines: Sequence[Line], x: Array) -> Band:
+def _band(lines: Sequence[SeedCurve], x: Array) -> Band:
     losses = np.array([np.interp(x, line.x, line.y) for line in lines])  # (seeds, x)
     sd = losses.std(axis=0, ddof=1) if len(lines) > 1 else None
     return Band(x, losses.mean(axis=0), sd)
 
 
-def visible_range(lines: Sequence[Line], bands: Sequence[Band]) -> tuple[float, float] | None:
+def visible_range(lines: Sequence[SeedCurve], bands: Sequence[Band]) -> tuple[float, float] | None:
     """The lowest and highest loss to show; None without curves.
 
     The opening is counted in evaluations, not in x, so that a loss over steps and the same loss
@@ -129,7 +129,7 @@ def at_equal_cost(arms: Sequence[Arm], cost: Cost) -> EqualCost:
     return EqualCost(None if limit is None else float(limit), losses)
 
 
-def _losses_at(lines: Mapping[int, Line], cost: float | None) -> dict[int, list[float | None]]:
+def _losses_at(lines: Mapping[int, SeedCurve], cost: float | None) -> dict[int, list[float | None]]:
     if cost is None:
         return {}
     return {seed: [float(np.interp(cost, line.x, line.y))] for seed, line in lines.items()}

@@ -16,12 +16,11 @@ import numpy as np
 import pandas as pd
 
 from bench.merge import coverage
-from bench.merge.kinds import NUMBER, WHOLE, Kind, kind_of
-from bench.merge.merging import Cell, Merged, merge
+from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
 from bench.merge.sections import Section, make_sections
-from bench.merge.summary import COLUMNS, COUNTS, IDENTITY, summary_rows
-from bench.records.columns import RUN_COLUMNS
+from bench.merge.summary import COLUMNS, summary_rows
+from bench.records.columns import RUN_COLUMNS, WHOLE, Kind, kind_of
 
 # What the plan tells of every cell, open ones included.
 PLANNED = ("run_id", "arm_id", "model", "optimizer", "device")
@@ -81,7 +80,7 @@ def _section_numbers(sections: Sequence[Section]) -> Mapping[int, int]:
     return found
 
 
-def _field(cell: Cell, name: str) -> str:
+def _field(cell: EndedCell, name: str) -> str:
     if name in PLANNED or name == "status":
         return str(getattr(cell, name))
     return str(cell.seed) if name == "seed" else cell.text(name)
@@ -111,22 +110,10 @@ def summary_frame(sections: Sequence[Section]) -> pd.DataFrame:
     """A row an arm and section, with the columns of summary.csv."""
     rows = list(summary_rows(sections))
     return pd.DataFrame(
-        {name: pd.Series([row[name] for row in rows], dtype=_dtype(name)) for name in COLUMNS}
-    )
-
-
-def _dtype(column: str) -> str:
-    """Of a column of summary.csv."""
-    if column in IDENTITY:
-        return "string"
-    if column in ("section", *COUNTS) or column.endswith("_n"):
-        return WHOLE.dtype
-    if column == "timing_clean":
-        return "boolean"
-    return (
-        NUMBER.dtype
-        if column.endswith(("_mean", "_sd", "_low", "_high"))
-        else kind_of(column).dtype
+        {
+            name: pd.Series([row[name] for row in rows], dtype=kind.dtype)
+            for name, kind in COLUMNS.items()
+        }
     )
 
 

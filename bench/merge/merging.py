@@ -4,37 +4,22 @@ A cell that ran under several codes, environments or machines is several: each b
 like are, and the latest is the one that is counted.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.errors import FolderError
-from bench.merge import kinds
-from bench.merge.asked import settings_of
-from bench.merge.kinds import WHOLE
-from bench.merge.reading import (
-    NO_CURVE,
-    Curve,
-    Damage,
-    UnreadableError,
-    Which,
-    read_curves,
-    read_rows,
-)
-from bench.records.columns import SETTLED, STATUSES
+from bench.merge.reading import NO_CURVE, Curve, Damage, UnreadableError
+from bench.merge.source import Source, SourceRows, read_source
+from bench.records.columns import SETTLED
 from bench.records.endings import by_circumstances, ending
-from bench.records.folder import ResultsFolder
-from bench.records.rows import RUNS_NEED, Row, bounded, by_cell
+from bench.records.rows import Row, as_number
 
 OPEN = "open"  # a selected cell without a row: not run yet
 
-PLAN_NEEDS = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "selected")
-
 
 @dataclass(frozen=True)
-class Cell:
+class EndedCell:
     """A selected cell of one folder's plan, as it ended under one code, environment and machine."""
 
     source: int  # index of its folder
@@ -71,46 +56,16 @@ class Cell:
         return as_number(self.text(column))
 
 
-Dropped = tuple[str, str, str]  # arm_id, device, settings
-
-
-@dataclass(frozen=True)
-class Source:
-    """One results folder, and what of it is counted."""
-
-    path: Path
-    name: str  # for readers; never a whole path, which would name the machine's folders
-    matrices: tuple[str, ...]
-    cells: int  # selected
-    attempts: int  # rows of the selected cells
-    superseded: int  # of these, the rows that do not tell how their cell ended
-    unplanned: int  # cells in runs.csv that the plan does not name or did not select
-    dropped: int = 0  # of the cells: seeds that the plan names no more, of arms that it names
-    dropped_arms: frozenset[Dropped] = frozenset()  # arms that ran and are in the plan no more
-    copies: int = 0  # cells whose rows are in another folder as well, and are counted there
-
-
 @dataclass(frozen=True)
 class Merged:
     sources: tuple[Source, ...]
-    cells: tuple[Cell, ...]  # in the order of the plans
+    cells: tuple[EndedCell, ...]  # in the order of the plans
     damage: tuple[Damage, ...] = ()  # one a damaged file; what it names is not in the cells
 
     @property
-    def counted(self) -> list[Cell]:
+    def counted(self) -> list[EndedCell]:
         """Each selected cell once."""
         return [cell for cell in self.cells if not cell.earlier]
-
-
-def as_number(text: str) -> float | None:
-    """A field as a finite number; None if it is empty, infinite or not a number at all.
-
-    An infinite loss has no mean and no place in a picture; its row says `diverged`.
-    """
-    if not text:
-        return None
-    value = float(text)
-    return bounded(value) if math.isfinite(value) else None
 
 
 def merge(folders: Sequence[Path]) -> Merged:
@@ -123,12 +78,12 @@ def merge(folders: Sequence[Path]) -> Merged:
         RecordError: if no folder can be read.
     """
     paths = list({path.resolve(): path for path in folders}.values())
-    read: list[_Folder] = []
+    read: list[SourceRows] = []
     damage: list[Damage] = []
     refused: list[UnreadableError] = []
     for path, name in zip(paths, _names(paths), strict=True):
         try:
-            folder = _read_folder(len(read), path, name)
+            folder = read_source(len(read), path, name)
         except UnreadableError as error:
             why = f"{error.why}; the whole folder is left out"
             damage.append(Damage(f"{name}/{error.file}", 0, 0, why))
@@ -142,113 +97,16 @@ def merge(folders: Sequence[Path]) -> Merged:
 
 
 @dataclass(frozen=True)
-class _Folder:
-    index: int
-    source: Source
-    planned: Mapping[str, Row]  # the selected cells by run_id, in the order of the plan
-    twins: Mapping[str, str]
-    attempts: Mapping[str, list[Row]]  # of these, oldest first
-    curves: Mapping[Which, Curve]
-    settings: str  # of its matrix
-    damage: list[Damage]
-
-
-def _read_folder(index: int, path: Path, name: str) -> _Folder:
-    folder = ResultsFolder(path)
-    for file in (folder.plan, folder.runs):
-        _must_be_there(file)
-    plan, wrong_plan = read_rows(folder.plan, name, PLAN_NEEDS, _check_planned)
-    runs, wrong_runs = read_rows(folder.runs, name, RUNS_NEED, _check_ended)
-    curves, wrong_curves = read_curves(folder.curves, name)
-    selected, twins = _selected(plan)
-    dropped = _dropped(selected, runs)
-    names = {selected[run_id]["arm_id"]: name for run_id, name in twins.items()}
-    twins |= {
-        run_id: names[row["arm_id"]] for run_id, row in dropped.items() if row["arm_id"] in names
-    }
-    attempts = by_cell(runs)
-    source = Source(
-        path=path,
-        name=name,
-        matrices=tuple(dict.fromkeys(row["name"] for row in plan if row.get("name"))),
-        cells=len(selected) + len(dropped),
-        attempts=0,
-        superseded=0,
-        unplanned=len(attempts.keys() - selected.keys() - dropped.keys()),
-        dropped=len(dropped),
-        dropped_arms=_dropped_arms(selected, runs),
-    )
-    return _Folder(
-        index=index,
-        source=source,
-        planned=selected | dropped,
-        twins=twins,
-        attempts=attempts,
-        curves=curves,
-        settings=settings_of(path),
-        damage=[*wrong_plan, *wrong_runs, *wrong_curves],
-    )
-
-
-def _selected(plan: Sequence[Row]) -> tuple[dict[str, Row], dict[str, str]]:
-    """The selected cells, and of those that run under a second, tuned name that one."""
-    selected: dict[str, Row] = {}
-    twins: dict[str, str] = {}
-    for row in plan:
-        if row["selected"] != "true":
-            continue
-        if row["run_id"] in selected and row.get("part") == "tuned":
-            twins[row["run_id"]] = row["optimizer"]
-        else:
-            selected[row["run_id"]] = row
-    return selected, twins
-
-
-def _dropped(selected: Mapping[str, Row], runs: Sequence[Row]) -> dict[str, Row]:
-    """Cells that ran, of arms in the plan, on seeds that were taken out of it since.
-
-    They count like the others: else a seed could be left out for what it showed. Trials have the
-    arm_id of what they try, and are no cells of it.
-    """
-    arms = {row["arm_id"] for row in selected.values() if row.get("part") != "trial"}
-    return {
-        row["run_id"]: row
-        for row in runs
-        if row["run_id"] not in selected
-        and row.get("arm_id") in arms
-        and row.get("part") != "trial"
-        and row["status"] in SETTLED
-        and all(row.get(name) for name in PLAN_NEEDS if name != "selected")
-    }
-
-
-def _dropped_arms(selected: Mapping[str, Row], runs: Sequence[Row]) -> frozenset[Dropped]:
-    """Arms that ran, on the plan's devices and settings, and were taken out of it since.
-
-    Of arms that were compared, none can be left out for what it showed.
-    """
-    arms = {row["arm_id"] for row in selected.values()}
-    return frozenset(
-        (row["arm_id"], row.get("device", ""), row.get("settings", ""))
-        for row in runs
-        if row.get("arm_id") not in arms
-        and not row.get("part")
-        and row["status"] in SETTLED
-        and row.get("arm_id")
-    )
-
-
-@dataclass(frozen=True)
 class _Attempt:
     row: Row
-    folder: _Folder  # where its curve and its log are
+    folder: SourceRows  # where its curve and its log are
 
 
 @dataclass(frozen=True)
 class _Entry:
     """A cell of one folder with all attempts at it, those of its folder's copies too."""
 
-    folder: _Folder
+    folder: SourceRows
     run_id: str
     attempts: Mapping[tuple[str, ...], _Attempt]  # by what no two share, oldest first
 
@@ -257,7 +115,7 @@ class _Entry:
         return any(each.row["status"] in SETTLED for each in self.attempts.values())
 
 
-def _merged(folders: Sequence[_Folder]) -> Merged:
+def _merged(folders: Sequence[SourceRows]) -> Merged:
     # A trial of one folder is no cell of another's matrix.
     entries: dict[tuple[str, bool], list[_Entry]] = defaultdict(list)
     planned_in: dict[str, set[int]] = defaultdict(set)
@@ -277,7 +135,7 @@ def _merged(folders: Sequence[_Folder]) -> Merged:
     return Merged(tuple(sources), tuple(cells))
 
 
-def _attempts(folder: _Folder, run_id: str) -> dict[tuple[str, ...], _Attempt]:
+def _attempts(folder: SourceRows, run_id: str) -> dict[tuple[str, ...], _Attempt]:
     """None for a cell that ran as a trial: what settings were chosen on is not judged on."""
     rows = folder.attempts.get(run_id, [])
     tried = any(row.get("part") == "trial" for row in rows)
@@ -316,7 +174,7 @@ def _age(row: Row) -> tuple[str, int]:
     return row.get("started_at", ""), int(row["attempt"])
 
 
-def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
+def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[EndedCell]:
     """One for each code, environment and machine that it ran under, the latest last."""
     planned = entry.folder.planned[entry.run_id]
     folders = {id(each.row): each.folder for each in entry.attempts.values()}
@@ -327,11 +185,11 @@ def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
         folder = folders[id(last)] if last else entry.folder
         which = (last["run_id"], last["host_id"], last["attempt"]) if last else None
         found.append(
-            Cell(
+            EndedCell(
                 source=folder.index,
                 run_id=entry.run_id,
                 **{key: planned[key] for key in ("arm_id", "model", "optimizer", "device")},
-                seed=WHOLE.read(planned["seed"]),
+                seed=int(planned["seed"]),
                 row=last,
                 curve=folder.curves.get(which, NO_CURVE) if which else NO_CURVE,
                 attempts=tuple(attempts),
@@ -345,7 +203,7 @@ def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[Cell]:
     return found
 
 
-def _counted(source: Source, entries: Sequence[_Entry], cells: Sequence[Cell]) -> Source:
+def _counted(source: Source, entries: Sequence[_Entry], cells: Sequence[EndedCell]) -> Source:
     attempts = sum(len(entry.attempts) for entry in entries)
     return replace(
         source,
@@ -361,28 +219,6 @@ def _identity(row: Mapping[str, str]) -> tuple[str, ...]:
     started = row.get("started_at")
     which = (row["run_id"], row["host_id"], row["attempt"], row["status"])
     return (*which, started) if started else ()
-
-
-def _must_be_there(path: Path) -> None:
-    if not path.is_file():
-        raise FolderError(
-            f"{path.parent} is no results folder: it has no {path.name}. Give a folder that "
-            "`python -m bench run MATRIX` has written, such as results/NAME."
-        )
-
-
-def _check_planned(row: Row) -> None:
-    kinds.required(row, "seed")
-    if row.get("part") == "trial":
-        kinds.required(row, "trial")
-    kinds.check(row)
-
-
-def _check_ended(row: Row) -> None:
-    kinds.required(row, "attempt")
-    if row["status"] not in STATUSES:
-        raise ValueError(f"status is {row['status']!r}; known are {', '.join(STATUSES)}")
-    kinds.check(row)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

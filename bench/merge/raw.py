@@ -4,7 +4,6 @@ A file may be missing, damaged or hostile. What cannot be read as it should be i
 nothing outside of the results folder is ever opened.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.border.spec import CellFiles
-from bench.merge.merging import Cell, Merged
+from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm
 from bench.records.rows import LARGEST_FIGURE
 
@@ -56,7 +55,7 @@ class GpuReadings:
         return any((self.memory_mib, self.power_w, self.sm_clock_mhz))
 
 
-def step_times(cell: Cell, merged: Merged) -> StepTimes | None:
+def step_times(cell: EndedCell, merged: Merged) -> StepTimes | None:
     """steps.csv of an attempt."""
     table = _table(cell, merged, "steps", ("steps", "time_ms"))
     if table is None:
@@ -75,7 +74,7 @@ def pooled(parts: Sequence[StepTimes]) -> StepTimes:
     )
 
 
-def gpu_readings(cell: Cell, merged: Merged) -> GpuReadings | None:
+def gpu_readings(cell: EndedCell, merged: Merged) -> GpuReadings | None:
     """samples.csv of an attempt; None without a single figure of a GPU."""
     wanted = ("time_s", "gpu_own_mib", "gpu_used_mib", "gpu_power_instant_w")
     table = _table(cell, merged, "samples", (*wanted, "gpu_power_average_w", "sm_clock_mhz"))
@@ -91,7 +90,7 @@ def gpu_readings(cell: Cell, merged: Merged) -> GpuReadings | None:
     return found or None
 
 
-def clean_cells(arm: Arm) -> list[Cell]:
+def clean_cells(arm: Arm) -> list[EndedCell]:
     """Those that its timing statistics use, by seed: the first MOST_CELLS."""
     return list(islice(arm.timed_by_seed.values(), MOST_CELLS))
 
@@ -103,15 +102,19 @@ def _reading(table: pd.DataFrame, column: str) -> Reading | None:
     return Reading(known["time_s"].to_numpy(), known[column].to_numpy())
 
 
-def _table(cell: Cell, merged: Merged, file: str, columns: Sequence[str]) -> pd.DataFrame | None:
+def _table(
+    cell: EndedCell, merged: Merged, file: str, columns: Sequence[str]
+) -> pd.DataFrame | None:
     """Numeric columns of a cell's CSV; an empty or infinite field is NaN."""
     home = merged.sources[cell.source].path
     folder = home / "cells" / f"{cell.run_id}-{cell.text('attempt')}"
-    path = _inside(getattr(CellFiles(folder), file), home)
+    path = file_of(home, getattr(CellFiles(folder), file))
     if path is None:
         return None
     types: dict[str, type] = defaultdict(lambda: str, dict.fromkeys(columns, np.float64))
     try:
+        if path.stat().st_size > LARGEST_BYTES:
+            return None
         table = pd.read_csv(path, dtype=types)
     except (OSError, ValueError, OverflowError):  # pandas' own errors are ValueErrors
         return None
@@ -122,15 +125,10 @@ def _table(cell: Cell, merged: Merged, file: str, columns: Sequence[str]) -> pd.
     return numbers.mask(np.isinf(numbers)).clip(-LARGEST_FIGURE, LARGEST_FIGURE)
 
 
-def _inside(path: Path, home: Path) -> Path | None:
-    """A regular file of a bounded size that lies within `home`, links resolved; else None."""
+def file_of(root: Path, path: Path) -> Path | None:
+    """A regular file within a results folder, wherever links lead; None if it is none."""
     try:
-        real = Path(os.path.realpath(path, strict=True))
-        within = real.is_relative_to(home.resolve())
-        return real if within and real.is_file() and _fits(real) else None
-    except (OSError, ValueError):  # missing, a loop of links, or no name that a file can have
+        real = path.resolve(strict=True)
+        return real if real.is_file() and real.is_relative_to(root.resolve()) else None
+    except (OSError, ValueError, RuntimeError):  # also a name with a NUL, and links in a circle
         return None
-
-
-def _fits(path: Path) -> bool:
-    return path.stat().st_size <= LARGEST_BYTES

@@ -7,7 +7,6 @@ runs.csv and plan.csv have thousands of lines, and are read one by one: that tak
 curves.csv has a hundred times as many, and is read in bulk as long as nothing in it is unusual.
 """
 
-import csv
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -22,8 +21,8 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from bench.errors import RecordError
-from bench.merge.kinds import NUMBER, WHOLE
-from bench.records.rows import LARGEST_FIGURE, Row, without_mark
+from bench.records.columns import COLUMNS, NUMBER, STATUSES, TEXT, WHOLE
+from bench.records.rows import LARGEST_FIGURE, Row, as_row, fields_of, without_mark
 
 Array = NDArray[np.float64]
 Which = tuple[str, str, str]  # run_id, host_id, attempt: whose curve it is
@@ -34,6 +33,7 @@ CURVE_FIGURES = (
     *("expert_load_max", "router_entropy"),
 )
 CURVES_NEED = (*CURVE_KEYS, "step", "val_loss")
+_CHECKED = {name: column.kind for name, column in COLUMNS.items() if column.kind != TEXT}
 # What pyarrow reads in another way than line by line: quotes and carriage returns may join lines,
 # an empty line passes for a row, 0x1A for a number and nan(1) for none.
 UNUSUAL = (b'"', b"\r", b"\n\n", b"0x", b"0X", b"(")
@@ -95,12 +95,36 @@ def read_rows(
     rows, bad = [], []
     for number, line in enumerate(_lines(content), start=2):
         try:
-            row = _row(header, line)
+            row = as_row(header, line)
             check(row)
             rows.append(row)
-        except (ValueError, csv.Error) as error:  # not UTF-8 is a ValueError
+        except ValueError as error:
             bad.append((number, str(error)))
     return rows, _damage(path, name, bad)
+
+
+def check_fields(row: Row, *required: str) -> None:
+    """Raises ValueError, with a message for readers, at a field that is not of its column's kind.
+
+    Empty fields are unknown, but for those that are required; columns that an older version did
+    not have are none.
+    """
+    for name in required:
+        if not row[name]:
+            raise ValueError(f"{name} is empty")
+    for name, kind in _CHECKED.items():
+        text = row.get(name)
+        if text:
+            try:
+                kind.read(text)
+            except ValueError:
+                raise ValueError(f"{name} is {text!r}, not {kind.words}") from None
+
+
+def check_status(row: Row) -> None:
+    """Raises ValueError, with a message for readers, at a status that is not known."""
+    if row["status"] not in STATUSES:
+        raise ValueError(f"status is {row['status']!r}; known are {', '.join(STATUSES)}")
 
 
 def read_curves(path: Path, name: str) -> tuple[dict[Which, Curve], list[Damage]]:
@@ -129,15 +153,15 @@ def _open(path: Path, needed: Iterable[str]) -> tuple[list[str], bytes]:
         content = without_mark(path.read_bytes())
     except OSError as error:
         raise UnreadableError(
-            path, f"cannot be read: {error.strerror}", "Put that right."
+            path, f"cannot be read: {error.strerror}", "Make it readable, and report again."
         ) from error
     first, _, rest = content[: content.rfind(b"\n") + 1].partition(b"\n")
     if not first:
         return [], b""
     remedy = "Restore its header line."
     try:
-        header = _split(first)
-    except (ValueError, csv.Error) as error:
+        header = fields_of(first)
+    except ValueError as error:
         raise UnreadableError(path, f"has a damaged header ({error})", remedy) from error
     if missing := [column for column in needed if column not in header]:
         raise UnreadableError(path, f"lacks the columns {', '.join(missing)}", remedy)
@@ -146,17 +170,6 @@ def _open(path: Path, needed: Iterable[str]) -> tuple[list[str], bytes]:
 
 def _lines(content: bytes) -> list[bytes]:
     return content.split(b"\n")[:-1]
-
-
-def _split(line: bytes) -> list[str]:
-    return next(csv.reader([line.decode("utf-8")], strict=True), [])
-
-
-def _row(header: Sequence[str], line: bytes) -> Row:
-    found = _split(line)
-    if len(found) != len(header):
-        raise ValueError(f"{len(found)} fields under a header of {len(header)}")
-    return dict(zip(header, found, strict=True))
 
 
 def _damage(path: Path, name: str, bad: Sequence[tuple[int, str]]) -> list[Damage]:
@@ -203,8 +216,8 @@ def _line_by_line(
     bad = []
     for number, line in enumerate(lines, start=2):
         try:
-            evaluation = _evaluation(_row(header, line))
-        except (ValueError, csv.Error) as error:
+            evaluation = _evaluation(as_row(header, line))
+        except ValueError as error:
             bad.append((number, str(error)))
             continue
         for name, value in evaluation.items():

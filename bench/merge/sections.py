@@ -1,14 +1,15 @@
-"""Which cells may stand in one table: only like with like."""
+"""Cells that may stand in one table, arm by arm: each with its seeds, and how these ended."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from bench.merge.merging import OPEN, Cell, Merged
-from bench.merge.shown import TIMINGS
-from bench.merge.taint import Timing, timing_of
-from bench.records.endings import circumstances, end_of, ending
+from bench.merge.alike import Key, alike
+from bench.merge.disturbed import Timing, timing_of
+from bench.merge.merging import OPEN, EndedCell, Merged
+from bench.records.columns import TIMINGS
+from bench.records.endings import circumstances, end_by, end_of, ending
 from bench.records.rows import Row
 from bench.statistics.ends import End
 from bench.statistics.interval import LEAST, LEAST_TIMES
@@ -17,30 +18,6 @@ from bench.statistics.spread import Spread, over_seeds
 # Digits of an arm_id that tell two arms of the same names apart; all of them if these are alike.
 ARM_DIGITS = 4
 
-
-@dataclass(frozen=True)
-class Key:
-    """What all rows of a section share: all that decides losses, and apart from it the machine.
-
-    gpu_name is here because a machine may hold GPUs of several kinds. Where the settings of an
-    older folder are not known, the last four are what its rows tell of them.
-    """
-
-    host_id: str
-    env_id: str
-    code_sha256: str
-    corpus_sha256: str
-    device: str
-    gpu_name: str
-    settings: str
-    steps: float | None
-    tokens_per_step: float | None
-    eval_protocol: str
-    threads: float | None
-
-
-# Known of every row, also of one that failed, and empty there if not known.
-IDENTITY = ("host_id", "env_id", "code_sha256", "corpus_sha256", "gpu_name", "eval_protocol")
 
 # Without host_id: a seed that failed has failed on whatever machine it was tried.
 Tried = tuple[str, int, str, str, str]  # arm_id, seed, code_sha256, env_id, gpu_name
@@ -54,7 +31,7 @@ class Arm:
     model: str
     optimizer: str
     label: str  # "model + optimizer", with digits of the arm_id where that is ambiguous
-    cells: tuple[Cell, ...]  # of this section: ok, or known not to be
+    cells: tuple[EndedCell, ...]  # of this section: ok, or known not to be
     seeds: tuple[int, ...]  # that the section's folders selected for it
     cells_planned: int
     timing: Timing  # its section's
@@ -71,7 +48,7 @@ class Arm:
         return told | {(self.model, self.untuned or self.optimizer)}
 
     @cached_property
-    def ok(self) -> tuple[Cell, ...]:
+    def ok(self) -> tuple[EndedCell, ...]:
         """Its finished cells, without those of seeds that failed as well."""
         return tuple(cell for cell in self.cells if cell.ok and cell.seed not in self.failed)
 
@@ -90,7 +67,7 @@ class Arm:
         return len(self.timed_by_seed)
 
     @cached_property
-    def by_seed(self) -> Mapping[int, Cell]:
+    def by_seed(self) -> Mapping[int, EndedCell]:
         """The ok cell of each seed; of several the earliest.
 
         What finished and was run again in another folder was run again by choice: an average over
@@ -113,7 +90,7 @@ class Arm:
         return found
 
     @cached_property
-    def timed_by_seed(self) -> Mapping[int, Cell]:
+    def timed_by_seed(self) -> Mapping[int, EndedCell]:
         """The same of those that timing statistics use."""
         return _by_seed((cell for cell in self.ok if self.timing.uses(cell)), self.same_draw)
 
@@ -140,7 +117,7 @@ class Arm:
     def end(self, seed: int) -> End:
         """How it ended at a seed, whether or not that was planned for it."""
         if seed in self.failed:
-            return End.DIVERGED if self.failed[seed] == "diverged" else End.FAILED
+            return end_by(self.failed[seed])
         return End.FINISHED if seed in self.by_seed or seed in self.same_draw else End.MISSING
 
     @cached_property
@@ -169,8 +146,8 @@ def fewest_seeds(column: str, timing: Timing) -> int | None:
     return LEAST_TIMES if timing.clean else None
 
 
-def _by_seed(cells: Iterable[Cell], same_draw: Mapping[int, int]) -> dict[int, Cell]:
-    found: dict[int, Cell] = {}
+def _by_seed(cells: Iterable[EndedCell], same_draw: Mapping[int, int]) -> dict[int, EndedCell]:
+    found: dict[int, EndedCell] = {}
     for cell in sorted(cells, key=lambda cell: (cell.seed, cell.text("started_at"))):
         found.setdefault(same_draw.get(cell.seed, cell.seed), cell)
     return found
@@ -182,13 +159,13 @@ class Section:
 
     key: Key
     arms: tuple[Arm, ...]  # in the order of the plans
-    cells: tuple[Cell, ...]  # of all arms, in the order of the plans
+    cells: tuple[EndedCell, ...]  # of all arms, in the order of the plans
     timing: Timing
     dropped_arms: int = 0  # that ran with its settings, and are in no plan any more
-    trials: tuple[Cell, ...] = ()  # of tuning: in no arm and no figure of one
+    trials: tuple[EndedCell, ...] = ()  # of tuning: in no arm and no figure of one
 
     @cached_property
-    def ok(self) -> list[Cell]:
+    def ok(self) -> list[EndedCell]:
         return [cell for cell in self.cells if cell.ok]
 
     @property
@@ -214,29 +191,16 @@ class Section:
         return {}
 
 
-def key_of(cell: Cell) -> Key:
-    """The key of an ok cell."""
-    steps, tokens = cell.number("steps"), cell.number("tokens")
-    return Key(
-        **{name: cell.text(name) for name in IDENTITY},
-        device=cell.device,
-        settings=cell.settings,
-        steps=steps,
-        tokens_per_step=tokens / steps if tokens is not None and steps else None,
-        threads=cell.number("threads"),
-    )
-
-
 def make_sections(merged: Merged) -> list[Section]:
     """A section for every key that an ok row has, in the order of the plans.
 
     Without a single ok row there is nothing to compare, and no section.
     """
     shown = [cell for cell in merged.cells if cell.part != "trial"]
-    members = _members(shown)
-    trials = _members([cell for cell in merged.cells if cell.part == "trial"])
+    members = alike(shown)
+    trials = alike([cell for cell in merged.cells if cell.part == "trial"])
     labels = _labels(list(members.values()))
-    planned: dict[str, list[Cell]] = defaultdict(list)  # arm_id -> cells of all sections
+    planned: dict[str, list[EndedCell]] = defaultdict(list)  # arm_id -> cells of all sections
     for cell in shown:
         planned[cell.arm_id].append(cell)
     failed = failures(shown)
@@ -253,7 +217,7 @@ def make_sections(merged: Merged) -> list[Section]:
     ]
 
 
-def _dropped_arms(key: Key, members: Iterable[Cell], merged: Merged) -> int:
+def _dropped_arms(key: Key, members: Iterable[EndedCell], merged: Merged) -> int:
     planned = {cell.arm_id for cell in merged.cells}
     folders = {cell.source for cell in members}
     dropped = set().union(*(merged.sources[folder].dropped_arms for folder in folders))
@@ -266,13 +230,13 @@ def _dropped_arms(key: Key, members: Iterable[Cell], merged: Merged) -> int:
     )
 
 
-def tried(cell: Cell) -> Tried:
+def tried(cell: EndedCell) -> Tried:
     """What a cell with a row was an attempt at."""
     code, environment, gpu = map(cell.text, ("code_sha256", "env_id", "gpu_name"))
     return cell.arm_id, cell.seed, code, environment, gpu
 
 
-def failures(cells: Iterable[Cell]) -> dict[Tried, str]:
+def failures(cells: Iterable[EndedCell]) -> dict[Tried, str]:
     """What failed at any attempt, from whatever folder and machine, and how."""
     at: dict[Tried, list[Row]] = defaultdict(list)
     for cell in cells:
@@ -286,69 +250,16 @@ def failures(cells: Iterable[Cell]) -> dict[Tried, str]:
     return found
 
 
-def _members(cells: Sequence[Cell]) -> dict[Key, list[Cell]]:
-    """Key -> its ok cells, and those that were asked for the same and did not end ok."""
-    keys = [key_of(cell) if cell.ok else None for cell in cells]
-    folders: dict[Key, set[int]] = defaultdict(set)
-    arms: dict[Key, set[str]] = defaultdict(set)
-    for cell, key in zip(cells, keys, strict=True):
-        if key is not None:
-            folders[key].add(cell.source)
-            arms[key].add(cell.arm_id)
-    members: dict[Key, list[Cell]] = {key: [] for key in folders}
-    fitting = _Fitting(list(folders))
-    for cell, key in zip(cells, keys, strict=True):
-        if key is not None:
-            members[key].append(cell)
-            continue
-        for other in fitting.of(cell):
-            if _belongs(cell, folders[other], arms[other]):
-                members[other].append(cell)
-    return members
-
-
-class _Fitting:
-    """The keys that a row which is not ok contradicts in nothing that it tells."""
-
-    def __init__(self, keys: Sequence[Key]) -> None:
-        self.keys = keys
-        self._found: dict[tuple[str, ...], list[Key]] = {}  # rows alike are many, keys few
-
-    def of(self, cell: Cell) -> list[Key]:
-        told = (cell.device, cell.settings, *(cell.text(name) for name in IDENTITY))
-        if told not in self._found:
-            self._found[told] = [key for key in self.keys if self._fits(told, key)]
-        return self._found[told]
-
-    def _fits(self, told: tuple[str, ...], key: Key) -> bool:
-        names = ("device", "settings", *IDENTITY)
-        return all(
-            not text or text == getattr(key, name) for name, text in zip(names, told, strict=True)
-        )
-
-
-def _belongs(cell: Cell, folders: set[int], arms: set[str]) -> bool:
-    """Whether a cell that is not ok, and fits a key, belongs to the key's ok cells.
-
-    It did not live to tell its settings, but one matrix has one set of them: they are those of its
-    folder, or of its arm elsewhere. By its arm alone it belongs only if its row names machine and
-    environment, else it could have been meant for any.
-    """
-    return bool(cell.planned_in & folders) or (
-        cell.arm_id in arms and bool(cell.text("host_id") and cell.text("env_id"))
-    )
-
-
 def _arms(
     key: Key,
-    members: Sequence[Cell],
-    planned: Mapping[str, Sequence[Cell]],
+    members: Sequence[EndedCell],
+    planned: Mapping[str, Sequence[EndedCell]],
     labels: Mapping[str, str],
     failed: Mapping[Tried, str],
 ) -> tuple[Arm, ...]:
     timing = timing_of(cell for cell in members if cell.ok)
     folders = {cell.source for cell in members}
-    by_arm: dict[str, list[Cell]] = {}
+    by_arm: dict[str, list[EndedCell]] = {}
     for cell in members:
         by_arm.setdefault(cell.arm_id, []).append(cell)
     arms = []
@@ -377,7 +288,7 @@ def _arms(
     return tuple(arms)
 
 
-def _ended_otherwise(cell: Cell, key: Key) -> bool:
+def _ended_otherwise(cell: EndedCell, key: Key) -> bool:
     """Whether a cell came to an end, and not under a section's code, environment and machine."""
     here = (key.code_sha256, key.env_id, key.gpu_name, key.host_id)
     return end_of(cell.row) is not End.MISSING and circumstances(cell.row or {}) != here
@@ -410,7 +321,7 @@ def _with_twins(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     return (*arms, *twins)
 
 
-def _labels(sections: Sequence[Sequence[Cell]]) -> dict[str, str]:
+def _labels(sections: Sequence[Sequence[EndedCell]]) -> dict[str, str]:
     """arm_id -> its name in all sections alike.
 
     A label is ambiguous if two arms of one section would share it; the same arm on another device

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import CONSTANTS, METRICS
+from bench.records.columns import CONSTANTS, FLAG, METRICS, NUMBER, TEXT, WHOLE, Kind, kind_of
 
 IDENTITY = (
     "host_id",
@@ -29,14 +29,16 @@ COUNTS = ("n_seeds", "n_seeds_timing", "n_seeds_planned", "n_ok", "n_planned")
 # Of each metric over the seeds; low and high are the ends of the 95 % t interval of the mean.
 PARTS = ("mean", "sd", "low", "high", "n")
 
-COLUMNS = (
-    "section",
-    *IDENTITY,
-    *COUNTS,
-    "timing_clean",  # false: every seed was disturbed, and the timing statistics show them all
-    *CONSTANTS,
-    *(f"{metric}_{part}" for metric in METRICS for part in PARTS),
-)
+COLUMNS: dict[str, Kind] = {
+    "section": WHOLE,
+    **dict.fromkeys(IDENTITY, TEXT),
+    **dict.fromkeys(COUNTS, WHOLE),
+    "timing_clean": FLAG,  # false: every seed was disturbed, and the timing statistics show all
+    **{name: kind_of(name) for name in CONSTANTS},
+    **{
+        f"{metric}_{part}": WHOLE if part == "n" else NUMBER for metric in METRICS for part in PARTS
+    },
+}
 
 
 def summary_rows(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:

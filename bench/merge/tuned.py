@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.matrix.trials import UNTUNED, best_trial
-from bench.merge.merging import Cell
+from bench.merge.merging import EndedCell
 from bench.merge.sections import Arm, Section
 from bench.records.columns import SETTLED
 
@@ -67,7 +67,7 @@ class Tuning:
 
 def tunings(section: Section, metric: str) -> list[Tuning]:
     """Of every arm with trials, in the order of the plans."""
-    by_arm: dict[tuple[str, str], list[Cell]] = {}
+    by_arm: dict[tuple[str, str], list[EndedCell]] = {}
     for cell in section.trials:
         by_arm.setdefault((cell.model, cell.tuned_optimizer), []).append(cell)
     found = []
@@ -94,8 +94,8 @@ def _arm(section: Section, model: str, name: Any, optimizer: str) -> Arm | None:
     return found[0] if len(found) == 1 else None
 
 
-def _trials(cells: Sequence[Cell], metric: str) -> list[Trial]:
-    by_number: dict[int, list[Cell]] = {}
+def _trials(cells: Sequence[EndedCell], metric: str) -> list[Trial]:
+    by_number: dict[int, list[EndedCell]] = {}
     for cell in sorted(cells, key=lambda cell: cell.seed):
         by_number.setdefault(int(cell.trial), []).append(cell)
     return [
@@ -108,7 +108,7 @@ def _trials(cells: Sequence[Cell], metric: str) -> list[Trial]:
     ]
 
 
-def _settings(cells: Iterable[Cell]) -> Mapping[str, Any]:
+def _settings(cells: Iterable[EndedCell]) -> Mapping[str, Any]:
     """As a row tells them; none where no cell has one."""
     texts = [text for cell in cells if (text := cell.text("tuned_settings"))]
     try:

@@ -1,162 +1,382 @@
-"""The columns of every CSV, each with its meaning; a unit is in its name."""
+"""The columns of every CSV. An entry here is all that a column is; its unit is in its name."""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from bench.statistics.text import Decimals, of_count, of_loss, of_measure, write
 
 SETTLED = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed")
 STATUSES = (*SETTLED, "interrupted", "skipped")
 
-# column -> what it is. Empty means unknown or not applicable.
-RUN_COLUMNS: dict[str, str] = {
-    # identity
-    "run_id": "12 hex digits over everything that was asked of the cell",
-    "host_id": "salted hash of the machine and its hardware, GPUs apart",
-    "attempt": "1, 2, ... within this folder; a failure among them stays one, whatever came later",
-    "arm_id": "run_id without the seed",
-    "schema_version": "version of these columns",
-    "name": "the matrix's name",
-    "model": "model as the matrix names it",
-    "optimizer": "optimizer as the matrix names it",
-    "device": "cpu or cuda",
-    "seed": "the random seed",
-    "order_in_seed": "position of the cell among the arms of its seed, from 0",
-    "part": "of an equal tuning budget: trial, or tuned for the best one on the matrix's own "
-    "seeds; empty for a cell of the matrix itself",
-    "tuned_optimizer": "the matrix's name of the optimizer that a trial or tuned cell is of",
-    "trial": "1, 2, ...: which trial's settings these are; 1 is the matrix's own",
-    "tuned_settings": "the settings of it that tuning tries, as JSON",
-    "settings": "what of train, eval and data differs from the defaults, as JSON",
-    "status": "how it ended: " + ", ".join(STATUSES),
-    "reason": "why it did not end ok",
-    "stage": "what it was doing when it ended; empty when ok",
-    "log_path": "the worker's log, relative to the results folder",
-    "runtime": "docker, podman or local",
-    "image_id": "id of the container's image",
-    "env_id": "the image's id, or a hash of the versions of Python, torch, numpy and what the "
-    "matrix requires, and of the files of installed classes",
-    "code_sha256": "hash of the files that the worker runs",
-    "git_commit": "commit of the working tree",
-    "git_dirty": "whether tracked files differed from it",
-    "started_at": "UTC, ISO 8601",
-    # time
-    "wall_time_s": "from before the launch to the observed exit; the phases below add up to it",
-    "startup_time_s": "launch to the worker's first line",
-    "import_time_s": "importing torch",
-    "data_time_s": "the corpus's tokens, mapped and checked; the table of batch positions",
-    "build_time_s": "model, weights and optimizer, moved to the device",
-    "compile_time_s": "compiling the model",
-    "warmup_time_s": "steps that train nothing, before the clock",
-    "train_time_s": "training steps alone: no evaluation, no warm-up",
-    "eval_time_s": "evaluations",
-    "infer_time_s": "measuring inference",
-    "teardown_time_s": "end of the last phase to exit observed: writing the results, leaving",
-    "unaccounted_time_s": "wall_time_s less all phases",
-    "step_time_ms_p50": "median over the raw training step times",
-    "step_time_ms_p90": "90th percentile of the same",
-    "step_time_ms_p99": "99th percentile of the same",
-    "step_time_drift_pct": "median step time of the last third above that of the first; no taint",
-    "tokens_per_s": "training tokens / train_time_s",
-    "infer_time_ms_p50": "forward pass of one batch (batch_size x block_size tokens), median; "
-    "empty if it changed from round to round",
-    "infer_time_ms_p90": "90th percentile of the same",
-    # work
-    "steps": "training steps done",
-    "tokens": "training tokens seen",
-    "epochs": "tokens / tokens of the training split",
-    "n_params": "parameters",
-    "n_params_active": "parameters that one token uses; embedding tables count whole, though it "
-    "looks up a row of each",
-    "flops_per_token": "6 x active matrix parameters + 12 x layers x block x width: causal "
-    "attention counts in full, as if each token saw all others",
-    "optimizer_flops_per_step": "operations of one optimizer step, Newton-Schulz included",
-    "threads": "threads of one CPU operator",
-    "cpus": "CPUs the cell was bound to",
-    "neighbours": "other cells of the same run that ran at any moment between its launch and exit; "
-    "0: it was alone",
-    "neighbour_ids": "their run_ids",
-    "memory_limit_gib": "limits.memory_gib",
-    "timeout_limit_s": "limits.timeout_s",
-    "heartbeat_limit_s": "limits.heartbeat_s",
-    "memory_limit_enforced": "whether anything held the cell to it; false in the local runtime",
-    # loss
-    "train_loss_final": "loss on the training split after the last step, by eval_protocol",
-    "val_loss_final": "loss on the validation split after the last step, by eval_protocol",
-    "test_loss_final": "loss on the whole test split after the last step; empty without a third "
-    "share in data.split",
-    "val_loss_best": "lowest validation loss of all evaluations (the original's figure)",
-    "perplexity": "exp(val_loss_final)",
-    "bits_per_char": "val_loss_final / ln 2",
-    "param_efficiency": "perplexity / millions of parameters: the original's figure; it rewards "
-    "a worse perplexity",
-    "eval_protocol": "full or sampled",
-    # memory
-    "gpu_mem_nvml_peak_mib": "highest reading of GPU memory by NVML, the CUDA context included",
-    "gpu_mem_source": "process: memory of the cell's own processes; device_delta: of the whole "
-    "device, less what was in use just before the cell",
-    "gpu_mem_context_mib": "by NVML once the CUDA context was made, before data and model",
-    "gpu_mem_allocated_peak_mib": "peak of torch's allocated memory",
-    "gpu_mem_reserved_peak_mib": "peak of torch's reserved memory",
-    "optimizer_state_mib": "all tensors that the optimizer holds, work space included, without the "
-    "model's and their gradients; empty where that cannot be told",
-    "host_rss_peak_mib": "the worker's peak resident memory (VmHWM)",
-    "host_tree_rss_peak_mib": "peak sum of resident memory of all its processes, seen once a "
-    "second; shared pages count for each",
-    "cgroup_mem_peak_mib": "peak memory charged to its container, page cache "
-    "included, as last read: up to a second before a sudden end",
-    # machine
-    "cpu_time_s": "CPU time of the worker, start-up to result",
-    "context_switches_voluntary": "it waited",
-    "context_switches_involuntary": "it was made to wait",
-    "cpu_steal_pct": "share of its CPUs' time in training that the hypervisor took",
-    "cpu_others_pct": "share that other processes took",
-    "cpu_throttled_pct": "share for which a quota of a control group stopped it",
-    "cpu_clock_mean_mhz": "mean clock of its CPUs in training",
-    "host_load_mean": "mean of the host's one-minute load average in training",
-    "gpu_energy_j": "energy of the whole board, what it takes idle included, over the training "
-    "phase, if that took 10 s or more, in spans of 1 s or more between evaluations",
-    "gpu_energy_source": "energy_counter, or power readings integrated: power_instant, "
-    "power_average",
-    "gpu_power_mean_w": "energy / time",
-    "gpu_util_mean_pct": "mean utilisation in training",
-    "gpu_temp_max_c": "maximum temperature",
-    "sm_clock_mean_mhz": "mean SM clock in training",
-    "gpu_slowdowns": "what held the GPU back in training, by NVML's names, each with its share of "
-    "the readings; none if nothing did",
-    "tainted": "whether something from outside disturbed the timings",
-    "taint_reasons": "what did, each with its share of the training phase",
-    "taint_unchecked": "causes that could not be checked, and why",
-    "host_cpu_model": "the processor",
-    "gpu_name": "the GPU",
-    "gpu_uuid": "the GPU's own id",
-    "driver_version": "NVIDIA driver",
-    "cuda_version": "CUDA that torch was built with",
-    "torch_version": "torch",
-    "python_version": "the worker's Python",
-    # fairness
-    "init_hash": "SHA-256 over the initial weights, 12 digits: equal for all optimizers of a "
-    "model and seed",
-    "data_order_hash": "SHA-256 over the batch positions, 12 digits: equal for all arms of a seed",
-    "corpus": "the text's name",
-    "corpus_sha256": "SHA-256 of the text",
-}
 
-PLAN_COLUMNS: dict[str, str] = {
-    "run_id": RUN_COLUMNS["run_id"],
-    "arm_id": RUN_COLUMNS["arm_id"],
-    "name": RUN_COLUMNS["name"],
-    "model": RUN_COLUMNS["model"],
-    "optimizer": RUN_COLUMNS["optimizer"],
-    "device": RUN_COLUMNS["device"],
-    "seed": RUN_COLUMNS["seed"],
-    "order_in_seed": RUN_COLUMNS["order_in_seed"],
-    "part": RUN_COLUMNS["part"],
-    "tuned_optimizer": RUN_COLUMNS["tuned_optimizer"],
+@dataclass(frozen=True)
+class Kind:
+    """What a field holds, and which statistics use it."""
+
+    words: str  # what a field is, for a message that says what it is not
+    dtype: str  # of a pandas column; unknown fields have a place in each
+    read: Callable[[str], Any]  # of a field that is not empty; ValueError if it is of another kind
+    role: Literal["", "constant", "loss", "timing", "figure"] = ""  # empty: of no statistic
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("beyond 64 bits")
+    return value
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("neither true nor false")
+    return text == "true"
+
+
+def _time(text: str) -> datetime.datetime:
+    time = datetime.datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("without a time zone")
+    return time.astimezone(datetime.UTC)
+
+
+TEXT = Kind("a text", "string", str)
+NUMBER = Kind("a number", "float64", float)
+WHOLE = Kind("a whole number", "Int64", _whole)
+FLAG = Kind("true or false", "boolean", _flag)
+TIME = Kind("a time with its zone in ISO 8601", "datetime64[us, UTC]", _time)
+
+# The same for all seeds of an arm, so that it has no mean.
+CONSTANT = replace(WHOLE, role="constant")
+# A loss, or what is computed from one: no load on the machine changes it.
+LOSS = replace(NUMBER, role="loss")
+# What somebody else's load on the machine changes: times, and what is taken over a time.
+TIMING = replace(NUMBER, role="timing")
+# What else has a mean. Memory is a cell's own, and a highest temperature is no mean over a time.
+FIGURE = replace(NUMBER, role="figure")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of runs.csv. An empty field is unknown or not applicable."""
+
+    meaning: str
+    kind: Kind = TEXT
+    more_is_better: bool = False
+    heading: str = ""  # over it in tables, with its unit; empty: no table shows it
+    decimals: Decimals = of_measure
+    title: str = ""  # in sentences and pictures, for what a claim may be about
+    unit: str = ""  # after the title; empty: none
+
+    def write(self, value: float | None) -> str:
+        return write(value, self.decimals)
+
+
+COLUMNS: dict[str, Column] = {
+    # identity
+    "run_id": Column("12 hex digits over everything that was asked of the cell"),
+    "host_id": Column("salted hash of the machine and its hardware, GPUs apart"),
+    "attempt": Column(
+        "1, 2, ... within this folder; a failure among them stays one, whatever came later", WHOLE
+    ),
+    "arm_id": Column("run_id without the seed"),
+    "schema_version": Column("version of these columns", WHOLE),
+    "name": Column("the matrix's name"),
+    "model": Column("model as the matrix names it"),
+    "optimizer": Column("optimizer as the matrix names it"),
+    "device": Column("cpu or cuda"),
+    "seed": Column("the random seed", WHOLE),
+    "order_in_seed": Column("position of the cell among the arms of its seed, from 0", WHOLE),
+    "part": Column(
+        "of an equal tuning budget: trial, or tuned for the best one on the matrix's own "
+        "seeds; empty for a cell of the matrix itself"
+    ),
+    "tuned_optimizer": Column(
+        "the matrix's name of the optimizer that a trial or tuned cell is of"
+    ),
+    "trial": Column("1, 2, ...: which trial's settings these are; 1 is the matrix's own", WHOLE),
+    "tuned_settings": Column("the settings of it that tuning tries, as JSON"),
+    "settings": Column("what of train, eval and data differs from the defaults, as JSON"),
+    "status": Column("how it ended: " + ", ".join(STATUSES)),
+    "reason": Column("why it did not end ok"),
+    "stage": Column("what it was doing when it ended; empty when ok"),
+    "log_path": Column("the worker's log, relative to the results folder"),
+    "runtime": Column("docker, podman or local"),
+    "image_id": Column("id of the container's image"),
+    "env_id": Column(
+        "the image's id, or a hash of the versions of Python, torch, numpy and what the "
+        "matrix requires, and of the files of installed classes"
+    ),
+    "code_sha256": Column("hash of the files that the worker runs"),
+    "git_commit": Column("commit of the working tree"),
+    "git_dirty": Column("whether tracked files differed from it", FLAG),
+    "started_at": Column("UTC, ISO 8601", TIME),
+    # time
+    "wall_time_s": Column(
+        "from before the launch to the observed exit; the phases below add up to it",
+        TIMING,
+        heading="wall (s)",
+    ),
+    "startup_time_s": Column("launch to the worker's first line", TIMING),
+    "import_time_s": Column("importing torch", TIMING),
+    "data_time_s": Column(
+        "the corpus's tokens, mapped and checked; the table of batch positions", TIMING
+    ),
+    "build_time_s": Column("model, weights and optimizer, moved to the device", TIMING),
+    "compile_time_s": Column("compiling the model", TIMING),
+    "warmup_time_s": Column("steps that train nothing, before the clock", TIMING),
+    "train_time_s": Column(
+        "training steps alone: no evaluation, no warm-up",
+        TIMING,
+        heading="training (s)",
+        title="training time",
+        unit="s",
+    ),
+    "eval_time_s": Column("evaluations", TIMING),
+    "infer_time_s": Column("measuring inference", TIMING),
+    "teardown_time_s": Column(
+        "end of the last phase to exit observed: writing the results, leaving", TIMING
+    ),
+    "unaccounted_time_s": Column("wall_time_s less all phases", TIMING),
+    "step_time_ms_p50": Column(
+        "median over the raw training step times", TIMING, heading="step p50 (ms)"
+    ),
+    "step_time_ms_p90": Column("90th percentile of the same", TIMING),
+    "step_time_ms_p99": Column("99th percentile of the same", TIMING),
+    "step_time_drift_pct": Column(
+        "median step time of the last third above that of the first; a drift by itself is no "
+        "disturbance",
+        TIMING,
+    ),
+    "tokens_per_s": Column(
+        "training tokens / train_time_s", TIMING, more_is_better=True, heading="tokens / s"
+    ),
+    "infer_time_ms_p50": Column(
+        "forward pass of one batch (batch_size x block_size tokens), median; "
+        "empty if it changed from round to round",
+        TIMING,
+        heading="infer. p50 (ms)",
+    ),
+    "infer_time_ms_p90": Column("90th percentile of the same", TIMING),
+    # work
+    "steps": Column("training steps done", CONSTANT),
+    "tokens": Column("training tokens seen", CONSTANT),
+    "epochs": Column("tokens / tokens of the training split", NUMBER),
+    "n_params": Column("parameters", CONSTANT, heading="parameters", decimals=of_count),
+    "n_params_active": Column(
+        "parameters that one token uses; embedding tables count whole, though it "
+        "looks up a row of each",
+        CONSTANT,
+        heading="active parameters",
+        decimals=of_count,
+    ),
+    "flops_per_token": Column(
+        "6 x active matrix parameters + 12 x layers x block x width: causal "
+        "attention counts in full, as if each token saw all others",
+        CONSTANT,
+        heading="FLOPs / token",
+        decimals=of_count,
+    ),
+    "optimizer_flops_per_step": Column(
+        "operations of one optimizer step, Newton-Schulz included",
+        CONSTANT,
+        heading="optimizer FLOPs / step",
+        decimals=of_count,
+    ),
+    "threads": Column("threads of one CPU operator", CONSTANT),
+    "cpus": Column("CPUs the cell was bound to"),
+    "neighbours": Column(
+        "other cells of the same run that ran at any moment between its launch and exit; "
+        "0: it was alone",
+        WHOLE,
+    ),
+    "neighbour_ids": Column("their run_ids"),
+    "memory_limit_gib": Column("limits.memory_gib", NUMBER),
+    "timeout_limit_s": Column("limits.timeout_s", NUMBER),
+    "heartbeat_limit_s": Column("limits.heartbeat_s", NUMBER),
+    "memory_limit_enforced": Column(
+        "whether anything held the cell to it; false in the local runtime", FLAG
+    ),
+    # loss
+    "train_loss_final": Column(
+        "loss on the training split after the last step, by eval_protocol",
+        LOSS,
+        heading="train loss, final",
+        decimals=of_loss,
+    ),
+    "val_loss_final": Column(
+        "loss on the validation split after the last step, by eval_protocol",
+        LOSS,
+        heading="val. loss, final",
+        decimals=of_loss,
+        title="final validation loss",
+        unit="nats per token",
+    ),
+    "test_loss_final": Column(
+        "loss on the whole test split after the last step; empty without a third "
+        "share in data.split",
+        LOSS,
+        heading="test loss, final",
+        decimals=of_loss,
+        title="final test loss",
+        unit="nats per token",
+    ),
+    "val_loss_best": Column(
+        "lowest validation loss of all evaluations (the original's figure)",
+        LOSS,
+        heading="val. loss, best",
+        decimals=of_loss,
+        title="best validation loss",
+        unit="nats per token",
+    ),
+    "perplexity": Column(
+        "exp(val_loss_final)",
+        LOSS,
+        heading="perplexity",
+        title="perplexity",
+    ),
+    "bits_per_char": Column("val_loss_final / ln 2", LOSS, decimals=of_loss),
+    "param_efficiency": Column(
+        "perplexity / millions of parameters: the original's figure; it rewards a worse perplexity",
+        LOSS,
+        heading="param_efficiency",
+    ),
+    "eval_protocol": Column("full or sampled"),
+    # memory
+    "gpu_mem_nvml_peak_mib": Column(
+        "highest reading of GPU memory by NVML, the CUDA context included",
+        FIGURE,
+        heading="GPU memory, NVML (MiB)",
+    ),
+    "gpu_mem_source": Column(
+        "process: memory of the cell's own processes; device_delta: of the whole "
+        "device, less what was in use just before the cell"
+    ),
+    "gpu_mem_context_mib": Column(
+        "by NVML once the CUDA context was made, before data and model", FIGURE
+    ),
+    "gpu_mem_allocated_peak_mib": Column(
+        "peak of torch's allocated memory", FIGURE, heading="GPU memory, torch (MiB)"
+    ),
+    "gpu_mem_reserved_peak_mib": Column("peak of torch's reserved memory", FIGURE),
+    "optimizer_state_mib": Column(
+        "all tensors that the optimizer holds, work space included, without the "
+        "model's and their gradients; empty where that cannot be told",
+        FIGURE,
+    ),
+    "host_rss_peak_mib": Column(
+        "the worker's peak resident memory (VmHWM)", FIGURE, heading="host memory (MiB)"
+    ),
+    "host_tree_rss_peak_mib": Column(
+        "peak sum of resident memory of all its processes, seen once a "
+        "second; shared pages count for each",
+        NUMBER,
+    ),
+    "cgroup_mem_peak_mib": Column(
+        "peak memory charged to its container, page cache "
+        "included, as last read: up to a second before a sudden end",
+        FIGURE,
+    ),
+    # machine
+    "cpu_time_s": Column("CPU time of the worker, start-up to result", TIMING),
+    "context_switches_voluntary": Column("it waited", WHOLE),
+    "context_switches_involuntary": Column("it was made to wait", WHOLE),
+    "cpu_steal_pct": Column("share of its CPUs' time in training that the hypervisor took", NUMBER),
+    "cpu_others_pct": Column("share that other processes took", NUMBER),
+    "cpu_throttled_pct": Column("share for which a quota of a control group stopped it", NUMBER),
+    "cpu_clock_mean_mhz": Column("mean clock of its CPUs in training", NUMBER),
+    "host_load_mean": Column("mean of the host's one-minute load average in training", NUMBER),
+    "gpu_energy_j": Column(
+        "energy of the whole board, what it takes idle included, over the training "
+        "phase, if that took 10 s or more, in spans of 1 s or more between evaluations",
+        TIMING,
+    ),
+    "gpu_energy_source": Column(
+        "energy_counter, or power readings integrated: power_instant, power_average"
+    ),
+    "gpu_power_mean_w": Column("energy / time", TIMING),
+    "gpu_util_mean_pct": Column("mean utilisation in training", TIMING),
+    "gpu_temp_max_c": Column("maximum temperature", FIGURE),
+    "sm_clock_mean_mhz": Column("mean SM clock in training", TIMING),
+    "gpu_slowdowns": Column(
+        "what held the GPU back in training, by NVML's names, each with its share of "
+        "the readings; none if nothing did"
+    ),
+    "tainted": Column("whether something from outside disturbed the timings", FLAG),
+    "taint_reasons": Column("what did, each with its share of the training phase"),
+    "taint_unchecked": Column("causes that could not be checked, and why"),
+    "host_cpu_model": Column("the processor"),
+    "gpu_name": Column("the GPU"),
+    "gpu_uuid": Column("the GPU's own id"),
+    "driver_version": Column("NVIDIA driver"),
+    "cuda_version": Column("CUDA that torch was built with"),
+    "torch_version": Column("torch"),
+    "python_version": Column("the worker's Python"),
+    # fairness
+    "init_hash": Column(
+        "SHA-256 over the initial weights, 12 digits: equal for all optimizers of a model and seed"
+    ),
+    "data_order_hash": Column(
+        "SHA-256 over the batch positions, 12 digits: equal for all arms of a seed"
+    ),
+    "corpus": Column("the text's name"),
+    "corpus_sha256": Column("SHA-256 of the text"),
+}
+RUN_COLUMNS = {name: column.meaning for name, column in COLUMNS.items()}
+
+# What summary.csv and a comparison begin with: all other figures follow in the order of runs.csv.
+_FIRST = (
+    *("steps", "tokens", "threads"),
+    *("val_loss_final", "val_loss_best", "train_loss_final", "test_loss_final"),
+    *("perplexity", "bits_per_char", "param_efficiency", "train_time_s"),
+    *("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99", "step_time_drift_pct"),
+    *("tokens_per_s", "infer_time_ms_p50", "infer_time_ms_p90", "wall_time_s"),
+    *("startup_time_s", "import_time_s", "data_time_s", "build_time_s", "compile_time_s"),
+    *("warmup_time_s", "eval_time_s", "infer_time_s", "teardown_time_s", "unaccounted_time_s"),
+    *("cpu_time_s", "host_rss_peak_mib", "cgroup_mem_peak_mib", "optimizer_state_mib"),
+)
+
+
+def _of(*kinds: Kind) -> tuple[str, ...]:
+    names = dict.fromkeys((*_FIRST, *COLUMNS))
+    return tuple(name for name in names if COLUMNS[name].kind in kinds)
+
+
+CONSTANTS = _of(CONSTANT)
+LOSSES = _of(LOSS)
+TIMINGS = _of(TIMING)
+METRICS = _of(LOSS, TIMING, FIGURE)  # each has a mean over seeds
+HIGHER_IS_BETTER = tuple(name for name in METRICS if COLUMNS[name].more_is_better)
+SHOWN = {name: COLUMNS[name] for name in (*CONSTANTS, *METRICS) if COLUMNS[name].heading}
+
+
+def memory_columns(device: str) -> tuple[str, ...]:
+    """The memory that counts on a device (peaks, MiB): the pictures show the first of them."""
+    if device == "cuda":
+        return ("gpu_mem_allocated_peak_mib", "gpu_mem_nvml_peak_mib")
+    return ("host_rss_peak_mib",)
+
+
+def kind_of(name: str) -> Kind:
+    """Of a column of runs.csv; those of a newer version are text."""
+    return COLUMNS[name].kind if name in COLUMNS else TEXT
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: RUN_COLUMNS[name] for name in names}
+
+
+PLAN_COLUMNS = {
+    **_same("run_id", "arm_id", "name", "model", "optimizer", "device", "seed", "order_in_seed"),
+    **_same("part", "tuned_optimizer"),
     "trial": RUN_COLUMNS["trial"] + "; empty where the trials have not told yet",
-    "settings": RUN_COLUMNS["settings"],
+    **_same("settings"),
     "selected": "whether --only and --shard chose it, in any run so far; coverage counts these",
 }
 
-CURVE_COLUMNS: dict[str, str] = {
-    "run_id": RUN_COLUMNS["run_id"],
-    "host_id": RUN_COLUMNS["host_id"],
-    "attempt": RUN_COLUMNS["attempt"],
+CURVE_COLUMNS = {
+    **_same("run_id", "host_id", "attempt"),
     "step": "training steps done at this evaluation",
     "tokens": "training tokens seen",
     "train_time_s": "training time so far",

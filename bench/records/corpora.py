@@ -1,18 +1,15 @@
 """A corpus -> one file in the cache, named by its content, that every cell of a matrix reads."""
 
-import contextlib
-import hashlib
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.border.atomic import write_atomically
 from bench.border.options import DataOptions
 from bench.border.spec import CorpusRef
 from bench.border.tokenised import tokenise
 from bench.errors import CorpusError
+from bench.records.cache import cache_folder, sha256_of, store
 
 DEFAULT_FILE = "input.txt"
 MAX_VOCABULARY = 65_536
@@ -52,18 +49,23 @@ class Corpus:
                 f"least {needed:,} characters or a smaller train.block_size."
             )
 
+    @property
+    def file(self) -> Path:
+        """Where its text lies in the cache, once it is stored."""
+        return _in_cache(f"{self.sha256}.txt")
+
     def store(self) -> Path:
         """The text's file in the cache, written (or fetched) if it is not there yet."""
-        path = cache_folder() / f"{self.sha256}.txt"
-        if _holds(path, self.sha256):
-            return path
-        content = self.load()
-        if _sha256(content) != self.sha256:
+        return store(self.file, self._loaded)
+
+    def _loaded(self) -> dict[str, bytes]:
+        files = {"": self.load()}
+        if (found := sha256_of(files)) != self.sha256:
             raise CorpusError(
-                f"corpus {self.name}: its SHA-256 is {_sha256(content)}, not {self.sha256}. "
-                "It changed or was not transferred whole; nothing was run with it."
+                f"corpus {self.name}: its SHA-256 is {found}, not {self.sha256}. "
+                "It changed or was not transferred whole; nothing was run with it. Run again."
             )
-        return _write(path, content)
+        return files
 
     def store_tokens(self) -> Path:
         """The file that cells map, in the cache: the text's tokens, named by their own SHA-256.
@@ -71,59 +73,12 @@ class Corpus:
         They are made anew by every run, and written where they are not there yet: in a
         millisecond for a million of ASCII characters, so that no older file needs to be trusted.
         """
-        content = tokenise(self.store().read_bytes().decode("utf-8"))
-        sha256 = _sha256(content)
-        path = cache_folder() / f"{sha256}.tokens"
-        return path if _holds(path, sha256) else _write(path, content)
+        files = {"": tokenise(self.store().read_bytes().decode("utf-8"))}
+        return store(_in_cache(f"{sha256_of(files)}.tokens"), lambda: files)
 
 
-def check_tokens(path: Path, name: str) -> None:
-    """The cache's file is still what `store_tokens` left: before each cell, which maps it.
-
-    Raises:
-        CorpusError: if it is gone or another.
-    """
-    try:
-        found = _sha256(path.read_bytes())
-    except OSError as error:
-        raise CorpusError(
-            f"corpus {name}: {path} cannot be read any more: {error.strerror}. Run again: it is "
-            "stored anew from its source."
-        ) from error
-    if found != path.stem:
-        raise CorpusError(
-            f"corpus {name}: {path} changed while cells ran: its SHA-256 is {found}, not "
-            f"{path.stem}. Run again: it is stored anew from its source."
-        )
-
-
-def _holds(path: Path, sha256: str) -> bool:
-    """Whether the file is there, and whole; then it is readable to a container's user as well."""
-    if not path.exists() or _sha256(path.read_bytes()) != sha256:
-        return False
-    with contextlib.suppress(OSError):  # another user's, or read-only: who put it there saw to it
-        path.chmod(0o644)
-    return True
-
-
-def _write(path: Path, content: bytes) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content, mode=0o644)  # a container has another user
-    except OSError as error:
-        raise CorpusError(
-            f"the corpus cache {path.parent} cannot be written: {error.strerror}. "
-            "Set BENCH_CACHE to a folder that can."
-        ) from error
-    return path
-
-
-def cache_folder() -> Path:
-    """$BENCH_CACHE, else the user's cache folder."""
-    if own := os.environ.get("BENCH_CACHE"):
-        return Path(own).absolute() / "corpora"
-    users = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(users) / "bench" / "corpora"
+def _in_cache(name: str) -> Path:
+    return cache_folder() / "corpora" / name
 
 
 def find_corpus(asked: str | None) -> Corpus:
@@ -162,14 +117,14 @@ def _from_bytes(name: str, content: bytes, chosen: str) -> Corpus:
             "Convert it to UTF-8 first."
         ) from error
     if not text:
-        raise CorpusError(f"corpus {name}: the file is empty.")
+        raise CorpusError(f"corpus {name}: the file is empty. Give a text.")
     vocab_size = len(set(text))
     if vocab_size > MAX_VOCABULARY:
         raise CorpusError(
             f"corpus {name}: {vocab_size:,} distinct characters; at most {MAX_VOCABULARY:,} are "
-            "supported by the character-level vocabulary."
+            "supported, as each is a token. Use a text with fewer."
         )
-    return Corpus(name, _sha256(content), len(text), vocab_size, chosen, lambda: content)
+    return Corpus(name, sha256_of({"": content}), len(text), vocab_size, chosen, lambda: content)
 
 
 def _pydoc(chosen: str) -> Corpus:
@@ -200,13 +155,9 @@ def _fetch_tinyshakespeare() -> bytes:
         raise CorpusError(
             f"corpus tinyshakespeare: {TINYSHAKESPEARE_URL} cannot be fetched ({error}). "
             f"Bring the file by other means and put it at "
-            f"{cache_folder() / f'{TINYSHAKESPEARE_SHA256}.txt'}, "
+            f"{_in_cache(f'{TINYSHAKESPEARE_SHA256}.txt')}, "
             f"or name a text of your own in the matrix (data: {{corpus: PATH}})."
         ) from error
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 BUILT_IN: dict[str, Callable[[str], Corpus]] = {

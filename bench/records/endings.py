@@ -60,6 +60,13 @@ def end_of(row: Row | None) -> End:
     return End.MISSING if lost else End.FAILED
 
 
+def end_by(failed: str | None) -> End:
+    """Of a seed that ended, by the status with which it failed; None: it did not fail."""
+    if failed is None:
+        return End.FINISHED
+    return End.DIVERGED if failed == "diverged" else End.FAILED
+
+
 def ending(attempts: Sequence[Row]) -> Row | None:
     """The one of a cell's attempts, in the same circumstances, that tells how it ended.
 

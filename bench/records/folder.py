@@ -126,8 +126,8 @@ class ResultsFolder:
             yield
         except OSError as error:
             raise FolderError(
-                f"{self.path} cannot be written any more: {error}. Rows that were committed are "
-                "complete."
+                f"{self.path} cannot be written any more: {error}. The rows that it has are "
+                "complete. Make it writable and run again."
             ) from error
 
     def rebuild_curves(self, runs: RunsTable) -> None:

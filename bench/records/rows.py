@@ -8,10 +8,11 @@ removes it first.
 import codecs
 import csv
 import io
+import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ LARGEST_FIGURE = 1e50
 def bounded(figure: float) -> float:
     """A figure for statistics: one beyond ±LARGEST_FIGURE counts as that, and stays the worst."""
     return max(-LARGEST_FIGURE, min(LARGEST_FIGURE, figure))
+
+
+def as_number(text: str) -> float | None:
+    """A field as a finite number; None if it is empty, infinite or not a number at all.
+
+    An infinite loss has no mean and no place in a picture; its row says `diverged`.
+    """
+    if not text:
+        return None
+    value = float(text)
+    return bounded(value) if math.isfinite(value) else None
 
 
 def as_field(value: Any) -> str:
@@ -92,18 +104,34 @@ def _complete_lines(path: Path) -> list[bytes]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
+        raise RecordError(f"{path} cannot be read: {error.strerror}. Make it readable.") from error
 
 
-def _fields(path: Path, number: int, line: bytes) -> list[str]:
-    """One line's fields. Each line is parsed by itself: damage cannot swallow its neighbours."""
+def fields_of(line: bytes) -> list[str]:
+    """One line's fields. Each line is parsed by itself: damage cannot swallow its neighbours.
+
+    Raises:
+        ValueError: for a line that is not UTF-8 or no CSV.
+    """
     try:
         return next(csv.reader([line.decode("utf-8")], strict=True), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _damaged(path, number, str(error)) from error
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
-def _damaged(path: Path, number: int, why: str) -> RecordError:
+def as_row(header: Sequence[str], line: bytes) -> Row:
+    """One line by its columns.
+
+    Raises:
+        ValueError: for a line that is damaged.
+    """
+    fields = fields_of(line)
+    if len(fields) != len(header):
+        raise ValueError(f"{len(fields)} fields under a header of {len(header)}")
+    return dict(zip(header, fields, strict=True))
+
+
+def _damaged(path: Path, number: int, why: object) -> RecordError:
     return RecordError(
         f"{path}:{number}: {why}. Put the line right or remove it; the other rows are complete."
     )
@@ -115,23 +143,32 @@ def read_table(path: Path) -> list[Row]:
     Raises:
         RecordError: for a line that is damaged.
     """
-    lines = [_fields(path, number, line) for number, line in enumerate(_complete_lines(path), 1)]
-    header = lines[0] if lines else []
-    for number, fields in enumerate(lines[1:], start=2):
-        if len(fields) != len(header):
-            why = f"{len(fields)} fields under a header of {len(header)}"
-            raise _damaged(path, number, why)
-    return [dict(zip(header, fields, strict=True)) for fields in lines[1:]]
+    lines, rows = _complete_lines(path), []
+    header = _header(path, lines)
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            rows.append(as_row(header, line))
+        except ValueError as error:
+            raise _damaged(path, number, error) from error
+    return rows
 
 
-def read_runs(path: Path) -> list[Row]:
+def _header(path: Path, lines: Sequence[bytes]) -> list[str]:
+    """A file's columns, of its lines; empty without any."""
+    try:
+        return fields_of(lines[0]) if lines else []
+    except ValueError as error:
+        raise _damaged(path, 1, error) from error
+
+
+def read_runs(path: Path, needed: Iterable[str] = RUNS_NEED) -> list[Row]:
     """The rows of a runs.csv; all of them can be put in the order of their attempts.
 
     Raises:
         RecordError: for a table of something else, or a line that is damaged.
     """
     rows = read_table(path)
-    if rows and (missing := [name for name in RUNS_NEED if name not in rows[0]]):
+    if rows and (missing := [name for name in needed if name not in rows[0]]):
         raise RecordError(
             f"{path} lacks the columns {', '.join(missing)}. Give the runs.csv of a results folder."
         )
@@ -182,13 +219,12 @@ class RunsTable:
         Raises:
             RecordError: if a newer version of this program, or another program, wrote it.
         """
-        lines = _complete_lines(self.path)
-        header = _fields(self.path, 1, lines[0]) if lines else []
+        header = _header(self.path, _complete_lines(self.path))
         newer = [name for name in header if name not in RUN_COLUMNS]
         if newer:
             raise RecordError(
-                f"{self.path}: unknown columns {', '.join(newer)}: a newer version of this "
-                "program wrote it, or another program. Use that version, or another --out."
+                f"{self.path}: unknown columns {', '.join(newer)}. A newer version of this "
+                "program wrote it, or another program. Use that version, or give another --out."
             )
         return header
 
@@ -220,7 +256,8 @@ class RunsTable:
         except OSError as error:
             raise RecordError(
                 f"{self.path}: the row of {fields['run_id']} could not be written: {error}. "
-                "Earlier rows are complete. Mend it and run again: the cell is still open."
+                "Earlier rows are complete. Make room for it or make it writable, and run again: "
+                "the cell is still open."
             ) from error
         self._remember(fields)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section, fewest_seeds
-from bench.merge.shown import HIGHER_IS_BETTER, LOSSES, TIMINGS
+from bench.records.columns import HIGHER_IS_BETTER, LOSSES, TIMINGS
 from bench.statistics.contrast import BySeed, Contrast, correlation, paired
 from bench.statistics.ends import End, Ends
 from bench.statistics.ladder import Ladder, make_ladder

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import HIGHER_IS_BETTER
+from bench.records.columns import HIGHER_IS_BETTER
 from bench.report.family import Family
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import RecordError
-from bench.records.corpora import cache_folder
+from bench.records.cache import cache_folder
 from bench.records.rows import Row, append_row, read_table, write_table
 from bench.report.built import Looked
 from bench.report.family import Family
@@ -149,7 +149,7 @@ def note_for_user(folders: Sequence[Path], look: Looked) -> list[str]:
     Raises:
         RecordError: for a ledger that is damaged, or cannot be written.
     """
-    path = cache_folder().parent / FILE
+    path = cache_folder() / FILE
     here = [str(folder.resolve()) for folder in folders]
     rows = [row for row in read_table(path) if row["claim_sha256"] == look.claim]
     elsewhere: dict[str, None] = {}

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.border.options import DataOptions, EvalOptions, TrainOptions
-from bench.merge.sections import Key, Section
+from bench.merge.alike import Key
+from bench.merge.sections import Section
 
 # Settings that a title has words for, whatever the others are.
 IN_WORDS = ("steps", "protocol", "threads")

@@ -3,18 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import HIGHER_IS_BETTER, memory_columns
+from bench.records.columns import COLUMNS, HIGHER_IS_BETTER, memory_columns
 from bench.report.family import Family
 from bench.statistics.text import of_loss, span, write_spread
-
-# What a claim may be about: (name, unit).
-METRICS = {
-    "val_loss_final": ("final validation loss", "nats per token"),
-    "test_loss_final": ("final test loss", "nats per token"),
-    "val_loss_best": ("best validation loss", "nats per token"),
-    "perplexity": ("perplexity", ""),
-    "train_time_s": ("training time", "s"),
-}
 
 # Which memory counts on a device: (title, unit, in words).
 MEMORY = {
@@ -32,13 +23,13 @@ MEMORY = {
 
 
 def metric_name(metric: str) -> str:
-    """A column that is not among them has its unit in its name."""
-    return METRICS.get(metric, (metric, ""))[0]
+    """A column without a title has its unit in its name."""
+    return COLUMNS[metric].title or metric
 
 
 def metric_words(metric: str) -> str:
     """With its unit: "training time (s)"."""
-    name, unit = METRICS.get(metric, (metric, ""))
+    name, unit = metric_name(metric), COLUMNS[metric].unit
     return f"{name} ({unit})" if unit else name
 
 
@@ -46,8 +37,8 @@ def margin_words(family: Family) -> str:
     """What follows the intervals; empty where nothing was claimed."""
     if family.margin is None:
         return ""
-    unit = METRICS.get(family.metric, ("", ""))[1]
-    return f"; shaded: {f'± {family.margin:g} {unit}'.rstrip()}, the margin"
+    amount = f"± {family.margin:g} {COLUMNS[family.metric].unit}".rstrip()
+    return f"; shaded: {amount}, the margin"
 
 
 def claim_words(family: Family) -> str:

@@ -15,11 +15,11 @@ from bench.errors import BenchError
 from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
+from bench.records.cache import check_stored
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
-from bench.records.corpora import Corpus, check_tokens
+from bench.records.corpora import Corpus
 from bench.records.folder import ResultsFolder
-from bench.records.owncode import check_code
 from bench.records.rows import Row, RunsTable
 from bench.run.attempt import Attempt, run_attempt
 from bench.run.estimate import estimate_arms
@@ -59,7 +59,7 @@ class Runner:
 
         Raises:
             MissingError, RequestError: before anything runs.
-            CorpusError, EngineError, FolderError, RecordError: when a launch or a commit fails;
+            CacheError, EngineError, FolderError, RecordError: when a launch or a commit fails;
                 cells not run stay open.
         """
         here = self._here(cells)
@@ -151,10 +151,10 @@ class Runner:
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> Attempt:
         """One attempt, in a thread of its own."""
-        check_tokens(self.tokens_file, self.corpus.name)
+        check_stored(self.tokens_file, f"corpus {self.corpus.name}")
         code = tuple(self.code[sha256] for sha256 in cell.spec.own_code)
         for folder in code:
-            check_code(folder)
+            check_stored(folder, "the matrix's own code")
         number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
         files = self.folder.make_attempt(cell, number)
         gpu = slot.gpu if cell.spec.device == "cuda" else None

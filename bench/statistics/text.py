@@ -72,6 +72,12 @@ def span(figures: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
+def seed_words(seeds: Iterable[int]) -> str:
+    """seed 3; seeds 1, 4."""
+    listed = sorted(seeds)
+    return f"seed{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
+
+
 def sentences(*found: str) -> str:
     """Those that are not empty, as one text."""
     return " ".join(sentence for sentence in found if sentence)

@@ -36,7 +36,7 @@ AT_TRAINING = ("bench/worker/cell.py", "trainer.run(")
 AT_STEP = ("bench/worker/training.py", "self.losses[step] = self.step(")
 AFTER_STEP = ("bench/worker/training.py", "self.timer.steps_done(")
 AT_END = ("bench/worker/cell.py", "return 0 if status in")
-BEFORE_A_CELL = ("bench/run/runner.py", "check_tokens(self.tokens_file")
+BEFORE_A_CELL = ("bench/run/runner.py", "check_stored(self.tokens_file")
 AT_COMMIT = ("bench/records/rows.py", "self._append_line(line)")
 
 

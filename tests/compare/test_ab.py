@@ -383,7 +383,7 @@ def test_a_wrong_matrix_is_told_as_by_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 10_001])
 def test_a_number_of_pairs_that_cannot_be_is_refused(count: int, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=f"--pairs {count}: write 1 to"):
+    with pytest.raises(RequestError, match=f"--pairs {count}: give a number from 1 to"):
         pinned(write_tiny_matrix(tmp_path), count)
 
 

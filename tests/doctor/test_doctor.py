@@ -18,7 +18,8 @@ from bench.doctor.finding import CPU, GPU, Answer, Check, Finding, as_lines, mis
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.measure.gpus import Gpus, find_gpus
-from bench.records.corpora import TINYSHAKESPEARE_SHA256, cache_folder, find_corpus
+from bench.records.cache import cache_folder
+from bench.records.corpora import TINYSHAKESPEARE_SHA256, find_corpus
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error
 from tests.builders.shared import bench
 
@@ -326,7 +327,7 @@ def test_tinyshakespeare_is_not_fetched(tmp_path: Path, monkeypatch: pytest.Monk
     answer = files.corpus("tinyshakespeare")
     assert answer.state == "warning"
     assert answer.remedy is not None
-    assert str(cache_folder() / f"{TINYSHAKESPEARE_SHA256}.txt") in answer.remedy
+    assert str(cache_folder() / "corpora" / f"{TINYSHAKESPEARE_SHA256}.txt") in answer.remedy
 
 
 # --- What cells run in ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.merge.shown import TIMINGS
+from bench.records.columns import TIMINGS
 from bench.records.rows import Row, read_table
 from bench.report.build import build_report
 from tests.builders.shared import ROOT

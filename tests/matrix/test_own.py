@@ -13,11 +13,12 @@ from bench.border.options import OWN, OwnOptimizer
 from bench.border.options.own import ROLES
 from bench.border.spec import RunSpec
 from bench.compare.ab import pinned
-from bench.errors import CodeError, MatrixError
+from bench.errors import CacheError, CodeError, MatrixError
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.records import owncode
+from bench.records.cache import check_stored
 from bench.records.corpora import find_corpus
-from bench.records.owncode import check_code, read_code
+from bench.records.owncode import read_code
 from bench.run import estimate
 from tests.builders.own_code import write_matrix, write_package
 
@@ -260,7 +261,7 @@ def test_cells_import_from_a_copy_that_is_named_by_its_content(package):
     folder = code.store()
     assert folder.name == code.sha256
     assert (folder / "my_package" / "opt.py").read_bytes() == (package / "opt.py").read_bytes()
-    check_code(folder)
+    check_stored(folder, "code")
     assert read_code(folder / "my_package").sha256 == code.sha256
 
 
@@ -268,7 +269,7 @@ def test_a_module_may_be_one_file(tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\n")
     folder = read_code(tmp_path / "mine.py").store()
     assert [path.name for path in folder.iterdir()] == ["mine.py"]
-    check_code(folder)
+    check_stored(folder, "code")
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "added"])
@@ -283,9 +284,9 @@ def test_a_damaged_copy_is_noticed_and_mended(package, damage):
             file.unlink()
         case "added":
             (folder / "my_package" / "more.py").write_text("")
-    with pytest.raises(CodeError, match="changed while cells ran"):
-        check_code(folder)
-    check_code(code.store())
+    with pytest.raises(CacheError, match="changed while cells ran"):
+        check_stored(folder, "code")
+    check_stored(code.store(), "code")
 
 
 def test_two_versions_are_compared_on_the_same_code(package):

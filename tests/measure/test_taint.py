@@ -19,7 +19,7 @@ from bench.measure.taint import (
     judge,
 )
 from bench.measure.watch import GpuBaseline, GpuReading, Readings, Watch
-from bench.merge.taint import names
+from bench.merge.disturbed import names
 
 GPU = GpuSample(**dict.fromkeys(GpuSample.__annotations__))  # nothing told
 HOST = HostSample(**dict.fromkeys(HostSample.__annotations__))

@@ -6,9 +6,9 @@ from bench.compare.judge import compare
 from bench.compare.pairing import join
 from bench.compare.versions import read_version
 from bench.compare.write import left_out
-from bench.merge import kinds
 from bench.merge.coverage import notes
 from bench.merge.merging import merge
+from bench.records.columns import TEXT, WHOLE, kind_of
 from tests.builders.results import Results
 
 
@@ -77,7 +77,4 @@ def test_a_comparison_says_that_only_one_side_ran_alone(new, base, head, said):
 
 
 def test_the_count_is_a_whole_number_and_the_ids_are_text():
-    assert (kinds.kind_of("neighbours"), kinds.kind_of("neighbour_ids")) == (
-        kinds.WHOLE,
-        kinds.TEXT,
-    )
+    assert (kind_of("neighbours"), kind_of("neighbour_ids")) == (WHOLE, TEXT)

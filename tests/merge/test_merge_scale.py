@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.merge.curves import flops, seconds, seed_lines, steps, tokens
-from bench.merge.merging import Cell, merge
+from bench.merge.disturbed import Timing
+from bench.merge.merging import EndedCell, merge
 from bench.merge.reading import Curve
 from bench.merge.sections import Arm, make_sections
 from bench.merge.summary import summary_rows
-from bench.merge.taint import Timing
 from tests.builders.results import Results
 from tests.report.scale import make_results
 
@@ -26,8 +26,8 @@ def new(tmp_path):
 def fields(monkeypatch) -> list[str]:
     """The columns of all fields that are looked at, from now on."""
     seen: list[str] = []
-    text = Cell.text
-    monkeypatch.setattr(Cell, "text", lambda self, name: seen.append(name) or text(self, name))
+    text = EndedCell.text
+    monkeypatch.setattr(EndedCell, "text", lambda self, name: seen.append(name) or text(self, name))
     return seen
 
 
@@ -97,7 +97,7 @@ def curve_of(table: dict[int, tuple]) -> Curve:
 
 def arm_of(table: dict[int, tuple], row: dict[str, str]) -> Arm:
     names = {"arm_id": "a", "model": "m", "optimizer": "o"}
-    cell = Cell(0, "r", **names, device="cpu", seed=1, row=row, curve=curve_of(table))
+    cell = EndedCell(0, "r", **names, device="cpu", seed=1, row=row, curve=curve_of(table))
     return Arm(
         **names,
         label="",

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from bench.border.options import DataOptions
-from bench.errors import CorpusError
+from bench.errors import CacheError, CorpusError
 from bench.records import corpora
-from bench.records.corpora import TINYSHAKESPEARE_SHA256, Corpus, check_tokens, find_corpus
+from bench.records.cache import cache_folder, check_stored
+from bench.records.corpora import TINYSHAKESPEARE_SHA256, Corpus, find_corpus
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
 
@@ -208,22 +209,22 @@ def test_two_texts_lie_side_by_side(here):
 def test_a_cache_that_cannot_be_written_names_the_remedy(here, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
     (here / "input.txt").write_text(TEXT)
-    with pytest.raises(CorpusError, match=r"cannot be written: .* Set BENCH_CACHE to a folder"):
+    with pytest.raises(CacheError, match=r"cannot be written: .* Set BENCH_CACHE to a folder"):
         find_corpus(None).store()
 
 
 def test_the_cache_is_the_users_own_where_none_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("BENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert corpora.cache_folder() == tmp_path / "xdg" / "bench" / "corpora"
+    assert cache_folder() == tmp_path / "xdg" / "bench"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert corpora.cache_folder() == tmp_path / "home" / ".cache" / "bench" / "corpora"
+    assert cache_folder() == tmp_path / "home" / ".cache" / "bench"
 
 
 def test_a_relative_cache_is_one_folder_wherever_it_is_asked_for(here, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", "near")
-    assert corpora.cache_folder() == here / "near" / "corpora"
+    assert cache_folder() == here / "near"
 
 
 # --- Tokens -------------------------------------------------------------------------------------
@@ -252,12 +253,12 @@ def test_damaged_tokens_are_refused_before_a_cell_and_written_again_by_a_run(her
     corpus = find_corpus(None)
     path = corpus.store_tokens()
     whole = path.read_bytes()
-    check_tokens(path, corpus.name)
+    check_stored(path, f"corpus {corpus.name}")
     path.write_bytes(damage)
     found = hashlib.sha256(damage).hexdigest()
     says = f"corpus input.txt: {path} changed while cells ran: its SHA-256 is {found}, not"
-    with pytest.raises(CorpusError, match=f"{re.escape(says)}.*Run again: it is stored anew"):
-        check_tokens(path, corpus.name)
+    with pytest.raises(CacheError, match=f"{re.escape(says)}.*Run again: it is stored anew"):
+        check_stored(path, f"corpus {corpus.name}")
     assert corpus.store_tokens() == path
     assert path.read_bytes() == whole
 
@@ -266,8 +267,8 @@ def test_tokens_that_are_gone_are_told_with_the_remedy(here):
     (here / "input.txt").write_text(TEXT)
     path = find_corpus(None).store_tokens()
     path.unlink()
-    with pytest.raises(CorpusError, match=r"cannot be read any more: No such file.*Run again"):
-        check_tokens(path, "input.txt")
+    with pytest.raises(CacheError, match=r"cannot be read any more: No such file.*Run again"):
+        check_stored(path, "corpus input.txt")
 
 
 # --- tinyshakespeare ----------------------------------------------------------------------------

@@ -10,9 +10,9 @@ import numpy as np
 
 from bench.merge.asked import read_asked
 from bench.merge.curves import Cost, flops
-from bench.merge.merging import Cell, merge
+from bench.merge.disturbed import is_disturbed
+from bench.merge.merging import EndedCell, merge
 from bench.merge.sections import Arm, make_sections
-from bench.merge.taint import is_tainted
 from bench.merge.tuned import Tuning, tunings
 from bench.report.family import Family, least_seeds, make_family
 from bench.statistics.contrast import BySeed, Contrast, paired
@@ -66,7 +66,7 @@ class Published:
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.section.arms if arm.label == name)
 
-    def cells(self, name: str) -> dict[int, Cell]:
+    def cells(self, name: str) -> dict[int, EndedCell]:
         return dict(self.arm(name).by_seed)
 
     def figures(self, name: str, column: str) -> dict[int, float]:
@@ -80,7 +80,9 @@ class Published:
         """The seeds at which nothing disturbed any of these arms."""
         seeds = self.cells(names[0])
         return [
-            seed for seed in seeds if not any(is_tainted(self.cells(name)[seed]) for name in names)
+            seed
+            for seed in seeds
+            if not any(is_disturbed(self.cells(name)[seed]) for name in names)
         ]
 
     def ratios(self, new: str, base: str, column: str) -> list[float]:

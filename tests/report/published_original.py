@@ -5,7 +5,7 @@ from functools import partial
 
 from bench.measure.taint import OTHERS_SHARE
 from bench.merge.curves import flops, seconds, steps
-from bench.merge.taint import is_tainted
+from bench.merge.disturbed import is_disturbed
 from bench.report.family import least_seeds
 from bench.report.targets import target_of, worst_arm
 from bench.statistics.contrast import Contrast
@@ -68,8 +68,8 @@ def the_originals_equal_cost() -> Sentences:
     quiet = {arm: p.undisturbed(arm, GPT_ADAMW) for arm in ARMS}
     two, also_two, three = (len(seeds) for seeds in quiet.values())
     time = p.at_equal_cost(KIMI_TRUEMUON, GPT_ADAMW, seconds, quiet[KIMI_TRUEMUON])
-    disturbed = [cell for cell in p.section.ok if is_tainted(cell)]
-    of_new = [cell for arm in ARMS for cell in p.cells(arm).values() if is_tainted(cell)]
+    disturbed = [cell for cell in p.section.ok if is_disturbed(cell)]
+    of_new = [cell for arm in ARMS for cell in p.cells(arm).values() if is_disturbed(cell)]
     _, by_time, _ = costs(GPT_TRUEMUON)
     first, second = (by_time.by_seed[seed] for seed in quiet[GPT_TRUEMUON])
     yield f"training ({billions(p, GPT_ADAMW)}; forward, backward and the optimizer's steps"
@@ -218,7 +218,7 @@ def the_originals_inference() -> Sentences:
 
 def the_originals_disturbances() -> Sentences:
     p = original()
-    tainted = [cell for cell in p.section.ok if is_tainted(cell)]
+    tainted = [cell for cell in p.section.ok if is_disturbed(cell)]
     assert all(known(cell.number("cpu_others_pct")) > 100 * OTHERS_SHARE for cell in tainted)
     disturbed = sorted(p.section.timing.disturbed)
     times = p.figures(GPT_ADAMW, "step_time_ms_p50")

@@ -23,9 +23,8 @@ import numpy as np
 
 from bench.border.spec import CorpusRef
 from bench.matrix.expansion import Matrix, load_matrix
-from bench.merge.shown import CONSTANTS, METRICS
 from bench.records.cells import Cell
-from bench.records.columns import CURVE_COLUMNS, RUN_COLUMNS
+from bench.records.columns import CONSTANTS, CURVE_COLUMNS, METRICS, RUN_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.rows import write_table
 

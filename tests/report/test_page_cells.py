@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.merge.merging import merge
+from bench.merge.raw import file_of
 from bench.report.page import cells
-from bench.report.page.cells import MOST_LOG, anchors, cell_views, file_of, flat, shortened
+from bench.report.page.cells import MOST_LOG, anchors, cell_views, flat, shortened
 from bench.report.page.content import CellView
 from tests.builders import pages as page_results
 from tests.builders.results import Results, two_arms

@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 
 from bench.matrix.yamlfile import read_yaml
-from bench.merge.merging import Cell
+from bench.merge.merging import EndedCell
 from bench.records.rows import read_table
 from tests.builders.shared import ROOT
 from tests.report.published import (
@@ -144,7 +144,7 @@ def test_two_cells_of_the_original_ran_at_once_and_the_last_trained_alone() -> N
     assert lifetime(last)[0] + sum(known(last.number(name)) for name in until_warm) > others_end
 
 
-def company(cell: Cell, cells: Sequence[Cell]) -> float:
+def company(cell: EndedCell, cells: Sequence[EndedCell]) -> float:
     """The mean number of other cells that there were while it lived."""
     begin, end = lifetime(cell)
     shared = (
@@ -154,7 +154,7 @@ def company(cell: Cell, cells: Sequence[Cell]) -> float:
     return sum(shared) / (end - begin)
 
 
-def lifetime(cell: Cell) -> tuple[float, float]:
+def lifetime(cell: EndedCell) -> tuple[float, float]:
     """From launch to exit, in s since 1970."""
     begin = datetime.fromisoformat(cell.text("started_at")).timestamp()
     return begin, begin + known(cell.number("wall_time_s"))

@@ -11,12 +11,11 @@ import pytest
 from bench.merge.asked import Asked
 from bench.merge.coverage import notes
 from bench.merge.curves import at_equal_cost, seconds, seed_lines, steps
+from bench.merge.disturbed import names
 from bench.merge.merging import Merged, merge
 from bench.merge.sections import Section, make_sections
-from bench.merge.shown import METRICS, TIMINGS
 from bench.merge.summary import COLUMNS, summary_rows
-from bench.merge.taint import names
-from bench.records.columns import RUN_COLUMNS
+from bench.records.columns import METRICS, RUN_COLUMNS, TIMINGS
 from bench.records.rows import write_table
 from bench.report.build import build_report
 from bench.report.page.html import html

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench.border.identity import SCHEMA_VERSION, code_sha256
-from bench.errors import CorpusError, EngineError, FolderError, RecordError
+from bench.errors import CacheError, EngineError, FolderError, RecordError
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.matrix.expansion import load_matrix
 from bench.measure.gpus import Gpu, Gpus
@@ -427,7 +427,7 @@ def test_a_corpus_that_changes_between_cells_ends_the_run(bench: Bench, change: 
             job.tokens.write_bytes(b"other tokens")
 
     bench.launcher.during = spoil
-    with pytest.raises(CorpusError, match=r"cannot be read any more|its SHA-256 is"):
+    with pytest.raises(CacheError, match=r"cannot be read any more|its SHA-256 is"):
         bench.run()
     assert [row["status"] for row in bench.rows()] == ["ok"]
     bench.launcher.during = lambda job, stop: None

@@ -3,9 +3,9 @@
 import math
 
 from bench.merge.asked import Asked
+from bench.merge.disturbed import MARK
 from bench.merge.sections import Section
-from bench.merge.shown import LOSSES
-from bench.merge.taint import MARK
+from bench.records.columns import LOSSES
 from bench.report.family import Comparison, Family, least_seeds
 from bench.report.ladder import Step, bundle_words, steps_of
 from bench.report.page.content import Columns, Heading, Table, number, table

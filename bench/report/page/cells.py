@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.border.spec import PHASES, CellFiles
-from bench.merge.merging import Cell, Merged
-from bench.merge.shown import SHOWN
-from bench.merge.taint import REASONS
+from bench.merge.disturbed import REASONS
+from bench.merge.merging import EndedCell, Merged
+from bench.merge.raw import file_of
+from bench.records.columns import SHOWN
 from bench.report.page.content import CellView, Field
 from bench.statistics.text import NOT_AVAILABLE, of_measure, write
 
@@ -51,7 +52,7 @@ ENVIRONMENT = (
 )
 
 
-def anchors(cells: Iterable[Cell]) -> list[str]:
+def anchors(cells: Iterable[EndedCell]) -> list[str]:
     """A name for each cell's part of the page: cell-RUN_ID-ATTEMPT, with a number if it is taken.
 
     Of a run_id only signs stay that need no escaping anywhere.
@@ -76,15 +77,6 @@ def cell_views(merged: Merged, out: Path) -> tuple[CellView, ...]:
     )
 
 
-def file_of(root: Path, path: Path) -> Path | None:
-    """A regular file within `root`, wherever links lead; None if it is none."""
-    try:
-        real = path.resolve(strict=True)
-        return real if real.is_file() and real.is_relative_to(root.resolve()) else None
-    except (OSError, ValueError, RuntimeError):  # also a name with a NUL, and links in a circle
-        return None
-
-
 def href_of(file: Path, out: Path) -> str:
     """A link from a page in `out`, empty where it would climb above the folder that holds `out`.
 
@@ -94,7 +86,7 @@ def href_of(file: Path, out: Path) -> str:
     return quote(os.path.relpath(file, out.resolve())) if file.is_relative_to(home) else ""
 
 
-def _view(cell: Cell, anchor: str, merged: Merged, out: Path) -> CellView:
+def _view(cell: EndedCell, anchor: str, merged: Merged, out: Path) -> CellView:
     source = merged.sources[cell.source]
     root, log_path = source.path.resolve(), cell.text("log_path")
     files = CellFiles((root / log_path).parent) if log_path else None
@@ -145,7 +137,7 @@ def _size(text: str) -> int:
     return len(html.escape(text).encode("utf-8", "replace"))
 
 
-def _row(cell: Cell) -> list[tuple[str, str]]:
+def _row(cell: EndedCell) -> list[tuple[str, str]]:
     """What runs.csv has of it."""
     if cell.row is None:
         return [("Run", f"{cell.run_id}, not run yet")]
@@ -160,8 +152,8 @@ def _row(cell: Cell) -> list[tuple[str, str]]:
     ]
     figures = [
         f"{column.heading} {column.write(value)}"
-        for column in SHOWN.values()
-        if not column.name.endswith("_time_s") and (value := cell.number(column.name)) is not None
+        for name, column in SHOWN.items()
+        if not name.endswith("_time_s") and (value := cell.number(name)) is not None
     ]
     return [
         ("Run", f"{cell.run_id}, attempt {attempt} on host {host}, started {started}"),

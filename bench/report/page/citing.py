@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 import bench
-from bench.merge.merging import Cell, Merged
+from bench.merge.merging import EndedCell, Merged
 from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "bench-matrix"  # as pyproject.toml has it
@@ -63,9 +63,9 @@ def commands_note(merged: Merged) -> str:
     )
 
 
-def _commits(rows: Sequence[Cell]) -> list[str]:
+def _commits(rows: Sequence[EndedCell]) -> list[str]:
     return [commit[:DIGITS] for commit in _distinct(rows, "git_commit")]
 
 
-def _distinct(rows: Sequence[Cell], column: str) -> list[str]:
+def _distinct(rows: Sequence[EndedCell], column: str) -> list[str]:
     return list(dict.fromkeys(text for cell in rows if (text := cell.text(column))))

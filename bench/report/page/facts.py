@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from bench.merge.merging import Cell, Source
+from bench.merge.merging import EndedCell
 from bench.merge.sections import Section
+from bench.merge.source import Source
 from bench.report.titles import short
 from bench.statistics.text import NOT_AVAILABLE, of_count, of_measure, write
 
@@ -93,7 +94,7 @@ def _minute(stamp: str) -> str:
     return stamp[:16].replace("T", " ")
 
 
-def pairing(cells: Sequence[Cell]) -> str:
+def pairing(cells: Sequence[EndedCell]) -> str:
     """Whether arms of one seed saw the same batches, and optimizers of one model began alike."""
     batches, weights = defaultdict(set), defaultdict(set)
     for cell in cells:
@@ -110,7 +111,7 @@ def pairing(cells: Sequence[Cell]) -> str:
     )
 
 
-def _one_draw(cells: Sequence[Cell]) -> list[str]:
+def _one_draw(cells: Sequence[EndedCell]) -> list[str]:
     """Models whose weights no seed varies: each was built from one draw, or from none."""
     drawn: dict[str, set[str]] = defaultdict(set)
     seeds: dict[str, set[int]] = defaultdict(set)

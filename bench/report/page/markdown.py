@@ -31,8 +31,8 @@ def _page(page: Page) -> Iterator[str]:
             yield f"- {escape(point)}"
     yield f"\n{escape(page.coverage)}"
     if page.not_ok:
-        yield from _headed(page.not_ok, "##")
-    yield from _headed(page.sources, "##")
+        yield from headed(page.not_ok, "##")
+    yield from headed(page.sources, "##")
     for note in page.notes:
         yield f"\n{escape(note)}"
     if page.intro:
@@ -49,15 +49,15 @@ def _page(page: Page) -> Iterator[str]:
 def _section(section: SectionView) -> Iterator[str]:
     yield f"\n## {escape(section.title)}\n"
     for table in section.answer:
-        yield from _headed(table, "###")
+        yield from headed(table, "###")
     yield "\n### What it ran on\n"
     for term, text in section.facts:
         yield f"- {escape(term)}: {escape(text)}"
-    yield from _headed(section.summary, "###")
+    yield from headed(section.summary, "###")
     for picture in section.pictures:
         yield _picture(picture)
     for table in section.more:
-        yield from _headed(table, "###")
+        yield from headed(table, "###")
     if section.not_ok:
         yield "\n### Not ok here\n\nThe reasons are in the list above.\n"
         for cell in section.not_ok:
@@ -68,7 +68,8 @@ def _picture(picture: Drawing) -> str:
     return f"\n![{escape(picture.alt)}]({picture.file})\n\n{escape(picture.caption)}"
 
 
-def _headed(table: Table, level: str) -> Iterator[str]:
+def headed(table: Table, level: str) -> Iterator[str]:
+    """A table under its caption, which is a heading of a level such as "##"."""
     yield f"\n{level} {escape(table.caption)}"
     yield from _table(table)
 

@@ -6,11 +6,11 @@ from operator import itemgetter
 from bench.merge import curves, same_network
 from bench.merge.coverage import sentence
 from bench.merge.curves import Cost, at_equal_cost
-from bench.merge.merging import Cell, Merged, Source
+from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed
+from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import SHOWN, TIMINGS, arm_columns, cell_columns
-from bench.merge.taint import MARK, REASONS, full_note, is_tainted
-from bench.records.columns import RUN_COLUMNS
+from bench.merge.source import Source
+from bench.records.columns import COLUMNS, SHOWN, TIMINGS, Column, memory_columns
 from bench.report.page.content import Columns, Field, Heading, Table, number, table
 from bench.statistics.spread import Spread
 from bench.statistics.text import (
@@ -23,7 +23,7 @@ from bench.statistics.text import (
     write_spread,
 )
 
-Link = Callable[[Cell], Field]  # a cell by its run, with links to what is known of it
+Link = Callable[[EndedCell], Field]  # a cell by its run, with links to what is known of it
 
 GIGA = 1e9  # FLOPs are shown in billions
 
@@ -56,10 +56,23 @@ DISTURBED_NOTE = (
 )
 
 
+def cell_columns(section: Section) -> list[str]:
+    """What a section's table of cells shows, in order."""
+    test = ("test_loss_final",) if section.has_test else ()
+    losses = ("val_loss_final", *test, "val_loss_best", "train_loss_final", "perplexity")
+    times = ("train_time_s", "step_time_ms_p50", "tokens_per_s", "infer_time_ms_p50")
+    return [*losses, *times, *memory_columns(section.key.device), "wall_time_s"]
+
+
+def arm_columns(section: Section) -> list[str]:
+    """What its summary shows: the main figures."""
+    left_out = ("train_loss_final", "tokens_per_s", "wall_time_s")
+    return [name for name in cell_columns(section) if name not in left_out]
+
+
 def summary_table(section: Section) -> Table:
     """One row an arm."""
-    columns_shown = arm_columns(section.key.device, has_test=section.has_test)
-    shown = [column.name for column in columns_shown]
+    shown = arm_columns(section)
     network = same_network.note(section.arms)
     marks = {same_network.COLUMN: f" {same_network.MARK}"} if network else {}
     columns: Columns[Arm] = [
@@ -160,17 +173,17 @@ def equal_cost_table(section: Section) -> Table:
 
 def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     """One row a cell, arm by arm."""
-    shown = cell_columns(section.key.device, has_test=section.has_test)
-    columns: Columns[tuple[Cell, str]] = [
+    shown = cell_columns(section)
+    columns: Columns[tuple[EndedCell, str]] = [
         *_names(merged),
-        *((number(column.heading), _figure_of(column.name)) for column in shown),
+        *((number(SHOWN[name].heading), _figure_of(name)) for name in shown),
         (Heading("run"), lambda each: link(each[0])),
     ]
-    marked = any(is_tainted(cell) for cell in section.cells)
+    marked = any(is_disturbed(cell) for cell in section.cells)
     return table("Runs", _by_arm(section), columns, CELLS_NOTE if marked else "")
 
 
-def _by_arm(section: Section) -> list[tuple[Cell, str]]:
+def _by_arm(section: Section) -> list[tuple[EndedCell, str]]:
     """Each cell with its arm's label, by arm and seed."""
     return [
         (cell, arm.label)
@@ -179,10 +192,10 @@ def _by_arm(section: Section) -> list[tuple[Cell, str]]:
     ]
 
 
-def _figure_of(name: str) -> Callable[[tuple[Cell, str]], str]:
-    def told(each: tuple[Cell, str]) -> str:
+def _figure_of(name: str) -> Callable[[tuple[EndedCell, str]], str]:
+    def told(each: tuple[EndedCell, str]) -> str:
         value = each[0].number(name)
-        disturbed = value is not None and name in TIMINGS and is_tainted(each[0])
+        disturbed = value is not None and name in TIMINGS and is_disturbed(each[0])
         return SHOWN[name].write(value) + (MARK if disturbed else "")
 
     return told
@@ -190,12 +203,12 @@ def _figure_of(name: str) -> Callable[[tuple[Cell, str]], str]:
 
 def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
     """What disturbed which cells, and whether their timings count all the same; none: no table."""
-    rows = [each for each in _by_arm(section) if is_tainted(each[0])]
+    rows = [each for each in _by_arm(section) if is_disturbed(each[0])]
 
-    def used(each: tuple[Cell, str]) -> str:
+    def used(each: tuple[EndedCell, str]) -> str:
         return f"used, marked {MARK}" if each[0].ok and section.timing.uses(each[0]) else "left out"
 
-    columns: Columns[tuple[Cell, str]] = [
+    columns: Columns[tuple[EndedCell, str]] = [
         *_names(merged),
         (Heading("in timing statistics"), used),
         (Heading("reason"), lambda each: each[0].text(REASONS) or NOT_AVAILABLE),
@@ -207,11 +220,11 @@ def not_ok_table(merged: Merged, link: Link) -> Table | None:
     """Every planned cell that did not end ok, and why; None if all did."""
     rows = [(cell, "") for cell in merged.counted if not cell.ok]
 
-    def reason(each: tuple[Cell, str]) -> str:
+    def reason(each: tuple[EndedCell, str]) -> str:
         not_run = each[0].row is None
         return each[0].text("reason") or ("not run yet" if not_run else NOT_AVAILABLE)
 
-    columns: Columns[tuple[Cell, str]] = [
+    columns: Columns[tuple[EndedCell, str]] = [
         *_names(merged),
         (Heading("stage"), lambda each: each[0].text("stage") or NOT_AVAILABLE),
         (Heading("reason"), reason),
@@ -222,7 +235,7 @@ def not_ok_table(merged: Merged, link: Link) -> Table | None:
 
 def not_ok_by_arm(merged: Merged) -> Table | None:
     """The same where there are too many cells to name: how many of each arm, with one reason."""
-    groups: dict[tuple[str, ...], list[Cell]] = {}
+    groups: dict[tuple[str, ...], list[EndedCell]] = {}
     for cell in merged.counted:
         if not cell.ok:
             arm = (merged.sources[cell.source].name, cell.model, cell.optimizer, cell.device)
@@ -240,14 +253,14 @@ def not_ok_by_arm(merged: Merged) -> Table | None:
     return table(NOT_OK, rows, columns, "The reason is that of the first one.")
 
 
-def _names(merged: Merged) -> Columns[tuple[Cell, str]]:
+def _names(merged: Merged) -> Columns[tuple[EndedCell, str]]:
     """A cell's names and how it ended; with the digits of its arm where its label has them."""
 
-    def optimizer(each: tuple[Cell, str]) -> str:
+    def optimizer(each: tuple[EndedCell, str]) -> str:
         cell, label = each
         return cell.optimizer + label.removeprefix(f"{cell.model} + {cell.optimizer}")
 
-    folder: Columns[tuple[Cell, str]] = [
+    folder: Columns[tuple[EndedCell, str]] = [
         (Heading("folder"), lambda each: merged.sources[each[0].source].name)
     ]
     return [
@@ -277,9 +290,9 @@ def sources_table(merged: Merged) -> Table:
 
 def definitions_table() -> Table:
     """Each column of runs.csv, with the heading under which the tables show it."""
-    columns: Columns[tuple[str, str]] = [
+    columns: Columns[tuple[str, Column]] = [
         (Heading("column"), lambda each: each[0]),
-        (Heading("shown as"), lambda each: SHOWN[each[0]].heading if each[0] in SHOWN else ""),
-        (Heading("meaning"), lambda each: each[1]),
+        (Heading("shown as"), lambda each: each[1].heading),
+        (Heading("meaning"), lambda each: each[1].meaning),
     ]
-    return table("Definitions of the columns", RUN_COLUMNS.items(), columns)
+    return table("Definitions of the columns", COLUMNS.items(), columns)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import SHOWN, memory_columns
+from bench.records.columns import SHOWN, memory_columns
 from bench.report.page.content import Headline
 from bench.statistics.text import NOT_AVAILABLE, aligned, of_count, printable, write
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.merge.curves import Band, Line, seed_lines, visible_range
+from bench.merge.curves import Band, SeedCurve, seed_lines, visible_range
 from bench.merge.reading import Array
 from bench.merge.sections import Arm, Section
 from bench.report.plots import lines
@@ -45,7 +45,7 @@ SYMBOLS = {
 }
 MEAN_WIDTH_PX = 2.5
 
-Lines = Mapping[str, Mapping[int, Line]]  # axis -> seed -> its curve
+Lines = Mapping[str, Mapping[int, SeedCurve]]  # axis -> seed -> its curve
 
 
 class _Arrays:

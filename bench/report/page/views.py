@@ -6,12 +6,13 @@ from pathlib import Path
 
 from bench.merge import coverage
 from bench.merge.asked import Asked
-from bench.merge.merging import Cell, Merged
+from bench.merge.merging import EndedCell, Merged
+from bench.merge.raw import file_of
 from bench.merge.sections import Section
 from bench.report.family import Family
 from bench.report.page import tables
 from bench.report.page.answer import answer_tables
-from bench.report.page.cells import anchors, cell_views, file_of, href_of
+from bench.report.page.cells import anchors, cell_views, href_of
 from bench.report.page.citing import citation, commands, commands_note
 from bench.report.page.content import Field, Page, SectionView
 from bench.report.page.facts import facts
@@ -44,7 +45,7 @@ def cell_links(merged: Merged, out: Path) -> Link:
     names = zip(merged.cells, anchors(merged.cells), strict=True)
     anchor_of = {id(cell): anchor for cell, anchor in names}
 
-    def link(cell: Cell) -> Field:
+    def link(cell: EndedCell) -> Field:
         text = "-".join(part for part in (cell.run_id, cell.text("attempt")) if part)
         root = merged.sources[cell.source].path.resolve()
         log = file_of(root, root / path) if (path := cell.text("log_path")) else None

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import memory_columns
+from bench.records.columns import memory_columns
 from bench.report.plots.axes import (
     CUT_SHORT,
     LINE_IN,

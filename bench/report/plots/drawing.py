@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bench.merge.asked import Asked
 from bench.merge.merging import Merged
 from bench.merge.sections import Arm, Section
-from bench.merge.shown import HIGHER_IS_BETTER
+from bench.records.columns import HIGHER_IS_BETTER
 from bench.report.family import EXPLORATORY_METRIC, Comparison, Family
 from bench.report.plots.canvas import Files
 from bench.report.plots.style import Style

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.merge.shown import SHOWN
+from bench.records.columns import COLUMNS
 from bench.report.family import TIME, Family
 from bench.report.ladder import EXPLORATORY, best_first, bundle_words, steps_of
 from bench.report.plots.axes import (
@@ -151,7 +151,7 @@ def _rows(scene: Scene, family: Family, ladders: Sequence[Ladder], judged: bool)
 
 
 def _of_metric(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Forest:
-    decimals = SHOWN[family.metric].decimals if family.metric in SHOWN else of_measure
+    decimals = COLUMNS[family.metric].decimals
     mark = scene.section.timing.mark(family.metric)
     title = f"Difference in {metric_words(family.metric)} {mark}".rstrip()
     if ladders:

@@ -9,6 +9,7 @@ from bench.merge.raw import Array, GpuReadings, Reading, clean_cells, gpu_readin
 from bench.merge.sections import Arm
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.strips import Strip, draw_strips
+from bench.statistics.text import seed_words
 
 NAME = "gpu_over_time"
 
@@ -92,14 +93,13 @@ def thinned(reading: Reading) -> Reading:
 def _caption(
     scene: Scene, found: Sequence[ArmReadings], words: str, readings: Sequence[Reading]
 ) -> str:
-    seeds = sorted({each.seed for each in found})
     longest = max(readings, key=lambda reading: len(reading.time_s)).time_s
     stretch = float(longest[-1] - longest[0]) / POINTS
     own = [each.readings.memory_is_own for each in found if each.readings.memory_mib]
     return CAPTION.format(
         figures=words,
         clean="undisturbed " if scene.section.timing.clean else "",
-        seeds=f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        seeds=seed_words({each.seed for each in found}),
         means=f" Lines are means over up to {stretch:.2g} s." if len(longest) > POINTS else "",
         whose="" if not own else OWN if all(own) else WHOLE,
     )

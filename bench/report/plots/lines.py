@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.merge.curves import (
     Band,
     Cost,
-    Line,
+    SeedCurve,
     band_over_seconds,
     band_over_steps,
     flops,
@@ -23,7 +23,7 @@ from bench.merge.curves import (
     tokens,
     visible_range,
 )
-from bench.merge.taint import MARK
+from bench.merge.disturbed import MARK
 from bench.report.plots.axes import air, draw_legend, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
@@ -57,7 +57,7 @@ class Axis:
     against: str  # in words
     label: str  # with a place for the unit's prefix
     cost: Cost
-    band: Callable[[Sequence[Line]], Band | None]
+    band: Callable[[Sequence[SeedCurve]], Band | None]
     scales: tuple[tuple[float, str], ...] = ((1, ""),)  # (unit, its prefix), the largest first
     about: str = ""  # more for the caption
 
@@ -100,7 +100,7 @@ AXES = (STEPS, TOKENS, SECONDS, FLOPS)
 class ArmCurve:
     label: str
     style: Style
-    lines: list[Line]  # one a seed
+    lines: list[SeedCurve]  # one a seed
     band: Band | None
 
     def margin(self) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from bench.merge.sections import Arm
-from bench.merge.shown import memory_columns
+from bench.records.columns import memory_columns
 from bench.report.plots.axes import draw_legend, draw_points, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from bench.merge.disturbed import MARK
 from bench.merge.raw import MOST_CELLS, Array, StepTimes, clean_cells, pooled, step_times
 from bench.merge.sections import Arm
-from bench.merge.taint import MARK
 from bench.report.plots.axes import FRAME_IN, row_in, set_rows, write_beside
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene

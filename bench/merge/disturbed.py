@@ -1,16 +1,21 @@
-"""What disturbed cells from outside, and which cells timing statistics use in spite of it."""
+"""What disturbed cells, and which of them timing statistics use in spite of it.
+
+Something from outside, or other cells of their run: on CPUs of their own, but not alone.
+"""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.merge.merging import Cell
-from bench.merge.shown import TIMINGS
+from bench.merge.merging import EndedCell
+from bench.records.columns import TIMINGS
+from bench.statistics.text import seed_words
 
 # Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1%; swap 42%".
 REASONS = "taint_reasons"
 UNCHECKED = "taint_unchecked"  # checks that could not be made
+NEIGHBOURS = "neighbours"
 
 MARK = "†"  # after a timing that something from outside disturbed
 
@@ -20,7 +25,7 @@ BETWEEN = re.compile(r"; (?![^(]*\))")
 ITEM = re.compile(r"([a-z][a-z0-9_]*)( [\d.]+ ?%)?( \(.*\))?")
 
 
-def is_tainted(cell: Cell) -> bool:
+def is_disturbed(cell: EndedCell) -> bool:
     """Whether it is known to be disturbed; where that is not known, nothing is held against it."""
     return cell.text("tainted") == "true"
 
@@ -42,29 +47,29 @@ class Timing:
     disturbed: Mapping[int, tuple[str, ...]]  # the other seeds -> names of what disturbed them
     clean: bool  # False: no seed counts, and the statistics show all cells, disturbed or not
 
-    def uses(self, cell: Cell) -> bool:
-        return not self.clean or not (cell.seed in self.disturbed or is_tainted(cell))
+    def uses(self, cell: EndedCell) -> bool:
+        return not self.clean or not (cell.seed in self.disturbed or is_disturbed(cell))
 
     def mark(self, column: str) -> str:
         """What follows a statistic of this column: nothing, unless it is a disturbed timing."""
         return MARK if column in TIMINGS and not self.clean else ""
 
 
-def timing_of(ok: Iterable[Cell]) -> Timing:
+def timing_of(ok: Iterable[EndedCell]) -> Timing:
     """The timing of a section with these ok cells."""
-    seeds: dict[int, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    seeds: dict[int, dict[str, list[EndedCell]]] = defaultdict(lambda: defaultdict(list))
     for cell in sorted(ok, key=lambda cell: cell.seed):
         seeds[cell.seed][cell.arm_id].append(cell)
     disturbed = {
         seed: _reasons(cell for cells in arms.values() for cell in cells)
         for seed, arms in seeds.items()
-        if any(all(is_tainted(cell) for cell in cells) for cells in arms.values())
+        if any(all(is_disturbed(cell) for cell in cells) for cells in arms.values())
     }
     return Timing(disturbed, clean=not disturbed or len(disturbed) < len(seeds))
 
 
-def _reasons(cells: Iterable[Cell]) -> tuple[str, ...]:
-    found = {name for cell in cells if is_tainted(cell) for name in names(cell.text(REASONS))}
+def _reasons(cells: Iterable[EndedCell]) -> tuple[str, ...]:
+    found = {name for cell in cells if is_disturbed(cell) for name in names(cell.text(REASONS))}
     return tuple(sorted(found))
 
 
@@ -74,7 +79,7 @@ def short_note(timing: Timing) -> str:
         return f"{MARK}: no seed was undisturbed in every arm, so that disturbed times are shown."
     if not timing.disturbed:
         return ""
-    return f"Times are without {_seeds(list(timing.disturbed))}: disturbed."
+    return f"Times are without {seed_words(timing.disturbed)}: disturbed."
 
 
 def full_note(timing: Timing) -> str:
@@ -99,10 +104,38 @@ def _with_reasons(timing: Timing) -> list[str]:
     for seed, reasons in timing.disturbed.items():
         alike[reasons].append(seed)
     return [
-        f"{_seeds(seeds)} ({', '.join(reasons) or 'no reason given'})"
+        f"{seed_words(seeds)} ({', '.join(reasons) or 'no reason given'})"
         for reasons, seeds in alike.items()
     ]
 
 
-def _seeds(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+def beside_notes(cells: Iterable[EndedCell]) -> list[str]:
+    """What a reader of timings must know of them; nothing where every cell was alone."""
+    told = [cell for cell in cells if cell.ok and cell.text(NEIGHBOURS)]
+    beside = [cell for cell in told if _was_beside(cell)]
+    if not beside:
+        return []
+    of = f"{len(beside)} of {len(told)} ok cells" if len(beside) < len(told) else "All ok cells"
+    shared = (
+        f"{of} ran beside others of their run, on CPUs of their own: caches, memory and clock were "
+        "shared, and times include what that costs."
+    )
+    mixed = _mixed(told)
+    if not mixed:
+        return [shared]
+    return [shared, f"Times of {', '.join(mixed)} mix such cells with cells that ran alone."]
+
+
+def _was_beside(cell: EndedCell) -> bool:
+    return bool(cell.number(NEIGHBOURS))
+
+
+def _mixed(told: Sequence[EndedCell]) -> list[str]:
+    """Arms with both kinds of cells on one machine."""
+    kinds: dict[tuple[str, str], set[bool]] = defaultdict(set)
+    labels: dict[tuple[str, str], str] = {}
+    for cell in told:
+        arm = cell.arm_id, cell.text("host_id")
+        kinds[arm].add(_was_beside(cell))
+        labels[arm] = f"{cell.model} + {cell.optimizer}, {cell.device}"
+    return list(dict.fromkeys(labels[arm] for arm, found in kinds.items() if len(found) > 1))

@@ -1,0 +1,98 @@
+"""Which cells may stand in one table: only like with like."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.merge.merging import EndedCell
+
+
+@dataclass(frozen=True)
+class Key:
+    """What all rows of a section share: all that decides losses, and apart from it the machine.
+
+    gpu_name is here because a machine may hold GPUs of several kinds. Where the settings of an
+    older folder are not known, the last four are what its rows tell of them.
+    """
+
+    host_id: str
+    env_id: str
+    code_sha256: str
+    corpus_sha256: str
+    device: str
+    gpu_name: str
+    settings: str
+    steps: float | None
+    tokens_per_step: float | None
+    eval_protocol: str
+    threads: float | None
+
+
+# Known of every row, also of one that failed, and empty there if not known.
+IDENTITY = ("host_id", "env_id", "code_sha256", "corpus_sha256", "gpu_name", "eval_protocol")
+
+
+def key_of(cell: EndedCell) -> Key:
+    """The key of an ok cell."""
+    steps, tokens = cell.number("steps"), cell.number("tokens")
+    return Key(
+        **{name: cell.text(name) for name in IDENTITY},
+        device=cell.device,
+        settings=cell.settings,
+        steps=steps,
+        tokens_per_step=tokens / steps if tokens is not None and steps else None,
+        threads=cell.number("threads"),
+    )
+
+
+def alike(cells: Sequence[EndedCell]) -> dict[Key, list[EndedCell]]:
+    """Key -> its ok cells, and those that were asked for the same and did not end ok."""
+    keys = [key_of(cell) if cell.ok else None for cell in cells]
+    folders: dict[Key, set[int]] = defaultdict(set)
+    arms: dict[Key, set[str]] = defaultdict(set)
+    for cell, key in zip(cells, keys, strict=True):
+        if key is not None:
+            folders[key].add(cell.source)
+            arms[key].add(cell.arm_id)
+    members: dict[Key, list[EndedCell]] = {key: [] for key in folders}
+    fitting = _Fitting(list(folders))
+    for cell, key in zip(cells, keys, strict=True):
+        if key is not None:
+            members[key].append(cell)
+            continue
+        for other in fitting.of(cell):
+            if _belongs(cell, folders[other], arms[other]):
+                members[other].append(cell)
+    return members
+
+
+class _Fitting:
+    """The keys that a row which is not ok contradicts in nothing that it tells."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self.keys = keys
+        self._found: dict[tuple[str, ...], list[Key]] = {}  # rows alike are many, keys few
+
+    def of(self, cell: EndedCell) -> list[Key]:
+        told = (cell.device, cell.settings, *(cell.text(name) for name in IDENTITY))
+        if told not in self._found:
+            self._found[told] = [key for key in self.keys if self._fits(told, key)]
+        return self._found[told]
+
+    def _fits(self, told: tuple[str, ...], key: Key) -> bool:
+        names = ("device", "settings", *IDENTITY)
+        return all(
+            not text or text == getattr(key, name) for name, text in zip(names, told, strict=True)
+        )
+
+
+def _belongs(cell: EndedCell, folders: set[int], arms: set[str]) -> bool:
+    """Whether a cell that is not ok, and fits a key, belongs to the key's ok cells.
+
+    It did not live to tell its settings, but one matrix has one set of them: they are those of its
+    folder, or of its arm elsewhere. By its arm alone it belongs only if its row names machine and
+    environment, else it could have been meant for any.
+    """
+    return bool(cell.planned_in & folders) or (
+        cell.arm_id in arms and bool(cell.text("host_id") and cell.text("env_id"))
+    )
