@@ -169,7 +169,7 @@ def verify(
     """Check a bundle's checksums, and that its report follows from its CSVs."""
     report_builder()
     from bench.report.bundle import SUMS
-    from bench.report.follows import PICTURES
+    from bench.report.verify import PICTURES
     from bench.report.verify import verify as check
 
     verdict = check(file)

@@ -26,15 +26,6 @@ CHUNK = 2**20
 MTIME = 946_684_800  # 2000-01-01 UTC; GNU tar calls an earlier one implausibly old
 LEVEL = 6  # of gzip: 9 takes three times as long for 1 % less
 
-KINDS = {
-    tarfile.SYMTYPE: "a symbolic link",
-    tarfile.LNKTYPE: "a hard link",
-    tarfile.DIRTYPE: "a folder's entry",
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-}
-
 
 @dataclass(frozen=True)
 class Unpacked:
@@ -88,7 +79,7 @@ def unpack(file: Path, place: Path) -> Unpacked:
     except (EOFError, UnicodeError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
         if not found.sha256:
             raise BundleError(
-                f"{file} is no bundle, or none is left of it: it cannot be read ({error})."
+                f"{file} is no bundle, or damaged from its beginning: it cannot be read ({error})."
             ) from error
         last = shown(list(found.sha256)[-1])
         found.damage.append(f"{last}: in it or soon after it, {file} is damaged: {error}")
@@ -140,7 +131,7 @@ class _Reader:
         while rest := self.stream.read(min(CHUNK, self.left)):  # to gzip's own checksum
             self.left -= len(rest)
             if any(rest):
-                raise BundleError(f"{self.file} holds data behind its end: it is no bundle.")
+                raise BundleError(f"{self.file} holds data after its end: it is no bundle.")
         if not self.left:
             raise self._too_large("")
 
@@ -181,7 +172,7 @@ class _Reader:
         """Why a member is not unpacked; empty if it is."""
         name = header.name
         if header.type != tarfile.REGTYPE:
-            return f"is {KINDS.get(header.type, 'no plain file')}; a bundle holds plain files only"
+            return "is no plain file, such as a link or a folder: a bundle holds none"
         if why := wrong_name(name):
             return why
         if name in self.found.sha256:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.border.atomic import write_atomically
@@ -19,6 +20,7 @@ from bench.report.page.html import html
 from bench.report.page.markdown import markdown
 from bench.report.page.terminal import terminal_lines
 from bench.report.page.views import Part, make_page
+from bench.report.plots.drawing import make_scene
 from bench.report.plots.gallery import NAMES, draw_all
 from bench.report.plots.style import styles
 from bench.report.titles import titles
@@ -84,23 +86,20 @@ def _parts(
     merged: Merged, sections: Sequence[Section], families: Sequence[Family | None], asked: Asked
 ) -> list[Part]:
     looks = styles(arm.label for section in sections for arm in section.arms)
+    parts = []
     found = zip(sections, titles(sections), families, strict=True)
-    return [
-        Part(
-            number=number,
-            title=title,
-            section=section,
-            family=family,
-            drawings=tuple(draw_all(section, family, merged, title, looks, asked.tuned_on)),
-        )
-        for number, (section, title, family) in enumerate(found, start=1)
-    ]
+    for number, (section, title, family) in enumerate(found, start=1):
+        drawings = draw_all(make_scene(section, family, merged, title, looks, asked))
+        if number > 1:  # only further sections have a suffix
+            drawings = [replace(each, name=f"{each.name}-{number}") for each in drawings]
+        parts.append(Part(title, section, family, tuple(drawings)))
+    return parts
 
 
 def _pictures(parts: Sequence[Part]) -> Mapping[str, bytes]:
     """File name -> content."""
     return {
-        f"{part.stem(drawing)}.{suffix}": content
+        f"{drawing.name}.{suffix}": content
         for part in parts
         for drawing in part.drawings
         for suffix, content in (("png", drawing.files.png), ("svg", drawing.files.svg))

@@ -19,11 +19,12 @@ from bench.statistics.verdict import (
     Verdict,
     alpha_of_look,
     judge,
+    most_bad_runs,
 )
 
 EXPLORATORY_METRIC = "val_loss_final"
-TIME = "train_time_s"  # what the second ladder climbs, in ratios
-ELSEWHERE = "see the claim"  # of a ladder's step over fewer seeds than its verdict
+TIME = "train_time_s"  # of the second ladder, in ratios
+ELSEWHERE = "see the claim"  # of a contrast over fewer seeds than its verdict
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,12 @@ class Comparison:
     @property
     def is_decided(self) -> bool:
         return self.verdict in DECIDED
+
+    @property
+    def most_bad_runs(self) -> float:
+        """The rate of bad runs that the arm's finished seeds still allow, at 95 %."""
+        finished = sum(n for (new, _), n in self.ends.count.items() if new is End.FINISHED)
+        return most_bad_runs(finished, self.ends.failed_new)
 
 
 @dataclass(frozen=True)

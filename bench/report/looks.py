@@ -1,4 +1,4 @@
-"""looks.csv: which look at a folder's results this is.
+"""looks.csv: which interim look at a folder's results this is.
 
 Whoever looks after each new seed and stops when the interval suits finds a difference between equal
 arms sooner or later. Each look at other figures is therefore counted, and tested at a smaller α.
@@ -108,11 +108,13 @@ def look_number(folders: Sequence[Path], figures: str | None) -> int:
 def _rows(path: Path) -> list[Row]:
     rows = read_table(path)
     if path.is_file() and not rows:  # it is written with its first row
-        raise RecordError(f"{path} is damaged: it holds no look. Bring it back, or remove it.")
+        raise RecordError(
+            f"{path} is damaged: it holds no interim look. Bring it back, or remove it."
+        )
     if not all(row.get("figures_sha256") and NUMBER.fullmatch(row.get("look", "")) for row in rows):
         raise RecordError(
-            f"{path} has a row without the number of a look (1, 2, ...) or without its figures' "
-            "hash. Put the row right: if it is removed, that look is not counted."
+            f"{path} has a row without the number of an interim look (1, 2, ...) or without the "
+            "hash of its figures. Put the row right: if it is removed, that look is not counted."
         )
     return rows
 

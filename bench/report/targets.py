@@ -19,18 +19,20 @@ class ArmToTarget:
 
 
 def target_of(section: Section, asked: Asked) -> float | None:
-    """The claim's target, or the final loss of the worst finished seed of the worst arm (by mean).
+    """The claim's target, or the highest final loss of the worst arm.
 
     In nats per token; None if no arm has a loss. Without a claimed target, some seed just misses.
     """
     if asked.claim is not None and asked.claim.target is not None:
         return asked.claim.target
-    spreads = [arm.spread(LOSS) for arm in section.arms]
-    known = [(spread.mean, spread) for spread in spreads if spread.mean is not None]
-    if not known:
-        return None
-    _, worst = max(known, key=lambda each: each[0])
-    return max(worst.by_seed.values())
+    worst = worst_arm(section)
+    return max(worst.spread(LOSS).by_seed.values()) if worst else None
+
+
+def worst_arm(section: Section) -> Arm | None:
+    """That of the highest final loss on average; None if no arm has a loss."""
+    known = [(spread, arm) for arm in section.arms if (spread := arm.spread(LOSS).mean) is not None]
+    return max(known, key=lambda each: each[0])[1] if known else None
 
 
 def to_target(section: Section, target: float) -> list[ArmToTarget]:

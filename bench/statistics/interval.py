@@ -11,6 +11,8 @@ from scipy.stats import t
 # one degree of freedom it runs from none of a time to hundreds of it.
 LEAST, LEAST_TIMES = 2, 3
 
+CONFIDENCE = 0.95  # of an interval that stands by itself, apart from all comparisons
+
 # A spread below this share of the figures is what rounding of doubles leaves of none.
 ROUNDING = 1e-12
 
@@ -32,7 +34,7 @@ class Interval:
 def t_interval(
     values: Sequence[float], confidence: float, scale: float = 0.0, least: int | None = LEAST
 ) -> Interval | None:
-    """mean ± t(1 - (1 - confidence) / 2; n - 1) · sd / √n, two-sided.
+    """mean ± half_width, two-sided.
 
     None where it cannot be computed: fewer than `least` ≥ 2 values (None: however many), or no
     variance among them beyond the rounding of figures as large as `scale`, from which they were
@@ -40,9 +42,14 @@ def t_interval(
     """
     if least is None or len(values) < least or is_constant(values, scale):
         return None
-    mean, sd = statistics.fmean(values), statistics.stdev(values)
-    half = float(t.isf((1 - confidence) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    half = half_width(statistics.stdev(values), len(values), confidence)
     return Interval(mean - half, mean + half)
+
+
+def half_width(sd: float, n: int, confidence: float) -> float:
+    """t(1 - (1 - confidence) / 2; n - 1) · sd / √n."""
+    return float(t.isf((1 - confidence) / 2, n - 1)) * sd / math.sqrt(n)
 
 
 def is_constant(values: Sequence[float], scale: float = 0.0) -> bool:

@@ -11,7 +11,7 @@ Arms = Mapping[tuple[str, str], BySeed]  # (model, optimizer) -> a figure a seed
 
 @dataclass(frozen=True)
 class Ladder:
-    """Rungs over the seeds that all four arms have; optimizer + model + interaction = whole."""
+    """Contrasts over the seeds that all four arms have; optimizer + model + interaction = whole."""
 
     model: str  # of the arm at its top
     optimizer: str
@@ -34,8 +34,8 @@ def make_ladder(
 ) -> Ladder | None:
     """The ladder from `base` to `top`, which differ in model and optimizer.
 
-    Each rung has a t interval of its own: no variance is pooled over rungs, whose noise differs.
-    Where `relative`, rungs are differences of logarithms. None unless all four arms are there.
+    Each contrast has a t interval of its own: no variance is pooled, since their noise differs.
+    Where `relative`, contrasts are differences of logarithms. None unless all four arms are there.
 
     Raises:
         ValueError: for a figure that is not finite, or of 0 or less where `relative`.
@@ -48,7 +48,7 @@ def make_ladder(
         return None
     figures = [arms[corner] for corner in corners]
 
-    def rung(*signs: int) -> Contrast:
+    def contrast(*signs: int) -> Contrast:
         terms = zip(signs, figures, strict=True)  # a sign of 0 still asks for the arm's seed
         return combined(*terms, relative=relative, confidence=confidence, least=least)
 
@@ -57,8 +57,8 @@ def make_ladder(
         optimizer,
         base_model,
         base_optimizer,
-        by_optimizer=rung(-1, 1, 0, 0),
-        by_model=rung(-1, 0, 1, 0),
-        interaction=rung(1, -1, -1, 1),
-        whole=rung(-1, 0, 0, 1),
+        by_optimizer=contrast(-1, 1, 0, 0),
+        by_model=contrast(-1, 0, 1, 0),
+        interaction=contrast(1, -1, -1, 1),
+        whole=contrast(-1, 0, 0, 1),
     )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from scipy.stats import chi2, nct, t
 
+from bench.statistics.interval import CONFIDENCE
+
 POWER = 0.8  # chance of deciding; the convention of Cohen, "Statistical Power Analysis" (1988)
-CONFIDENCE = 0.95  # of the range, for how badly n seeds tell a standard deviation
 MOST_SEEDS = 10_000  # beyond, the answer is "more"
 
 # A larger noncentrality adds nothing to a power of 1, and scipy's noncentral t then gives NaN.

@@ -4,9 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.statistics.interval import LEAST, Interval, t_interval
-
-CONFIDENCE = 0.95  # of the interval of one arm's mean, apart from all others
+from bench.statistics.interval import CONFIDENCE, LEAST, Interval, t_interval
 
 
 @dataclass(frozen=True)

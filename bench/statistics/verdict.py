@@ -68,7 +68,8 @@ def judge(
     if (found.verdict is Verdict.BETTER and more > 0) or (
         found.verdict is Verdict.WORSE and more < 0
     ):
-        return Judgement(Verdict.UNDECIDED, "the arm with the better seeds failed more often")
+        why = "the configuration with the better seeds failed more often"
+        return Judgement(Verdict.UNDECIDED, why)
     return found
 
 

@@ -8,11 +8,8 @@ import struct
 import zlib
 from pathlib import Path
 
-from bench.merge.merging import Merged
-from bench.merge.sections import Section
-from bench.report.family import Family
 from bench.report.plots.canvas import Files
-from bench.report.plots.gallery import Drawing
+from bench.report.plots.drawing import Drawing, Scene
 from tests.builders.results import Results
 
 CLAIM = """\
@@ -183,22 +180,12 @@ def none_ok(folder: Results) -> Path:
     return finished(folder, files=False)
 
 
-def stand_ins(
-    section: Section,
-    family: Family | None,
-    merged: Merged,
-    title: str,
-    looks: object,
-    tuned_on: str,
-) -> list[Drawing]:
+def stand_ins(scene: Scene) -> list[Drawing]:
     """Instead of a section's pictures, where their content does not matter: drawing takes long."""
-    png = picture(1400, 600)
-    names = ("forest", "comparison_graph", "loss_steps", "loss_seconds")
+    files, alt = Files(picture(1400, 600), b""), "Grey, in place of {} of {}."
     return [
-        Drawing(
-            name, f"What {name} shows.", f"Grey, in place of {name} of {title}.", Files(png, b"")
-        )
-        for name in names
+        Drawing(name, f"What {name} shows.", alt.format(name, scene.title), files)
+        for name in ("forest", "comparison_graph", "loss_steps", "loss_seconds")
     ]
 
 

@@ -16,11 +16,11 @@ from bench.merge.merging import merge
 from bench.merge.sections import make_sections
 from bench.report.family import make_family
 from bench.report.plots import canvas
+from bench.report.plots.axes import INTERVAL
 from bench.report.plots.canvas import Files
 from bench.report.plots.drawing import Drawing, Scene, make_scene
 from bench.report.plots.gallery import PICTURES
 from bench.report.plots.style import styles
-from bench.report.plots.whiskers import INTERVAL
 from tests.builders.results import Results
 
 
@@ -33,8 +33,10 @@ def scene_of(folder: Results, margin: float | None = None, metric: str = "val_lo
         first = section.arms[0]
         baseline = Baseline(model=first.model, optimizer=first.optimizer)
         claim = Claim(baseline=baseline, metric=metric, margin=margin)
-    family = make_family(section, Asked(claim), look=1)
-    return make_scene(section, family, merged, "", styles(arm.label for arm in section.arms))
+    asked = Asked(claim)
+    family = make_family(section, asked, look=1)
+    looks = styles(arm.label for arm in section.arms)
+    return make_scene(section, family, merged, "", looks, asked)
 
 
 class Draw:

@@ -8,8 +8,8 @@ import pytest
 from bench.merge import coverage
 from bench.merge.merging import merge
 from bench.report.family import make_family
-from bench.report.page.ends import rests_on
 from bench.report.page.facts import facts
+from bench.report.page.headline import rests_on
 from bench.report.titles import titles
 from bench.statistics.ends import End
 from bench.statistics.verdict import Verdict

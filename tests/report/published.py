@@ -1,7 +1,7 @@
 """A published results folder, and what a page may say of it, computed from its CSVs."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean, median
 from typing import TypeVar
@@ -21,6 +21,7 @@ from bench.statistics.ladder import Ladder
 from bench.statistics.power import SeedsNeeded, seeds_to_decide
 from bench.statistics.target import first_held
 from bench.statistics.verdict import alpha_of_look, judge
+from tests.builders.shared import ROOT
 
 LOSS = "val_loss_final"
 LEAST_UNDISTURBED = 3  # seeds: a time over fewer is not published
@@ -154,6 +155,12 @@ class Published:
         alpha = alpha_of_look(self.family.look + 1) / len(self.family.comparisons)
         least = max(contrast.n + 1, least_seeds(LOSS))
         return seeds_to_decide(known(contrast.sd), contrast.n, difference, alpha, least)
+
+
+@cache
+def published(name: str) -> Published:
+    """Of results/NAME."""
+    return Published(ROOT / "results" / name)
 
 
 def known(value: T | None) -> T:

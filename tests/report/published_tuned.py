@@ -1,12 +1,11 @@
 """What results/tuned-cpu/README.md says, with its figures from the CSVs."""
 
-from functools import cache
+from functools import partial
 from statistics import fmean
 
 from bench.merge.curves import flops
 from bench.merge.tuned import Trial
 from bench.statistics.contrast import Contrast
-from tests.builders.shared import ROOT
 from tests.report.published import (
     GPT_ADAMW,
     GPT_MUON,
@@ -15,13 +14,13 @@ from tests.report.published import (
     KIMI_ADAMW,
     KIMI_TRUEMUON,
     LOSS,
-    Published,
     Sentences,
     billions,
     bounds,
     confidence,
     known,
     mean,
+    published,
     told,
     work_ratio,
 )
@@ -30,9 +29,7 @@ TEST_LOSS = "test_loss_final"
 ARMS = (GPT_TRUEMUON, GPT_MUON, KIMI_ADAMW, KIMI_TRUEMUON)  # beside the baseline
 
 
-@cache
-def tuned() -> Published:
-    return Published(ROOT / "results" / "tuned-cpu")
+tuned = partial(published, "tuned-cpu")
 
 
 def the_tuned_answer() -> Sentences:

@@ -67,9 +67,9 @@ def test_what_became_of_the_other_seeds_is_in_the_first_sentence(new):
     lead = Answer(folder).headline.lead.partition("margin 0.01: ")[2]
     assert lead == (
         "nanokimi + adamw is better, nanogpt + truemuon is undecided on 10 of 21 planned seeds, "
-        "10 diverged in both arms, 1 not run in either arm; "
-        "nanokimi + truemuon is better on 8 of 21 planned seeds, 2 failed in this arm, "
-        "10 diverged in the baseline, 1 not run in either arm, "
+        "10 diverged in both, 1 run in neither; "
+        "nanokimi + truemuon is better on 8 of 21 planned seeds, 2 failed in this configuration, "
+        "10 diverged in the baseline, 1 run in neither, "
         "at these learning rates: nothing was tuned here."
     )
 
@@ -81,17 +81,17 @@ def test_the_points_say_by_how_much_and_what_did_it(new):
     told = re.sub(r" \([-+0-9.]+ to [-+0-9.]+\)", "", points[3])
     assert told != points[3]  # each with its interval
     assert told == (
-        "Model or optimizer? Of -0.0500 from nanogpt + adamw to nanokimi + truemuon, truemuon "
-        "alone makes +0.0010, the model bundle (mixture, SwiGLU, 33 % more parameters) alone "
-        "-0.1000, their interaction +0.0490."
+        "Model or optimizer? From nanogpt + adamw to nanokimi + truemuon the difference is "
+        "-0.0500. The optimizer alone: +0.0010; the model alone (mixture, SwiGLU, 33 % more "
+        "parameters): -0.1000; what only both together do: +0.0490."
     )
 
 
 def test_the_ladder_climbs_in_differences_and_in_ratios_of_time(new):
     rows = Answer(factorial(new())).table("Model or optimizer?")
-    assert [row["step"] for row in rows] == [
+    assert [row["contrast"] for row in rows] == [
         "optimizer alone",
-        "model bundle (mixture, SwiGLU, 33 % more parameters) alone",
+        "model alone",
         "interaction",
         "whole difference",
     ]
@@ -110,16 +110,19 @@ def test_a_variants_base_says_what_its_bundle_is(new):
     }
     variant = CLAIM % "" + "models: {nanokimi-8: {base: nanokimi, n_experts: 8}}\n"
     rows = Answer(factorial(new("a"), corners), variant).table("Model or optimizer?")
-    assert rows[1]["step"] == "model bundle (mixture, SwiGLU, 33 % more parameters) alone"
+    bundle = "nanogpt → nanokimi-8 (mixture, SwiGLU, 33 % more parameters), under adamw"
+    assert rows[1]["what changes"] == bundle
     rows = Answer(factorial(new("b"), corners)).table("Model or optimizer?")
-    assert rows[1]["step"] == "model bundle (33 % more parameters) alone"
+    assert rows[1]["what changes"] == "nanogpt → nanokimi-8 (33 % more parameters), under adamw"
 
 
 def test_without_a_claim_it_is_exploratory_and_nothing_is_equivalent(new):
     answer = Answer(factorial(new()), claim=None)
     assert answer.headline.lead.startswith("No claim was made before the run. Exploratory, final")
     assert "margin" not in answer.headline.lead
-    verdicts = [row["verdict"] for row in answer.table("Every arm against the first (explo")]
+    verdicts = [
+        row["verdict"] for row in answer.table("Every configuration against the first (explo")
+    ]
     assert verdicts == ["undecided", "better", "better"]
 
 
@@ -141,7 +144,7 @@ def test_seeds_that_would_decide_are_told_while_undecided(new):
     for row in noisy.runs:
         if row["optimizer"] == "truemuon":
             row["val_loss_final"] += 0.05 * (-1) ** row["seed"]
-    rows = {row["arm"]: row for row in Answer(noisy).table("The claim")}
+    rows = {row["configuration"]: row for row in Answer(noisy).table("The claim")}
     assert rows["nanogpt + truemuon"]["verdict"] == "undecided"
     low, high = rows["nanogpt + truemuon"]["seeds that would decide"].replace(",", "").split(" to ")
     assert 5 < int(low) < int(high)
@@ -160,17 +163,21 @@ def test_many_arms_are_counted_and_the_best_named(new):
     answer = Answer(folder)
     # Arms 3, 6 and 9 end where the baseline does, 1, 4, 7, 10 lie 0.05 below it, the others 0.1.
     lead = answer.headline.lead
-    assert "8 of 11 arms are better, 3 of 11 arms are equivalent, on 5 of 5 planned seeds" in lead
+    told = "8 of 11 configurations are better, 3 of 11 configurations are equivalent"
+    assert f"{told}, on 5 of 5 planned seeds" in lead
     named = [point.partition(":")[0] for point in answer.headline.points]
     assert sorted(named[:4]) == sorted(f"nanogpt + opt{arm}" for arm in (2, 5, 8, 11))
-    assert named[6] == "These 6 are furthest; all 11 are in the table below."
+    assert named[6] == "These 6 differ most; all 11 are in the table below."
 
 
 @pytest.mark.parametrize(
     ("corners", "says"),
     [
-        ([("nanokimi", "adamw")], "nanogpt + adamw, the claim's baseline, is not among these arms"),
-        ([BASE], "nanogpt + adamw, the claim's baseline, is the only arm here"),
+        (
+            [("nanokimi", "adamw")],
+            "nanogpt + adamw, the claim's baseline, is not among the configurations here",
+        ),
+        ([BASE], "nanogpt + adamw, the claim's baseline, is the only configuration here"),
     ],
 )
 def test_what_cannot_be_compared_is_said(new, corners, says):
@@ -183,7 +190,7 @@ def test_two_arms_of_the_baselines_names_are_no_baseline(new):
     folder = factorial(new())
     folder.ended(folder.planned(*BASE, seed=1, arm="another"))
     answer = Answer(folder)
-    assert "2 arms are called nanogpt + adamw" in answer.headline.lead
+    assert "2 configurations are called nanogpt + adamw" in answer.headline.lead
 
 
 def test_a_seed_that_diverges_keeps_an_arm_from_being_better(new):
@@ -195,7 +202,9 @@ def test_a_seed_that_diverges_keeps_an_arm_from_being_better(new):
     )
     lost |= {"status": "diverged", "val_loss_final": None}
     answer = Answer(folder)
-    row = next(each for each in answer.table("The claim") if each["arm"] == "nanokimi + adamw")
+    row = next(
+        each for each in answer.table("The claim") if each["configuration"] == "nanokimi + adamw"
+    )
     assert (row["verdict"], row["remark"]) == (
         "undecided",
         "by the sign of 6 seeds",
@@ -236,7 +245,7 @@ def test_a_step_over_fewer_seeds_has_no_verdict(new):
     answer = Answer(folder)
     verdicts = [row["verdict"] for row in answer.table("Model or optimizer?")]
     assert verdicts == ["undecided", "see the claim", "exploratory", "see the claim"]
-    assert " over the 5 seeds that all four arms have, " in answer.headline.points[3]
+    assert ", over the 5 seeds that all four have. " in answer.headline.points[3]
 
 
 def test_what_one_seed_shows_is_not_in_the_headline(new):
@@ -302,7 +311,9 @@ def test_a_verdict_by_sign_says_so_everywhere(new):
         if (row["model"], row["optimizer"], row["seed"]) == (*BASE, 3):
             row |= {"status": "diverged", "val_loss_final": None}
     answer = Answer(folder)
-    row = next(each for each in answer.table("The claim") if each["arm"] == "nanokimi + adamw")
+    row = next(
+        each for each in answer.table("The claim") if each["configuration"] == "nanokimi + adamw"
+    )
     assert row["verdict"] == "better by sign"
     told = "better by sign (8 of 8 seeds); bad runs up to 31 %"
     assert answer.headline.points[0].endswith(told)
@@ -387,11 +398,13 @@ def test_a_look_at_other_figures_is_counted_and_tested_more_strictly(new):
     assert "98.33 %" not in report_of(factorial(new(), seeds=4))
     assert not (new().path / "looks.csv").exists()  # no verdict: nothing was spent
     first = report_of(factorial(new(), seeds=5))
-    assert "This is look 1 of those" in first
+    assert "This is interim look 1 of those" in first
     assert "(99.17 %)" in first
     assert report_of(factorial(new(), seeds=5)) == first
     second = report_of(factorial(new(), seeds=6))
-    assert "This is look 2 of those that looks.csv notes, tested at 0.05 / (2 × 3)" in second
+    assert (
+        "This is interim look 2 of those that looks.csv notes, tested at 0.05 / (2 × 3)" in second
+    )
     assert "(99.72 %)" in second
     assert len((new().path / "looks.csv").read_text().splitlines()) == 3
 

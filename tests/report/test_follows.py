@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from bench.report.build import build_report
-from bench.report.follows import compare_reports
+from bench.report.verify import compare_reports
 from tests.builders.shared import ROOT
 
 

@@ -185,7 +185,8 @@ def test_a_report_says_that_its_look_was_not_noted(new, tmp_path):
     blocked = folder.path / f".{FILE}.{os.getpid()}.partial"
     blocked.mkdir()
     build_report([folder.path], tmp_path / "out")
-    assert "could not be noted in first" in (tmp_path / "out" / "report.md").read_text()
+    told = "could not be noted in the looks.csv of first"
+    assert told in (tmp_path / "out" / "report.md").read_text()
     blocked.rmdir()
     build_report([folder.path], tmp_path / "out")
     assert "could not be noted" not in (tmp_path / "out" / "report.md").read_text()
@@ -195,7 +196,7 @@ def test_a_report_says_that_its_look_was_not_noted(new, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"look,figures_sha256\n", b"\x00\xff"])
 def test_a_ledger_without_looks_was_damaged(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
-    with pytest.raises(RecordError, match="it holds no look"):
+    with pytest.raises(RecordError, match="it holds no interim look"):
         look_number([tmp_path], "figures")
 
 

@@ -154,7 +154,7 @@ def test_the_first_screen_has_the_verdict_and_the_claim(visit):
 
 def test_on_a_phone_the_name_of_a_row_stays_while_its_figures_scroll(visit):
     seen = visit(width=390)
-    region = seen.block("Summary by arm").locator(".table")
+    region = seen.block("Summary by configuration").locator(".table")
     region.scroll_into_view_if_needed()
     name = region.locator("tbody th").first
     before = name.bounding_box()["x"]
@@ -176,7 +176,7 @@ def head(block, name: str):
 
 
 def test_a_column_is_sorted_as_numbers_both_ways_and_back(visit):
-    block = visit("troubled").block("Cells").first
+    block = visit("troubled").block("Runs").first
     original = column(block, 8)
     losses = [float(text) for text in column(block, 6) if text != "n/a"]
     heading = head(block, "val. loss, final")
@@ -193,7 +193,7 @@ def test_a_column_is_sorted_as_numbers_both_ways_and_back(visit):
 
 
 def test_numbers_with_commas_and_marks_are_numbers(visit):
-    block = visit("troubled").block("Cells").first
+    block = visit("troubled").block("Runs").first
     head(block, "tokens / s").get_by_role("button").click()
     shown = [text for text in column(block, 12) if text != "n/a"]
     assert any("†" in text for text in shown)
@@ -203,7 +203,7 @@ def test_numbers_with_commas_and_marks_are_numbers(visit):
 
 
 def test_equal_fields_keep_their_order(visit):
-    block = visit().block("Cells").first
+    block = visit().block("Runs").first
     head(block, "optimizer").get_by_role("button").click()
     rows = list(zip(column(block, 2), column(block, 1), column(block, 4), strict=True))
     models, seeds = ("nanogpt", "nanokimi"), "12345"
@@ -218,7 +218,7 @@ def test_equal_fields_keep_their_order(visit):
 def test_seeds_are_sorted_and_named_to_their_last_digit(visit):
     """A number of JavaScript is whole only up to 2^53."""
     seen = visit("large")
-    block = seen.block("Cells").first
+    block = seen.block("Runs").first
     assert column(block, 4) == [str(seed) for seed in sorted(LARGE_SEEDS)] * 2  # arm by arm
     button = head(block, "seed").get_by_role("button")
     button.click()
@@ -232,7 +232,7 @@ def test_seeds_are_sorted_and_named_to_their_last_digit(visit):
 
 
 def test_a_table_is_filtered_by_words(visit):
-    block = visit().block("Cells").first
+    block = visit().block("Runs").first
     status = block.get_by_role("status")
     assert status.inner_text() == "20 of 20 rows"
     field = block.get_by_label("Filter")
@@ -246,7 +246,7 @@ def test_a_table_is_filtered_by_words(visit):
 
 
 def test_short_tables_have_no_filter(visit):
-    assert visit().block("Summary by arm").get_by_label("Filter").count() == 0
+    assert visit().block("Summary by configuration").get_by_label("Filter").count() == 0
 
 
 # --- curves
@@ -286,7 +286,7 @@ def test_all_arms_are_switched_at_once_where_there_are_many(visit):
         ("training steps", 10_000),
         ("training tokens", 5_120_000),
         ("training time (s)", 121.2),
-        ("training FLOPs", 5_120_000 * 6 * 209_729 + 10_000 * 2_936_206),
+        ("training operations (FLOP)", 5_120_000 * 6 * 209_729 + 10_000 * 2_936_206),
     ],
 )
 def test_curves_against_every_cost(visit, axis, last):
@@ -307,7 +307,7 @@ def test_a_point_tells_arm_seed_costs_and_loss(visit):
     assert re.fullmatch(
         r"<b>nanogpt \+ adamw, seed 1</b><br>validation loss: <b>1\.\d{4}</b>"
         r"<br>training steps: 5,000<br>training tokens: 2,560,000"
-        r"<br>training time \(s\): \d\d\.\d+<br>training FLOPs: [\d,]+",
+        r"<br>training time \(s\): \d\d\.\d+<br>training operations \(FLOP\): [\d,]+",
         texts[0],
     )
     assert texts[-1].startswith("<b>nanokimi + truemuon, mean of 5</b>")
@@ -350,7 +350,7 @@ def test_a_browser_that_cannot_unpack_shows_the_pictures(browser, pages):
 
 def test_a_link_shows_a_cells_detail(visit):
     seen = visit()
-    link = seen.block("Cells").first.locator("tbody a").nth(7)
+    link = seen.block("Runs").first.locator("tbody a").nth(7)
     anchor = link.get_attribute("href")
     details = seen.page.locator(anchor)
     assert details.get_attribute("open") is None
@@ -367,7 +367,7 @@ def test_a_link_shows_a_cells_detail(visit):
 
 def test_a_hash_shows_a_cells_detail(visit):
     first = visit()
-    anchor = first.block("Cells").first.locator("tbody a").nth(3).get_attribute("href")
+    anchor = first.block("Runs").first.locator("tbody a").nth(3).get_attribute("href")
     details = visit(anchor=anchor).page.locator(anchor)
     assert details.get_attribute("open") is not None
     assert details.locator("summary").evaluate("it => it === document.activeElement")
@@ -399,7 +399,7 @@ def test_by_keyboard_alone(visit):
     box.focus()
     page.keyboard.press("Space")
     assert {trace["arm"] for trace in seen.traces() if not trace["visible"]} == {"nanogpt + adamw"}
-    block = seen.block("Cells").first
+    block = seen.block("Runs").first
     head(block, "seed").get_by_role("button").focus()
     page.keyboard.press("Enter")
     assert column(block, 4) == [seed for seed in "12345" for _ in range(4)]
@@ -460,7 +460,7 @@ def test_without_scripts_tables_and_pictures_are_there(visit):
     seen = visit(java_script_enabled=False)
     page = seen.page
     assert page.get_by_role("heading", name="The claim: ").is_visible()
-    assert page.locator(".block:has-text('Cells') tbody tr").first.is_visible()
+    assert page.locator(".block:has-text('Runs') tbody tr").first.is_visible()
     pictures = page.locator("img")
     assert pictures.count() >= 3
     assert all(picture.is_visible() for picture in pictures.all())

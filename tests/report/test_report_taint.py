@@ -21,7 +21,8 @@ from bench.report.build import build_report
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
 from bench.report.page.views import Part, make_page
-from bench.report.plots.gallery import Drawing, draw_all
+from bench.report.plots.drawing import Drawing, make_scene
+from bench.report.plots.gallery import draw_all
 from bench.report.plots.lines import SECONDS, STEPS, arm_curves
 from bench.report.plots.style import styles
 from tests.builders.pictures import Draw, beside, scene_of, texts_of
@@ -94,14 +95,14 @@ def written(*folders: Results, drawn: bool = False) -> Written:
 
 def drawings(section: Section, merged: Merged) -> tuple[Drawing, ...]:
     looks = styles(arm.label for arm in section.arms)
-    return tuple(draw_all(section, None, merged, "", looks))
+    return tuple(draw_all(make_scene(section, None, merged, "", looks, Asked(None))))
 
 
 def page_of(folders: Sequence[Path], drawn: bool = False) -> Written:
     merged = merge(folders)
     parts = [
-        Part(number, "title", section, None, drawings(section, merged) if drawn else ())
-        for number, section in enumerate(make_sections(merged), start=1)
+        Part("title", section, None, drawings(section, merged) if drawn else ())
+        for section in make_sections(merged)
     ]
     page = make_page(merged, Asked(None), parts, [], folders[0] / "report")
     return Written(html(page), markdown(page))
@@ -165,12 +166,12 @@ def test_an_arm_may_be_left_without_timings(new):
     section = only_section(folder)
     assert timed_seeds(section) == [[], [2]]
     assert section.timing.clean
-    (adamw, _), _ = written(folder).table("Summary by arm")
+    (adamw, _), _ = written(folder).table("Summary by configuration")
     assert adamw["coverage"] == "1 of 2 seeds, 1 crashed, times of 0"
     assert (adamw["training (s)"], adamw["val. loss, final"]) == ("n/a", "1.0000 ± n/a")
     scene = scene_of(folder)
     assert len(arm_curves(scene, SECONDS)) == 1
-    assert draw_all(section, scene.family, scene.merged, "", scene.looks)
+    assert draw_all(scene)
 
 
 def test_each_section_is_judged_by_itself(new):
@@ -210,7 +211,7 @@ def test_curves_over_steps_keep_all_seeds_and_those_over_seconds_do_not(new):
 def test_the_summary_says_which_seeds_and_why(new):
     tainted = {("muon", 1): "swap_used", ("adamw", 2): FOREIGN, ("muon", 3): "swap_used"}
     page = written(paired(new(), tainted, seeds=(1, 2, 3, 4, 5)))
-    (adamw, _), note = page.table("Summary by arm")
+    (adamw, _), note = page.table("Summary by configuration")
     assert adamw["training (s)"] == "4.50 ± 0.71"
     assert adamw["coverage"] == "5 of 5 seeds, times of 2"
     assert adamw["val. loss, final"].startswith("3.0000 ± 1.5811")
@@ -223,7 +224,7 @@ def test_the_summary_says_which_seeds_and_why(new):
 
 def test_disturbed_cells_are_marked_and_their_reasons_given_in_full(new):
     page = written(paired(new(), {("muon", 2): FOREIGN}))
-    rows, note = page.table("Cells")
+    rows, note = page.table("Runs")
     (disturbed,) = [row for row in rows if "†" in "".join(row.values())]
     assert (disturbed["optimizer"], disturbed["seed"]) == ("muon", "2")
     assert (disturbed["training (s)"], disturbed["infer. p50 (ms)"]) == ("200†", "1.50†")
@@ -247,16 +248,15 @@ def test_an_undisturbed_report_says_nothing_of_all_this(new):
 
 def test_without_clean_timings_all_are_shown_and_marked(new):
     page = written(paired(new(), {("adamw", seed): "cpu_steal 9%" for seed in (1, 2, 3)}))
-    rows, note = page.table("Summary by arm")
+    rows, note = page.table("Summary by configuration")
     assert [row["training (s)"] for row in rows] == ["200 ± 100†", "2.00 ± 1.00†"]
     assert [row["step p50 (ms)"] for row in rows] == ["n/a", "n/a"]
     assert not [row for row in rows if "†" in row["val. loss, final"]]
     assert "†: something from outside disturbed every seed" in note
     assert "seeds 1, 2, 3 (cpu\\_steal)" in note
     assert "do not tell which arm is faster" in note
-    rows, note = page.table("Loss at equal cost")
+    rows, _ = page.table("Loss at equal cost")
     assert "after 1.00† s of training" in rows[0]
-    assert "†: no seed was undisturbed" in note
     rows, _ = page.table("Disturbed from outside")
     assert [row["in timing statistics"] for row in rows] == ["used, marked †"] * 3
 
@@ -277,21 +277,37 @@ def test_summary_csv_counts_the_seeds_of_the_timings(new, tainted, expected):
     assert set(rows[0]) == set(COLUMNS)
 
 
-def test_captions_say_what_a_picture_leaves_out(new):
+@pytest.mark.parametrize(
+    ("disturbed", "note"),
+    [
+        (
+            {("muon", 2): FOREIGN, ("adamw", 3): "swap_used"},
+            "Times are without seeds 2, 3: disturbed.",
+        ),
+        (
+            {("muon", seed): FOREIGN for seed in (1, 2, 3)},
+            "†: no seed was undisturbed in every arm, so that disturbed times are shown.",
+        ),
+    ],
+    ids=["some", "all"],
+)
+def test_what_times_leave_out_is_told_once_a_page_beside_the_verdict(new, disturbed, note):
+    page = written(paired(new(), disturbed), drawn=True)
+    assert page.markdown.count(note) == 1
+    assert page.html.count(note) == 1
+    assert f"<li>{note}</li>" in page.html.partition("</header>")[0]
+    assert not any("disturbed." in caption or "†" in caption for caption in page.captions)
+
+
+def test_captions_have_the_n_of_the_seeds_that_are_drawn(new):
     tainted = {("muon", 2): FOREIGN, ("adamw", 3): "swap_used"}
-    captions = written(paired(new("a"), tainted), drawn=True).captions
+    captions = written(paired(new(), tainted), drawn=True).captions
     comparison, over_steps, over_tokens, over_seconds, over_flops, pareto = captions
-    for caption in (comparison, over_seconds, pareto):
-        assert "Times are without seeds 2, 3: disturbed." in caption
-    assert "(n = 3)" in comparison
+    for caption in (comparison, pareto):
+        assert "(n = 3, of times n = 1)" in caption
+    for caption in (over_steps, over_tokens, over_flops):
+        assert "(n = 3)" in caption
     assert "(n = 1)" in over_seconds
-    assert not any("disturbed" in caption for caption in (over_steps, over_tokens, over_flops))
-    every = {("muon", seed): FOREIGN for seed in (1, 2, 3)}
-    captions = written(paired(new("b"), every), drawn=True).captions
-    comparison, over_steps, over_tokens, over_seconds, over_flops, pareto = captions
-    for caption in (comparison, over_seconds, pareto):
-        assert "†: no seed was undisturbed in every arm" in caption
-    assert not any("†" in caption for caption in (over_steps, over_tokens, over_flops))
 
 
 @pytest.mark.parametrize(("disturbed", "mark"), [((1,), ""), ((1, 2), "†")])

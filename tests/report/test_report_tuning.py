@@ -92,8 +92,9 @@ def rows_of(table: Table) -> list[dict[str, str]]:
 
 def test_the_verdict_is_that_of_tuned_arms_against_the_tuned_baseline(answer):
     assert answer.headline.lead == (
-        "Final test loss (nats per token) against gpt + adamw-tuned, margin 0.01, each arm tuned "
-        "in 3 trials on 2 seeds: gpt + muon-tuned is worse on 5 of 5 planned seeds."
+        "Final test loss (nats per token) against gpt + adamw-tuned, margin 0.01, each "
+        "configuration tuned in 3 trials on 2 seeds: gpt + muon-tuned is worse on 5 of 5 planned "
+        "seeds."
     )
     (compared,) = answer.family.comparisons
     assert compared.contrast.mean == pytest.approx(0.1, abs=1e-9)
@@ -119,7 +120,7 @@ def test_an_arm_that_tuning_has_not_bettered_is_itself_under_its_tuned_name(answ
 def test_nothing_is_tested_before_the_trials_have_ended(tmp_path):
     answer = Answer(tuned_results(tmp_path / "r", ended=False), ASKED)
     assert not answer.family.is_tested
-    told = "has no verdict yet on 0 of 5 planned seeds, 5 not run in either arm."
+    told = "has no verdict yet on 0 of 5 planned seeds, 5 run in neither."
     assert answer.headline.lead.endswith(told)
 
 
@@ -129,7 +130,8 @@ def test_untuned_arms_alone_are_not_tested_where_tuned_ones_are_to_be(tmp_path):
         row["selected"] = row.get("part") != "tuned"
     answer = Answer(folder, ASKED)
     assert answer.family is None
-    assert answer.headline.lead.startswith("Nothing is tested: tuned arms are to be, and")
+    told = "Nothing is tested: the claim is about tuned configurations, and none"
+    assert answer.headline.lead.startswith(told)
 
 
 def test_what_was_not_tuned_says_so(tmp_path):
@@ -155,7 +157,7 @@ def test_the_budget_the_choice_and_both_losses_stand_side_by_side(answer):
     )
     assert (muon["best trial"], muon["not ok"]) == ("1", "1")
     (against,) = rows_of(beside)
-    assert (against["arm"], against["verdict, tuned"]) == ("gpt + muon", "worse")
+    assert (against["configuration"], against["verdict, tuned"]) == ("gpt + muon", "worse")
     assert (against["untuned"], against["tuned"]) == ("-0.1000", "+0.1000")
 
 
@@ -178,7 +180,7 @@ def test_the_picture_marks_the_chosen_and_the_untuned_trial(answer, monkeypatch)
     (section,) = make_sections(merged)
     looks = styles(arm.label for arm in section.arms)
     draw = Draw(monkeypatch)
-    figure, _ = draw(make_scene(section, None, merged, "", looks), "sensitivity")
+    figure, _ = draw(make_scene(section, None, merged, "", looks, answer.asked), "sensitivity")
     (axes,) = figure.axes
     points = [line for line in axes.lines if line.get_marker() not in ("x", "")]
     assert axes.get_xlabel() == "lr"

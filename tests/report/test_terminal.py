@@ -13,6 +13,11 @@ HEADINGS = (
 )
 
 
+def figures(row: str) -> str:
+    """What follows the three words of a configuration."""
+    return " ".join(row.split()[3:])
+
+
 @pytest.fixture
 def folder(tmp_path):
     return Results(tmp_path / "results")
@@ -29,20 +34,10 @@ def test_a_report_hands_over_the_pages_verdict_and_a_row_a_configuration(folder)
     assert f"<li>{point.removeprefix('- ')}</li>" in page
     assert empty == ""
     assert headings == HEADINGS
-    assert [row.split() for row in rows[:2]] == [
-        [
-            "gpt",
-            "+",
-            "adamw",
-            *["2.0300", "(5)", "7.39", "(5)", "5.00", "(5)", "300", "(5)", "2,000,000"],
-        ],
-        [
-            "gpt",
-            "+",
-            "muon",
-            *["1.7806", "(5)", "7.39", "(5)", "5.00", "(5)", "300", "(5)", "2,000,000"],
-        ],
-    ]
+    assert rows[0].startswith("gpt + adamw  ")
+    assert rows[1].startswith("gpt + muon  ")
+    assert figures(rows[0]) == "2.0300 (5) 7.39 (5) 5.00 (5) 300 (5) 2,000,000"
+    assert figures(rows[1]) == "1.7806 (5) 7.39 (5) 5.00 (5) 300 (5) 2,000,000"
     assert {len(row) for row in (headings, *rows[:2])} == {len(HEADINGS)}
 
 
@@ -54,45 +49,23 @@ def test_every_figure_has_the_n_of_its_own_seeds(folder):
         if (row["seed"], row["optimizer"]) == (3, "muon"):
             row |= {"perplexity": None, "host_rss_peak_mib": None}
     (section,) = sections_of(folder)
-    _, adamw, muon, *notes = main_table(section)
-    assert adamw.split()[3:] == [
-        "2.0200",
-        "(3)",
-        "7.39",
-        "(3)",
-        "5.00",
-        "(2)",
-        "300",
-        "(3)",
-        "2,000,000",
-    ]
-    assert muon.split()[3:] == [
-        "1.7700",
-        "(3)",
-        "7.39",
-        "(2)",
-        "5.00",
-        "(2)",
-        "300",
-        "(2)",
-        "2,000,000",
-    ]
-    assert notes[0].startswith("Means over seeds; in brackets n")
-    assert "seed 2" in notes[1]
+    _, adamw, muon, note = main_table(section)
+    assert figures(adamw) == "2.0200 (3) 7.39 (3) 5.00 (2) 300 (3) 2,000,000"
+    assert figures(muon) == "1.7700 (3) 7.39 (2) 5.00 (2) 300 (2) 2,000,000"
+    assert note.startswith("Means over seeds; in brackets n")
 
 
 def test_what_is_not_known_is_told_as_such(folder):
     two_arms(folder, train_time_s=None, n_params=None)
     (section,) = sections_of(folder)
     _, adamw, *_ = main_table(section)
-    assert adamw.split()[3:] == ["2.0150", "(2)", "7.39", "(2)", "n/a", "300", "(2)", "n/a"]
+    assert figures(adamw) == "2.0150 (2) 7.39 (2) n/a 300 (2) n/a"
 
 
 def test_disturbed_times_are_marked(folder):
     (section,) = sections_of(two_arms(folder, tainted="true", taint_reasons="swap 5%"))
-    _, adamw, _, _, note = main_table(section)
+    _, adamw, *_ = main_table(section)
     assert "5.00† (2)" in adamw
-    assert note.startswith("†: ")
 
 
 def test_each_section_has_its_name_its_verdict_and_its_table(folder, tmp_path):

@@ -214,7 +214,7 @@ def test_twenty_seeds_won_do_not_outweigh_one_failure(how):
     ends = {PAIR: 20, (how, DONE): 1}
     found = verdict([-0.1] * 20, ends=ends)
     assert found.verdict is Verdict.UNDECIDED
-    assert found.why == "the arm with the better seeds failed more often"
+    assert found.why == "the configuration with the better seeds failed more often"
     assert verdict([-0.1] * 20, ends={**ends, (DONE, FAILED): 1}).verdict is Verdict.BETTER
     mirrored = {PAIR: 20, (DONE, how): 1}
     assert verdict([0.1] * 20, ends=mirrored).verdict is Verdict.UNDECIDED

@@ -1,24 +1,24 @@
-"""The answer in tables: the claim, the ladder from baseline to the arm, what a target costs."""
+"""The answer in tables: the claim, whether it is the model or the optimizer, a target's cost."""
 
 import math
-from collections.abc import Sequence
-from itertools import compress
 
 from bench.merge.asked import Asked
-from bench.merge.disturbed import MARK, short_note
+from bench.merge.disturbed import MARK
 from bench.merge.sections import Section
-from bench.records.columns import LOSSES, TIMINGS
+from bench.records.columns import LOSSES
 from bench.report.family import Comparison, Family, least_seeds
-from bench.report.page.content import Heading, Table, table
-from bench.report.page.ends import most_bad
-from bench.report.page.ladder_words import Step, steps_of
-from bench.report.targets import ArmToTarget, target_of, to_target
+from bench.report.ladder import Step, bundle_words, steps_of
+from bench.report.page.content import Columns, Heading, Table, number, table
+from bench.report.targets import ArmToTarget, target_of, to_target, worst_arm
+from bench.report.words import metric_words, percent
 from bench.statistics.contrast import Contrast
+from bench.statistics.ladder import Ladder
 from bench.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
 from bench.statistics.target import ToTarget
 from bench.statistics.text import (
     NOT_AVAILABLE,
     Decimals,
+    counted,
     of_count,
     of_loss,
     of_measure,
@@ -30,17 +30,26 @@ from bench.statistics.verdict import ALPHA
 
 MOST_TIMES = 1_000  # a ratio beyond which its digits say nothing: the interval of two seeds
 
-METRIC_WORDS = {
-    "val_loss_final": "final validation loss (nats per token)",
-    "test_loss_final": "final test loss (nats per token)",
-    "val_loss_best": "best validation loss (nats per token)",
-    "perplexity": "perplexity",
-    "train_time_s": "training time (s)",
-}
-
-
-def metric_words(metric: str) -> str:
-    return METRIC_WORDS.get(metric, metric)
+BY_SIGN = (
+    "Where a seed did not finish in both configurations, seeds are tested by their sign, and what "
+    "is missing counts against the verdict: for better, a seed that this configuration failed or "
+    "lacks is lost, one at which the baseline diverged is won. A configuration that failed more "
+    "often is never better."
+)
+BAD_RUNS = (
+    "Bad runs, at most: with so few finished seeds, the true rate of failures, or of runs far "
+    "worse than those seen, may still be this high."
+)
+LADDER_NOTE = (
+    "Each contrast is taken seed by seed, over the seeds that all four configurations have, with "
+    "an interval of its own; optimizer, model and interaction sum to the whole difference. The "
+    "verdicts are those of the claim; the interaction is not part of it. Training time is a ratio "
+    "of geometric means, so its contrasts multiply."
+)
+TARGET_NOTE = (
+    "Reached: held at two successive evaluations, of which the first counts. Medians over seeds; a "
+    "seed that missed it, or failed, counts as longer than any."
+)
 
 
 def decimals_of(family: Family) -> Decimals:
@@ -54,16 +63,9 @@ def decimals_of(family: Family) -> Decimals:
 
 
 def answer_tables(section: Section, family: Family | None, asked: Asked) -> tuple[Table, ...]:
-    """The claim's, a ladder for each arm that differs in model and optimizer, the target's."""
-    compared = (
-        [_claim_table(section, family), *_ladder_tables(section, family, asked)] if family else []
-    )
+    """The claim's, one for each arm that differs in model and optimizer, the target's."""
+    compared = [_claim_table(family), *_ladder_tables(section, family, asked)] if family else []
     return (*compared, *_target_tables(section, asked))
-
-
-def percent(share: float) -> str:
-    """A confidence: 0.95 -> 95 %, 0.99166 -> 99.17 %."""
-    return f"{100 * share:.4g} %"
 
 
 def write_mean(contrast: Contrast, decimals: Decimals) -> str:
@@ -90,44 +92,35 @@ def _write(contrast: Contrast, value: float, decimals: Decimals) -> str:
     return write_signed(value, decimals)
 
 
-def _claim_table(section: Section, family: Family) -> Table:
+def _claim_table(family: Family) -> Table:
     decimals = decimals_of(family)
-    headings = [
-        Heading("arm"),
-        Heading("verdict"),
-        Heading("difference", number=True),
-        Heading(f"interval ({percent(family.confidence)})", number=True),
-        Heading("pairs of seeds", number=True),
-        Heading("planned seeds", number=True),
-        Heading("bad runs, at most (95 %)", number=True),
-        Heading("correlation of pairs", number=True),
-        Heading("seeds that would decide", number=True),
-        Heading("remark"),
+    columns: Columns[Comparison] = [
+        (Heading("configuration"), lambda each: each.arm.label),
+        (Heading("verdict"), lambda each: each.told),
+        (number("difference"), lambda each: write_mean(each.contrast, decimals)),
+        (
+            number(f"interval ({percent(family.confidence)})"),
+            lambda each: write_interval(each.contrast, decimals),
+        ),
+        (number("pairs of seeds"), lambda each: str(each.contrast.n)),
+        (number("planned seeds"), lambda each: str(each.n_planned)),
+        (number("bad runs, at most (95 %)"), lambda each: f"{100 * each.most_bad_runs:.0f} %"),
+        (
+            number("correlation of pairs"),
+            lambda each: NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}",
+        ),
+        (
+            number("seeds that would decide"),
+            lambda each: "" if each.is_decided else _seeds(each.seeds_needed),
+        ),
+        (Heading("remark"), lambda each: each.judgement.why),
     ]
-    rows = [
-        [
-            each.arm.label,
-            each.told,
-            write_mean(each.contrast, decimals),
-            write_interval(each.contrast, decimals),
-            str(each.contrast.n),
-            str(each.n_planned),
-            most_bad(each),
-            NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}",
-            "" if each.is_decided else _seeds(each.seeds_needed),
-            each.judgement.why,
-        ]
-        for each in family.comparisons
-    ]
+    # Nothing to remark, or to decide: no column for it.
+    told = [column for column in columns if any(column[1](each) for each in family.comparisons)]
+    all_of_them = "Every configuration against the first (exploratory)"
+    claimed = all_of_them if family.exploratory else "The claim"
     what = f"{metric_words(family.metric)} less that of {family.baseline.label}"
-    claimed = "Every arm against the first (exploratory)" if family.exploratory else "The claim"
-    told = [any(row[place] for row in rows) for place in range(len(headings))]
-    return table(
-        f"{claimed}: {what}",
-        list(compress(headings, told)),  # nothing to remark, or to decide: no column for it
-        [list(compress(row, told)) for row in rows],
-        _claim_note(section, family),
-    )
+    return table(f"{claimed}: {what}", family.comparisons, told, _claim_note(family))
 
 
 def _seeds(needed: SeedsNeeded | None) -> str:
@@ -139,11 +132,11 @@ def _seeds(needed: SeedsNeeded | None) -> str:
     return f"{needed.low:,}" if needed.low == needed.high else f"{needed.low:,} to {high}"
 
 
-def _claim_note(section: Section, family: Family) -> str:
+def _claim_note(family: Family) -> str:
     rules = (
         "Paired by seed; t intervals that hold together (Bonferroni) for "
-        f"{len(family.comparisons)} {_comparisons(family.comparisons)}. This is look {family.look} "
-        f"of those that looks.csv notes, tested at {ALPHA:g} / ({family.look} × {family.look + 1})."
+        f"{counted(len(family.comparisons), 'comparison')}. This is interim look {family.look} of "
+        f"those that looks.csv notes, tested at {ALPHA:g} / ({family.look} × {family.look + 1})."
     )
     verdicts = "Better or worse: the interval excludes 0."
     if family.margin is not None:
@@ -154,87 +147,44 @@ def _claim_note(section: Section, family: Family) -> str:
         )
     few = f"A verdict needs {least_seeds(family.metric)} pairs."
     uneven = any(not each.ends.all_finished for each in family.comparisons)
-    return sentences(
-        rules,
-        verdicts,
-        BY_SIGN if uneven else "",
-        few,
-        BAD_RUNS,
-        disturbed_note(section, family),
-    )
-
-
-BY_SIGN = (
-    "Where a seed did not finish in both arms, seeds are tested by their sign, and what is missing "
-    "counts against the verdict: for better, a seed that this arm failed or lacks is lost, one at "
-    "which the baseline diverged is won. An arm that failed more often is never better."
-)
-BAD_RUNS = (
-    "Bad runs, at most: the rate of failures, or of runs far worse than those seen, that so many "
-    "finished seeds do not exclude."
-)
-
-
-def disturbed_note(section: Section, family: Family) -> str:
-    """What is left out of a claim on a time."""
-    return short_note(section.timing) if family.metric in TIMINGS else ""
-
-
-def _comparisons(found: Sequence[Comparison]) -> str:
-    return "comparison" if len(found) == 1 else "comparisons"
+    return sentences(rules, verdicts, BY_SIGN if uneven else "", few, BAD_RUNS)
 
 
 def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
-    mark = MARK if not section.timing.clean else ""
-    interval = Heading(f"interval ({percent(family.confidence)})", number=True)
-    headings = [
-        Heading("step"),
-        Heading("what changes"),
-        Heading(f"difference, {metric_words(family.metric)}", number=True),
-        interval,
-        Heading("verdict"),
-        *([Heading(f"training time{mark}", number=True), interval] if family.time_ladders else []),
-        Heading("seeds", number=True),
-    ]
+    times = {(ladder.model, ladder.optimizer): ladder for ladder in family.time_ladders}
     return [
-        table(
-            f"Model or optimizer? From {family.baseline.label} to {steps[-1].to}",
-            headings,
-            [_ladder_row(step, family) for step in steps],
-            sentences(LADDER_NOTE, short_note(section.timing)),
-        )
-        for steps in steps_of(section, family, asked)
+        _ladder_table(section, family, asked, ladder, times.get((ladder.model, ladder.optimizer)))
+        for ladder in family.ladders
     ]
 
 
-LADDER_NOTE = (
-    "Each step is taken seed by seed, over the seeds that all four arms have, with an interval of "
-    "its own; optimizer, model and interaction sum to the whole difference. The verdicts are those "
-    "of the claim; the interaction is not part of it. Training time is a ratio of geometric means, "
-    "so its steps multiply."
-)
-
-
-def _ladder_row(step: Step, family: Family) -> list[str]:
+def _ladder_table(
+    section: Section, family: Family, asked: Asked, ladder: Ladder, times: Ladder | None
+) -> Table:
     decimals = decimals_of(family)
-    times = [step.time] if step.time else []
-    return [
-        step.name,
-        step.what,
-        write_mean(step.contrast, decimals),
-        write_interval(step.contrast, decimals),
-        step.verdict,
-        *(written(contrast, of_measure) for contrast in times for written in WRITERS),
-        str(step.contrast.n),
+    mark = MARK if not section.timing.clean else ""
+    interval = number(f"interval ({percent(family.confidence)})")
+    steps = steps_of(ladder, family, bundle_words(ladder, section, asked))
+    timed = {step.name: step.contrast for step in steps_of(times, family)} if times else {}
+    of_time: Columns[Step] = [
+        (number(f"training time{mark}"), lambda step: write_mean(timed[step.name], of_measure)),
+        (interval, lambda step: write_interval(timed[step.name], of_measure)),
     ]
-
-
-WRITERS = (write_mean, write_interval)
-
-TARGET_NOTE = (
-    "Reached: held at two successive evaluations, of which the first counts. Medians over seeds; a "
-    "seed that missed it, or failed, counts as longer than any."
-)
+    columns: Columns[Step] = [
+        (Heading("contrast"), lambda step: step.name),
+        (Heading("what changes"), lambda step: step.how),
+        (
+            number(f"difference, {metric_words(family.metric)}"),
+            lambda step: write_mean(step.contrast, decimals),
+        ),
+        (interval, lambda step: write_interval(step.contrast, decimals)),
+        (Heading("verdict"), lambda step: step.verdict),
+        *(of_time if times else ()),
+        (number("seeds"), lambda step: str(step.contrast.n)),
+    ]
+    top = f"{ladder.model} + {ladder.optimizer}"
+    caption = f"Model or optimizer? From {family.baseline.label} to {top}"
+    return table(caption, steps, columns, LADDER_NOTE)
 
 
 def _target_tables(section: Section, asked: Asked) -> list[Table]:
@@ -242,27 +192,24 @@ def _target_tables(section: Section, asked: Asked) -> list[Table]:
     if target is None:
         return []
     mark = MARK if not section.timing.clean else ""
-    headings = [
-        Heading("arm"),
-        Heading("seeds that reached it"),
-        Heading("steps", number=True),
-        Heading("tokens", number=True),
-        Heading(f"training time (s){mark}", number=True),
+    columns: Columns[ArmToTarget] = [
+        (Heading("configuration"), lambda each: each.arm.label),
+        (
+            Heading("seeds that reached it"),
+            lambda each: f"{each.steps.n_reached} of {len(each.steps.by_seed)}",
+        ),
+        (number("steps"), lambda each: _median(each.steps, of_count)),
+        (number("tokens"), lambda each: _median(each.tokens, of_count)),
+        (
+            number(f"training time (s){mark}"),
+            lambda each: _median(each.seconds, of_measure) + _of_fewer(each),
+        ),
     ]
-    rows = [
-        [
-            each.arm.label,
-            f"{each.steps.n_reached} of {len(each.steps.by_seed)}",
-            _median(each.steps, of_count),
-            _median(each.tokens, of_count),
-            _median(each.seconds, of_measure) + _of_fewer(each),
-        ]
-        for each in to_target(section, target)
-    ]
-    claimed = asked.claim is not None and asked.claim.target is not None
-    whose = "the claim's target" if claimed else "where the worst seed of the worst arm ends"
+    worst, whose = worst_arm(section), "the claim's target"
+    if worst and (asked.claim is None or asked.claim.target is None):
+        whose = f"the highest final loss of {worst.label}, whose mean is highest"
     caption = f"Until a validation loss of {write(target, of_loss)}, {whose}"
-    return [table(caption, headings, rows, sentences(TARGET_NOTE, short_note(section.timing)))]
+    return [table(caption, to_target(section, target), columns, TARGET_NOTE)]
 
 
 def _of_fewer(each: ArmToTarget) -> str:

@@ -245,15 +245,7 @@ def _files(files: CellFiles, root: Path, out: Path) -> Iterator[Field]:
 
     Its curve is in curves.csv; a folder as it is published holds it nowhere else.
     """
-    paths = (
-        files.log,
-        files.spec,
-        files.result,
-        files.env,
-        files.steps,
-        files.samples,
-    )
-    for path in paths:
+    for path in (files.log, files.spec, files.result, files.env, files.steps, files.samples):
         file = file_of(root, path)
         if file is not None and (href := href_of(file, out)):
             yield Field(path.name, href=href)

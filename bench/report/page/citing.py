@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 import bench
 from bench.merge.merging import EndedCell, Merged
-from bench.statistics.text import NOT_AVAILABLE
+from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "bench-matrix"  # as pyproject.toml has it
 DIGITS = 12  # of a hash
 
 DIRTY = (
-    "Some rows were made with changes that were not committed: the commit alone does not bring "
-    "them back."
+    "Some rows were made with changes that were not committed: the commit alone does not make "
+    "them again."
 )
-UNKNOWN = "The commit of some rows is not known: theirs may have been another program."
+UNKNOWN = "The commit of some rows is not known: another version may have made them."
 SEVERAL = "The rows are of several commits: run each folder's matrix at its own."
 LOSSES = "On the same machine and image, losses come out the same to the last digit; times do not."
 
@@ -28,7 +28,7 @@ def citation(merged: Merged) -> str:
     code = [short[:DIGITS] for short in _distinct(rows, "code_sha256")]
     return (
         f"{NAME} {bench.__version__}. Results of the matrix {', '.join(names) or NOT_AVAILABLE}: "
-        f"{len(rows)} cells, run {when}. "
+        f"{len(rows)} runs, made {when}. "
         f"Commit {', '.join(_commits(rows)) or NOT_AVAILABLE}, "
         f"worker code SHA-256 {', '.join(code) or NOT_AVAILABLE}."
     )
@@ -55,13 +55,12 @@ def commands_note(merged: Merged) -> str:
     """What these commands do not bring back."""
     rows = [cell for cell in merged.cells if cell.row]
     known = [cell.text("git_commit") for cell in rows]
-    said = [
+    return sentences(
         SEVERAL if len(_commits(rows)) > 1 else "",
         UNKNOWN if not all(known) else "",
         DIRTY if "true" in _distinct(rows, "git_dirty") else "",
         LOSSES,
-    ]
-    return " ".join(sentence for sentence in said if sentence)
+    )
 
 
 def _commits(rows: Sequence[EndedCell]) -> list[str]:

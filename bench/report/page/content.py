@@ -1,8 +1,10 @@
 """What a page is made of: the same for HTML and Markdown, which only write it down."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from typing import TypeVar
+
+from bench.report.plots.drawing import Drawing
 
 
 @dataclass(frozen=True)
@@ -26,39 +28,29 @@ class Table:
     note: str = ""  # what a reader must know about it
 
 
-def table(
-    caption: str,
-    headings: Sequence[Heading],
-    rows: Sequence[Sequence[str | Field]],
-    note: str = "",
-) -> Table:
-    """A table; texts become fields without a link."""
-    for row in rows:
-        assert len(row) == len(headings), (caption, len(row), len(headings))
-    filled = (tuple(Field(item) if isinstance(item, str) else item for item in row) for row in rows)
-    return Table(caption, tuple(headings), tuple(filled), note)
+Item = TypeVar("Item")
+# Of each column its heading, and what a row has there; a text is a field without a link.
+Columns = Sequence[tuple[Heading, Callable[[Item], str | Field]]]
 
 
-class Place(Enum):
-    """Where in its section a picture belongs."""
-
-    ANSWER = "answer"  # beside the claim
-    CURVES = "curves"  # instead of the interactive curves, where these are not
-    EVIDENCE = "evidence"
+def number(text: str) -> Heading:
+    """The heading of a column of figures."""
+    return Heading(text, number=True)
 
 
-@dataclass(frozen=True)
-class Picture:
-    file: str  # beside the page
-    caption: str
-    alt: str
-    place: Place
-    png: bytes = field(repr=False)
+def table(caption: str, rows: Iterable[Item], columns: Columns[Item], note: str = "") -> Table:
+    """One row of fields for each of `rows`."""
+    filled = (tuple(_field(of(row)) for _, of in columns) for row in rows)
+    return Table(caption, tuple(heading for heading, _ in columns), tuple(filled), note)
+
+
+def _field(item: str | Field) -> Field:
+    return Field(item) if isinstance(item, str) else item
 
 
 @dataclass(frozen=True)
 class CellView:
-    """All that the page tells of one cell; texts are cut to what a cell may take."""
+    """All that the page tells of one run; texts are cut to what a run may take."""
 
     anchor: str
     title: str
@@ -71,10 +63,10 @@ class CellView:
 @dataclass(frozen=True)
 class SectionView:
     title: str
-    answer: tuple[Table, ...]  # the claim, the ladder, what a target costs
+    answer: tuple[Table, ...]  # the claim, model or optimizer, what a target costs
     facts: tuple[tuple[str, str], ...]  # what it ran on: term, text
     summary: Table
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Drawing, ...]
     more: tuple[Table, ...]  # costs, single cells
     not_ok: tuple[str, ...]  # one cell each
     curves: Mapping[str, object] | None  # for the page's script: traces.py; None: there are none

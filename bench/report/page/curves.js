@@ -150,7 +150,7 @@
       box.addEventListener("change", () => redraw({ withSeeds: box.checked }));
       first.append(element("label", {}, box, "single seeds"));
     }
-    const arms = element("fieldset", { className: "controls arms" }, element("legend", {}, "Arms"));
+    const arms = element("fieldset", { className: "controls arms" }, element("legend", {}, "Configurations"));
     const boxes = data.arms.map((arm, index) => {
       const box = element("input", { type: "checkbox", checked: true });
       box.addEventListener("change", () => {
@@ -185,7 +185,7 @@
   function described(data, { axis, isShown }) {
     const label = data.axes.find(({ key }) => key === axis).label;
     const arms = data.arms.filter((_, index) => isShown[index]).map((arm) => arm.label);
-    return `Line chart: validation loss against ${label} of ${arms.join(", ") || "no arm"}.`;
+    return `Line chart: validation loss against ${label} of ${arms.join(", ") || "no configuration"}.`;
   }
 
   async function draw(block) {

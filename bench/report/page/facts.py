@@ -102,7 +102,9 @@ def pairing(cells: Sequence[EndedCell]) -> str:
         weights[f"{cell.model}, seed {cell.seed}"].add(cell.text("init_hash"))
     return "; ".join(
         [
-            _agreement(batches, "all arms of a seed saw the same batches in the same order"),
+            _agreement(
+                batches, "all configurations of a seed saw the same batches in the same order"
+            ),
             _agreement(weights, "all optimizers of a model and seed began with the same weights"),
             *_one_draw(cells),
         ]
@@ -130,4 +132,4 @@ def _agreement(hashes: dict[str, set[str]], claim: str) -> str:
     if any("" in found for found in hashes.values()):
         return f"not known whether {claim} (n/a in some rows)"
     apart = [what for what, found in hashes.items() if len(found) > 1]
-    return f"NOT so that {claim}: {', '.join(apart)} differ" if apart else claim
+    return f"NOT true that {claim}: {', '.join(apart)} differ" if apart else claim

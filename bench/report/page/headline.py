@@ -3,22 +3,17 @@
 from collections.abc import Iterator, Sequence
 
 from bench.merge.asked import Asked
+from bench.merge.disturbed import short_note
 from bench.merge.sections import Section
-from bench.records.columns import HIGHER_IS_BETTER, LOSSES
+from bench.records.columns import LOSSES
 from bench.report.family import Comparison, Family, least_seeds, tuned_part
-from bench.report.page.answer import (
-    decimals_of,
-    disturbed_note,
-    metric_words,
-    percent,
-    write_interval,
-    write_mean,
-)
+from bench.report.ladder import best_first, bundle_words
+from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.content import Headline
-from bench.report.page.ends import bad_runs, in_all, rests_on
-from bench.report.page.ladder_words import bundle_words
+from bench.report.words import metric_words, percent
 from bench.statistics.contrast import Contrast
-from bench.statistics.text import counted, sentences
+from bench.statistics.ends import End
+from bench.statistics.text import counted, sentences, span
 from bench.statistics.verdict import Verdict
 
 UNTUNED = "at these learning rates: nothing was tuned here"
@@ -35,39 +30,38 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
 
     `title` names the section where there are several; else it is empty.
     """
+    note = short_note(section.timing)
+    notes = (note,) if note else ()
     if family is None:
-        return Headline(title, _nothing(section, asked))
+        return Headline(title, _nothing(section, asked), notes)
     found = sorted(family.comparisons, key=lambda each: ORDER.index(each.verdict))
     told = found if len(found) <= FEW else _furthest(found)
     points = [_one(each, family) for each in told]
     if len(told) < len(found):
-        points.append(f"These {len(told)} are furthest; all {len(found)} are in the table below.")
+        points.append(f"These {len(told)} differ most; all {len(found)} are in the table below.")
     points += _model_or_optimizer(section, family, asked)
-    note = disturbed_note(section, family)
     lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found)}"
     untuned = family.is_tested and family.metric in LOSSES and not section.is_tuned
-    lead += f", {UNTUNED}." if untuned else "."
-    return Headline(title, lead, (*points, note) if note else tuple(points))
+    return Headline(title, lead + (f", {UNTUNED}." if untuned else "."), (*points, *notes))
 
 
 def _nothing(section: Section, asked: Asked) -> str:
     if section.is_tuned:
         section = tuned_part(section)
         if not section.arms:
-            return "Nothing is tested: tuned arms are to be, and none of them is here."
+            return "Nothing is tested: the claim is about tuned configurations, and none is here."
     if asked.claim is None:
-        return "One arm alone: there is nothing to compare it with."
+        return "There is one configuration alone: nothing to compare it with."
     baseline = f"{asked.claim.baseline.model} + {asked.claim.baseline.optimizer}"
     names = (f"{arm.model} + {arm.untuned or arm.optimizer}" for arm in section.arms)
     count = sum(name == baseline for name in names)
     if count > 1:
         return (
-            f"Nothing is tested: {count} arms are called {baseline}, the claim's baseline, with "
-            "different settings."
+            f"Nothing is tested: {count} configurations are called {baseline}, the claim's "
+            "baseline, with different settings."
         )
-    if count == 1:
-        return f"Nothing is tested: {baseline}, the claim's baseline, is the only arm here."
-    return f"Nothing is tested: {baseline}, the claim's baseline, is not among these arms."
+    where = "the only configuration" if count else "not among the configurations"
+    return f"Nothing is tested: {baseline}, the claim's baseline, is {where} here."
 
 
 def _budget(section: Section, asked: Asked) -> str:
@@ -75,9 +69,9 @@ def _budget(section: Section, asked: Asked) -> str:
     if not section.is_tuned:
         return ""
     if asked.tune is None:
-        return ", each arm tuned"
+        return ", each configuration tuned"
     seeds = counted(len(asked.tune.seeds), "seed")
-    return f", each arm tuned in {asked.tune.trials} trials on {seeds}"
+    return f", each configuration tuned in {asked.tune.trials} trials on {seeds}"
 
 
 def _opening(family: Family, budget: str) -> str:
@@ -95,7 +89,7 @@ def _verdicts(found: Sequence[Comparison]) -> str:
     verdict is told, and the seeds in all.
     """
     if len(found) > FEW:
-        return f"{', '.join(_phrases(found, len(found)))}, {in_all(found)}"
+        return f"{', '.join(_phrases(found, len(found)))}, {_in_all(found)}"
     rests = dict.fromkeys(map(rests_on, found))
     if len(rests) == 1:
         each = "each " if len(found) > 1 else ""
@@ -112,13 +106,49 @@ def _phrases(found: Sequence[Comparison], of: int = 0) -> Iterator[str]:
         labels = [each.arm.label for each in found if each.verdict is verdict]
         if labels:
             one, several = PHRASES.get(verdict, (f"is {verdict}", f"are {verdict}"))
-            who = f"{len(labels)} of {of} arms" if of else _listed(labels)
+            who = f"{len(labels)} of {of} configurations" if of else _listed(labels)
             yield f"{who} {one if len(labels) == 1 else several}"
 
 
 def _listed(labels: Sequence[str]) -> str:
     *first, last = labels
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def rests_on(each: Comparison) -> str:
+    """For example "on 5 of 20 planned seeds, 15 diverged in both"."""
+    seeds = counted(each.n_planned, "planned seed")
+    return ", ".join([f"on {each.contrast.n} of {seeds}", *_other_seeds(each)])
+
+
+def _other_seeds(each: Comparison) -> Iterator[str]:
+    for (new, base), n in sorted(each.ends.count.items()):
+        if n and (new, base) != (End.FINISHED, End.FINISHED):
+            yield f"{n} {_ended(new, base)}"
+    if each.without_figure:
+        yield f"{each.without_figure} disturbed"
+    if each.repeated:
+        yield f"{each.repeated} drawn like another"
+
+
+def _ended(new: End, base: End) -> str:
+    if new is base is End.OTHERWISE:
+        return str(new)
+    if new is base:
+        return "run in neither" if new is End.MISSING else f"{new} in both"
+    parts = (f"{new} in this configuration", f"{base} in the baseline")
+    return " and ".join(
+        part for part, end in zip(parts, (new, base), strict=True) if end is not End.FINISHED
+    )
+
+
+def _in_all(found: Sequence[Comparison]) -> str:
+    """Of many arms: "on 3 to 5 of 5 planned seeds each, 17 pairs incomplete, 9 runs failed"."""
+    ns, planned = span(each.contrast.n for each in found), span(each.n_planned for each in found)
+    failed = sum(each.ends.failed_new for each in found) + found[0].ends.failed_base
+    rest = sum(each.n_planned - each.contrast.n for each in found)
+    told = f"on {ns} of {planned} planned seeds each"
+    return f"{told}, {rest} pairs incomplete, {failed} runs failed" if rest or failed else told
 
 
 def _furthest(found: Sequence[Comparison]) -> list[Comparison]:
@@ -131,7 +161,7 @@ def _one(each: Comparison, family: Family) -> str:
     """For example "nanokimi + truemuon: -0.0410 (99.17 % interval -0.0470 to -0.0350), better"."""
     decimals = decimals_of(family)
     why = f" ({each.judgement.why})" if each.judgement.why else ""
-    verdict = f"{each.told}{why}; {bad_runs(each)}"
+    verdict = f"{each.told}{why}; bad runs up to {100 * each.most_bad_runs:.0f} %"
     if each.contrast.mean is None:
         return f"{each.arm.label}: {verdict}"
     level = percent(family.confidence)
@@ -145,26 +175,23 @@ def _model_or_optimizer(section: Section, family: Family, asked: Asked) -> list[
 
     Nothing where its seeds are too few for a verdict: what a seed or two show is in the table.
     """
-    sign = -1 if family.metric in HIGHER_IS_BETTER else 1
     enough = [each for each in family.ladders if each.whole.n >= least_seeds(family.metric)]
     if not enough:
         return []
-    ladder = min(enough, key=lambda each: sign * (each.whole.mean or 0.0))
+    ladder = best_first(enough, family.metric)[0]
     decimals = decimals_of(family)
 
     def told(contrast: Contrast) -> str:
         return f"{write_mean(contrast, decimals)} ({write_interval(contrast, decimals)})"
 
-    bundle = bundle_words(section, asked, ladder.base_model, ladder.model)
-    words = f"the model {bundle}" if bundle else "the model"
-    among = f", the best of {len(family.ladders)} such arms" if len(family.ladders) > 1 else ""
+    bundle = bundle_words(ladder, section, asked)
+    among = f" (the best of {len(family.ladders)} like it)" if len(family.ladders) > 1 else ""
     most = max(each.contrast.n for each in family.comparisons)
-    fewer = (
-        f" over the {ladder.whole.n} seeds that all four arms have" if ladder.whole.n < most else ""
-    )
+    fewer = f", over the {ladder.whole.n} seeds that all four have" if ladder.whole.n < most else ""
     return [
-        f"Model or optimizer? Of {write_mean(ladder.whole, decimals)} from {family.baseline.label} "
-        f"to {ladder.model} + {ladder.optimizer}{among}{fewer}, {ladder.optimizer} alone makes "
-        f"{told(ladder.by_optimizer)}, {words} alone {told(ladder.by_model)}, their interaction "
-        f"{told(ladder.interaction)}."
+        f"Model or optimizer? From {family.baseline.label} to {ladder.model} + "
+        f"{ladder.optimizer}{among} the difference is {write_mean(ladder.whole, decimals)}{fewer}. "
+        f"The optimizer alone: {told(ladder.by_optimizer)}; the model alone"
+        f"{f' ({bundle})' if bundle else ''}: {told(ladder.by_model)}; what only both together "
+        f"do: {told(ladder.interaction)}."
     ]

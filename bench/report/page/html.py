@@ -11,7 +11,8 @@ from importlib import resources
 import jinja2
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from bench.report.page.content import Page, Picture
+from bench.report.page.content import Page
+from bench.report.plots.drawing import Drawing
 
 # Of all pictures on one page, in bytes as they stand in it. With what else a page has, this keeps
 # it below 5 MB; the pictures of further sections are linked instead.
@@ -65,8 +66,8 @@ def inlined(page: Page) -> Iterator[tuple[str, str]]:
         yield picture.file, uri
 
 
-def _data_uri(picture: Picture) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.png).decode()
+def _data_uri(picture: Drawing) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.files.png).decode()
 
 
 @cache

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from bench.report.page.content import Field, Page, Picture, SectionView, Table
+from bench.report.page.content import Field, Page, SectionView, Table
+from bench.report.plots.drawing import Drawing
 
 # What Markdown would read as its own. A name may hold any of them, and a reason quotes a log.
 SPECIAL = re.compile(r"([\\`*_{}\[\]|~#$@])")
@@ -63,7 +64,7 @@ def _section(section: SectionView) -> Iterator[str]:
             yield f"- {escape(cell)}"
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: Drawing) -> str:
     return f"\n![{escape(picture.alt)}]({picture.file})\n\n{escape(picture.caption)}"
 
 

@@ -1,15 +1,17 @@
 """The tables of a section, and those of the whole report."""
 
 from collections.abc import Callable
+from operator import itemgetter
 
 from bench.merge import curves, same_network
 from bench.merge.coverage import sentence
 from bench.merge.curves import Cost, at_equal_cost
-from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed, short_note
+from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed
 from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm, Section
-from bench.records.columns import COLUMNS, SHOWN, TIMINGS, memory_columns
-from bench.report.page.content import Field, Heading, Table, table
+from bench.merge.source import Source
+from bench.records.columns import COLUMNS, SHOWN, TIMINGS, Column, memory_columns
+from bench.report.page.content import Columns, Field, Heading, Table, number, table
 from bench.statistics.spread import Spread
 from bench.statistics.text import (
     NOT_AVAILABLE,
@@ -26,9 +28,10 @@ Link = Callable[[EndedCell], Field]  # a cell by its run, with links to what is 
 GIGA = 1e9  # FLOPs are shown in billions
 
 SPREAD_NOTE = (
-    "mean ± sample standard deviation over seeds; of repeats of a seed the earliest counts. The "
-    "interval is Student's, of one arm's mean by itself: the claim's are those to compare by. "
-    "n/a: unknown, or a deviation or an interval of fewer than two seeds."
+    "Mean ± sample standard deviation over seeds; of repeats of a seed the earliest counts. The "
+    "interval is Student's, of one configuration's mean by itself: compare configurations by the "
+    "intervals of their differences, further up. n/a: unknown, or a deviation or an interval of "
+    "fewer than two seeds."
 )
 COST_NOTE = (
     "Training FLOPs: tokens × FLOPs / token + steps × optimizer FLOPs / step. "
@@ -37,13 +40,18 @@ COST_NOTE = (
     "FLOPs, in the table above."
 )
 EQUAL_NOTE = (
-    "Validation loss (nats per token, mean ± standard deviation over seeds) where the cheapest "
-    "seed of all arms ends; linear between evaluations."
+    "Validation loss (nats per token, mean ± standard deviation over seeds) at the cost at which "
+    "the cheapest of all runs ends; between two evaluations it is interpolated."
 )
-
+SOURCES_NOTE = (
+    "A run with several attempts counts once. If any attempt diverged or crashed, no later one "
+    "makes that good. One beyond a limit counts as ok if an attempt with a raised limit ended ok, "
+    "one that the machine failed if any later attempt did."
+)
+NOT_OK = "Runs that are not ok"
 CELLS_NOTE = f"{MARK}: something from outside disturbed this timing; the next table says what."
 DISTURBED_NOTE = (
-    "A percentage is a share of the training phase. Losses and memory of these cells count as "
+    "A percentage is a share of the training phase. Losses and memory of these runs count as "
     "those of any other."
 )
 
@@ -64,30 +72,22 @@ def arm_columns(section: Section) -> list[str]:
 
 def summary_table(section: Section) -> Table:
     """One row an arm."""
-    columns = arm_columns(section)
+    shown = arm_columns(section)
     network = same_network.note(section.arms)
     marks = {same_network.COLUMN: f" {same_network.MARK}"} if network else {}
-    headings = [
-        Heading("arm"),
-        Heading("coverage"),
-        Heading("attempts"),
-        Heading("parameters", number=True),
-        Heading("95 % interval of the final loss", number=True),
-        *(Heading(SHOWN[name].heading + marks.get(name, ""), number=True) for name in columns),
-    ]
-    rows = [
-        [
-            arm.label,
-            coverage(arm),
-            attempts(arm),
-            write(arm.constant("n_params"), of_count),
-            _interval(arm.spread("val_loss_final")),
-            *(_spread_of(arm, name) for name in columns),
-        ]
-        for arm in section.arms
+    columns: Columns[Arm] = [
+        (Heading("configuration"), lambda arm: arm.label),
+        (Heading("coverage"), coverage),
+        (Heading("attempts"), attempts),
+        (number("parameters"), lambda arm: write(arm.constant("n_params"), of_count)),
+        (
+            number("95 % interval of the final loss"),
+            lambda arm: _interval(arm.spread("val_loss_final")),
+        ),
+        *((number(SHOWN[name].heading + marks.get(name, "")), _spread_of(name)) for name in shown),
     ]
     note = sentences(SPREAD_NOTE, full_note(section.timing), network)
-    return table("Summary by arm", headings, rows, note)
+    return table("Summary by configuration", section.arms, columns, note)
 
 
 def _interval(spread: Spread) -> str:
@@ -109,35 +109,37 @@ def attempts(arm: Arm) -> str:
     return f"{arm.attempts.total()}: {told}" if told else "0"
 
 
-def _spread_of(arm: Arm, column: str) -> str:
-    spread = arm.spread(column)
-    # A figure that some seeds lack has an n of its own.
-    seeds = arm.n_seeds_timing if column in TIMINGS else arm.n_seeds
-    fewer = f" (n = {spread.n})" if 0 < spread.n < seeds else ""
-    mark = arm.timing.mark(column) if spread.n else ""
-    return write_spread(spread.mean, spread.sd, SHOWN[column].decimals) + mark + fewer
+def _spread_of(name: str) -> Callable[[Arm], str]:
+    """A column's mean ± deviation, with an n of its own where some seeds of an arm lack it."""
+
+    def told(arm: Arm) -> str:
+        spread = arm.spread(name)
+        seeds = arm.n_seeds_timing if name in TIMINGS else arm.n_seeds
+        fewer = f" (n = {spread.n})" if 0 < spread.n < seeds else ""
+        mark = arm.timing.mark(name) if spread.n else ""
+        return write_spread(spread.mean, spread.sd, SHOWN[name].decimals) + mark + fewer
+
+    return told
 
 
 def cost_table(section: Section) -> Table:
     """What an arm costs, with the original's efficiency beside it."""
-    constants = ("n_params", "n_params_active", "flops_per_token", "optimizer_flops_per_step")
-    figures = ("perplexity", "param_efficiency")
-    headings = [
-        Heading("arm"),
-        *(Heading(SHOWN[name].heading, number=True) for name in constants),
-        Heading("training FLOPs (10⁹)", number=True),
-        *(Heading(SHOWN[name].heading, number=True) for name in figures),
+    sizes = ("n_params", "n_params_active", "flops_per_token", "optimizer_flops_per_step")
+    columns: Columns[Arm] = [
+        (Heading("configuration"), lambda arm: arm.label),
+        *((number(SHOWN[name].heading), _constant(name)) for name in sizes),
+        (number("training FLOPs (10⁹)"), _training_flops),
+        *(
+            (number(SHOWN[name].heading), _spread_of(name))
+            for name in ("perplexity", "param_efficiency")
+        ),
     ]
-    rows = [
-        [
-            arm.label,
-            *(SHOWN[name].write(arm.constant(name)) for name in constants),
-            _training_flops(arm),
-            *(_spread_of(arm, name) for name in figures),
-        ]
-        for arm in section.arms
-    ]
-    return table("Size, work and the original's efficiency", headings, rows, COST_NOTE)
+    caption = "Size, work and the original's efficiency"
+    return table(caption, section.arms, columns, COST_NOTE)
+
+
+def _constant(name: str) -> Callable[[Arm], str]:
+    return lambda arm: SHOWN[name].write(arm.constant(name))
 
 
 def _training_flops(arm: Arm) -> str:
@@ -155,86 +157,80 @@ def equal_cost_table(section: Section) -> Table:
         ("after {} s of training", curves.seconds, 1),
         ("after {} × 10⁹ FLOPs", curves.flops, GIGA),
     ]
-    headings, losses = [Heading("arm")], []
+    rows: list[list[str]] = [[arm.label] for arm in section.arms]
+    headings = [Heading("configuration")]
     for words, cost, unit in costs:
         equal = at_equal_cost(section.arms, cost)
         decimals = of_count if cost is curves.tokens else of_measure
         amount = write(None if equal.cost is None else equal.cost / unit, decimals)
         mark = MARK if cost is curves.seconds and not section.timing.clean else ""
-        headings.append(Heading(words.format(amount + mark), number=True))
-        losses.append([write_spread(loss.mean, loss.sd, of_loss) for loss in equal.losses])
-    rows = [[arm.label, *at_costs] for arm, *at_costs in zip(section.arms, *losses, strict=True)]
-    note = sentences(EQUAL_NOTE, short_note(section.timing))
-    return table("Loss at equal cost", headings, rows, note)
+        headings.append(number(words.format(amount + mark)))
+        for row, loss in zip(rows, equal.losses, strict=True):
+            row.append(write_spread(loss.mean, loss.sd, of_loss))
+    columns = [(heading, itemgetter(place)) for place, heading in enumerate(headings)]
+    return table("Loss at equal cost", rows, columns, EQUAL_NOTE)
 
 
 def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     """One row a cell, arm by arm."""
-    columns = cell_columns(section)
-    several = len(merged.sources) > 1
-    headings = [
-        *_named_headings(several),
-        *(Heading(SHOWN[name].heading, number=True) for name in columns),
-        Heading("cell"),
+    shown = cell_columns(section)
+    columns: Columns[tuple[EndedCell, str]] = [
+        *_names(merged),
+        *((number(SHOWN[name].heading), _figure_of(name)) for name in shown),
+        (Heading("run"), lambda each: link(each[0])),
     ]
-    rows: list[list[str | Field]] = []
-    for arm in section.arms:
-        for cell in sorted(arm.cells, key=lambda cell: cell.seed):
-            figures = [_figure_of(cell, name) for name in columns]
-            rows.append([*_named(cell, merged, arm.label), *figures, link(cell)])
     marked = any(is_disturbed(cell) for cell in section.cells)
-    return table("Cells", headings, rows, CELLS_NOTE if marked else "")
+    return table("Runs", _by_arm(section), columns, CELLS_NOTE if marked else "")
 
 
-def _figure_of(cell: EndedCell, column: str) -> str:
-    value = cell.number(column)
-    disturbed = value is not None and column in TIMINGS and is_disturbed(cell)
-    return SHOWN[column].write(value) + (MARK if disturbed else "")
+def _by_arm(section: Section) -> list[tuple[EndedCell, str]]:
+    """Each cell with its arm's label, by arm and seed."""
+    return [
+        (cell, arm.label)
+        for arm in section.arms
+        for cell in sorted(arm.cells, key=lambda cell: cell.seed)
+    ]
+
+
+def _figure_of(name: str) -> Callable[[tuple[EndedCell, str]], str]:
+    def told(each: tuple[EndedCell, str]) -> str:
+        value = each[0].number(name)
+        disturbed = value is not None and name in TIMINGS and is_disturbed(each[0])
+        return SHOWN[name].write(value) + (MARK if disturbed else "")
+
+    return told
 
 
 def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
     """What disturbed which cells, and whether their timings count all the same; none: no table."""
-    rows = [
-        [
-            *_named(cell, merged, arm.label),
-            f"used, marked {MARK}" if cell.ok and section.timing.uses(cell) else "left out",
-            cell.text(REASONS) or NOT_AVAILABLE,
-        ]
-        for arm in section.arms
-        for cell in sorted(arm.cells, key=lambda cell: cell.seed)
-        if is_disturbed(cell)
+    rows = [each for each in _by_arm(section) if is_disturbed(each[0])]
+
+    def used(each: tuple[EndedCell, str]) -> str:
+        return f"used, marked {MARK}" if each[0].ok and section.timing.uses(each[0]) else "left out"
+
+    columns: Columns[tuple[EndedCell, str]] = [
+        *_names(merged),
+        (Heading("in timing statistics"), used),
+        (Heading("reason"), lambda each: each[0].text(REASONS) or NOT_AVAILABLE),
     ]
-    if not rows:
-        return []
-    headings = [
-        *_named_headings(len(merged.sources) > 1),
-        Heading("in timing statistics"),
-        Heading("reason"),
-    ]
-    return [table("Disturbed from outside", headings, rows, DISTURBED_NOTE)]
+    return [table("Disturbed from outside", rows, columns, DISTURBED_NOTE)] if rows else []
 
 
 def not_ok_table(merged: Merged, link: Link) -> Table | None:
     """Every planned cell that did not end ok, and why; None if all did."""
-    cells = [cell for cell in merged.counted if not cell.ok]
-    if not cells:
-        return None
-    headings = [
-        *_named_headings(len(merged.sources) > 1),
-        Heading("stage"),
-        Heading("reason"),
-        Heading("cell"),
+    rows = [(cell, "") for cell in merged.counted if not cell.ok]
+
+    def reason(each: tuple[EndedCell, str]) -> str:
+        not_run = each[0].row is None
+        return each[0].text("reason") or ("not run yet" if not_run else NOT_AVAILABLE)
+
+    columns: Columns[tuple[EndedCell, str]] = [
+        *_names(merged),
+        (Heading("stage"), lambda each: each[0].text("stage") or NOT_AVAILABLE),
+        (Heading("reason"), reason),
+        (Heading("run"), lambda each: link(each[0])),
     ]
-    rows: list[list[str | Field]] = [
-        [
-            *_named(cell, merged),
-            cell.text("stage") or NOT_AVAILABLE,
-            cell.text("reason") or ("not run yet" if cell.row is None else NOT_AVAILABLE),
-            link(cell),
-        ]
-        for cell in cells
-    ]
-    return table("Cells that are not ok", headings, rows)
+    return table(NOT_OK, rows, columns) if rows else None
 
 
 def not_ok_by_arm(merged: Merged) -> Table | None:
@@ -243,70 +239,60 @@ def not_ok_by_arm(merged: Merged) -> Table | None:
     for cell in merged.counted:
         if not cell.ok:
             arm = (merged.sources[cell.source].name, cell.model, cell.optimizer, cell.device)
-            groups.setdefault((*arm, cell.status, cell.text("stage")), []).append(cell)
+            stage = cell.text("stage") or NOT_AVAILABLE
+            groups.setdefault((*arm, cell.status, stage), []).append(cell)
     if not groups:
         return None
-    headings = [
-        *(Heading(name) for name in ("folder", "model", "optimizer", "device", "status", "stage")),
-        Heading("cells", number=True),
-        Heading("reason"),
-    ]
+    names = ("folder", "model", "optimizer", "device", "status", "stage")
     rows = [
-        [*names, stage or NOT_AVAILABLE, str(len(cells)), _first_reason(cells)]
-        for (*names, stage), cells in groups.items()
+        [*group, str(len(cells)), cells[0].text("reason") or NOT_AVAILABLE]
+        for group, cells in groups.items()
     ]
-    return table("Cells that are not ok", headings, rows, "The reason is that of the first one.")
+    headings = [*map(Heading, names), number("runs"), Heading("reason")]
+    columns = [(heading, itemgetter(place)) for place, heading in enumerate(headings)]
+    return table(NOT_OK, rows, columns, "The reason is that of the first one.")
 
 
-def _first_reason(cells: list[EndedCell]) -> str:
-    return cells[0].text("reason") or NOT_AVAILABLE
+def _names(merged: Merged) -> Columns[tuple[EndedCell, str]]:
+    """A cell's names and how it ended; with the digits of its arm where its label has them."""
 
+    def optimizer(each: tuple[EndedCell, str]) -> str:
+        cell, label = each
+        return cell.optimizer + label.removeprefix(f"{cell.model} + {cell.optimizer}")
 
-def _named_headings(several_folders: bool) -> list[Heading]:
-    folder = [Heading("folder")] if several_folders else []
-    names = [Heading(name) for name in ("model", "optimizer", "device")]
-    return [*folder, *names, Heading("seed", number=True), Heading("status")]
-
-
-def _named(cell: EndedCell, merged: Merged, label: str = "") -> list[str]:
-    """A cell's names; with the digits of its arm where its label has them."""
-    folder = [merged.sources[cell.source].name] if len(merged.sources) > 1 else []
-    digits = label.removeprefix(f"{cell.model} + {cell.optimizer}")
-    names = [cell.model, cell.optimizer + digits, cell.device]
-    return [*folder, *names, str(cell.seed), cell.status]
+    folder: Columns[tuple[EndedCell, str]] = [
+        (Heading("folder"), lambda each: merged.sources[each[0].source].name)
+    ]
+    return [
+        *(folder if len(merged.sources) > 1 else ()),
+        (Heading("model"), lambda each: each[0].model),
+        (Heading("optimizer"), optimizer),
+        (Heading("device"), lambda each: each[0].device),
+        (number("seed"), lambda each: str(each[0].seed)),
+        (Heading("status"), lambda each: each[0].status),
+    ]
 
 
 def sources_table(merged: Merged) -> Table:
     """Where the rows come from, and how many attempts they took."""
-    headings = [
-        Heading("folder"),
-        Heading("matrix"),
-        Heading("coverage"),
-        Heading("attempts", number=True),
-        Heading("superseded", number=True),
+    statuses: dict[int, list[str]] = {index: [] for index in range(len(merged.sources))}
+    for cell in merged.counted:
+        statuses[cell.source].append(cell.status)
+    columns: Columns[tuple[int, Source]] = [
+        (Heading("folder"), lambda each: each[1].name),
+        (Heading("matrix"), lambda each: ", ".join(each[1].matrices) or NOT_AVAILABLE),
+        (Heading("coverage"), lambda each: sentence(statuses[each[0]])),
+        (number("attempts"), lambda each: str(each[1].attempts)),
+        (number("superseded"), lambda each: str(each[1].superseded)),
     ]
-    rows = []
-    for index, source in enumerate(merged.sources):
-        statuses = [cell.status for cell in merged.counted if cell.source == index]
-        rows.append(
-            [
-                source.name,
-                ", ".join(source.matrices) or NOT_AVAILABLE,
-                sentence(statuses),
-                str(source.attempts),
-                str(source.superseded),
-            ]
-        )
-    note = (
-        "A cell with several attempts counts once. One that diverged or crashed is never made good "
-        "by another; one beyond a limit is by one with a raised limit, one that the machine failed "
-        "by any."
-    )
-    return table("Where the rows come from", headings, rows, note)
+    return table("Where the rows come from", enumerate(merged.sources), columns, SOURCES_NOTE)
 
 
 def definitions_table() -> Table:
     """Each column of runs.csv, with the heading under which the tables show it."""
-    headings = [Heading("column"), Heading("shown as"), Heading("meaning")]
-    rows = [[name, column.heading, column.meaning] for name, column in COLUMNS.items()]
-    return table("Definitions of the columns", headings, rows)
+    columns: Columns[tuple[str, Column]] = [
+        (Heading("column"), lambda each: each[0]),
+        (Heading("shown as"), lambda each: each[1].heading),
+        (Heading("meaning"), lambda each: each[1].meaning),
+    ]
+    return table("Definitions of the columns", COLUMNS.items(), columns)

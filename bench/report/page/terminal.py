@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from bench.merge.disturbed import short_note
 from bench.merge.sections import Arm, Section
 from bench.records.columns import SHOWN, memory_columns
 from bench.report.page.content import Headline
@@ -43,7 +42,7 @@ def main_table(section: Section) -> list[str]:
         for arm in section.arms
     ]
     table = aligned([["configuration", *figures, "parameters"], *rows], left=(0,))
-    return [*table, *filter(None, (NOTE, short_note(section.timing)))]
+    return [*table, NOTE]
 
 
 def _mean(arm: Arm, column: str) -> str:

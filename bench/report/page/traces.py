@@ -11,16 +11,16 @@
 Two curves with the same y are the same evaluations, point by point.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from bench.merge import curves
-from bench.merge.curves import Band, Cost, SeedCurve, seed_lines
+from bench.merge.curves import Band, SeedCurve, seed_lines, visible_range
 from bench.merge.reading import Array
 from bench.merge.sections import Arm, Section
+from bench.report.plots import lines
+from bench.report.plots.drawing import best_of
 from bench.report.plots.style import Style
 
 # Of a curve: finer than a screen shows, and 3 KB a cell.
@@ -28,12 +28,7 @@ MOST_POINTS = 150
 MOST_ARMS = 100  # a page with some thousand of them would not open
 DIGITS = 7  # of a number, so that steps and tokens stay whole
 
-AXES: dict[str, tuple[str, Cost]] = {
-    "steps": ("training steps", curves.steps),
-    "tokens": ("training tokens", curves.tokens),
-    "seconds": ("training time (s)", curves.seconds),
-    "flops": ("training FLOPs", curves.flops),
-}
+AXES = {axis.file.removeprefix("loss_"): axis for axis in lines.AXES}
 
 # matplotlib's name -> plotly's
 SYMBOLS = {
@@ -82,19 +77,19 @@ def traces(
     section: Section, looks: Mapping[str, Style], *, seeds: bool
 ) -> dict[str, object] | None:
     """The curves of all arms; without the single seeds' if there are too many; None without any."""
-    shown_arms = _shown_arms(section.arms)
-    lines = [{key: seed_lines(arm, cost) for key, (_, cost) in AXES.items()} for arm in shown_arms]
-    if not any(arm["steps"] for arm in lines):
+    shown_arms = best_of(section.arms, "val_loss_final", MOST_ARMS)
+    found = [{key: seed_lines(arm, axis.cost) for key, axis in AXES.items()} for arm in shown_arms]
+    if not any(arm["steps"] for arm in found):
         return None
-    means = [_means(arm) for arm in lines]
+    means = [_means(arm) for arm in found]
     arrays = _Arrays()
     arms = [
         _arm(arm, looks[arm.label], mine, mean, arrays, seeds)
-        for arm, mine, mean in zip(shown_arms, lines, means, strict=True)
+        for arm, mine, mean in zip(shown_arms, found, means, strict=True)
         if mine["steps"]
     ]
-    shown = curves.visible_range(
-        [line for arm in lines for line in arm["steps"].values()],
+    shown = visible_range(
+        [line for arm in found for line in arm["steps"].values()],
         [arm["steps"] for arm in means if "steps" in arm],
     )
     few = len(shown_arms) < len(section.arms)
@@ -102,48 +97,33 @@ def traces(
         "note": NOT_ALL.format(shown=len(shown_arms), arms=len(section.arms)) if few else "",
         "range": [round(loss, 4) for loss in shown or ()],
         "axes": [
-            {"key": key, "label": label}
-            for key, (label, _) in AXES.items()
-            if any(arm[key] for arm in lines)
+            {"key": key, "label": axis.label.format("")}
+            for key, axis in AXES.items()
+            if any(arm[key] for arm in found)
         ],
         "arms": arms,
         "arrays": arrays.listed(),
     }
 
 
-def _shown_arms(arms: Sequence[Arm]) -> list[Arm]:
-    """Those of lowest final loss if there are too many, in the order of the plans."""
-
-    def rank(arm: Arm) -> float:
-        loss = arm.spread("val_loss_final").mean
-        return math.inf if loss is None else loss
-
-    kept = {arm.arm_id for arm in sorted(arms, key=rank)[:MOST_ARMS]}
-    return [arm for arm in arms if arm.arm_id in kept]
+NOT_ALL = "{shown} of {arms:,} configurations: those of the lowest final loss."
 
 
-NOT_ALL = "{shown} of {arms:,} arms: those of the lowest final loss."
-
-
-def _means(lines: Lines) -> dict[str, Band]:
-    """Axis -> the mean over seeds; seconds are each seed's own, the others have common ones."""
-    found = {key: _mean(key, list(by_seed.values())) for key, by_seed in lines.items()}
-    return {key: band for key, band in found.items() if band is not None}
-
-
-def _mean(axis: str, lines: Sequence[SeedCurve]) -> Band | None:
-    return curves.band_over_seconds(lines) if axis == "seconds" else curves.band_over_steps(lines)
+def _means(found: Lines) -> dict[str, Band]:
+    """Axis -> the mean over seeds."""
+    bands = {key: AXES[key].band(list(by_seed.values())) for key, by_seed in found.items()}
+    return {key: band for key, band in bands.items() if band is not None}
 
 
 def _arm(
     arm: Arm,
     look: Style,
-    lines: Lines,
+    found: Lines,
     means: Mapping[str, Band],
     arrays: _Arrays,
     seeds: bool,
 ) -> dict[str, Any]:
-    numbers: Iterable[int] = lines["steps"] if seeds else ()
+    numbers: Iterable[int] = found["steps"] if seeds else ()
     return {
         "label": arm.label,
         "colour": look.colour,
@@ -156,7 +136,7 @@ def _arm(
                 "seed": str(seed),  # a script's numbers are whole only up to 2^53
                 "curves": {
                     key: arrays.pair(by_seed[seed].x, by_seed[seed].y)
-                    for key, by_seed in lines.items()
+                    for key, by_seed in found.items()
                     if seed in by_seed
                 },
             }

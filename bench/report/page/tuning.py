@@ -5,12 +5,17 @@ from typing import Any
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section
-from bench.merge.tuned import Tuning, tunings
-from bench.report.family import Family
-from bench.report.page.answer import decimals_of, metric_words, percent, write_interval, write_mean
-from bench.report.page.content import Heading, Table, table
-from bench.statistics.contrast import paired
+from bench.merge.tuned import Trial, Tuning, tunings
+from bench.report.family import Comparison, Family
+from bench.report.page.answer import decimals_of, write_interval, write_mean
+from bench.report.page.content import Columns, Heading, Table, number, table
+from bench.report.words import metric_words, percent
+from bench.statistics.contrast import Contrast, paired
 from bench.statistics.text import NOT_AVAILABLE, counted, of_loss, write
+
+BESIDE_NOTE = (
+    "The untuned differences are not part of the claim, and their intervals are exploratory."
+)
 
 
 def tuning_tables(section: Section, family: Family | None, asked: Asked) -> list[Table]:
@@ -24,29 +29,22 @@ def tuning_tables(section: Section, family: Family | None, asked: Asked) -> list
 
 def trials_table(section: Section, asked: Asked) -> list[Table]:
     """Every trial with its figure."""
-    metric = asked.tuned_on
-    rows = [
-        [
-            one.label,
-            str(trial.number),
-            settings_words(trial.settings),
-            write(trial.mean, of_loss),
-            f"{sum(figure is not None for figure in trial.figures)} of {one.seeds}",
-            "chosen" if one.best is trial else "",
-        ]
-        for one in tunings(section, metric)
-        for trial in one.trials
+    columns: Columns[tuple[Tuning, Trial]] = [
+        (Heading("configuration"), lambda each: each[0].label),
+        (number("trial"), lambda each: str(each[1].number)),
+        (Heading("settings"), lambda each: settings_words(each[1].settings)),
+        (number(f"{asked.tuned_on}, mean"), lambda each: write(each[1].mean, of_loss)),
+        (Heading("seeds ok"), lambda each: f"{_ok(each[1])} of {each[0].seeds}"),
+        (Heading("choice"), lambda each: "chosen" if each[0].best is each[1] else ""),
     ]
-    headings = [
-        Heading("arm"),
-        Heading("trial", number=True),
-        Heading("settings"),
-        Heading(f"{metric}, mean", number=True),
-        Heading("seeds ok"),
-        Heading("choice"),
-    ]
+    found = tunings(section, asked.tuned_on)
+    rows = [(one, trial) for one in found for trial in one.trials]
     note = "Trial 1 is the matrix's own setting. Trials are in no other table and no curve."
-    return [table("Trials", headings, rows, note)] if rows else []
+    return [table("Trials", rows, columns, note)] if rows else []
+
+
+def _ok(trial: Trial) -> int:
+    return sum(figure is not None for figure in trial.figures)
 
 
 def settings_words(settings: Mapping[str, Any]) -> str:
@@ -61,30 +59,27 @@ def _written(value: Any) -> str:
 
 def _chosen(found: list[Tuning], family: Family | None, asked: Asked) -> Table:
     metric = family.metric if family else asked.tuned_on
-    headings = [
-        Heading("arm"),
-        Heading("budget"),
-        Heading("not ok", number=True),
-        Heading("best trial", number=True),
-        Heading("settings"),
-        Heading(f"untuned, {metric}", number=True),
-        Heading(f"tuned, {metric}", number=True),
-        Heading("at the edge of what was tried"),
+    columns: Columns[Tuning] = [
+        (Heading("configuration"), lambda one: one.label),
+        (Heading("budget"), _budget),
+        (
+            number("not ok"),
+            lambda one: str(sum(len(trial.figures) - _ok(trial) for trial in one.trials)),
+        ),
+        (
+            number("best trial"),
+            lambda one: str(one.best.number) if one.best else "not known yet",
+        ),
+        (
+            Heading("settings"),
+            lambda one: settings_words(one.best.settings) if one.best else NOT_AVAILABLE,
+        ),
+        (number(f"untuned, {metric}"), lambda one: _loss(one.untuned, metric)),
+        (number(f"tuned, {metric}"), lambda one: _loss(one.tuned, metric)),
+        (Heading("at the edge of what was tried"), lambda one: ", ".join(one.edges) or "no"),
     ]
-    rows = [
-        [
-            one.label,
-            _budget(one),
-            str(sum(figure is None for trial in one.trials for figure in trial.figures)),
-            str(one.best.number) if one.best else "not known yet",
-            settings_words(one.best.settings) if one.best else NOT_AVAILABLE,
-            _loss(one.untuned, metric),
-            _loss(one.tuned, metric),
-            ", ".join(one.edges) or "no",
-        ]
-        for one in found
-    ]
-    return table("Tuning: the same budget for every arm", headings, rows, _note(found, asked))
+    caption = "Tuning: the same budget for every configuration"
+    return table(caption, found, columns, _note(found, asked))
 
 
 def _budget(one: Tuning) -> str:
@@ -106,8 +101,8 @@ def _note(found: list[Tuning], asked: Asked) -> str:
     )
     if any(one.edges for one in found):
         note += (
-            " An optimum at the edge of what was tried may lie beyond it: widen the space there "
-            "before trusting the arm's rank."
+            " A best value at the edge of what was tried: a better one may lie beyond. Widen the "
+            "space there before trusting the configuration's rank."
         )
     return note
 
@@ -115,40 +110,31 @@ def _note(found: list[Tuning], asked: Asked) -> str:
 def _beside(found: list[Tuning], family: Family) -> Table:
     """Every arm's difference from the baseline before and after tuning."""
     base = next((one for one in found if one.tuned is family.baseline), None)
-    level = percent(family.confidence)
-    headings = [
-        Heading("arm"),
-        Heading("untuned", number=True),
-        Heading(f"interval ({level})", number=True),
-        Heading("tuned", number=True),
-        Heading(f"interval ({level})", number=True),
-        Heading("verdict, tuned"),
+    by_arm = {each.arm.arm_id: each for each in family.comparisons}
+    rows = [
+        (one.label, _untuned(one, base, family), by_arm[one.tuned.arm_id])
+        for one in found
+        if one.tuned and one.tuned.arm_id in by_arm
     ]
     decimals = decimals_of(family)
-    by_arm = {id(each.arm): each for each in family.comparisons}
-    rows = []
-    for one in found:
-        each = by_arm.get(id(one.tuned))
-        if each is None:
-            continue
-        rows.append(
-            [
-                one.label,
-                *_untuned(one, base, family),
-                write_mean(each.contrast, decimals),
-                write_interval(each.contrast, decimals),
-                each.told,
-            ]
-        )
-    what = f"{metric_words(family.metric)} less that of the baseline"
-    note = "The untuned differences are not part of the claim, and their intervals are exploratory."
-    return table(f"Before and after tuning: {what}", headings, rows, note)
+    interval = number(f"interval ({percent(family.confidence)})")
+    columns: Columns[tuple[str, Contrast | None, Comparison]] = [
+        (Heading("configuration"), lambda row: row[0]),
+        (
+            number("untuned"),
+            lambda row: write_mean(row[1], decimals) if row[1] else NOT_AVAILABLE,
+        ),
+        (interval, lambda row: write_interval(row[1], decimals) if row[1] else NOT_AVAILABLE),
+        (number("tuned"), lambda row: write_mean(row[2].contrast, decimals)),
+        (interval, lambda row: write_interval(row[2].contrast, decimals)),
+        (Heading("verdict, tuned"), lambda row: row[2].told),
+    ]
+    caption = f"Before and after tuning: {metric_words(family.metric)} less that of the baseline"
+    return table(caption, rows, columns, BESIDE_NOTE)
 
 
-def _untuned(one: Tuning, base: Tuning | None, family: Family) -> list[str]:
+def _untuned(one: Tuning, base: Tuning | None, family: Family) -> Contrast | None:
     if one.untuned is None or base is None or base.untuned is None:
-        return [NOT_AVAILABLE, NOT_AVAILABLE]
+        return None
     new, old = (arm.spread(family.metric).by_seed for arm in (one.untuned, base.untuned))
-    contrast = paired(new, old, relative=False, confidence=family.confidence)
-    decimals = decimals_of(family)
-    return [write_mean(contrast, decimals), write_interval(contrast, decimals)]
+    return paired(new, old, relative=False, confidence=family.confidence)

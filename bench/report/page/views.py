@@ -14,14 +14,14 @@ from bench.report.page import tables
 from bench.report.page.answer import answer_tables
 from bench.report.page.cells import anchors, cell_views, href_of
 from bench.report.page.citing import citation, commands, commands_note
-from bench.report.page.content import Field, Page, Picture, Place, SectionView
+from bench.report.page.content import Field, Page, SectionView
 from bench.report.page.facts import facts
 from bench.report.page.headline import headline
 from bench.report.page.tables import Link
 from bench.report.page.terms import terms_table
 from bench.report.page.traces import traces
 from bench.report.page.tuning import trials_table, tuning_tables
-from bench.report.plots.gallery import Drawing
+from bench.report.plots.drawing import Drawing
 from bench.report.plots.style import Style, styles
 from bench.statistics.text import NOT_AVAILABLE
 
@@ -30,47 +30,26 @@ from bench.statistics.text import NOT_AVAILABLE
 class Part:
     """A section with all that was made of it."""
 
-    number: int  # from 1
     title: str
     section: Section
     family: Family | None  # None: nothing to compare with
     drawings: tuple[Drawing, ...]
 
-    def stem(self, drawing: Drawing) -> str:
-        """The name of a picture's files: only further sections have a suffix."""
-        return drawing.name if self.number == 1 else f"{drawing.name}-{self.number}"
-
 
 # With more cells the page shows arms only: it would no longer open at once, nor be read.
 MOST_CELLS = 200
 
-# The curves can be looked at interactively; what draws the answer belongs beside it.
-PLACES = {"forest": Place.ANSWER, "loss_": Place.CURVES}  # by how their names start
-
-
-def log_links(merged: Merged, out: Path) -> Link:
-    """A cell's log: its path within its folder, and a link where the page can follow one."""
-
-    def log(cell: EndedCell) -> Field:
-        path = cell.text("log_path")
-        if not path:
-            return Field(NOT_AVAILABLE)
-        root = merged.sources[cell.source].path.resolve()
-        file = file_of(root, root / path)
-        return Field(path, href=href_of(file, out) if file else "")
-
-    return log
-
 
 def cell_links(merged: Merged, out: Path) -> Link:
     """A cell by its run and attempt: a link to its log, in index.html to its details."""
-    log = log_links(merged, out)
     names = zip(merged.cells, anchors(merged.cells), strict=True)
     anchor_of = {id(cell): anchor for cell, anchor in names}
 
     def link(cell: EndedCell) -> Field:
         text = "-".join(part for part in (cell.run_id, cell.text("attempt")) if part)
-        return Field(text, log(cell).href, anchor_of[id(cell)])
+        root = merged.sources[cell.source].path.resolve()
+        log = file_of(root, root / path) if (path := cell.text("log_path")) else None
+        return Field(text, href_of(log, out) if log else "", anchor_of[id(cell)])
 
     return link
 
@@ -112,26 +91,29 @@ def make_page(
 
 
 TOO_MANY = (
-    "This page shows arms only: there are {cells:,} cells, and with more than {most} it shows no "
-    "single ones. They are in runs.csv and curves.csv."
+    "This page shows configurations only: there are {cells:,} runs, and with more than {most} it "
+    "shows no single ones. They are in runs.csv and curves.csv."
 )
 
 
 def _claim_notes(asked: Asked, unnoted: Sequence[Path]) -> list[str]:
     names = ", ".join(path.resolve().name for path in unnoted)
-    note = f"This look could not be noted in {names}: the next one will be taken for the same."
+    note = (
+        f"This report could not be noted in the looks.csv of {names}: the next one on other "
+        "figures will be tested no more strictly than this one."
+    )
     return [*([asked.note] if asked.note else []), *([note] if unnoted else [])]
 
 
 def _intro(sections: int) -> str:
     if not sections:
-        return "No cell ended ok: there is nothing to summarise."
+        return "No run ended ok: there is nothing to summarise."
     if sections == 1:
         return ""
     return (
         "Rows that differ in machine, environment, code, text, device or settings are not merged. "
-        f"They are shown in {sections} sections, each with comparisons of its own: a false verdict "
-        "among all of them is likelier than within one."
+        f"They are shown in {sections} sections, each with comparisons of its own. A false verdict "
+        "somewhere among all of them is likelier than within one."
     )
 
 
@@ -140,14 +122,10 @@ def _section(
 ) -> SectionView:
     """A section's part of the page; without single cells where there is no link to any."""
     section = part.section
-    cells = (
-        [
-            tables.cells_table(section, merged, link),
-            *tables.disturbed_tables(section, merged),
-        ]
-        if link
-        else []
-    )
+    cells = []
+    if link:
+        cells = [tables.cells_table(section, merged, link)]
+        cells += tables.disturbed_tables(section, merged)
     return SectionView(
         title=part.title,
         answer=(
@@ -156,7 +134,7 @@ def _section(
         ),
         facts=tuple(facts(section, merged.sources)),
         summary=tables.summary_table(section),
-        pictures=tuple(_picture(part, drawing) for drawing in part.drawings),
+        pictures=part.drawings,
         more=(
             tables.equal_cost_table(section),
             tables.cost_table(section),
@@ -169,15 +147,4 @@ def _section(
             if not cell.ok and link
         ),
         curves=traces(section, looks, seeds=link is not None),
-    )
-
-
-def _picture(part: Part, drawing: Drawing) -> Picture:
-    places = (place for start, place in PLACES.items() if drawing.name.startswith(start))
-    return Picture(
-        file=f"{part.stem(drawing)}.png",
-        caption=drawing.caption,
-        alt=drawing.alt,
-        place=next(places, Place.EVIDENCE),
-        png=drawing.files.png,
     )

@@ -3,54 +3,88 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.merge.disturbed import short_note
-from bench.records.columns import COLUMNS, TIMINGS
+from bench.records.columns import COLUMNS
 from bench.report.family import TIME, Family
-from bench.report.plots.canvas import picture
-from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.rows import (
+from bench.report.ladder import EXPLORATORY, best_first, bundle_words, steps_of
+from bench.report.plots.axes import (
+    CUT_SHORT,
     FRAME_IN,
+    View,
     difference_ticks,
+    draw_mean,
     draw_zero,
     row_in,
     set_rows,
     signed,
+    view_of,
     write_beside,
 )
-from bench.report.plots.rungs import EXPLORATORY, RUNGS, Row, best_ladders, rungs
-from bench.report.plots.style import GREY, TICK_STEPS, marker_pt, wrapped
-from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
-from bench.report.plots.words import better_words, claim_words, margin_words, metric_words, percent
+from bench.report.plots.canvas import picture
+from bench.report.plots.drawing import Drawing, Scene
+from bench.report.plots.style import GREY, LABEL_WIDTH, TICK_STEPS, Style, wrapped
+from bench.report.words import (
+    better_words,
+    claim_words,
+    margin_words,
+    metric_name,
+    metric_words,
+    percent,
+)
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
-from bench.statistics.text import NOT_AVAILABLE, Decimals, of_measure, sentences, write
+from bench.statistics.text import (
+    NOT_AVAILABLE,
+    Decimals,
+    counted,
+    of_measure,
+    sentences,
+    span,
+    write,
+)
 
 NAME = "forest"
 
+MOST_LADDERS = 2  # in one picture: a page holds no more
+INTERACTION = Style("#000000", "d", "-", "")  # belongs to no arm
 TICKS = 5
 LINE_PT = 6  # half the distance of the two lines beside a row
 # From so wide a range on, ticks of ratios are 1, 2, 5, 10 and not evenly spaced; then 1, 10, 100.
 WIDE_RATIO, VAST_RATIO = 4.0, 50.0
 
 CAPTION = (
-    "Difference in {name} from {baseline}: mean over the pairs of seeds{n}, with simultaneous t "
-    "intervals ({each} each: {count}, look {look}){margin}. {better}"
+    "Difference in {name} from {baseline}: mean over the pairs of seeds (n = {n}), with "
+    "simultaneous t intervals ({each} each: {count}, interim look {look}){margin}. {better}"
 )
 LADDER = (
-    "The optimizer alone, the model bundle alone (everything in which the two models differ"
-    "{bundle}) and their interaction sum to the whole difference; the interaction was not part of "
-    "the claim."
+    "The optimizer alone, the model alone ({bundle}) and their interaction sum to the whole "
+    "difference; the interaction was not part of the claim."
+)
+BUNDLE = "everything in which the two models differ"
+OTHER_PAIRS = (
+    "Intervals are over the seeds that all four configurations have, verdicts over all seeds that "
+    "a configuration shares with the baseline."
 )
 TIMES = "Below: the same for training time, as ratios, without verdicts."
 
 
 @dataclass(frozen=True)
-class Panel:
+class Row:
+    label: str
+    style: Style
+    contrast: Contrast
+    verdict: str  # in words; empty: none was looked for
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Rows over one axis."""
+
     title: str
     rows: list[Row]
     decimals: Decimals
@@ -59,28 +93,20 @@ class Panel:
 
     @property
     def shown(self) -> View:
-        contrasts = [row.contrast for row in self.rows]
-        figures = [0.0, *(value for contrast in contrasts for value in contrast.values)]
-        if self.margin is not None:
-            figures += [-self.margin, self.margin]
-        return view(figures, [contrast.interval for contrast in contrasts])
+        return view_of([row.contrast for row in self.rows], self.margin)
 
     @property
     def is_cut(self) -> bool:
-        intervals = (row.contrast.interval for row in self.rows)
-        return any(self.shown.cuts(interval) for interval in intervals if interval is not None)
+        return self.shown.cuts(*(row.contrast.interval for row in self.rows))
 
 
 def forest(scene: Scene) -> Drawing | None:
-    """The ladders from the baseline, or every arm against it where there is none."""
+    """The contrasts of ladders from the baseline, or every arm against it where there is none."""
     family = scene.family
     if family is None or not scene.comparisons:
         return None
-    ladders = best_ladders(scene, family)
-    panels = [_metric_panel(scene, family, ladders)]
-    times = _time_panel(scene, family, ladders)
-    if times is not None:
-        panels.append(times)
+    ladders = _best_ladders(scene, family)
+    panels = [_of_metric(scene, family, ladders), *_of_time(scene, family, ladders)]
     rows_in = [len(panel.rows) * row_in([row.label for row in panel.rows], 2) for panel in panels]
 
     def draw(figure: Figure) -> None:
@@ -96,84 +122,94 @@ def forest(scene: Scene) -> Drawing | None:
     )
 
 
-def _metric_panel(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Panel:
-    name, unit = metric_words(family.metric)
+def _best_ladders(scene: Scene, family: Family) -> list[Ladder]:
+    """MOST_LADDERS of those whose top is shown, in the plans' order.
+
+    Those without a seed that all four arms have tell nothing.
+    """
+    tops = {(arm.model, arm.optimizer) for arm in scene.arms}
+    found = [
+        ladder
+        for ladder in family.ladders
+        if (ladder.model, ladder.optimizer) in tops and ladder.whole.n
+    ]
+    best = best_first(found, family.metric)[:MOST_LADDERS]
+    return [ladder for ladder in found if ladder in best]
+
+
+def _rows(scene: Scene, family: Family, ladders: Sequence[Ladder], judged: bool) -> list[Row]:
+    return [
+        Row(
+            "\n".join([step.name, *wrap(step.how, LABEL_WIDTH + 6, break_on_hyphens=False)]),
+            scene.look(step.arm) if step.arm else INTERACTION,
+            step.contrast,
+            step.verdict if judged else "",
+        )
+        for ladder in ladders
+        for step in steps_of(ladder, family)
+    ]
+
+
+def _of_metric(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Forest:
     decimals = COLUMNS[family.metric].decimals
-    title = f"Difference in {name}" + (f" ({unit})" if unit else "")
     mark = scene.section.timing.mark(family.metric)
+    title = f"Difference in {metric_words(family.metric)} {mark}".rstrip()
     if ladders:
-        rows = [row for ladder in ladders for row in rungs(scene, ladder, family.comparisons)]
-    else:
-        rows = [
-            Row(
-                wrapped(comparison.arm.label),
-                scene.look(comparison.arm),
-                comparison.contrast,
-                comparison.told,
-            )
-            for comparison in scene.comparisons
-        ]
-    group = RUNGS if ladders else 0
-    return Panel(f"{title} {mark}".rstrip(), rows, decimals, family.margin, group)
+        rows = _rows(scene, family, ladders, judged=True)
+        return Forest(title, rows, decimals, family.margin, len(rows) // len(ladders))
+    rows = [
+        Row(wrapped(each.arm.label), scene.look(each.arm), each.contrast, each.told)
+        for each in scene.comparisons
+    ]
+    return Forest(title, rows, decimals, family.margin, 0)
 
 
-def _time_panel(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Panel | None:
+def _of_time(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> list[Forest]:
+    """The same ladders; none where no time is known."""
     tops = [(ladder.model, ladder.optimizer) for ladder in ladders]
     found = [each for each in family.time_ladders if (each.model, each.optimizer) in tops]
-    rows = [row for ladder in found for row in rungs(scene, ladder, None)]
+    rows = _rows(scene, family, found, judged=False)
     if not any(row.contrast.n for row in rows):
-        return None
-    title = f"Training time, as a ratio {scene.section.timing.mark(TIME)}".rstrip()
-    return Panel(title, rows, of_measure, None, RUNGS)
+        return []
+    ns = {row.contrast.n for row in rows}
+    n = f", n = {span(ns)}" if not all(row.contrast.interval for row in rows) else ""
+    title = f"Training time, as a ratio {scene.section.timing.mark(TIME)}".rstrip() + n
+    return [Forest(title, rows, of_measure, None, len(rows) // len(found))]
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def _draw_panel(axes: Axes, panel: Forest) -> None:
     axes.set_title(panel.title)
     shown = panel.shown
     set_rows(axes, [row.label for row in panel.rows])
     draw_zero(axes, panel.margin, shown)
-    relative = any(row.contrast.relative for row in panel.rows)
-    if relative:
+    if any(row.contrast.relative for row in panel.rows):
         _ratio_ticks(axes, shown)
     else:
         difference_ticks(axes, TICKS)
     for place, row in enumerate(panel.rows):
-        _draw_row(axes, place, row, shown, panel.decimals)
+        draw_mean(axes, row.contrast, place, row.style, shown)
+        if row.verdict:
+            write_beside(axes, place, row.verdict, LINE_PT, bold=row.verdict != EXPLORATORY)
+        figures = _figures(row.contrast, panel.decimals)
+        write_beside(axes, place, figures, -LINE_PT if row.verdict else 0)
         if place and panel.group and place % panel.group == 0:
             axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
 
 
-def _draw_row(axes: Axes, place: int, row: Row, shown: View, decimals: Decimals) -> None:
-    contrast = row.contrast
-    whisker(axes, contrast.interval, place, shown)
-    if contrast.mean is not None:
-        axes.plot(
-            contrast.mean,
-            place,
-            marker=row.style.marker,
-            markersize=marker_pt(row.style, 7),
-            color=row.style.colour,
-            markeredgecolor="black",
-            markeredgewidth=0.7,
-            linestyle="none",
-            zorder=6,
-        )
-    if row.verdict:
-        write_beside(axes, place, row.verdict, LINE_PT, bold=row.verdict != EXPLORATORY)
-    figures = _figures(contrast, decimals)
-    write_beside(axes, place, figures, -LINE_PT if row.verdict else 0)
-
-
 def _figures(contrast: Contrast, decimals: Decimals) -> str:
-    """Mean and interval, for example "−0.0523 [−0.0610, −0.0436]" or "1.27× [1.22, 1.33]"."""
+    """Mean and interval, for example "−0.0523 [−0.0610, −0.0436]" or "1.27× [1.22, 1.33]".
+
+    A mean without an interval stands alone.
+    """
     if contrast.mean is None:
         return NOT_AVAILABLE
+
+    def told(value: float) -> str:
+        return _ratio(value) if contrast.relative else signed(value, decimals)
+
     interval = contrast.interval
-    if contrast.relative:
-        ends = [_ratio(interval.low), _ratio(interval.high)] if interval else [NOT_AVAILABLE]
-        return f"{_ratio(contrast.mean)}× [{', '.join(ends)}]"
-    ends = [signed(interval.low, decimals), signed(interval.high, decimals)] if interval else []
-    return f"{signed(contrast.mean, decimals)} [{', '.join(ends) or NOT_AVAILABLE}]"
+    mean = told(contrast.mean) + ("×" if contrast.relative else "")
+    return f"{mean} [{told(interval.low)}, {told(interval.high)}]" if interval else mean
 
 
 def _ratio(logarithm: float) -> str:
@@ -200,69 +236,45 @@ def _ratio_ticks(axes: Axes, shown: View) -> None:
 
 
 def _caption(
-    scene: Scene, family: Family, ladders: Sequence[Ladder], panels: Sequence[Panel]
+    scene: Scene, family: Family, ladders: Sequence[Ladder], panels: Sequence[Forest]
 ) -> str:
-    name, _ = metric_words(family.metric)
-    counts = sorted({row.contrast.n for row in panels[0].rows})
-    n = f" (n = {counts[0]}" + (f" to {counts[-1]})" if len(counts) > 1 else ")")
-    parts = [
+    name = metric_name(family.metric)
+    of_ladders = []
+    if ladders:
+        bundles = {bundle_words(ladder, scene.section, scene.asked) for ladder in ladders}
+        bundle = ": ".join([BUNDLE, *(bundles if len(bundles) == 1 else ())]).removesuffix(": ")
+        of_ladders = [LADDER.format(bundle=bundle), _of_other_pairs(scene, ladders)]
+        if (possible := len(family.ladders)) > len(ladders):
+            of_ladders.append(
+                f"Shown are the best {len(ladders)} of {possible} configurations with another "
+                f"model and another optimizer, by {name}."
+            )
+    return sentences(
         CAPTION.format(
             name=name,
             baseline=family.baseline.label,
-            n=n,
+            n=span({row.contrast.n for row in panels[0].rows}),
             each=percent(family.confidence),
-            count=_count(len(family.comparisons), "comparison"),
+            count=counted(len(family.comparisons), "comparison"),
             look=family.look,
             margin=margin_words(family),
             better=better_words(family.metric),
         ),
         claim_words(family),
-    ]
-    if ladders:
-        parts.append(LADDER.format(bundle=_bundle(scene, ladders)))
-        parts.append(_of_other_pairs(scene, ladders))
-        if (possible := len(family.ladders)) > len(ladders):
-            parts.append(f"{len(ladders)} of {possible} ladders: to the best arms by {name}.")
-    if len(panels) > 1:
-        parts.append(TIMES)
-    if len(panels) > 1 or family.metric in TIMINGS:
-        parts.append(short_note(scene.section.timing))
-    cut = any(panel.is_cut for panel in panels)
-    return sentences(*parts, CUT_SHORT if cut else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _bundle(scene: Scene, ladders: Sequence[Ladder]) -> str:
-    """How much larger the other model is, where there is one other and both are known."""
-    pairs = {(ladder.base_model, ladder.model) for ladder in ladders}
-    if len(pairs) > 1:
-        return ""
-    base, top = (
-        next((arm.constant("n_params") for arm in scene.arms if arm.model == model), None)
-        for model in pairs.pop()
+        *of_ladders,
+        TIMES if len(panels) > 1 else "",
+        CUT_SHORT if any(panel.is_cut for panel in panels) else "",
     )
-    if not base or not top or base == top:
-        return ""
-    more = 100 * (top / base - 1)
-    return f", {abs(more):.0f} % {'more' if more > 0 else 'fewer'} parameters included"
 
 
 def _of_other_pairs(scene: Scene, ladders: Sequence[Ladder]) -> str:
     """A verdict is over all pairs of its two arms; a ladder over the seeds that all four have."""
     seeds = {frozenset(ladder.whole.by_seed) for ladder in ladders}
     seeds |= {frozenset(comparison.contrast.by_seed) for comparison in scene.comparisons}
-    if len(seeds) == 1:
-        return ""
-    return (
-        "Intervals are over the seeds that all four arms of a ladder have, verdicts over all "
-        "seeds that an arm shares with the baseline."
-    )
+    return OTHER_PAIRS if len(seeds) > 1 else ""
 
 
-def _alt(family: Family, panel: Panel) -> str:
+def _alt(family: Family, panel: Forest) -> str:
     rows = "; ".join(
         f"{' '.join(row.label.split())}: {_figures(row.contrast, panel.decimals)}"
         + (f", {row.verdict}" if row.verdict else "")

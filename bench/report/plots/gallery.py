@@ -3,15 +3,9 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from bench.merge.merging import Merged
-from bench.merge.sections import Section
-from bench.report.family import EXPLORATORY_METRIC, Family
 from bench.report.plots import bars, experts, forest, gpu, paired, pareto, sensitivity, steptimes
-from bench.report.plots.drawing import Drawing, Scene, make_scene
+from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.lines import AXES, loss_graph
-from bench.report.plots.style import Style
-
-__all__ = ["NAMES", "Drawing", "draw_all"]
 
 # The stem of a picture -> what draws it, or says None where a section has nothing for it.
 PICTURES: Mapping[str, Callable[[Scene], Drawing | None]] = {
@@ -30,15 +24,7 @@ PICTURES: Mapping[str, Callable[[Scene], Drawing | None]] = {
 NAMES = tuple(PICTURES)
 
 
-def draw_all(
-    section: Section,
-    family: Family | None,
-    merged: Merged,
-    title: str,
-    looks: Mapping[str, Style],
-    tuned_on: str = EXPLORATORY_METRIC,
-) -> list[Drawing]:
-    """The pictures that a section has something for."""
-    scene = make_scene(section, family, merged, title, looks, tuned_on)
+def draw_all(scene: Scene) -> list[Drawing]:
+    """The pictures that the section has something for."""
     drawn = (draw(scene) for draw in PICTURES.values())
     return [drawing for drawing in drawn if drawing is not None]

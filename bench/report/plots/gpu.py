@@ -1,35 +1,33 @@
-"""gpu_over_time: memory, power and clock of the GPU during one cell of each arm."""
+"""gpu_over_time: memory, power and clock of the GPU during one run of each configuration."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from bench.merge.disturbed import short_note
-from bench.merge.raw import GpuReadings, Reading, clean_cells, gpu_readings
+from bench.merge.raw import Array, GpuReadings, Reading, clean_cells, gpu_readings
 from bench.merge.sections import Arm
-from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.legend import draw_legend, legend_height_in
-from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look, marker_pt
-from bench.statistics.text import sentences
+from bench.report.plots.strips import Strip, draw_strips
+from bench.statistics.text import seed_words
 
 NAME = "gpu_over_time"
 
-PANEL_IN, FRAME_IN = 1.25, 0.6
 POINTS = 300  # of one line: more than a printed one shows
-AIR, END_ROOM = 0.06, 0.01  # above and behind the lines, as shares of what is shown
 
 CAPTION = (
-    "Readings of the GPU from outside while one cell ran, from its launch: {panels}. Of each arm "
-    "its first {clean}seed that was sampled ({seeds}).{means}{whose}"
+    "Readings of the GPU from outside during one run of each configuration, from its launch: "
+    "{figures}. Shown is the first {clean}seed that was sampled ({seeds}).{means}{whose}"
 )
-OWN = " Memory is the cell's own."
-WHOLE = " Memory is that of the whole device where the cell's own was not told."
+OWN = " Memory is the run's own."
+WHOLE = " Memory is that of the whole device where the run's own was not told."
+
+# (label of the axis, in words, where it is)
+FIGURES: tuple[tuple[str, str, Callable[[GpuReadings], Reading | None]], ...] = (
+    ("memory\n(MiB)", "memory", lambda readings: readings.memory_mib),
+    ("power\n(W)", "power", lambda readings: readings.power_w),
+    ("SM clock\n(MHz)", "clock of its processors", lambda readings: readings.sm_clock_mhz),
+)
 
 
 @dataclass(frozen=True)
@@ -37,13 +35,6 @@ class ArmReadings:
     arm: Arm
     seed: int
     readings: GpuReadings
-
-
-@dataclass(frozen=True)
-class Panel:
-    label: str
-    words: str
-    lines: list[tuple[Arm, Reading]]
 
 
 def arm_readings(scene: Scene) -> list[ArmReadings]:
@@ -60,63 +51,30 @@ def arm_readings(scene: Scene) -> list[ArmReadings]:
 def gpu_graph(scene: Scene) -> Drawing | None:
     """None where nothing was sampled."""
     found = arm_readings(scene)
-    panels = _panels(found)
-    if not panels:
+    strips, words = [], []
+    readings: list[Reading] = []
+    for label, figure, of in FIGURES:
+        read = {each.arm.label: of(each.readings) for each in found}
+        known = {name: reading for name, reading in read.items() if reading is not None}
+        if known:
+            lines = {name: _points(reading) for name, reading in known.items()}
+            strips.append(Strip(label, lines, from_zero=True))
+            words.append(figure)
+            readings += known.values()
+    if not strips:
         return None
-    labels = [each.arm.label for each in found]
-
-    def draw(figure: Figure) -> None:
-        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=True):
-            _draw_panel(axes, panel, scene)
-        last = max(reading.time_s[-1] for panel in panels for _, reading in panel.lines)
-        grid[-1, 0].set_xlabel("time since the launch of the cell (s)")
-        grid[-1, 0].set_xlim(0, (last or 1.0) * (1 + END_ROOM))
-        grid[-1, 0].xaxis.set_major_locator(MaxNLocator(nbins=7, steps=TICK_STEPS))
-        grid[-1, 0].xaxis.set_major_formatter(TICK_FORM)
-        figure.align_ylabels(grid[:, 0])
-        draw_legend(figure, [_line([], [], scene.look(each.arm)) for each in found], labels)
-
-    height_in = PANEL_IN * len(panels) + FRAME_IN + legend_height_in(labels)
-    words = ", ".join(panel.words for panel in panels)
+    labels = ", ".join(each.arm.label for each in found)
     return scene.drawing(
         NAME,
-        sentences(_caption(scene, found, panels), short_note(scene.section.timing)),
-        f"Line charts of the GPU's {words} over time, by arm: {', '.join(labels)}.",
-        picture(height_in, scene.title, draw),
+        _caption(scene, found, ", ".join(words), readings),
+        f"Line charts of the GPU's {', '.join(words)} over time, by configuration: {labels}.",
+        draw_strips(scene, strips, "time since the launch of the run (s)", integer=False),
     )
 
 
-def _panels(found: Sequence[ArmReadings]) -> list[Panel]:
-    chosen: tuple[tuple[str, str, Callable[[GpuReadings], Reading | None]], ...] = (
-        ("memory\n(MiB)", "memory", lambda readings: readings.memory_mib),
-        ("power\n(W)", "power", lambda readings: readings.power_w),
-        ("SM clock\n(MHz)", "clock of its processors", lambda readings: readings.sm_clock_mhz),
-    )
-    panels = []
-    for label, words, of in chosen:
-        read = [(each.arm, of(each.readings)) for each in found]
-        lines = [(arm, reading) for arm, reading in read if reading is not None]
-        if lines:
-            panels.append(Panel(label, words, lines))
-    return panels
-
-
-def _draw_panel(axes: Axes, panel: Panel, scene: Scene) -> None:
-    axes.set_ylabel(panel.label)
-    drawn = [(arm, thinned(reading)) for arm, reading in panel.lines]
-    for index, (arm, reading) in enumerate(drawn):
-        line = _line(reading.time_s, reading.value, scene.look(arm))
-        line.set_markevery((0.03 * (index % 5), 0.2))
-        axes.add_line(line)
-    high = max(float(reading.value.max()) for _, reading in drawn) or 1.0
-    axes.set_ylim(0, high * (1 + AIR))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=TICK_STEPS))
-    axes.yaxis.set_major_formatter(TICK_FORM)
-
-
-def _line(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, look: Style) -> Line2D:
-    return Line2D(x, y, **line_look(look) | {"linewidth": 1.1, "markersize": marker_pt(look, 4)})
+def _points(reading: Reading) -> tuple[Array, Array]:
+    line = thinned(reading)
+    return line.time_s, line.value
 
 
 def thinned(reading: Reading) -> Reading:
@@ -132,20 +90,16 @@ def thinned(reading: Reading) -> Reading:
     return Reading(times, np.bincount(where, value, POINTS)[kept] / counts[kept])
 
 
-def _caption(scene: Scene, found: Sequence[ArmReadings], panels: Sequence[Panel]) -> str:
-    seeds = sorted({each.seed for each in found})
-    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    longest = max(
-        (reading for panel in panels for _, reading in panel.lines),
-        key=lambda reading: len(reading.time_s),
-    )
-    stretch = float(longest.time_s[-1] - longest.time_s[0]) / POINTS
-    means = len(longest.time_s) > POINTS
+def _caption(
+    scene: Scene, found: Sequence[ArmReadings], words: str, readings: Sequence[Reading]
+) -> str:
+    longest = max(readings, key=lambda reading: len(reading.time_s)).time_s
+    stretch = float(longest[-1] - longest[0]) / POINTS
     own = [each.readings.memory_is_own for each in found if each.readings.memory_mib]
     return CAPTION.format(
-        panels=", ".join(panel.words for panel in panels),
+        figures=words,
         clean="undisturbed " if scene.section.timing.clean else "",
-        seeds=named,
-        means=f" Lines are means over up to {stretch:.2g} s." if means else "",
+        seeds=seed_words({each.seed for each in found}),
+        means=f" Lines are means over up to {stretch:.2g} s." if len(longest) > POINTS else "",
         whose="" if not own else OWN if all(own) else WHOLE,
     )

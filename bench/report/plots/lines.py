@@ -1,6 +1,5 @@
 """loss_steps, loss_tokens, loss_seconds, loss_flops: validation loss while training."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,6 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import t
 
 from bench.merge.curves import (
     Band,
@@ -25,14 +23,13 @@ from bench.merge.curves import (
     tokens,
     visible_range,
 )
-from bench.merge.disturbed import MARK, short_note
+from bench.merge.disturbed import MARK
+from bench.report.plots.axes import air, draw_legend, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look
-from bench.report.plots.whiskers import air
-from bench.report.plots.words import losses, n_words
-from bench.statistics.spread import CONFIDENCE
+from bench.report.words import losses, n_words
+from bench.statistics.interval import CONFIDENCE, half_width
 from bench.statistics.text import sentences
 
 PLOT_IN = 3.4  # height of the axes with their labels
@@ -107,11 +104,10 @@ class ArmCurve:
     band: Band | None
 
     def margin(self) -> np.ndarray | None:
-        """Half the width of the band: t(0.975; n - 1) · sd / √n."""
+        """Half the width of the band."""
         if self.band is None or self.band.sd is None:
             return None
-        n = len(self.lines)
-        return float(t.isf((1 - CONFIDENCE) / 2, n - 1)) / math.sqrt(n) * self.band.sd
+        return half_width(1.0, len(self.lines), CONFIDENCE) * self.band.sd
 
 
 def arm_curves(scene: Scene, axis: Axis) -> list[ArmCurve]:
@@ -130,14 +126,13 @@ def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
     if not curves:
         return None
     labels = [curve.label for curve in curves]
-    timing = scene.section.timing
-    disturbed = axis is SECONDS and not timing.clean
+    mark = MARK if axis is SECONDS and not scene.section.timing.clean else ""
     longest = max(float(line.x[-1]) for curve in curves for line in curve.lines)
     unit, prefix = axis.scale(longest)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_xlabel(f"{axis.label.format(prefix)} {MARK if disturbed else ''}".rstrip())
+        axes.set_xlabel(f"{axis.label.format(prefix)} {mark}".rstrip())
         axes.set_ylabel("validation loss (nats per token)")
         for index, curve in enumerate(curves):
             if len(curves) <= THIN_ARMS or curve.band is None:
@@ -154,7 +149,7 @@ def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
     what = f"Validation loss against {axis.against}."
     return scene.drawing(
         axis.file,
-        sentences(what, axis.about, _how(curves), short_note(timing) if axis is SECONDS else ""),
+        sentences(what, axis.about, _how(curves)),
         f"Line chart. {what} Final validation loss: {losses(scene.section)}.",
         picture(PLOT_IN + legend_height_in(labels), scene.title, draw),
     )
@@ -164,7 +159,7 @@ def _how(curves: Sequence[ArmCurve]) -> str:
     most = max(len(curve.lines) for curve in curves)
     thin = "; thin lines: single seeds that ended ok" if len(curves) <= THIN_ARMS else ""
     if thin and most > THIN_SEEDS:
-        thin += f", the first {THIN_SEEDS} of each arm"
+        thin += f", the first {THIN_SEEDS} of each configuration"
     return CAPTION.format(n=n_words(len(curve.lines) for curve in curves), thin=thin)
 
 

@@ -3,22 +3,31 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.merge.disturbed import short_note
-from bench.records.columns import TIMINGS
 from bench.report.family import Comparison, Family
-from bench.report.plots.canvas import picture
-from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.rows import (
+from bench.report.plots.axes import (
+    CUT_SHORT,
     FRAME_IN,
+    View,
     difference_ticks,
+    draw_mean,
+    draw_points,
     draw_zero,
     row_in,
     set_rows,
+    view_of,
     write_beside,
 )
-from bench.report.plots.style import FAINT, SMALL_PT, Style, marker_pt, wrapped
-from bench.report.plots.whiskers import CUT_SHORT, View, view, whisker
-from bench.report.plots.words import better_words, claim_words, margin_words, metric_words, percent
+from bench.report.plots.canvas import picture
+from bench.report.plots.drawing import Drawing, Scene
+from bench.report.plots.style import FAINT, SMALL_PT, Style, wrapped
+from bench.report.words import (
+    better_words,
+    claim_words,
+    margin_words,
+    metric_name,
+    metric_words,
+    percent,
+)
 from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "paired_differences"
@@ -41,15 +50,14 @@ def paired_differences(scene: Scene) -> Drawing | None:
     seeds = sorted({seed for comparison in found for seed in comparison.contrast.by_seed})
     if family is None or not seeds:
         return None
-    shown = _shown(found, family)
+    shown = view_of([comparison.contrast for comparison in found], family.margin)
     labels = [wrapped(comparison.arm.label) for comparison in found]
     rows_in = len(labels) * row_in(labels, 2)
-    name, unit = metric_words(family.metric)
     mark = scene.section.timing.mark(family.metric)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_xlabel(f"difference in {name}{f' ({unit})' if unit else ''} {mark}".rstrip())
+        axes.set_xlabel(f"difference in {metric_words(family.metric)} {mark}".rstrip())
         set_rows(axes, labels)
         draw_zero(axes, family.margin, shown)
         difference_ticks(axes, TICKS)
@@ -61,20 +69,11 @@ def paired_differences(scene: Scene) -> Drawing | None:
 
     return scene.drawing(
         NAME,
-        sentences(
-            _caption(family, found, seeds, shown),
-            short_note(scene.section.timing) if family.metric in TIMINGS else "",
-        ),
-        f"Differences in {name} from {family.baseline.label}, one point a seed. {_means(found)}.",
+        _caption(family, found, seeds, shown),
+        f"Differences in {metric_name(family.metric)} from {family.baseline.label}, one point a "
+        f"seed. {_means(found)}.",
         picture(rows_in + FRAME_IN, scene.title, draw),
     )
-
-
-def _shown(found: list[Comparison], family: Family) -> View:
-    figures = [0.0, *(value for each in found for value in each.contrast.values)]
-    if family.margin is not None:
-        figures += [-family.margin, family.margin]
-    return view(figures, [each.contrast.interval for each in found])
 
 
 def _draw_row(
@@ -87,37 +86,17 @@ def _draw_row(
     apart = (SEEDS_TO - SEEDS_FROM) / max(1, len(seeds) - 1)
     first = SEEDS_FROM if len(seeds) > 1 else (SEEDS_FROM + SEEDS_TO) / 2
     height = {seed: place + first + apart * index for index, seed in enumerate(seeds)}
-    axes.plot(
-        contrast.values,
-        [height[seed] for seed in contrast.by_seed],
-        linestyle="none",
-        marker=style.marker,
-        markersize=marker_pt(style, 4 if len(seeds) <= FEW else 2.5),
-        color=style.colour,
-        markerfacecolor="white",
-        markeredgewidth=1,
-        zorder=4,
-    )
-    whisker(axes, contrast.interval, place + MEAN_AT, shown)
-    axes.plot(
-        contrast.mean,
-        place + MEAN_AT,
-        linestyle="none",
-        marker=style.marker,
-        markersize=marker_pt(style, 7),
-        color=style.colour,
-        markeredgecolor="black",
-        markeredgewidth=0.7,
-        zorder=6,
-    )
+    at = [height[seed] for seed in contrast.by_seed]
+    look = {"color": style.colour, "markerfacecolor": "white", "markeredgewidth": 1}
+    draw_points(axes, contrast.values, at, style, 4 if len(seeds) <= FEW else 2.5, zorder=4, **look)
+    draw_mean(axes, contrast, place + MEAN_AT, style, shown)
 
 
 def _caption(family: Family, found: list[Comparison], seeds: list[int], shown: View) -> str:
-    intervals = [each.contrast.interval for each in found]
-    cut = any(shown.cuts(interval) for interval in intervals if interval is not None)
+    cut = shown.cuts(*(each.contrast.interval for each in found))
     return sentences(
         CAPTION.format(
-            name=metric_words(family.metric)[0],
+            name=metric_name(family.metric),
             baseline=family.baseline.label,
             first=seeds[0],
             last=seeds[-1],

@@ -1,19 +1,17 @@
-"""pareto: final loss against training time and against memory, and what no arm beats in both."""
+"""pareto: final loss against training time and memory, and which arms no other beats in both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from bench.merge.disturbed import short_note
 from bench.merge.sections import Arm
 from bench.records.columns import memory_columns
+from bench.report.plots.axes import draw_legend, draw_points, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.legend import draw_legend, legend_height_in
 from bench.report.plots.style import (
     FAINT,
     GREY,
@@ -21,10 +19,10 @@ from bench.report.plots.style import (
     TICK_FORM,
     TICK_STEPS,
     Style,
-    line_look,
-    marker_pt,
+    first_seeds,
+    marker_sample,
 )
-from bench.report.plots.words import first_seeds, memory_words, n_words
+from bench.report.words import memory_words, n_with_times
 from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "pareto"
@@ -36,15 +34,15 @@ WIDE = 8.0  # a range of costs from which on the axis is logarithmic
 
 CAPTION = (
     "Final validation loss against training time and against {memory}; left and down is better. "
-    "Large points: mean over seeds ({n}); small ones: single seeds{few}. Filled: no other arm "
-    "is better in mean loss or mean cost and as good in the other; the line joins these. Grey: "
-    "dominated by another arm. Neither axis starts at 0; whether a difference is more than noise, "
-    "the intervals of the other pictures tell."
+    "Large points: mean over seeds ({n}); small ones: single seeds{few}. Filled: no other "
+    "configuration is better in mean loss or mean cost and as good in the other; the line joins "
+    "these. Grey (dominated): another one is. Neither axis starts at 0. Whether a difference is "
+    "more than noise, the intervals of the other pictures tell."
 )
 
 
 @dataclass(frozen=True)
-class Place:
+class ArmPoint:
     """Where one arm lies: means over its seeds."""
 
     arm: Arm
@@ -52,23 +50,23 @@ class Place:
     loss: float
 
 
-def places(arms: Sequence[Arm], column: str) -> list[Place]:
+def means(arms: Sequence[Arm], column: str) -> list[ArmPoint]:
     """The arms that have both figures."""
     found = []
     for arm in arms:
         cost, loss = arm.spread(column).mean, arm.spread(LOSS).mean
         if cost is not None and loss is not None:
-            found.append(Place(arm, cost, loss))
+            found.append(ArmPoint(arm, cost, loss))
     return found
 
 
-def front(found: Sequence[Place]) -> list[Place]:
-    """What no other place dominates (neither worse, and better in one), by rising cost."""
-    best: list[Place] = []
-    for place in sorted(found, key=lambda place: (place.cost, place.loss)):
-        equal = best and (place.cost, place.loss) == (best[-1].cost, best[-1].loss)
-        if not best or place.loss < best[-1].loss or equal:
-            best.append(place)
+def front(found: Sequence[ArmPoint]) -> list[ArmPoint]:
+    """What no other point dominates (neither worse, and better in one), by rising cost."""
+    best: list[ArmPoint] = []
+    for point in sorted(found, key=lambda point: (point.cost, point.loss)):
+        equal = best and (point.cost, point.loss) == (best[-1].cost, best[-1].loss)
+        if not best or point.loss < best[-1].loss or equal:
+            best.append(point)
     return best
 
 
@@ -79,7 +77,7 @@ def pareto(scene: Scene) -> Drawing | None:
         (f"training time (s) {scene.section.timing.mark('train_time_s')}".rstrip(), "train_time_s"),
         (f"{memory_words(scene.section)[0].lower()} (MiB)".replace("gpu", "GPU"), memory),
     ]
-    found = [(label, column, places(scene.arms, column)) for label, column in panels]
+    found = [(label, column, means(scene.arms, column)) for label, column in panels]
     if all(len(there) < 2 for _, _, there in found):
         return None
     labels = [arm.label for arm in scene.arms]
@@ -90,8 +88,7 @@ def pareto(scene: Scene) -> Drawing | None:
         for axes, (label, column, there) in zip(grid, found, strict=True):
             axes.set_xlabel(label)
             _draw_panel(axes, there, column, scene.looks)
-        samples = [_sample(scene.look(arm)) for arm in scene.arms]
-        draw_legend(figure, samples, labels)
+        draw_legend(figure, [marker_sample(scene.look(arm), 8) for arm in scene.arms], labels)
 
     return scene.drawing(
         NAME,
@@ -101,48 +98,30 @@ def pareto(scene: Scene) -> Drawing | None:
     )
 
 
-def _sample(style: Style) -> Line2D:
-    """An arm's point as the legend shows it."""
-    return Line2D(
-        [], [], **line_look(style) | {"linestyle": "none", "markersize": marker_pt(style, 8)}
-    )
-
-
 def _draw_panel(
-    axes: Axes, there: Sequence[Place], column: str, looks: Mapping[str, Style]
+    axes: Axes, there: Sequence[ArmPoint], column: str, looks: Mapping[str, Style]
 ) -> None:
     if not there:
         axes.text(0.5, 0.5, NOT_AVAILABLE, transform=axes.transAxes, ha="center")
         axes.set_xticks([])
         return
     best = front(there)
-    costs, losses = [place.cost for place in best], [place.loss for place in best]
+    costs, losses = [point.cost for point in best], [point.loss for point in best]
     axes.step(costs, losses, where="post", color=GREY, linewidth=1, linestyle=(0, (4, 2)), zorder=2)
-    for place in there:
-        _draw_arm(axes, place, column, looks[place.arm.label], dominated=place not in best)
+    for point in there:
+        _draw_arm(axes, point, column, looks[point.arm.label], dominated=point not in best)
     _limit(axes, there, column)
 
 
-def _draw_arm(axes: Axes, place: Place, column: str, style: Style, dominated: bool) -> None:
-    costs, losses = _seeds(place.arm, column)
-    axes.plot(
-        costs,
-        losses,
-        linestyle="none",
-        marker=style.marker,
-        markersize=marker_pt(style, 3),
-        markerfacecolor="none",
-        markeredgecolor=style.colour,
-        markeredgewidth=0.5,
-        alpha=0.6,
-        zorder=3,
-    )
-    axes.plot(
-        place.cost,
-        place.loss,
-        linestyle="none",
-        marker=style.marker,
-        markersize=marker_pt(style, 8),
+def _draw_arm(axes: Axes, point: ArmPoint, column: str, style: Style, dominated: bool) -> None:
+    look = {"markerfacecolor": "none", "markeredgecolor": style.colour, "markeredgewidth": 0.5}
+    draw_points(axes, *_seeds(point.arm, column), style, 3, alpha=0.6, zorder=3, **look)
+    draw_points(
+        axes,
+        point.cost,
+        point.loss,
+        style,
+        8,
         markerfacecolor=FAINT if dominated else style.colour,
         markeredgecolor=style.colour if dominated else "black",
         markeredgewidth=1.2 if dominated else 0.8,
@@ -157,10 +136,10 @@ def _seeds(arm: Arm, column: str) -> tuple[list[float], list[float]]:
     return [costs[seed] for seed in seeds], [losses[seed] for seed in seeds]
 
 
-def _limit(axes: Axes, there: Sequence[Place], column: str) -> None:
-    costs = [place.cost for place in there]
-    for place in there:
-        costs += _seeds(place.arm, column)[0]
+def _limit(axes: Axes, there: Sequence[ArmPoint], column: str) -> None:
+    costs = [point.cost for point in there]
+    for point in there:
+        costs += _seeds(point.arm, column)[0]
     low, high = min(costs), max(costs)
     if low > 0 and high / low > WIDE:
         axes.set_xscale("log")
@@ -182,20 +161,19 @@ def _caption(scene: Scene) -> str:
     return sentences(
         CAPTION.format(
             memory=memory_words(scene.section)[2],
-            n=n_words(arm.n_seeds for arm in scene.arms),
+            n=n_with_times(scene.arms),
             few=first_seeds(most),
         ),
         f"Seeds that failed are in no mean: {', '.join(failed)}." if failed else "",
-        short_note(scene.section.timing),
     )
 
 
-def _alt(against: str, there: Sequence[Place]) -> str:
+def _alt(against: str, there: Sequence[ArmPoint]) -> str:
     best = front(there)
-    rest = [place for place in there if place not in best]
+    rest = [point for point in there if point not in best]
     told = f"Not dominated in loss and {against}: {_names(best)}."
     return told + (f" Dominated: {_names(rest)}." if rest else "")
 
 
-def _names(found: Sequence[Place]) -> str:
-    return ", ".join(place.arm.label for place in found) or NOT_AVAILABLE
+def _names(found: Sequence[ArmPoint]) -> str:
+    return ", ".join(point.arm.label for point in found) or NOT_AVAILABLE

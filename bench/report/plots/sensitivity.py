@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from bench.merge.tuned import Trial, Tuning, tunings
+from bench.report.plots.axes import air, draw_legend, draw_points, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.legend import draw_legend, legend_height_in
-from bench.report.plots.style import GREY, TICK_FORM, Style, line_look, marker_pt
-from bench.report.plots.whiskers import air
-from bench.report.plots.words import metric_words
+from bench.report.plots.style import GREY, TICK_FORM, Style, marker_sample
+from bench.report.words import metric_name, metric_words
 from bench.statistics.text import counted
 
 NAME = "sensitivity"
@@ -33,7 +31,7 @@ CAPTION = (
 
 def sensitivity(scene: Scene) -> Drawing | None:
     """None where nothing was tuned, or no setting of it is a number."""
-    metric = scene.tuned_on
+    metric = scene.asked.tuned_on
     found = tunings(scene.section, metric)
     key = _key(found)
     if key is None:
@@ -45,7 +43,7 @@ def sensitivity(scene: Scene) -> Drawing | None:
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-        grid[0].set_ylabel(" \n".join(part for part in metric_words(metric) if part))
+        grid[0].set_ylabel(metric_words(metric).replace(" (", "\n("))
         for axes, model in zip(grid, models, strict=True):
             axes.set_title(model)
             axes.set_xlabel(key)
@@ -53,13 +51,12 @@ def sensitivity(scene: Scene) -> Drawing | None:
                 if one.model == model:
                     _draw_arm(axes, one, key, looks[one.optimizer], top)
             _limit(axes, found, top)
-        draw_legend(figure, [_sample(looks[name]) for name in names], names)
+        draw_legend(figure, [marker_sample(looks[name], 7) for name in names], names)
 
     seeds = counted(found[0].seeds, "seed")
-    caption = CAPTION.format(metric=metric_words(metric)[0], seeds=seeds, key=key)
     return scene.drawing(
         NAME,
-        caption,
+        CAPTION.format(metric=metric_name(metric), seeds=seeds, key=key),
         f"Scatter plots of loss over {key}, one a model. {_alt(found, key)}",
         picture(PLOT_IN + legend_height_in(names), scene.title, draw),
     )
@@ -106,12 +103,12 @@ def _draw_arm(axes: Axes, one: Tuning, key: str, style: Style, top: float) -> No
             axes.plot(value, top, "x", color=style.colour, markersize=6, clip_on=False, zorder=3)
             continue
         chosen = trial is one.best
-        axes.plot(
+        draw_points(
+            axes,
             value,
             trial.mean,
-            linestyle="none",
-            marker=style.marker,
-            markersize=marker_pt(style, 9 if chosen else 6),
+            style,
+            9 if chosen else 6,
             markerfacecolor=style.colour if chosen else "none",
             markeredgecolor="black" if chosen else style.colour,
             markeredgewidth=0.8 if chosen else 1.2,
@@ -125,16 +122,12 @@ def _draw_arm(axes: Axes, one: Tuning, key: str, style: Style, top: float) -> No
 
 def _limit(axes: Axes, found: Sequence[Tuning], top: float) -> None:
     means = [trial.mean for one in found for trial in one.trials if trial.mean is not None]
-    low = min((mean for mean in means), default=0.0)
+    low = min(means, default=0.0)
     margin = air(low, top, AIR, AIR if top == low else 0.0)
     axes.set_ylim(low - margin, top + margin)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(TICK_FORM)
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _sample(style: Style) -> Line2D:
-    return Line2D([], [], **line_look(style) | {"linestyle": "none", "markersize": 7})
 
 
 def _alt(found: Sequence[Tuning], key: str) -> str:

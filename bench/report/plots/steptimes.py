@@ -7,15 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from bench.merge.disturbed import MARK, short_note
+from bench.merge.disturbed import MARK
 from bench.merge.raw import MOST_CELLS, Array, StepTimes, clean_cells, pooled, step_times
 from bench.merge.sections import Arm
+from bench.report.plots.axes import FRAME_IN, row_in, set_rows, write_beside
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.rows import FRAME_IN, row_in, set_rows, write_beside
 from bench.report.plots.style import TICK_STEPS, Style, wrapped
-from bench.report.plots.words import percent
-from bench.statistics.text import NOT_AVAILABLE, of_measure, sentences, write
+from bench.report.words import percent
+from bench.statistics.text import NOT_AVAILABLE, of_measure, sentences, span, write
 
 NAME = "step_times"
 
@@ -31,9 +31,9 @@ TINT_ALPHA = 0.35
 
 CAPTION = (
     "Raw times of training steps; the wider, the more steps took so long. Black lines: median; "
-    "ticks: 90th and 99th percentile; figures: median. {cells}; a sample that spans several "
-    "steps counts as so many of its mean. The axis is logarithmic and leaves out the {beyond} of "
-    "each arm's steps that are fastest and slowest."
+    "ticks: 90th and 99th percentile; figures: median. Of each configuration {runs}; a sample that "
+    "spans several steps counts as so many of its mean. The axis is logarithmic and leaves out the "
+    "{beyond} of each configuration's steps that are fastest and slowest."
 )
 
 
@@ -75,11 +75,10 @@ def step_time_graph(scene: Scene) -> Drawing | None:
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     air = max(LEAST_AIR, (high / low) ** AIR)
     low, high = low / air, high * air
-    timing = scene.section.timing
+    mark = "" if scene.section.timing.clean else f" {MARK}"
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        mark = "" if timing.clean else f" {MARK}"
         axes.set_xlabel(f"time of one training step (ms){mark}")
         set_rows(axes, labels)
         axes.set_xscale("log")
@@ -90,7 +89,7 @@ def step_time_graph(scene: Scene) -> Drawing | None:
 
     return scene.drawing(
         NAME,
-        sentences(_caption(scene, found), short_note(timing)),
+        _caption(scene, found),
         f"Distributions of step times. {_alt(found)}.",
         picture(rows_in + FRAME_IN, scene.title, draw),
     )
@@ -131,15 +130,13 @@ def _ticks(axes: Axes, low: float, high: float) -> None:
 
 
 def _caption(scene: Scene, found: list[ArmTimes]) -> str:
-    counts = sorted({each.cells for each in found})
-    n = f"{counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
-    cells = f"Of each arm {n} undisturbed cell{'' if counts == [1] else 's'}"
-    if not scene.section.timing.clean:
-        cells = cells.replace("undisturbed ", "")
+    counts = {each.cells for each in found}
+    clean = "undisturbed " if scene.section.timing.clean else ""
+    runs = f"{span(counts)} {clean}{'run' if counts == {1} else 'runs'}"
     if any(len(each.arm.timed_by_seed) > MOST_CELLS for each in found):
-        cells += ", the first by seed"
+        runs += ", the first by seed"
     missing = [arm.label for arm in scene.arms if arm not in [each.arm for each in found]]
-    told = CAPTION.format(cells=cells, beyond=percent(BEYOND))
+    told = CAPTION.format(runs=runs, beyond=percent(BEYOND))
     return sentences(told, f"{NOT_AVAILABLE}: {', '.join(missing)}." if missing else "")
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.lines import Line2D
+
 # Okabe and Ito's palette, made for colour-blind readers (jfly.uni-koeln.de/color); without its
 # yellow, which a thin line on white paper loses.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -94,6 +96,12 @@ def line_look(style: Style) -> dict[str, Any]:
     }
 
 
+def marker_sample(style: Style, size_pt: float) -> Line2D:
+    """An arm's marker alone, for a legend."""
+    size = marker_pt(style, size_pt)
+    return Line2D([], [], **line_look(style) | {"linestyle": "none", "markersize": size})
+
+
 def wrapped(label: str) -> str:
     """A label on as few lines as fit beside a bar, broken before the optimizer if it can be."""
     if len(label) <= LABEL_WIDTH:
@@ -101,3 +109,8 @@ def wrapped(label: str) -> str:
     model, plus, optimizer = label.partition(" + ")
     parts = [model, f"+ {optimizer}"] if plus else [label]
     return "\n".join(line for part in parts for line in textwrap.wrap(part, LABEL_WIDTH))
+
+
+def first_seeds(n: int) -> str:
+    """What follows "single seeds" in a caption where an arm has n of them."""
+    return f", the first {MOST_POINTS} of each configuration" if n > MOST_POINTS else ""
