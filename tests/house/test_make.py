@@ -50,7 +50,7 @@ def test_setup_tells_sizes_first_is_quiet_and_ends_with_what_to_type(clone: Path
     assert ".venv/setup.log" in base
     assert "no container engine in use" in engine
     assert "3 GB" in torch
-    assert "TORCH_INDEX=https://download.pytorch.org/whl/cpu" in torch
+    assert "set TORCH_INDEX to the index of PyTorch's CPU builds" in torch
     assert ready.endswith("for example: .venv/bin/bench plan bench/matrix/cpu.yaml")
     log = (clone / ".venv" / "setup.log").read_text()
     assert "noise of pip" in log
