@@ -3,7 +3,7 @@
 import errno
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from bench.border.atomic import write_atomically
@@ -18,20 +18,14 @@ from bench.run import outcome
 DISK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
-@dataclass(frozen=True)
-class Attempt:
-    columns: dict[str, Any]  # of runs.csv: all but what the cell is
-    fault_of_machine: bool  # worth another attempt
-
-
 def run_attempt(
     job: Job,
     launcher: Launcher,
     on_event: Callable[[dict[str, Any]], None],
     stop: Stop,
     sample_ms: float,
-) -> Attempt:
-    """Run a cell to its end, whatever that is.
+) -> dict[str, Any]:
+    """Run a cell to its end, whatever that is; its columns of runs.csv, but for what the cell is.
 
     Raises:
         EngineError: if the engine failed, so that nothing can be said of the cell.
@@ -61,7 +55,7 @@ def run_attempt(
             raise
         # The worker owns its folder, and left something in the way.
         row |= {"status": "crashed", "reason": f"its folder cannot be written: {error}"}
-    return Attempt(row, judged.fault_of_machine)
+    return row
 
 
 def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -> None:

@@ -18,8 +18,8 @@ from bench.measure.host import FindProcesses
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
 from bench.run import outcome
+from bench.run.lanes import make_slots
 from bench.run.signals import heard
-from bench.run.slots import make_slots
 from bench.run.standing import skip_reason
 
 # An optimizer is tried on a model with every role, and with matrices stacked either way.

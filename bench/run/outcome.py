@@ -1,7 +1,7 @@
 """How a cell ended, judged from its process's exit and from what it left behind."""
 
 import json
-import os
+import shutil
 import signal
 import sys
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from bench.launch.job import Exit, Job, read_left
 from bench.measure.figures import Phases
 from bench.records import endings
 from bench.records.columns import RUN_COLUMNS
-from bench.records.endings import is_machines_fault
 
 LOG_TAIL = 300  # characters of the log that a reason may quote
 MAX_STAGE = 80  # characters of what a worker says that it does
@@ -35,49 +34,40 @@ TEXTS = (
 class Outcome:
     columns: dict[str, Any]  # of runs.csv
     phases: Phases
-    fault_of_machine: bool  # worth another attempt
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    status: str
-    reason: str | None
-    stage: str | None
 
 
 def judge(job: Job, ended: Exit) -> Outcome:
     result, why_invalid = _read_result(job)
-    verdict = _verdict(job, ended, result, why_invalid)
+    status, reason, stage = _verdict(job, ended, result, why_invalid)
     shared_clock = result is not None and _is_within(result, ended)
     row: dict[str, Any] = {**result["row"]} if result else {}
-    row |= {"status": verdict.status, "reason": verdict.reason, "stage": verdict.stage}
+    row |= {"status": status, "reason": reason, "stage": stage}
     row |= _times(ended, result if shared_clock else None)
-    phases = _phases(result) if result and shared_clock else Phases()
-    fault = is_machines_fault(verdict.status, verdict.reason or "")
-    return Outcome(row, phases, fault)
+    return Outcome(row, _phases(result) if result and shared_clock else Phases())
 
 
-def _verdict(job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: str) -> _Verdict:
+def _verdict(
+    job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: str
+) -> tuple[str, str | None, str | None]:
+    """(status, reason, stage)"""
     last = ended.last_event or {}
     stage = str(last.get("stage", "startup"))
     where = (f"{stage} at step {last['step']}" if "step" in last else stage)[:MAX_STAGE]
     if ended.ended_by != "itself":
         status = "interrupted" if ended.ended_by == "interrupt" else "timeout"
-        return _Verdict(status, ended.stopped_why, where)
+        return status, ended.stopped_why, where
     done = result is not None and result["status"] == "ok" and ended.code == 0
     if ended.oom_killed and not done:  # else the kernel took a helper of it, and it went on
-        limit = job.limits.memory_gib
-        reason = f"the kernel killed it for memory: limits.memory_gib = {limit:g}"
-        return _Verdict("oom_killed", reason, where)
-    if result is None and _how(ended) == "ended by SIGTERM":
-        return _Verdict("interrupted", "ended by SIGTERM", where)
+        gib = job.limits.memory_gib
+        return "oom_killed", f"the kernel killed it for memory: limits.memory_gib = {gib:g}", where
+    how = _how(ended)
+    if result is None and how == "ended by SIGTERM":
+        return "interrupted", how, where
     if result is None:
-        how = _how(ended)
-        reason = f"{how}; {why_invalid}{full_disk(job)}{_log_tail(job)}"
-        return _Verdict("crashed", reason, where)
+        return "crashed", f"{how}; {why_invalid}{full_disk(job)}{_log_tail(job)}", where
     if result["status"] == "ok" and ended.code != 0:
-        return _Verdict("crashed", f"{_how(ended)} after it had reported success", where)
-    return _Verdict(result["status"], result["reason"], result["stage"])
+        return "crashed", f"{how} after it had reported success", where
+    return result["status"], result["reason"], result["stage"]
 
 
 def _how(ended: Exit) -> str:
@@ -92,10 +82,8 @@ def _how(ended: Exit) -> str:
 def full_disk(job: Job) -> str:
     """The end of a reason, where a full disk may be the cause; else empty."""
     folder = job.files.folder
-    usage = os.statvfs(folder)
-    return (
-        f"; the disk of {folder.parent} is full" if usage.f_bavail * usage.f_frsize < FULL else ""
-    )
+    full = shutil.disk_usage(folder).free < FULL
+    return f"; the disk of {folder.parent} is full" if full else ""
 
 
 def _log_tail(job: Job) -> str:
@@ -161,13 +149,8 @@ def is_number(value: Any) -> bool:
 
 def _is_span(value: Any) -> bool:
     """[phase, begin, end]"""
-    return (
-        isinstance(value, list)
-        and len(value) == 3
-        and value[0] in PHASES
-        and is_number(value[1])
-        and is_number(value[2])
-    )
+    whole = isinstance(value, list) and len(value) == 3
+    return whole and value[0] in PHASES and all(map(is_number, value[1:]))
 
 
 def _is_within(result: dict[str, Any], ended: Exit) -> bool:

@@ -15,6 +15,7 @@ from bench.border.spec import CellFiles
 from bench.launch.job import Exit, Job
 from bench.matrix.expansion import load_matrix
 from bench.records.corpora import find_corpus
+from bench.records.endings import is_machines_fault
 from bench.run import outcome
 
 
@@ -179,7 +180,8 @@ def test_a_fault_of_the_machine_is_told_from_one_of_the_cell(
 ) -> None:
     if left:
         leave(job, **left)
-    assert outcome.judge(job, ended(**how)).fault_of_machine == fault
+    row = outcome.judge(job, ended(**how)).columns
+    assert is_machines_fault(row["status"], row["reason"] or "") == fault
 
 
 def test_sigterm_from_outside_is_an_interruption(job: Job) -> None:
