@@ -46,7 +46,7 @@ from bench.records.corpora import Corpus, find_corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell, read_runs
 from bench.run.plan import describe
-from bench.run.progress import LiveDisplay, PlainDisplay, raised_limits
+from bench.run.progress import LiveDisplay, PlainDisplay
 from bench.run.runner import Runner
 from bench.run.standing import Here, Policy, limit_raised, skip_reason
 from bench.statistics.text import counted
@@ -75,24 +75,20 @@ def plan(
     )
     out.print(f"runtime  {why}")
     rows = read_runs(_folder(asked, out_dir).runs)
-    of = by_cell(rows)
     machine = this_machine()
     policy = Policy(retry_failed, _accepted(accept_code or [], rows))
-    here = Here(machine, _environments(asked, launcher, machine), policy)
+    here = Here(machine, _environments(asked, launcher, machine), policy, by_cell(rows))
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
     elsewhere = [row for folder in trials_from or [] for row in trials_of(folder, policy.codes)]
     trials = [cell for cell in asked.cells if cell.part == "trial"]
-    ended = [row for cell in trials if (row := here.row_of(cell, of.get(cell.spec.run_id, [])))]
+    ended = [row for cell in trials if (row := here.row_of(cell))]
     asked = asked.decided([*elsewhere, *ended])
     selected = {cell.spec.run_id for cell in asked.cells if cell.place in places}
-    done = {
-        cell.spec.run_id for cell in asked.cells if here.is_done(cell, of.get(cell.spec.run_id, []))
-    }
+    done = {cell.spec.run_id for cell in asked.cells if here.is_done(cell)}
     lines = list(describe(asked, corpus, rows, selected, done, machine))
     if not retry_failed:
         chosen = [cell for cell in asked.cells if cell.spec.run_id in selected]
-        told = [here.row_of(cell, of.get(cell.spec.run_id, [])) for cell in chosen]
-        lines += _raised(chosen, told)
+        lines += _raised(chosen, [here.row_of(cell) for cell in chosen])
     out.print("\n".join(lines))  # in one piece: rich takes its time over every print
 
 
@@ -214,8 +210,12 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
 
 def _raised(cells: Sequence[Cell], rows: Sequence[Row | None]) -> list[str]:
     """A line if cells that are done, by their rows, ended by a limit that has been raised since."""
-    count = sum(map(limit_raised, cells, rows))
-    return [raised_limits(count)] if count else []
+    if not (count := sum(map(limit_raised, cells, rows))):
+        return []
+    return [
+        f"{counted(count, 'cell')} ended by a limit that the matrix has raised since. "
+        "They stay as they are: --retry-failed runs them again."
+    ]
 
 
 def _jobs(asked: str) -> int | None:

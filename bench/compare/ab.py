@@ -4,9 +4,7 @@ import hashlib
 import itertools
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,10 +77,7 @@ class Turns:
                 if self.stopped_by:
                     child.send_signal(self.stopped_by)
 
-    def passing_signals_on(self) -> AbstractContextManager[None]:
-        return heard(self._pass_on)
-
-    def _pass_on(self, number: int) -> None:
+    def pass_on(self, number: int) -> None:
         self.stopped_by = number
         if self.child is not None and self.child.poll() is None:
             self.child.send_signal(number)
@@ -109,7 +104,7 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
     """
     text = pinned(request.matrix, request.n_pairs)
     turns = Turns()
-    with turns.passing_signals_on(), prepared(base, head, request.launcher) as sides:
+    with heard(turns.pass_on), prepared(base, head, request.launcher) as sides:
         folder = (request.out or _default_folder(text, sides)).absolute()
         check_same(folder, sides)
         matrix_file = folder / "matrix.yaml"
@@ -220,12 +215,12 @@ def in_turn(cells: Sequence[Cell]) -> Iterator[tuple[Cell, bool]]:
 
     Whoever runs second may find caches warm and a processor hot.
     """
-    before: Counter[str] = Counter()
-    first = {arm: index for index, arm in enumerate(dict.fromkeys(c.spec.arm_id for c in cells))}
+    head_first: dict[str, bool] = {}  # by arm, in its latest cell
     for cell in cells:
         arm = cell.spec.arm_id
-        yield cell, bool((first[arm] + before[arm]) % 2)
-        before[arm] += 1
+        before = head_first.get(arm, len(head_first) % 2 == 0)
+        head_first[arm] = not before
+        yield cell, head_first[arm]
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.border.atomic import write_atomically
-from bench.compare.document import as_json
 from bench.compare.judge import GateStatus, VersionComparison, compare
-from bench.compare.pairing import join
+from bench.compare.pairing import join, read_version
 from bench.compare.rules import Rule, parse_rules
-from bench.compare.versions import read_version
-from bench.compare.write import as_markdown, as_text
+from bench.compare.write import as_json, as_markdown, as_text
 from bench.errors import RequestError, nearest
 
 FORMATS: dict[str, Callable[[VersionComparison], str]] = {
@@ -18,8 +16,6 @@ FORMATS: dict[str, Callable[[VersionComparison], str]] = {
     "markdown": as_markdown,
     "json": as_json,
 }
-UNDECIDED = ("pass", "fail")
-DISTURBED = ("drop", "keep")
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ def make_gate(fail_on: Sequence[str], undecided: str, disturbed: str, form: str)
         RequestError: for a rule, or a word, that is not allowed.
     """
     for option, word, allowed in (
-        ("--undecided", undecided, UNDECIDED),
-        ("--disturbed", disturbed, DISTURBED),
+        ("--undecided", undecided, ("pass", "fail")),
+        ("--disturbed", disturbed, ("drop", "keep")),
         ("--format", form, tuple(FORMATS)),
     ):
         if word not in allowed:

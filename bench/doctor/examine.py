@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.doctor import cells, files, gpu, host
-from bench.doctor.finding import BOTH, GPU, Check, Diagnosis
+from bench.doctor.finding import BOTH, GPU, Diagnosis, checked, explained, problem
 from bench.errors import EngineError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
@@ -23,40 +23,41 @@ def examine(
         RequestError: for a runtime that does not exist.
     """
     gpus = find_gpus()
-    checks = [
-        Check("Python", host.python, needed=True),
-        Check("report extra", host.report_extra),
+    return [
+        checked("Python", host.python, needed=True),
+        checked("report extra", host.report_extra),
         *_of_cells(runtime, worker_python, gpus),
-        Check("NVML", partial(gpu.nvml, gpus), (GPU,), needed=True),
-        Check("GPU", partial(gpu.gpu, gpus), (GPU,), needed=True),
-        Check("GPU processes", partial(gpu.processes, gpus), (GPU,)),
-        Check("memory", lambda: host.memory(host.available_memory())),
-        Check("load", lambda: host.load(os.getloadavg()[0], len(os.sched_getaffinity(0)))),
-        Check("CPU governor", host.governor),
-        Check("CPU turbo", host.turbo),
-        Check("corpus", partial(files.corpus, corpus), needed=True),
-        Check("results folder", partial(files.results_folder, results), needed=True),
-        Check("results disk", partial(files.results_room, results)),
+        checked("NVML", partial(gpu.nvml, gpus), (GPU,), needed=True),
+        checked("GPU", partial(gpu.gpu, gpus), (GPU,), needed=True),
+        checked("GPU processes", partial(gpu.processes, gpus), (GPU,)),
+        checked("memory", lambda: host.memory(host.available_memory())),
+        checked("load", lambda: host.load(os.getloadavg()[0], len(os.sched_getaffinity(0)))),
+        checked("CPU governor", host.governor),
+        checked("CPU turbo", host.turbo),
+        checked("corpus", partial(files.corpus, corpus), needed=True),
+        checked("results folder", partial(files.results_folder, results), needed=True),
+        checked("results disk", partial(files.results_room, results)),
     ]
-    return [check.finding() for check in checks]
 
 
-def _of_cells(runtime: str, worker_python: str | None, gpus: Gpus) -> Iterator[Check]:
+def _of_cells(runtime: str, worker_python: str | None, gpus: Gpus) -> Iterator[Diagnosis]:
     """What depends on where cells run."""
     try:
         launcher, why = choose_launcher(runtime, worker_python)
     except EngineError as error:
-        yield Check("engine", partial(cells.no_engine, error), needed=True)
+        remedy = "start it, or run without containers: --runtime local"
+        answer = problem(explained(error)[0], remedy)
+        yield checked("engine", lambda: answer, needed=True)
         return
-    yield Check("engine", partial(cells.engine, runtime, launcher, why), needed=True)
+    yield checked("engine", partial(cells.engine, runtime, launcher, why), needed=True)
     if isinstance(launcher, ContainerLauncher):
         engine = launcher.engine
         for device, benchmark in cells.BENCHMARKS.items():
             name, of = f"{device.upper()} image", (benchmark,)
-            yield Check(name, partial(cells.image, engine, device), of, needed=True)
-            yield Check(f"room for {name}", partial(cells.image_room, engine, device), of)
-        yield Check("container toolkit", partial(gpu.toolkit, gpus, engine), (GPU,), needed=True)
+            yield checked(name, partial(cells.image, engine, device), of, needed=True)
+            yield checked(f"room for {name}", partial(cells.image_room, engine, device), of)
+        yield checked("container toolkit", partial(gpu.toolkit, gpus, engine), (GPU,), needed=True)
     elif isinstance(launcher, LocalLauncher):
-        yield Check("torch and numpy", partial(cells.packages, launcher), BOTH, needed=True)
+        yield checked("torch and numpy", partial(cells.packages, launcher), BOTH, needed=True)
         if gpus.gpus:
-            yield Check("torch with CUDA", partial(cells.cuda, launcher), (GPU,), needed=True)
+            yield checked("torch with CUDA", partial(cells.cuda, launcher), (GPU,), needed=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 CPU, GPU = "bench-cpu", "bench-gpu"  # as in `make bench-cpu`
@@ -19,20 +20,10 @@ class Answer:
     remedy: str | None = None
 
 
-def ok(text: str) -> Answer:
-    return Answer("ok", text)
-
-
-def warning(text: str, remedy: str) -> Answer:
-    return Answer("warning", text, remedy)
-
-
-def problem(text: str, remedy: str | None) -> Answer:
-    return Answer("problem", text, remedy)
-
-
-def unknown(text: str) -> Answer:
-    return Answer("unknown", text)
+ok = partial(Answer, "ok")
+warning = partial(Answer, "warning")
+problem = partial(Answer, "problem")
+unknown = partial(Answer, "unknown")
 
 
 def explained(error: Exception) -> tuple[str, str | None]:
@@ -50,24 +41,24 @@ class Diagnosis:
     concerns: tuple[str, ...]  # the benchmarks
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing to look at. Where it is a problem, `name` tells what the benchmarks need."""
+def checked(
+    check: str,
+    look: Callable[[], Answer],
+    concerns: tuple[str, ...] = BOTH,
+    needed: bool = False,
+) -> Diagnosis:
+    """What `look` says; an error that it did not foresee is a finding as well.
 
-    name: str
-    look: Callable[[], Answer]
-    concerns: tuple[str, ...] = BOTH
-    needed: bool = False  # if the check itself fails, the benchmarks do not count as ready
-
-    def finding(self) -> Diagnosis:
-        """What `look` says; an error that it did not foresee is a finding as well."""
-        try:
-            answer = self.look()
-        except Exception as error:
-            text = f"this check itself failed: {type(error).__name__}: {error}"
-            answer = problem(text, None) if self.needed else unknown(text)
-        text = " ".join(answer.text.split())  # an engine's words may span lines
-        return Diagnosis(self.name, answer.state, text, answer.remedy, self.concerns)
+    `check`: where it is a problem, this tells what the benchmarks need.
+    `needed`: if the check itself fails, the benchmarks do not count as ready.
+    """
+    try:
+        answer = look()
+    except Exception as error:
+        text = f"this check itself failed: {type(error).__name__}: {error}"
+        answer = problem(text) if needed else unknown(text)
+    text = " ".join(answer.text.split())  # an engine's words may span lines
+    return Diagnosis(check, answer.state, text, answer.remedy, concerns)
 
 
 def missing(findings: Sequence[Diagnosis], benchmark: str) -> list[str]:

@@ -1,10 +1,9 @@
 """`check`: every class that a matrix brings, tried out where its cells would run."""
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from bench.matrix.expansion import Matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
-from bench.run import outcome
+from bench.run.attempt import MAX_RESULT
+from bench.run.lanes import make_slots
 from bench.run.signals import heard
-from bench.run.slots import make_slots
 from bench.run.standing import skip_reason
+from bench.statistics.text import printable
 
 # An optimizer is tried on a model with every role, and with matrices stacked either way.
 TOY_MODEL = Model("toy", "nanokimi", NanoKimiOptions(n_embd=16, n_layer=1, n_head=2, n_experts=2))
@@ -40,16 +40,14 @@ def subjects(cells: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
     """(what, device) -> a cell in which the class is alone with something of ours."""
     found: dict[tuple[str, str], Cell] = {}
     for cell in cells:
-        spec = cell.spec
+        spec, alone = cell.spec, {}
         if spec.model.base == OWN:
-            alone = dataclasses.replace(spec, optimizer=TOY_OPTIMIZER)
-            key = (f"model {spec.model.name}", spec.device)
-            found.setdefault(key, dataclasses.replace(cell, spec=alone))
+            alone[f"model {spec.model.name}"] = replace(spec, optimizer=TOY_OPTIMIZER)
         if spec.optimizer.base == OWN:
-            train = dataclasses.replace(spec.train, block_size=TOY_BLOCK)
-            alone = dataclasses.replace(spec, model=TOY_MODEL, train=train)
-            key = (f"optimizer {spec.optimizer.name}", spec.device)
-            found.setdefault(key, dataclasses.replace(cell, spec=alone))
+            train = replace(spec.train, block_size=TOY_BLOCK)
+            alone[f"optimizer {spec.optimizer.name}"] = replace(spec, model=TOY_MODEL, train=train)
+        for subject, toy in alone.items():
+            found.setdefault((subject, spec.device), replace(cell, spec=toy))
     return found
 
 
@@ -72,7 +70,7 @@ def check(
             launcher.environment(device)  # what is missing is told before anything is launched
             with tempfile.TemporaryDirectory(prefix="bench-check-") as place:
                 job = _job(cell, Path(place), machine)
-                job = dataclasses.replace(job, code=tuple(code[key] for key in cell.spec.own_code))
+                job = replace(job, code=tuple(code[key] for key in cell.spec.own_code))
                 ended = launcher.run(job, _Deaf(), stop)
                 if stop.is_set:
                     raise StoppedError("stopped; a check leaves nothing behind.")
@@ -94,23 +92,16 @@ def _job(cell: Cell, place: Path, machine: Machine) -> Job:
 
 
 def _findings(subject: str, job: Job, ended: Exit) -> Iterator[CheckResult]:
-    text = read_left(job.files.result, last=outcome.MAX_RESULT)
+    text = read_left(job.files.result, last=MAX_RESULT)
     try:
         findings: list[dict[str, Any]] = json.loads(text)["findings"]
         for each in findings:
-            yield CheckResult(
-                subject, str(each["check"]), bool(each["ok"]), _line(str(each["text"]))
-            )
+            yield CheckResult(subject, str(each["check"]), bool(each["ok"]), str(each["text"]))
     except (ValueError, LookupError, TypeError):
         last = (ended.last_event or {}).get("stage", "class")
         why = ended.stopped_why or f"it ended with exit code {ended.code}"
         tail = read_left(job.files.log, last=500).strip()
-        yield CheckResult(subject, f"after {last}", False, _line(f"{why}; its log ends: {tail}"))
-
-
-def _line(text: str) -> str:
-    """One line that commands no terminal, whatever somebody's code has said."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        yield CheckResult(subject, f"after {last}", False, f"{why}; its log ends: {tail}")
 
 
 class _Deaf:
@@ -124,5 +115,6 @@ class _Deaf:
 
 
 def as_line(finding: CheckResult) -> str:
-    state = "ok" if finding.ok else "problem"
-    return f"{state:<8} {finding.subject}: {finding.check}: {finding.text}"
+    """One line that commands no terminal, whatever somebody's code has said."""
+    state, text = "ok" if finding.ok else "problem", " ".join(finding.text.split())
+    return printable(f"{state:<8} {finding.subject}: {finding.check}: {text}")

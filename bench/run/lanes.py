@@ -1,16 +1,93 @@
-"""The cells of a run in its lanes: which wait, which run since when, and beside whom."""
+"""Several cells at once: how many, on which CPUs and GPU each, and which run beside whom.
+
+All cells of a matrix have the same limits, so that every slot fits every cell.
+"""
 
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.border.options import Limits
+from bench.errors import RequestError
+from bench.measure.machine import Machine
+from bench.measure.nvml import Gpu
 from bench.records.cells import Cell
-from bench.run.attempt import Attempt
-from bench.run.slots import Slot
+from bench.statistics.text import counted
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place where one cell at a time runs, with CPUs (and a GPU) of its own."""
+
+    cpus: tuple[int, ...]
+    gpu: Gpu | None
+
+
+def choose_jobs(cells: Sequence[Cell], machine: Machine) -> tuple[int, str]:
+    """(as many cells at once as go without disturbing each other, at least 1; why no more).
+
+    CPUs are counted by whole cores: two threads of one slow each other down.
+    """
+    if not cells:
+        return 1, "nothing is open"
+    limits, room = cells[0].limits, machine.room
+    cpus = _cpus(limits)
+    most = [
+        (len(cells), f"{counted(len(cells), 'cell')} open"),
+        (room.cores // cpus, f"{counted(room.cores, 'core')} for {counted(cpus, 'CPU')} a cell"),
+        (
+            int(room.free_gib / limits.memory_gib),
+            f"{room.free_gib:.1f} GiB free for {limits.memory_gib:g} GiB a cell",
+        ),
+    ]
+    if _needs_gpu(cells):
+        gpus = len(machine.gpus.gpus)
+        most.append((gpus, f"{counted(gpus, 'GPU')} for one a cell"))
+    jobs, why = min(most, key=lambda one: one[0])
+    return max(1, jobs), why
+
+
+def make_slots(jobs: int, cells: Sequence[Cell], machine: Machine) -> list[Slot]:
+    """Disjoint CPUs for each of `jobs` cells at once, and a GPU each where cells need one.
+
+    Raises:
+        RequestError: if the machine has not enough of either, or of memory for several.
+    """
+    limits = cells[0].limits if cells else Limits()
+    each, cpus, gpus = _cpus(limits), machine.room.cpus, machine.gpus.gpus
+    most = min(len(cpus), machine.room.quota or len(cpus))
+    # One cell alone may be slow under a quota; several would take each other's time.
+    if jobs * each > (most if jobs > 1 else len(cpus)):
+        raise RequestError(
+            f"--jobs {jobs} with limits.cpus {each} needs {jobs * each} CPUs; this process "
+            f"may use {most:g}. Lower --jobs, limits.cpus or train.threads."
+        )
+    memory_gib = jobs * limits.memory_gib
+    if jobs > 1 and memory_gib > machine.room.memory_gib:
+        raise RequestError(
+            f"--jobs {jobs} with limits.memory_gib {limits.memory_gib:g} may take {memory_gib:g} "
+            f"GiB; here are {machine.room.memory_gib:.1f}. Lower --jobs or limits.memory_gib."
+        )
+    if _needs_gpu(cells) and jobs > len(gpus):
+        raise RequestError(
+            f"{jobs} cuda cells at once need as many GPUs; here are {len(gpus)}. Lower --jobs."
+        )
+    return [
+        Slot(cpus[i * each : (i + 1) * each], gpus[i] if i < len(gpus) else None)
+        for i in range(jobs)
+    ]
+
+
+def _cpus(limits: Limits) -> int:
+    return limits.cpus or 1
+
+
+def _needs_gpu(cells: Iterable[Cell]) -> bool:
+    return any(cell.spec.device == "cuda" for cell in cells)
 
 
 @dataclass
@@ -27,7 +104,7 @@ class Lanes:
 
     waiting: list[Cell]
     slots: list[Slot]  # those that are free
-    _running: dict[Future[Attempt], _Running] = field(default_factory=dict)
+    _running: dict[Future[dict[str, Any]], _Running] = field(default_factory=dict)
     _retried: Counter[Cell] = field(default_factory=Counter)
 
     @property
@@ -35,20 +112,20 @@ class Lanes:
         return bool(self.slots and self.waiting)
 
     @property
-    def futures(self) -> Iterable[Future[Attempt]]:
+    def futures(self) -> Iterable[Future[dict[str, Any]]]:
         """Of the cells that run."""
         return self._running.keys()
 
     def next(self) -> tuple[Cell, Slot]:
         return self.waiting.pop(0), self.slots.pop(0)
 
-    def launched(self, future: Future[Attempt], cell: Cell, slot: Slot) -> None:
+    def launched(self, future: Future[dict[str, Any]], cell: Cell, slot: Slot) -> None:
         others = {one.cell.spec.run_id for one in self._running.values()}
         for one in self._running.values():
             one.beside.add(cell.spec.run_id)
         self._running[future] = _Running(cell, slot, time.monotonic(), others)
 
-    def ended(self, future: Future[Attempt]) -> tuple[Cell, dict[str, Any]]:
+    def ended(self, future: Future[dict[str, Any]]) -> tuple[Cell, dict[str, Any]]:
         """The cell, and the columns of runs.csv that say beside whom it ran."""
         one = self._running.pop(future)
         self.slots.append(one.slot)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,14 @@ from bench.records.cache import check_stored
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
 from bench.records.corpora import Corpus
+from bench.records.endings import is_machines_fault
 from bench.records.folder import ResultsFolder
-from bench.records.rows import Row, RunsTable
-from bench.run.attempt import Attempt, run_attempt
+from bench.records.rows import Row, RunsTable, by_cell
+from bench.run.attempt import is_number, run_attempt
 from bench.run.estimate import estimate_arms
-from bench.run.lanes import Lanes
-from bench.run.outcome import is_number
+from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
 from bench.run.progress import PlainDisplay
 from bench.run.signals import heard
-from bench.run.slots import Slot, choose_jobs, make_slots
 from bench.run.standing import Here, Policy, skip_reason
 
 SIGNAL_S = 1.0  # the longest that Ctrl-C may go unnoticed
@@ -64,7 +63,7 @@ class Runner:
                 cells not run stay open.
         """
         here = self._here(cells)
-        not_done = [cell for cell in cells if not here.is_done(cell, self._attempts(cell))]
+        not_done = [cell for cell in cells if not here.is_done(cell)]
         skipped = {cell: why for cell in not_done if (why := skip_reason(cell, self.machine))}
         still_open = [cell for cell in not_done if cell not in skipped]
         if jobs is None:
@@ -90,7 +89,7 @@ class Runner:
     def rows(self, cells: Sequence[Cell]) -> list[Row | None]:
         """Of each cell the row that tells how it stands here; None: it is open."""
         here = self._here(cells)
-        return [here.row_of(cell, self._attempts(cell)) for cell in cells]
+        return [here.row_of(cell) for cell in cells]
 
     def ended(self, cells: Sequence[Cell]) -> list[Row]:
         """The rows of those that have ended, however."""
@@ -100,10 +99,7 @@ class Runner:
         runnable = [cell for cell in cells if not skip_reason(cell, self.machine)]
         for device in {cell.spec.device for cell in runnable} - self._environments.keys():
             self._environments[device] = self.launcher.environment(device)
-        return Here(self.machine, self._environments, self.policy)
-
-    def _attempts(self, cell: Cell) -> list[Row]:
-        return self.runs.of(cell.spec.run_id)
+        return Here(self.machine, self._environments, self.policy, by_cell(self.runs.rows))
 
     def _skip(self, cell: Cell, why: str) -> None:
         """A row that says why; not a second one with the same reason."""
@@ -130,7 +126,7 @@ class Runner:
                 for future in wait(lanes.futures, SIGNAL_S, FIRST_COMPLETED).done:
                     with self._stopping_at(failures):
                         cell, beside = lanes.ended(future)
-                        self._commit(cell, future.result(), beside, lanes)
+                        self._commit(cell, future.result() | beside, lanes)
         if failures:
             raise failures[0]
 
@@ -143,17 +139,15 @@ class Runner:
             failures.append(error)
             self.stop.set("stopped because another cell's launch or record failed")
 
-    def _commit(
-        self, cell: Cell, attempt: Attempt, beside: Mapping[str, Any], lanes: Lanes
-    ) -> None:
-        self.runs.append({**attempt.columns, **beside})
-        if attempt.fault_of_machine and lanes.again(cell):
-            self.display.again(cell, attempt.columns)
+    def _commit(self, cell: Cell, columns: dict[str, Any], lanes: Lanes) -> None:
+        self.runs.append(columns)
+        if is_machines_fault(columns["status"], columns["reason"] or "") and lanes.again(cell):
+            self.display.again(cell, columns)
         else:
-            self.display.ended(cell, attempt.columns, self._time_left_s(lanes))
+            self.display.ended(cell, columns, self._time_left_s(lanes))
 
-    def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> Attempt:
-        """One attempt, in a thread of its own."""
+    def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> dict[str, Any]:
+        """One attempt, in a thread of its own; its columns of runs.csv."""
         check_stored(self.tokens_file, f"corpus {self.corpus.name}")
         code = tuple(self.code[sha256] for sha256 in cell.spec.own_code)
         for folder in code:
@@ -177,38 +171,24 @@ class Runner:
             "gpu_uuid": gpu.uuid if gpu else None,
             "driver_version": self.machine.gpus.driver_version if gpu else None,
         }
-        with self.folder.writing():
-            attempt = run_attempt(
-                job,
-                self.launcher,
-                lambda event: self._show(cell, event),
-                self.stop,
-                self.sample_ms,
-            )
-        return replace(attempt, columns=attempt.columns | identity)
 
-    def _show(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        """Progress, if it is that: a worker may say anything."""
-        figures = ("step", "loss", "tokens_per_s", "val_loss")
-        if all(is_number(event.get(name, 0)) for name in figures):
-            self.display.event(cell, dict(event))
+        def show(event: dict[str, Any]) -> None:
+            """Progress, if it is that: a worker may say anything."""
+            figures = ("step", "loss", "tokens_per_s", "val_loss")
+            if all(is_number(event.get(name, 0)) for name in figures):
+                self.display.event(cell, event)
+
+        with self.folder.writing():
+            return run_attempt(job, self.launcher, show, self.stop, self.sample_ms) | identity
 
     def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
         spec = cell.spec
         return {
-            "run_id": spec.run_id,
+            **cell.columns,
             "host_id": self.machine.host_id,
             "attempt": attempt,
-            "arm_id": spec.arm_id,
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
-            "model": spec.model.name,
-            "optimizer": spec.optimizer.name,
-            "device": spec.device,
-            "seed": spec.seed,
-            "order_in_seed": cell.order_in_seed,
-            **cell.tuning,
-            "settings": spec.settings,
             "runtime": self.launcher.runtime,
             "image_id": environment.image_id,
             "env_id": environment.env_id,

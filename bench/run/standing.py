@@ -1,6 +1,6 @@
 """Where a cell of a matrix stands: which of its rows count here, and whether it is done."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.border.identity import code_sha256
@@ -31,29 +31,31 @@ class Here:
     machine: Machine
     environments: Mapping[str, Environment]
     policy: Policy
+    attempts: Mapping[str, Sequence[Row]]  # run_id -> its rows, oldest first
 
-    def row_of(self, cell: Cell, attempts: Sequence[Row]) -> Row | None:
-        """The row that tells how a cell stands, of its attempts with the oldest first.
+    def row_of(self, cell: Cell) -> Row | None:
+        """The row that tells how a cell stands.
 
         None: it is open, for no row is of this code, environment and machine. A machine without its
         GPU tells how the cell ended elsewhere.
         """
         if skip_reason(cell, self.machine):
-            groups = by_circumstances(attempts)
+            groups = by_circumstances(self.attempts.get(cell.spec.run_id, []))
             return ending(groups[-1]) if groups else None
-        return ending(self._counted(cell, attempts))
+        return ending(self._counted(cell))
 
-    def is_done(self, cell: Cell, attempts: Sequence[Row]) -> bool:
+    def is_done(self, cell: Cell) -> bool:
         """Whether nothing is left to run of it."""
         if self.policy.retry_failed and not skip_reason(cell, self.machine):
-            return any(row["status"] == "ok" for row in self._counted(cell, attempts))
-        row = self.row_of(cell, attempts)
+            return any(row["status"] == "ok" for row in self._counted(cell))
+        row = self.row_of(cell)
         return row is not None and row["status"] in SETTLED
 
-    def _counted(self, cell: Cell, attempts: Iterable[Row]) -> list[Row]:
+    def _counted(self, cell: Cell) -> list[Row]:
         environment = self.environments.get(cell.spec.device)
         if environment is None:
             return []
+        attempts = self.attempts.get(cell.spec.run_id, [])
         return [row for row in attempts if self._counts(row, environment)]
 
     def _counts(self, row: Row, environment: Environment) -> bool:

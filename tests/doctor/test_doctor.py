@@ -13,7 +13,7 @@ import pytest
 
 from bench.doctor import cells, files, host
 from bench.doctor.examine import examine
-from bench.doctor.finding import CPU, GPU, Answer, Check, Diagnosis, as_lines, missing
+from bench.doctor.finding import CPU, GPU, Answer, Diagnosis, as_lines, checked, missing
 from bench.launch.engine import Engine
 from bench.measure.nvml import find_gpus
 from bench.records.cache import cache_folder
@@ -149,7 +149,7 @@ def test_a_check_that_fails_is_a_finding_that_says_so(needed: bool, state: str) 
     def look() -> Answer:
         raise OSError("a cable\nis loose")
 
-    finding = Check("cable", look, needed=needed).finding()
+    finding = checked("cable", look, needed=needed)
     assert finding.state == state
     assert "check itself failed: OSError: a cable is loose" in finding.text
 

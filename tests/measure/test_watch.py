@@ -443,8 +443,8 @@ def test_reasons_are_written_whatever_the_worker_left(
     cell = load_matrix(tiny_matrix).cells[0]
     files = CellFiles(tmp_path)
     job = Job(cell.spec, cell.limits, files, tmp_path / "text.txt", (0,), "GPU-bbbb")
-    attempt = run_attempt(job, LauncherOf(left), lambda event: None, Stop(), sample_ms=100)
-    assert attempt.columns["status"] == "crashed"
+    columns = run_attempt(job, LauncherOf(left), lambda event: None, Stop(), sample_ms=100)
+    assert columns["status"] == "crashed"
     env = json.loads(files.env.read_text())
     assert env["worker"] == worker
     assert set(env["launcher"]["not_read"]) == {"gpu energy", "gpu temperature", "processes"}

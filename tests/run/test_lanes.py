@@ -2,15 +2,14 @@
 
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.matrix.expansion import load_matrix
 from bench.records.cells import Cell
 from bench.run import lanes
-from bench.run.attempt import Attempt
-from bench.run.lanes import Lanes
-from bench.run.slots import Slot
+from bench.run.lanes import Lanes, Slot
 
 TAKES_S = 10.0
 
@@ -39,8 +38,8 @@ def open_lanes(cells: list[Cell], count: int) -> Lanes:
     return Lanes(list(cells), [Slot((cpu,), None) for cpu in range(count)])
 
 
-def launch(lanes: Lanes) -> Future[Attempt]:
-    future: Future[Attempt] = Future()
+def launch(lanes: Lanes) -> Future[dict[str, Any]]:
+    future: Future[dict[str, Any]] = Future()
     lanes.launched(future, *lanes.next())
     return future
 
@@ -49,7 +48,7 @@ def test_neighbours_are_those_that_were_there_at_any_moment(cells: list[Cell]) -
     two = open_lanes(cells, 2)
     ids = [cell.spec.run_id for cell in cells]
 
-    def ended(future: Future[Attempt]) -> tuple[str, int, set[str]]:
+    def ended(future: Future[dict[str, Any]]) -> tuple[str, int, set[str]]:
         cell, told = two.ended(future)
         return cell.spec.run_id, told["neighbours"], set(told["neighbour_ids"].split())
 

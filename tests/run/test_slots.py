@@ -12,7 +12,7 @@ from bench.measure.cgroup import Cgroup
 from bench.measure.machine import Machine, Room, this_room
 from bench.measure.nvml import Gpu, Gpus
 from bench.records.cells import Cell
-from bench.run.slots import choose_jobs, make_slots
+from bench.run.lanes import choose_jobs, make_slots
 
 NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver")
 TWO_GPUS = Gpus((Gpu("GPU-a", "a GPU"), Gpu("GPU-b", "a GPU")), "580.1", None)
