@@ -17,8 +17,6 @@ from bench.border.options import (
     OPTIMIZER_OPTIONS,
     OPTIMIZER_VARIANTS,
     OWN,
-    SHARES,
-    DataOptions,
     EvalOptions,
     Limits,
     TrainOptions,
@@ -136,13 +134,12 @@ def _shared(form: Any) -> tuple[dict[str, Any], Limits, list[Wrong]]:
             f"would take turns. Give at least {train.threads}."
         )
         wrong.append((("limits", "cpus"), what))
-    shares = tuple(form.data.split or ())
+    shares = form.data.split
     if shares and abs(sum(shares) - 1) > 1e-9:
         what = f"sums to {sum(shares):g}. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."
         wrong.append((("data", "split"), what))
-    data = DataOptions() if shares == SHARES else DataOptions(shares)
     evaluation = EvalOptions(**form.eval.model_dump())
-    return {"train": train, "eval": evaluation, "data": data}, limits, wrong
+    return {"train": train, "eval": evaluation, "data": form.data.options}, limits, wrong
 
 
 def _named(form: Any, folder: Path) -> tuple[Named, list[Wrong]]:

@@ -18,6 +18,7 @@ from bench.border.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     OWN,
+    SHARES,
     DataOptions,
     EvalOptions,
     Limits,
@@ -147,6 +148,12 @@ class Data(Form):
         max_length=3,
         description=dataclasses.fields(DataOptions)[0].metadata["doc"],
     )
+
+    @property
+    def options(self) -> DataOptions:
+        """What a cell is asked of it: the usual shares, written out, are the default as well."""
+        shares = tuple(self.split or ())
+        return DataOptions() if shares == SHARES else DataOptions(shares)
 
 
 class Image(Form):

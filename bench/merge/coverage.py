@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from bench.merge.disturbed import REASONS, UNCHECKED, beside_notes, is_disturbed, names
 from bench.merge.merging import OPEN, EndedCell, Merged
@@ -14,6 +15,8 @@ from bench.records.rows import LARGEST_FIGURE, Row
 from bench.statistics.text import counted
 
 NUMBERS = [name for name, column in COLUMNS.items() if column.kind.dtype == NUMBER.dtype]
+
+_cells = partial(counted, what="cell")
 
 
 def sentence(statuses: Iterable[str]) -> str:
@@ -46,11 +49,10 @@ def damage_notes(merged: Merged) -> list[str]:
 def _damaged(damage: Damage) -> str:
     if not damage.line:
         return f"{damage.file} is damaged: {damage.why}."
-    count = "1 damaged line" if damage.lines == 1 else f"{damage.lines} damaged lines"
     first = f"line {damage.line}" if damage.lines == 1 else f"the first is line {damage.line}"
     return (
-        f"{damage.file}: {count} left out, {first} ({damage.why}). {_consequence(damage.file)} "
-        "Put it right or remove it, and report again."
+        f"{damage.file}: {counted(damage.lines, 'damaged line')} left out, {first} ({damage.why}). "
+        f"{_consequence(damage.file)} Put it right or remove it, and report again."
     )
 
 
@@ -63,29 +65,27 @@ def _consequence(file: str) -> str:
     return "Curves lack these evaluations."
 
 
-def _left_out(source: Source) -> list[str]:
-    found = []
+def _left_out(source: Source) -> Iterator[str]:
     if source.unplanned:
-        found.append(
+        yield (
             f"{source.name}: runs.csv has {_cells(source.unplanned)} that plan.csv no longer names "
             "or did not select; not counted and not summarised."
         )
     if source.dropped:
-        found.append(
+        yield (
             f"{source.name}: {_cells(source.dropped)} ran on seeds that the plan no longer names; "
             "counted, for a seed cannot be left out once it has run."
         )
     if source.dropped_arms:
-        found.append(
+        yield (
             f"{source.name}: {counted(len(source.dropped_arms), 'arm')} ran that the plan no "
             "longer names: not shown, and counted among the comparisons."
         )
     if source.copies:
-        found.append(
+        yield (
             f"{source.name}: {_cells(source.copies)} lie in another folder as well, or were run to "
             "an end there; counted there."
         )
-    return found
 
 
 def _earlier(cells: Sequence[EndedCell]) -> list[str]:
@@ -147,7 +147,3 @@ def _unchecked(cells: Sequence[EndedCell]) -> list[str]:
         return []
     checks = ", ".join(f"{name} on {_cells(count[name])}" for name in sorted(count))
     return [f"Some checks for disturbance from outside could not be made: {checks}."]
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"

@@ -8,7 +8,6 @@ curves.csv has a hundred times as many, and is read in bulk as long as nothing i
 """
 
 import sys
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -211,18 +210,13 @@ def _line_by_line(
     header: Sequence[str], lines: Iterable[bytes]
 ) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
     """The same of the lines that are sound; and (line number, why) of the others."""
-    columns: dict[str, Any] = {name: [] for name in CURVE_KEYS}
-    columns |= {"step": array("q")} | {name: array("d") for name in CURVE_FIGURES}
-    bad = []
+    found, bad = [], []
     for number, line in enumerate(lines, start=2):
         try:
-            evaluation = _evaluation(as_row(header, line))
+            found.append(_evaluation(as_row(header, line)))
         except ValueError as error:
             bad.append((number, str(error)))
-            continue
-        for name, value in evaluation.items():
-            columns[name].append(value)
-    return pd.DataFrame({name: _column(found) for name, found in columns.items()}), bad
+    return pd.DataFrame(found, columns=[*CURVE_KEYS, "step", *CURVE_FIGURES]), bad
 
 
 def _evaluation(row: Row) -> dict[str, Any]:
@@ -234,10 +228,6 @@ def _evaluation(row: Row) -> dict[str, Any]:
         except ValueError:
             raise ValueError(f"{name} is {text!r}, not {kind.words}") from None
     return found
-
-
-def _column(found: Any) -> Any:
-    return pd.Categorical(found) if isinstance(found, list) else np.array(found)
 
 
 def _curves(frame: pd.DataFrame) -> dict[Which, Curve]:

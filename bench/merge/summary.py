@@ -62,7 +62,7 @@ def _identity(section: Section, arm: Arm) -> dict[str, Any]:
         "optimizer": arm.optimizer,
         "n_seeds": arm.n_seeds,
         "n_seeds_timing": arm.n_seeds_timing,
-        "n_seeds_planned": arm.seeds_planned,
+        "n_seeds_planned": len(arm.seeds),
         "n_ok": len(arm.ok),
         "n_planned": arm.cells_planned,
         "timing_clean": section.timing.clean,

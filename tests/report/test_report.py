@@ -138,7 +138,7 @@ def test_of_repeats_of_a_seed_the_earliest_counts(new, turn):
     spread = arm.spread("val_loss_final")
     assert spread.by_seed == {1: 2.0, 2: 4.0}
     assert (spread.mean, spread.sd) == (3.0, pytest.approx(math.sqrt(2)))
-    assert (arm.n_seeds, len(arm.ok), arm.cells_planned, arm.seeds_planned) == (2, 3, 3, 2)
+    assert (arm.n_seeds, len(arm.ok), arm.cells_planned, len(arm.seeds)) == (2, 3, 3, 2)
 
 
 def test_one_seed_has_no_deviation(new):
@@ -196,7 +196,7 @@ def test_shards_of_a_matrix_on_one_machine_are_one_section(new):
             if seed == part + 1:
                 folder.ended(run_id, val_loss_final=float(seed))
     (section,) = sections_of(*parts)
-    assert (section.arms[0].n_seeds, section.arms[0].seeds_planned) == (2, 2)
+    assert (section.arms[0].n_seeds, len(section.arms[0].seeds)) == (2, 2)
     assert statuses(*parts) == "2 of 2 cells ok"
 
 
@@ -277,7 +277,7 @@ def test_a_failed_row_stays_with_its_arm_though_it_lacks_its_settings(new):
     (section,) = sections_of(folder)
     (arm,) = section.arms
     assert dict(arm.not_ok) == {"diverged": 1, "skipped": 1, "open": 2}  # one crashed elsewhere
-    assert (arm.n_seeds, arm.seeds_planned) == (1, 5)
+    assert (arm.n_seeds, len(arm.seeds)) == (1, 5)
 
 
 def test_an_arm_that_never_ended_ok_keeps_its_row(new):
