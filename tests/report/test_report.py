@@ -21,9 +21,9 @@ from bench.merge.curves import (
     steps,
     visible_range,
 )
+from bench.merge.frames import summary_rows
 from bench.merge.merging import merge
 from bench.merge.sections import make_sections
-from bench.merge.summary import summary_rows
 from bench.records.columns import RUN_COLUMNS
 from bench.records.rows import write_table
 from bench.report.build import build_report

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.merge.frames import summary_rows
 from bench.merge.merging import merge
 from bench.merge.sections import make_sections
-from bench.merge.summary import summary_rows
 from bench.merge.tuned import tunings
 from bench.report.build import build_report
 from bench.report.page.content import Table
