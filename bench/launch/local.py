@@ -40,7 +40,23 @@ class LocalLauncher:
 
     @cached_property
     def _env_id(self) -> str:
-        return local_env_id(self.python, self.requirements, self.installed)
+        """local:<hash>, by versions and, of the packages that hold `installed`, by their files.
+
+        Raises:
+            MissingError: if it is no interpreter, or lacks a package, with what installs it.
+            RequestError: for a class whose files no installed package lists.
+        """
+        wanted = pinned(self.requirements)
+        modules = sorted({reference.partition(":")[0] for reference in self.installed})
+        found = _ask(self.python, [*NEEDED, *wanted], modules)
+        versions = found["versions"]
+        _check_versions(self.python, versions, wanted, self.requirements)
+        _check_classes(self.python, self.installed, found["modules"])
+        told = [f"python {found['python']}", *(f"{name} {versions[name]}" for name in NEEDED)]
+        told += [f"{name} {wanted[name]}" for name in sorted(wanted.keys() - set(NEEDED))]
+        holders = [held for held in found["modules"].values() if held is not None]
+        told += sorted({f"{held['package']} {held['sha256']}" for held in holders})
+        return "local:" + hashlib.sha256(" ".join(told).encode()).hexdigest()[:12]
 
     def clean(self, folder: Path) -> int:
         return 0  # a local worker dies with its runner
@@ -81,28 +97,6 @@ def kill_group(pid: int, number: signal.Signals) -> None:
     """The worker and all that it started: it leads a process group of its own."""
     with contextlib.suppress(ProcessLookupError):  # it ended in this moment
         os.killpg(pid, number)
-
-
-def local_env_id(python: str, requirements: Sequence[str], classes: Sequence[str]) -> str:
-    """local:<hash>, by versions and, of the packages that hold `classes`, by their files.
-
-    `requirements`: name==version each. `classes`: package.module:Name each.
-
-    Raises:
-        MissingError: if it is no interpreter, or lacks a package, with what installs it.
-        RequestError: for a class whose files no installed package lists.
-    """
-    wanted = pinned(requirements)
-    modules = sorted({reference.partition(":")[0] for reference in classes})
-    found = _ask(python, [*NEEDED, *wanted], modules)
-    versions = found["versions"]
-    _check_versions(python, versions, wanted, requirements)
-    _check_classes(python, classes, found["modules"])
-    told = [f"python {found['python']}", *(f"{name} {versions[name]}" for name in NEEDED)]
-    told += [f"{name} {wanted[name]}" for name in sorted(wanted.keys() - set(NEEDED))]
-    holders = [held for held in found["modules"].values() if held is not None]
-    told += sorted({f"{held['package']} {held['sha256']}" for held in holders})
-    return "local:" + hashlib.sha256(" ".join(told).encode()).hexdigest()[:12]
 
 
 def _ask(python: str, packages: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:

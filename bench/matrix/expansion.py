@@ -24,7 +24,7 @@ from bench.border.options import (
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.matrix import trials
 from bench.matrix.checks import check_cells, check_names, check_sections
-from bench.matrix.forms import AXES, Claim, OwnModelForm, Tune, validated
+from bench.matrix.forms import AXES, OwnModelForm, Tune, validated
 from bench.matrix.own import installed, own_options
 from bench.matrix.yamlfile import Wrong, read_yaml
 from bench.records.cells import Cell
@@ -42,7 +42,6 @@ class Matrix:
     text: str  # the file as it was read
     folder: Path  # of the file: where relative paths in it start
     corpus: str | None  # as asked
-    claim: Claim | None
     tune: Tune | None
     cells: tuple[Cell, ...]  # of the matrix itself, then trials, then what waits for these
     codes: tuple[OwnCode, ...] = ()  # that the matrix brings along
@@ -108,7 +107,6 @@ def load_matrix(path: Path) -> Matrix:
         text=document.text,
         folder=path.parent,
         corpus=form.data.corpus,
-        claim=form.claim,
         tune=form.tune,
         cells=tuple(cells),
         codes=named.codes,

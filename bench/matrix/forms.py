@@ -104,10 +104,6 @@ def _kind(value: Any) -> str | None:
     return base if isinstance(base, str) else None
 
 
-def _group_kind(value: Any) -> str | None:
-    return _kind(value) or OWN
-
-
 def variants(kinds: dict[str, Any], own: type[Form], kind: Any = _kind) -> Any:
     """Variants by their names: `base` or `class` says which settings there are."""
     union: Any = Annotated[own, Tag(OWN)]
@@ -121,7 +117,7 @@ def _named(form: Any) -> Any:
     return dict[Name, form]
 
 
-GROUP = variants(OPTIMIZER_OPTIONS, OwnGroup, _group_kind)
+GROUP = variants(OPTIMIZER_OPTIONS, OwnGroup, lambda value: _kind(value) or OWN)
 
 
 class OwnOptimizerForm(OwnModelForm):

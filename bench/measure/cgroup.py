@@ -28,8 +28,7 @@ class Cgroup:
         for line in lines:
             _, controllers, path = line.split(":", 2)
             paths |= dict.fromkeys(controllers.split(","), path)
-        folders = [_folder(paths, name) for name in ("memory", "cpu", "cpuacct")]
-        memory, cpu, cpuacct = folders
+        memory, cpu, cpuacct = (_folder(paths, name) for name in ("memory", "cpu", "cpuacct"))
         if memory is None or cpu is None or cpuacct is None:
             return None
         return cls(memory, cpu, cpuacct)

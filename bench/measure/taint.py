@@ -10,15 +10,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from bench.measure.figures import (
-    HOST_GAP_S,
-    HOST_MIN_S,
-    Phases,
-    gap_s,
-    host_rates,
-    known,
-    percent,
-)
+from bench.measure.figures import HOST_GAP_S, HOST_MIN_S, Phases, gap_s, host_rates, known, percent
 from bench.measure.series import Series, covers, length, share, within
 from bench.measure.watch import GpuBaseline, Readings
 

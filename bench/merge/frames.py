@@ -32,7 +32,7 @@ from bench.records.columns import (
 )
 
 # What the plan tells of every cell, open ones included.
-PLANNED = ("run_id", "arm_id", "model", "optimizer", "device")
+PLANNED = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "status")
 # Of a cell's curve: whose it is. A folder that is copied or merged repeats the other three.
 WHOSE = ("folder", "run_id", "host_id", "attempt", "model", "optimizer", "device", "seed")
 
@@ -107,9 +107,7 @@ def cells_frame(merged: Merged, sections: Sequence[Section]) -> pd.DataFrame:
 
 
 def _field(cell: EndedCell, name: str) -> str:
-    if name in PLANNED or name == "status":
-        return str(getattr(cell, name))
-    return str(cell.seed) if name == "seed" else cell.text(name)
+    return str(getattr(cell, name)) if name in PLANNED else cell.text(name)
 
 
 def _typed(kind: Kind, fields: Iterable[str]) -> "pd.Series[Any]":

@@ -27,10 +27,6 @@ Array = NDArray[np.float64]
 Which = tuple[str, str, str]  # run_id, host_id, attempt: whose curve it is
 
 CURVE_KEYS = ("run_id", "host_id", "attempt")
-CURVE_FIGURES = (
-    *("tokens", "train_time_s", "train_loss", "val_loss"),
-    *("expert_load_max", "router_entropy"),
-)
 CURVES_NEED = (*CURVE_KEYS, "step", "val_loss")
 _CHECKED = {name: column.kind for name, column in COLUMNS.items() if column.kind != TEXT}
 # What pyarrow reads in another way than line by line: quotes and carriage returns may join lines,
@@ -77,6 +73,7 @@ class Curve:
         return len(self.steps)
 
 
+CURVE_FIGURES = tuple(each.name for each in fields(Curve))[1:]  # of curves.csv, beside its step
 NO_CURVE = Curve(*(np.empty(0) for _ in fields(Curve)))
 
 
@@ -137,8 +134,6 @@ def read_curves(path: Path, name: str) -> tuple[dict[Which, Curve], list[Damage]
         header, content = _open(path, CURVES_NEED)
     except UnreadableError as error:
         return {}, [Damage(f"{name}/{path.name}", 0, 0, f"{error.why}; no curve of it is shown")]
-    if not content:
-        return {}, []
     bad: list[tuple[int, str]] = []
     frame = _in_bulk(header, content)
     if frame is None:

@@ -1,7 +1,7 @@
 """One planned cell: what is asked, what it may use, its place in the order, its part in tuning."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bench.border.options import Limits
 from bench.border.spec import RunSpec
@@ -43,13 +43,20 @@ class Cell:
         return self.tried is not None and self.tried.trial is None
 
     @property
-    def tuning(self) -> dict[str, str | int | None]:
-        """Its columns of plan.csv and runs.csv that say so."""
-        if self.tried is None:
-            return {}
-        return {
-            "part": self.tried.part,
-            "tuned_optimizer": self.tried.optimizer,
-            "trial": self.tried.trial,
-            "tuned_settings": self.tried.settings,
+    def columns(self) -> dict[str, Any]:
+        """What plan.csv and runs.csv tell of it alike, and of its tuning."""
+        spec, tried = self.spec, self.tried
+        columns = {
+            "run_id": spec.run_id,
+            "arm_id": spec.arm_id,
+            "model": spec.model.name,
+            "optimizer": spec.optimizer.name,
+            "device": spec.device,
+            "seed": spec.seed,
+            "order_in_seed": self.order_in_seed,
+            "settings": spec.settings,
         }
+        if tried is not None:
+            columns |= {"part": tried.part, "tuned_optimizer": tried.optimizer}
+            columns |= {"trial": tried.trial, "tuned_settings": tried.settings}
+        return columns

@@ -1,7 +1,7 @@
 """How a cell ended, judged from its process's exit and from what it left behind."""
 
 import json
-import os
+import shutil
 import signal
 import sys
 from dataclasses import dataclass
@@ -92,10 +92,8 @@ def _how(ended: Exit) -> str:
 def full_disk(job: Job) -> str:
     """The end of a reason, where a full disk may be the cause; else empty."""
     folder = job.files.folder
-    usage = os.statvfs(folder)
-    return (
-        f"; the disk of {folder.parent} is full" if usage.f_bavail * usage.f_frsize < FULL else ""
-    )
+    is_full = shutil.disk_usage(folder).free < FULL
+    return f"; the disk of {folder.parent} is full" if is_full else ""
 
 
 def _log_tail(job: Job) -> str:
