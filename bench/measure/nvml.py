@@ -123,15 +123,13 @@ class GpuReader:
         self._off: set[str] = set()
         self._gone = False
         self._open = False
-        self._handle: Any = None
-        if self._try("device", self._start):
-            self._handle = self._try("device", lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        self._handle = self._try("device", lambda: self._start(uuid))
         self._gone = self._handle is None
 
-    def _start(self) -> bool:
+    def _start(self, uuid: str) -> Any:
         pynvml.nvmlInit()
         self._open = True
-        return True
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def close(self) -> None:
         if self._open:

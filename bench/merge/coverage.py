@@ -114,14 +114,13 @@ def _retried(cells: Sequence[EndedCell]) -> list[str]:
 
 def _bounded(cells: Sequence[EndedCell]) -> list[str]:
     """Of the terminal rows alone: nothing is computed from the others."""
-    found = [(cell, _beyond(cell.row)) for cell in cells if cell.row]
-    columns = sorted({column for _, named in found for column in named})
-    if not columns:
+    found = [named for cell in cells if cell.row and (named := _beyond(cell.row))]
+    if not found:
         return []
-    count = sum(1 for _, named in found if named)
+    columns = ", ".join(sorted({column for named in found for column in named}))
     return [
         f"Figures beyond {LARGEST_FIGURE:g} count as {LARGEST_FIGURE:g} here, in "
-        f"{_cells(count)}: {', '.join(columns)}."
+        f"{_cells(len(found))}: {columns}."
     ]
 
 

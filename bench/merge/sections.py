@@ -212,13 +212,8 @@ def _dropped_arms(key: Key, members: Iterable[EndedCell], merged: Merged) -> int
     planned = {cell.arm_id for cell in merged.cells}
     folders = {cell.source for cell in members}
     dropped = set().union(*(merged.sources[folder].dropped_arms for folder in folders))
-    return len(
-        {
-            arm
-            for arm, device, settings in dropped
-            if arm not in planned and (device, settings) == (key.device, key.settings)
-        }
-    )
+    here = (key.device, key.settings)
+    return len({arm for arm, *where in dropped if tuple(where) == here} - planned)
 
 
 def tried(cell: EndedCell) -> Tried:
