@@ -38,9 +38,9 @@ def _widest(arms: Sequence[Arm]) -> Iterator[tuple[Arm, Arm, float]]:
             (fast, slow, _unexplained(fast.spread(COLUMN), slow.spread(COLUMN)))
             for fast, slow in combinations(ranked, 2)
         ]
-        yield from (
-            sorted(gaps, key=lambda found: -found[2])[:1] if any(gap for *_, gap in gaps) else []
-        )
+        widest = max(gaps, key=lambda found: found[2], default=None)
+        if widest and widest[2]:
+            yield widest
 
 
 def _unexplained(fast: Spread, slow: Spread) -> float:
