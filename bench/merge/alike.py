@@ -67,20 +67,13 @@ def alike(cells: Sequence[EndedCell]) -> dict[Key, list[EndedCell]]:
         if key is not None:
             members[key].append(cell)
             continue
+        # It did not live to tell its settings, but one matrix has one set of them: they are those
+        # of its folder, or of its arm elsewhere. By its arm alone it belongs only if its row names
+        # machine and environment, else it could have been meant for any.
         told = {name: cell.text(name) for name in IDENTITY}
+        names_place = told["host_id"] and told["env_id"]
         for other in fitting(device=cell.device, settings=cell.settings, **told):
-            if _belongs(cell, folders[other], arms[other]):
+            by_arm = names_place and cell.arm_id in arms[other]
+            if by_arm or cell.planned_in & folders[other]:
                 members[other].append(cell)
     return members
-
-
-def _belongs(cell: EndedCell, folders: set[int], arms: set[str]) -> bool:
-    """Whether a cell that is not ok, and fits a key, belongs to the key's ok cells.
-
-    It did not live to tell its settings, but one matrix has one set of them: they are those of its
-    folder, or of its arm elsewhere. By its arm alone it belongs only if its row names machine and
-    environment, else it could have been meant for any.
-    """
-    return bool(cell.planned_in & folders) or (
-        cell.arm_id in arms and bool(cell.text("host_id") and cell.text("env_id"))
-    )

@@ -178,13 +178,8 @@ def _figures(arm: Arm) -> dict[str, Any]:
 
 def summary_frame(sections: Sequence[Section]) -> pd.DataFrame:
     """A row an arm and section, with the columns of summary.csv."""
-    rows = list(summary_rows(sections))
-    return pd.DataFrame(
-        {
-            name: pd.Series([row[name] for row in rows], dtype=kind.dtype)
-            for name, kind in SUMMARY.items()
-        }
-    )
+    frame = pd.DataFrame(summary_rows(sections), columns=[*SUMMARY], dtype=object)
+    return frame.astype({name: kind.dtype for name, kind in SUMMARY.items()})
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
