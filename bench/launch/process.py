@@ -107,17 +107,12 @@ class _Lines:
     rest: bytes = b""
 
     def feed(self, data: bytes) -> None:
+        """What goes beyond MAX_LINE is dropped, also of a line without end."""
         *ends, beginning = data.split(b"\n")
         for end in ends:
-            self._continue(end)
-            self._line(self.rest)
+            self._line((self.rest + end)[:MAX_LINE])
             self.rest = b""
-        self._continue(beginning)
-
-    def _continue(self, part: bytes) -> None:
-        """The line so far; what goes beyond MAX_LINE is dropped, also of a line without end."""
-        if len(self.rest) < MAX_LINE:
-            self.rest = (self.rest + part)[:MAX_LINE]
+        self.rest = (self.rest + beginning)[:MAX_LINE]
 
     def take(self, child: "subprocess.Popen[bytes]", waiter: _Waiter) -> None:
         """What it says until it ends."""

@@ -30,7 +30,7 @@ def sentence(statuses: Iterable[str]) -> str:
 def notes(merged: Merged) -> list[str]:
     """What the count leaves out, and what is not to be taken at face value: a note each."""
     return [
-        *damage_notes(merged),
+        *map(damage_note, merged.damage),
         *(note for source in merged.sources for note in _left_out(source)),
         *_earlier(merged.cells),
         *_retried(merged.cells),
@@ -41,12 +41,8 @@ def notes(merged: Merged) -> list[str]:
     ]
 
 
-def damage_notes(merged: Merged) -> list[str]:
-    """What could not be read and was left out: a note a file."""
-    return [_damaged(damage) for damage in merged.damage]
-
-
-def _damaged(damage: Damage) -> str:
+def damage_note(damage: Damage) -> str:
+    """What of a file could not be read and was left out."""
     if not damage.line:
         return f"{damage.file} is damaged: {damage.why}."
     first = f"line {damage.line}" if damage.lines == 1 else f"the first is line {damage.line}"

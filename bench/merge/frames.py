@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.merge import coverage
+from bench.merge.coverage import damage_note
 from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
 from bench.merge.sections import Arm, Section, make_sections
@@ -77,8 +77,8 @@ def load(*folders: str | Path) -> Frames:
         RecordError: if no folder can be read.
     """
     merged = merge([Path(folder) for folder in folders])
-    for note in coverage.damage_notes(merged):
-        warnings.warn(note, stacklevel=2)
+    for damage in merged.damage:
+        warnings.warn(damage_note(damage), stacklevel=2)
     sections = make_sections(merged)
     return Frames(cells_frame(merged, sections), curves_frame(merged), summary_frame(sections))
 
