@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from typing import Any
 
 from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, VersionComparison
@@ -28,6 +29,7 @@ HEADINGS = (
     *(Heading(text, number=True) for text in ("BASE", "NEW", "change", "interval", "pairs")),
     Heading("verdict"),
 )
+FIELDS = [(heading, itemgetter(place)) for place, heading in enumerate(HEADINGS)]
 SCHEMA = "bench-compare/1"  # of the JSON: a change that a reader would notice gets another number
 # Of long identities the first digits.
 HASHES = ("code_sha256", "git_commit", "env_id", "image_id")
@@ -68,7 +70,7 @@ def _markdown(comparison: VersionComparison) -> Iterator[str]:
         yield f"\n{escape(sentence)}"
     for compared in comparison.arms:
         rows = _table(compared, comparison)
-        yield from headed(table(compared.arm.label, HEADINGS, rows), "###")
+        yield from headed(table(compared.arm.label, rows, FIELDS), "###")
     yield ""
     for sentence in (*_head(comparison), *left_out(comparison)):
         yield f"- {escape(sentence)}"

@@ -32,9 +32,8 @@ def choose_launcher(
     """
     if runtime not in RUNTIMES:
         raise RequestError(f"there is no runtime {runtime!r}. {nearest(runtime, RUNTIMES)}")
-    launcher, why = _choose(runtime, worker_python or sys.executable)
-    if isinstance(launcher, LocalLauncher):
-        launcher = replace(launcher, installed=installed)
+    local = LocalLauncher(worker_python or sys.executable, installed=installed)
+    launcher, why = _choose(runtime, local)
     if image is None:
         return replace(launcher, requirements=requirements), why
     if requirements:
@@ -50,9 +49,9 @@ def choose_launcher(
     return replace(launcher, image=image), f"{why}; image {image}, as asked"
 
 
-def _choose(runtime: str, python: str) -> tuple[ContainerLauncher | LocalLauncher, str]:
+def _choose(runtime: str, local: LocalLauncher) -> tuple[ContainerLauncher | LocalLauncher, str]:
     if runtime == "local":
-        return LocalLauncher(python), "local processes, as asked"
+        return local, "local processes, as asked"
     if runtime != "auto":
         why_not = Engine(runtime).why_not()
         if why_not is not None:
@@ -68,4 +67,4 @@ def _choose(runtime: str, python: str) -> tuple[ContainerLauncher | LocalLaunche
             return ContainerLauncher(Engine(name)), f"{name} containers: the engine answers"
         installed = shutil.which(name) is not None
         refused.append(f"{name} does not answer ({why_not})" if installed else f"no {name} here")
-    return LocalLauncher(python), f"local processes: {' and '.join(refused)}"
+    return local, f"local processes: {' and '.join(refused)}"

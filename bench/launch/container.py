@@ -42,12 +42,8 @@ class ContainerLauncher:
         return self.engine.name
 
     def environment(self, device: str) -> Environment:
-        image_id = self._image(device)
+        image_id = _image_id(self, device)
         return Environment(env_id=image_id, image_id=image_id)
-
-    def _image(self, device: str) -> str:
-        """All cells of a run are of one image, also if a tag moves on."""
-        return _image_id(self.engine, self.image, device, self.requirements)
 
     def clean(self, folder: Path) -> int:
         left = self.engine.containers(folder_label(folder))
@@ -68,7 +64,7 @@ class ContainerLauncher:
                 kill_group(client, number)
 
         command = Command(
-            argv=run_argv(self.engine.name, self._image(job.spec.device), job, uid, gid),
+            argv=run_argv(self.engine.name, _image_id(self, job.spec.device), job, uid, gid),
             environment=os.environ,
             log=job.files.log,
             limits=job.limits,
@@ -132,10 +128,11 @@ def _lost(client: int, container: int) -> bool:
 
 
 @cache
-def _image_id(engine: Engine, tag: str | None, device: str, requirements: tuple[str, ...]) -> str:
-    if tag is not None:
-        return require_named(engine, tag)
-    return require_image(engine, device, requirements)
+def _image_id(launcher: ContainerLauncher, device: str) -> str:
+    """All cells of a run are of one image, also if a tag moves on."""
+    if launcher.image is not None:
+        return require_named(launcher.engine, launcher.image)
+    return require_image(launcher.engine, device, launcher.requirements)
 
 
 def container_name(job: Job) -> str:

@@ -38,10 +38,6 @@ class LocalLauncher:
     def environment(self, device: str) -> Environment:
         return Environment(env_id=self._env_id)
 
-    @cached_property
-    def _env_id(self) -> str:
-        return local_env_id(self.python, self.requirements, self.installed)
-
     def clean(self, folder: Path) -> int:
         return 0  # a local worker dies with its runner
 
@@ -71,6 +67,76 @@ class LocalLauncher:
         )
         return supervise(command, watcher, stop)
 
+    @cached_property
+    def _env_id(self) -> str:
+        """local:<hash>, by versions and, of the packages that hold `installed`, by their files.
+
+        Raises:
+            MissingError: if it is no interpreter, or lacks a package, with what installs it.
+            RequestError: for a class whose files no installed package lists.
+        """
+        wanted = pinned(self.requirements)
+        modules = sorted({reference.partition(":")[0] for reference in self.installed})
+        found = self._ask([*NEEDED, *wanted], modules)
+        versions = found["versions"]
+        self._check_versions(versions)
+        self._check_classes(found["modules"])
+        told = [f"python {found['python']}", *(f"{name} {versions[name]}" for name in NEEDED)]
+        told += [f"{name} {wanted[name]}" for name in sorted(wanted.keys() - set(NEEDED))]
+        holders = [held for held in found["modules"].values() if held is not None]
+        told += sorted({f"{held['package']} {held['sha256']}" for held in holders})
+        return "local:" + hashlib.sha256(" ".join(told).encode()).hexdigest()[:12]
+
+    def _ask(self, packages: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
+        """The answer of bench/launch/probe.py, which finds what a worker there would import."""
+        asked = json.dumps({"packages": packages, "modules": modules})
+        try:
+            answer = subprocess.run(
+                [self.python, "-P", "-m", "bench.launch.probe", asked],
+                env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+                capture_output=True,
+                text=True,
+                timeout=PROBE_TIMEOUT_S,
+                check=True,
+            )
+            found: dict[str, Any] = json.loads(answer.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            raise MissingError(
+                f"{self.python} does not answer as a Python interpreter ({error}). "
+                "Name one that has torch and numpy: --worker-python PATH."
+            ) from error
+        return found
+
+    def _check_versions(self, found: Mapping[str, str | None]) -> None:
+        wanted = pinned(self.requirements)
+        missing = [name for name in NEEDED if found[name] is None]
+        if missing:
+            raise MissingError(
+                f"{self.python} has no {' and no '.join(missing)}, which a cell needs in the local "
+                "runtime. Install with: make setup RUNTIME=local   (or name an interpreter that "
+                "has them: --worker-python PATH)"
+            )
+        wrong = {name: found[name] for name in wanted if found[name] != wanted[name]}
+        if wrong:
+            has = ", ".join(f"{name} {version or 'not at all'}" for name, version in wrong.items())
+            raise MissingError(
+                f"the matrix asks for {', '.join(self.requirements)}, and {self.python} has {has}. "
+                f"Install with: {self.python} -m pip install {' '.join(self.requirements)}"
+            )
+
+    def _check_classes(self, modules: Mapping[str, Mapping[str, str] | None]) -> None:
+        """A module that is not there is for the worker to tell, in the cell's own row."""
+        for reference in self.installed:
+            held = modules[reference.partition(":")[0]]
+            if held is not None and not held["package"]:
+                raise RequestError(
+                    f"{reference}: {self.python} imports it from {held['file']}, which no "
+                    "installed package lists among its files (an editable one does not): after an "
+                    "edit there, cells of the old code would count as those of the new. Name its "
+                    "folder with `path`, so that its bytes are part of the cell's identity, and "
+                    "uninstall it; or install it in the usual way."
+                )
+
 
 def find_tree(pid: int) -> CellProcesses:
     """The child is the worker, in the same control group as we are."""
@@ -81,84 +147,3 @@ def kill_group(pid: int, number: signal.Signals) -> None:
     """The worker and all that it started: it leads a process group of its own."""
     with contextlib.suppress(ProcessLookupError):  # it ended in this moment
         os.killpg(pid, number)
-
-
-def local_env_id(python: str, requirements: Sequence[str], classes: Sequence[str]) -> str:
-    """local:<hash>, by versions and, of the packages that hold `classes`, by their files.
-
-    `requirements`: name==version each. `classes`: package.module:Name each.
-
-    Raises:
-        MissingError: if it is no interpreter, or lacks a package, with what installs it.
-        RequestError: for a class whose files no installed package lists.
-    """
-    wanted = pinned(requirements)
-    modules = sorted({reference.partition(":")[0] for reference in classes})
-    found = _ask(python, [*NEEDED, *wanted], modules)
-    versions = found["versions"]
-    _check_versions(python, versions, wanted, requirements)
-    _check_classes(python, classes, found["modules"])
-    told = [f"python {found['python']}", *(f"{name} {versions[name]}" for name in NEEDED)]
-    told += [f"{name} {wanted[name]}" for name in sorted(wanted.keys() - set(NEEDED))]
-    holders = [held for held in found["modules"].values() if held is not None]
-    told += sorted({f"{held['package']} {held['sha256']}" for held in holders})
-    return "local:" + hashlib.sha256(" ".join(told).encode()).hexdigest()[:12]
-
-
-def _ask(python: str, packages: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
-    """The answer of bench/launch/probe.py, which finds what a worker there would import."""
-    asked = json.dumps({"packages": packages, "modules": modules})
-    try:
-        answer = subprocess.run(
-            [python, "-P", "-m", "bench.launch.probe", asked],
-            env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
-            capture_output=True,
-            text=True,
-            timeout=PROBE_TIMEOUT_S,
-            check=True,
-        )
-        found: dict[str, Any] = json.loads(answer.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise MissingError(
-            f"{python} does not answer as a Python interpreter ({error}). "
-            "Name one that has torch and numpy: --worker-python PATH."
-        ) from error
-    return found
-
-
-def _check_versions(
-    python: str,
-    found: Mapping[str, str | None],
-    wanted: Mapping[str, str],
-    requirements: Sequence[str],
-) -> None:
-    missing = [name for name in NEEDED if found[name] is None]
-    if missing:
-        raise MissingError(
-            f"{python} has no {' and no '.join(missing)}, which a cell needs in the local "
-            "runtime. Install with: make setup RUNTIME=local   (or name an interpreter that "
-            "has them: --worker-python PATH)"
-        )
-    wrong = {name: found[name] for name in wanted if found[name] != wanted[name]}
-    if wrong:
-        has = ", ".join(f"{name} {version or 'not at all'}" for name, version in wrong.items())
-        raise MissingError(
-            f"the matrix asks for {', '.join(requirements)}, and {python} has {has}. "
-            f"Install with: {python} -m pip install {' '.join(requirements)}"
-        )
-
-
-def _check_classes(
-    python: str, classes: Sequence[str], modules: Mapping[str, Mapping[str, str] | None]
-) -> None:
-    """A module that is not there is for the worker to tell, in the cell's own row."""
-    for reference in classes:
-        held = modules[reference.partition(":")[0]]
-        if held is not None and not held["package"]:
-            raise RequestError(
-                f"{reference}: {python} imports it from {held['file']}, which no installed package "
-                "lists among its files (an editable one does not): after an edit there, cells of "
-                "the old code would count as those of the new. Name its folder with `path`, so "
-                "that its bytes are part of the cell's identity, and uninstall it; or install it "
-                "in the usual way."
-            )

@@ -6,7 +6,6 @@ takes seconds, and somebody's class has no business on the launching side.
 ASKED: {"packages": [name, ...], "modules": [name, ...]}.
 """
 
-import hashlib
 import json
 import platform
 import sys
@@ -20,6 +19,8 @@ from importlib.metadata import (
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from bench.records.cache import sha256_of
 
 
 def main() -> None:
@@ -89,13 +90,9 @@ def code_sha256(package: Distribution) -> str:
     Without what the installer writes beside them, which differs between machines: its notes,
     scripts with the interpreter's path, what Python compiled.
     """
-    total = hashlib.sha256()
-    for name in sorted(str(each) for each in package.files or [] if is_code(each)):
-        file = Path(str(package.locate_file(name)))
-        if file.is_file():
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-            total.update(f"{name} {content}\n".encode())
-    return total.hexdigest()
+    listed = [str(each) for each in package.files or [] if is_code(each)]
+    files = {name: Path(str(package.locate_file(name))) for name in listed}
+    return sha256_of({name: file.read_bytes() for name, file in files.items() if file.is_file()})
 
 
 def is_code(file: PackagePath) -> bool:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -55,7 +55,8 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
                     os.sched_setaffinity(child.pid, command.cpus)  # its threads inherit it
             watcher.started(lambda: command.find(child.pid))
             lines = _Lines(log, watcher.event)
-            ended_by, why = _pump(child, waiter, lines, stop, Deadlines(command.limits, launched))
+            deadlines = Deadlines(command.limits, launched, last_word=launched)
+            ended_by, why = _pump(child, waiter, lines, stop, deadlines)
             if ended_by != "itself":
                 _end(child, waiter, lines, command)
             with contextlib.suppress(ProcessLookupError):
@@ -103,20 +104,15 @@ class _Lines:
     log: BinaryIO  # open: the worker owns its folder, where the name may lead elsewhere by now
     on_event: Callable[[dict[str, Any]], None]
     last: dict[str, Any] | None = None
-    rest: bytes = field(default=b"")
+    rest: bytes = b""
 
     def feed(self, data: bytes) -> None:
+        """What goes beyond MAX_LINE is dropped, also of a line without end."""
         *ends, beginning = data.split(b"\n")
         for end in ends:
-            self._continue(end)
-            self._line(self.rest)
+            self._line((self.rest + end)[:MAX_LINE])
             self.rest = b""
-        self._continue(beginning)
-
-    def _continue(self, part: bytes) -> None:
-        """The line so far; what goes beyond MAX_LINE is dropped, also of a line without end."""
-        if len(self.rest) < MAX_LINE:
-            self.rest = (self.rest + part)[:MAX_LINE]
+        self.rest = (self.rest + beginning)[:MAX_LINE]
 
     def take(self, child: "subprocess.Popen[bytes]", waiter: _Waiter) -> None:
         """What it says until it ends."""
@@ -160,10 +156,7 @@ class Deadlines:
 
     limits: Limits
     launched: float
-    last_word: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.last_word = self.launched
+    last_word: float
 
     def left_s(self) -> float:
         times_up = self.launched + self.limits.timeout_s

@@ -24,11 +24,8 @@ def check_names(
     it is not another one.
     """
     wrong: list[Wrong] = []
-    for axis, key, known in (
-        ("model", "models", models),
-        ("optimizer", "optimizers", optimizers),
-    ):
-        section = content.get(key)
+    for axis, known in (("model", models), ("optimizer", optimizers)):
+        section = content.get(f"{axis}s")
         refused = section if isinstance(section, dict) else {}
         wrong += [
             (where, f"nothing defines {name!r}. {nearest(name, known)}")
@@ -89,11 +86,7 @@ def _check_metrics(form: Any) -> Iterator[Wrong]:
 
 def check_cells(form: Any, cells: Sequence[Cell], codes: Sequence[OwnCode]) -> list[Wrong]:
     """There are cells, each once and each possible, and the claim is about some of them."""
-    wrong = [
-        *_check_planned_twice(cells),
-        *_check_train(cells),
-        *_check_packages(cells, codes),
-    ]
+    wrong = [*_check_planned_twice(cells), *_check_train(cells), *_check_packages(cells, codes)]
     if not cells:
         wrong.append((("exclude",), "leaves no cell at all. Remove a rule."))
     baseline = form.claim and (form.claim.baseline.model, form.claim.baseline.optimizer)

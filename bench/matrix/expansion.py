@@ -17,8 +17,6 @@ from bench.border.options import (
     OPTIMIZER_OPTIONS,
     OPTIMIZER_VARIANTS,
     OWN,
-    SHARES,
-    DataOptions,
     EvalOptions,
     Limits,
     TrainOptions,
@@ -26,7 +24,7 @@ from bench.border.options import (
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.matrix import trials
 from bench.matrix.checks import check_cells, check_names, check_sections
-from bench.matrix.forms import AXES, Claim, OwnModelForm, Tune, validated
+from bench.matrix.forms import AXES, OwnModelForm, Tune, validated
 from bench.matrix.own import installed, own_options
 from bench.matrix.yamlfile import Wrong, read_yaml
 from bench.records.cells import Cell
@@ -44,7 +42,6 @@ class Matrix:
     text: str  # the file as it was read
     folder: Path  # of the file: where relative paths in it start
     corpus: str | None  # as asked
-    claim: Claim | None
     tune: Tune | None
     cells: tuple[Cell, ...]  # of the matrix itself, then trials, then what waits for these
     codes: tuple[OwnCode, ...] = ()  # that the matrix brings along
@@ -110,7 +107,6 @@ def load_matrix(path: Path) -> Matrix:
         text=document.text,
         folder=path.parent,
         corpus=form.data.corpus,
-        claim=form.claim,
         tune=form.tune,
         cells=tuple(cells),
         codes=named.codes,
@@ -136,13 +132,12 @@ def _shared(form: Any) -> tuple[dict[str, Any], Limits, list[Wrong]]:
             f"would take turns. Give at least {train.threads}."
         )
         wrong.append((("limits", "cpus"), what))
-    shares = tuple(form.data.split or ())
+    shares = form.data.split
     if shares and abs(sum(shares) - 1) > 1e-9:
         what = f"sums to {sum(shares):g}. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."
         wrong.append((("data", "split"), what))
-    data = DataOptions() if shares == SHARES else DataOptions(shares)
     evaluation = EvalOptions(**form.eval.model_dump())
-    return {"train": train, "eval": evaluation, "data": data}, limits, wrong
+    return {"train": train, "eval": evaluation, "data": form.data.options}, limits, wrong
 
 
 def _named(form: Any, folder: Path) -> tuple[Named, list[Wrong]]:

@@ -14,6 +14,7 @@ NUMBER_IN_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECA
 def explain(error: Any, allowed_keys: Iterable[str]) -> str:
     """One error of `pydantic.ValidationError.errors()` as a sentence with its remedy."""
     context, given = error.get("ctx", {}), error["input"]
+    length = context.get("actual_length")  # of a list
     match error["type"]:
         case "extra_forbidden":
             return f"unknown key. {nearest(str(error['loc'][-1]), allowed_keys)}"
@@ -48,16 +49,12 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             )
         case "value_error":  # of a check of our own
             return str(context["error"])
-        case "too_short" if context["actual_length"]:
-            return (
-                f"has too few: {context['actual_length']}. Give at least {context['min_length']}."
-            )
+        case "too_short" if length:
+            return f"has too few: {length}. Give at least {context['min_length']}."
         case "too_short" | "string_too_short":
             return "is empty. Give at least one value."
         case "too_long":
-            return (
-                f"has too many: {context['actual_length']}. Give at most {context['max_length']}."
-            )
+            return f"has too many: {length}. Give at most {context['max_length']}."
         case "model_type" | "dict_type":
             return f"{shown(given)} is not a mapping. Write {{key: value}}."
         case "list_type":

@@ -18,6 +18,7 @@ from bench.border.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     OWN,
+    SHARES,
     DataOptions,
     EvalOptions,
     Limits,
@@ -103,10 +104,6 @@ def _kind(value: Any) -> str | None:
     return base if isinstance(base, str) else None
 
 
-def _group_kind(value: Any) -> str | None:
-    return _kind(value) or OWN
-
-
 def variants(kinds: dict[str, Any], own: type[Form], kind: Any = _kind) -> Any:
     """Variants by their names: `base` or `class` says which settings there are."""
     union: Any = Annotated[own, Tag(OWN)]
@@ -120,7 +117,7 @@ def _named(form: Any) -> Any:
     return dict[Name, form]
 
 
-GROUP = variants(OPTIMIZER_OPTIONS, OwnGroup, _group_kind)
+GROUP = variants(OPTIMIZER_OPTIONS, OwnGroup, lambda value: _kind(value) or OWN)
 
 
 class OwnOptimizerForm(OwnModelForm):
@@ -147,6 +144,12 @@ class Data(Form):
         max_length=3,
         description=dataclasses.fields(DataOptions)[0].metadata["doc"],
     )
+
+    @property
+    def options(self) -> DataOptions:
+        """What a cell is asked of it: the usual shares, written out, are the default as well."""
+        shares = tuple(self.split or ())
+        return DataOptions() if shares == SHARES else DataOptions(shares)
 
 
 class Image(Form):

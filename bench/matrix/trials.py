@@ -12,7 +12,7 @@ import pydantic
 
 from bench.border.options import OwnModel
 from bench.border.spec import Optimizer
-from bench.errors import FolderError, nearest
+from bench.errors import nearest
 from bench.matrix.explain import explain
 from bench.matrix.forms import Form, Tune, type_of
 from bench.matrix.space import keys_of, settings_of, settings_text, to_try
@@ -20,7 +20,8 @@ from bench.matrix.yamlfile import Wrong
 from bench.records.cells import Cell, Tried
 from bench.records.columns import SETTLED
 from bench.records.endings import by_circumstances, ending
-from bench.records.rows import Row, bounded, by_cell, read_runs
+from bench.records.folder import ResultsFolder, check_there
+from bench.records.rows import Row, as_number, by_cell, read_runs
 
 Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
 
@@ -184,9 +185,8 @@ def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:
     Raises:
         FolderError: if it is no results folder.
     """
-    runs = folder / "runs.csv"
-    if not runs.is_file():
-        raise FolderError(f"{folder} is no results folder, for it has no runs.csv: give another.")
+    runs = ResultsFolder(folder).runs
+    check_there(runs)
     rows = (row for row in read_runs(runs) if row.get("part") == "trial")
     counted = by_cell(row for row in rows if row["code_sha256"] in codes)
     last = (ending(by_circumstances(attempts)[-1]) for attempts in counted.values())
@@ -211,9 +211,7 @@ def _choose(trials: Sequence[Cell], metric: str, ended: Mapping[str, Row]) -> Ce
 
 def figure(row: Row, metric: str) -> float | None:
     """A trial's figure on one seed; None if it did not end ok, or has none that is finite."""
-    text = row.get(metric, "")
-    value = float(text) if row["status"] == "ok" and text else math.nan
-    return bounded(value) if math.isfinite(value) else None
+    return as_number(row.get(metric, "")) if row["status"] == "ok" else None
 
 
 def best_trial(figures: Mapping[int, Sequence[float | None]]) -> int:

@@ -1,6 +1,6 @@
 """What the kernel's accounts say of a cell's control group: version 1 and version 2."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,7 @@ class Cgroup:
         for line in lines:
             _, controllers, path = line.split(":", 2)
             paths |= dict.fromkeys(controllers.split(","), path)
-        folders = [_folder(paths, name) for name in ("memory", "cpu", "cpuacct")]
-        memory, cpu, cpuacct = folders
+        memory, cpu, cpuacct = (_folder(paths, name) for name in ("memory", "cpu", "cpuacct"))
         if memory is None or cpu is None or cpuacct is None:
             return None
         return cls(memory, cpu, cpuacct)
@@ -56,20 +55,16 @@ class Cgroup:
 
         The sum over its CPUs. None if no group in our view is accounted for.
         """
-        found = [
-            value for folder in _upwards(self.cpu) if (value := _throttled_s(folder)) is not None
-        ]
+        found = _upwards(self.cpu, _throttled_s)
         return sum(found) if found else None
 
     def memory_limit_mib(self) -> float | None:
         """What its processes may hold together, by the groups above it as well; None: no limit."""
-        found = [_memory_limit_mib(folder) for folder in _upwards(self.memory)]
-        return min((limit for limit in found if limit is not None), default=None)
+        return min(_upwards(self.memory, _memory_limit_mib), default=None)
 
     def cpu_quota(self) -> float | None:
         """CPUs' worth of time that it may take, by the groups above it as well; None: no quota."""
-        found = [_cpu_quota(folder) for folder in _upwards(self.cpu)]
-        return min((quota for quota in found if quota is not None), default=None)
+        return min(_upwards(self.cpu, _cpu_quota), default=None)
 
 
 def _folder(paths: dict[str, str], controller: str) -> Path | None:
@@ -88,10 +83,10 @@ def _folder(paths: dict[str, str], controller: str) -> Path | None:
     return None
 
 
-def _upwards(folder: Path) -> Iterator[Path]:
-    while folder.is_relative_to(MOUNT):
-        yield folder
-        folder = folder.parent
+def _upwards(folder: Path, of: Callable[[Path], float | None]) -> list[float]:
+    """A figure of a group and of those above it, as far as they are in our view and tell it."""
+    groups = (group for group in (folder, *folder.parents) if group.is_relative_to(MOUNT))
+    return [value for group in groups if (value := of(group)) is not None]
 
 
 def _memory_limit_mib(folder: Path) -> float | None:

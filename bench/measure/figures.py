@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bench.measure.host import HostSample
-from bench.measure.nvml import GpuSample
 from bench.measure.series import Series, Span, covers, increase, integral, length, mean, within
 from bench.measure.watch import GpuReading, Readings
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 # NVML refreshes its energy counter every 20 to 100 ms, and we read it every 100 ms: over less than
@@ -50,9 +50,9 @@ def columns(readings: Readings, phases: Phases) -> dict[str, Any]:
 
 def _gpu_memory(readings: Readings, phases: Phases) -> dict[str, Any]:
     """The cell's own processes where NVML tells their memory, else the device's above its idle."""
-    taken, source = _of_own_processes_mib(readings), "process"
+    source, taken = "process", known(readings.gpu, own_mib)
     if not taken:
-        taken, source = _above_baseline_mib(readings), "device_delta"
+        source, taken = "device_delta", _above_baseline_mib(readings)
     if not taken:
         return {}
     return {
@@ -77,10 +77,6 @@ def _of_context_mib(
     return found[-1] if found else None
 
 
-def _of_own_processes_mib(readings: Readings) -> Series[float]:
-    return [(at, size) for at, reading in readings.gpu if (size := own_mib(reading)) is not None]
-
-
 def own_mib(reading: GpuReading) -> float | None:
     """GPU memory of the cell's own processes; None if NVML does not list them, or their sizes."""
     listed = reading.sample.processes or {}
@@ -88,12 +84,12 @@ def own_mib(reading: GpuReading) -> float | None:
     return sum(sizes) if sizes and len(sizes) == len(reading.own_pids) else None
 
 
-def _above_baseline_mib(readings: Readings) -> Series[float]:
+def _above_baseline_mib(readings: Readings) -> list[tuple[float, float]]:
     """None of it where the device held less than before the cell: somebody else freed memory."""
     if readings.baseline is None or readings.baseline.sample.used_mib is None:
         return []
     idle = readings.baseline.sample.used_mib
-    used = gpu_series(readings, lambda sample: sample.used_mib)
+    used = known(readings.gpu, lambda reading: reading.sample.used_mib)
     if any(size < idle - IDLE_MIB for _, size in used):
         return []
     return [(at, max(0.0, size - idle)) for at, size in used]
@@ -104,7 +100,7 @@ def _gpu_energy(readings: Readings, phases: Phases) -> dict[str, Any]:
     if seconds < max(ENERGY_MIN_S, ENERGY_SPAN_MIN_S * len(phases.train)):
         return {}
     for source, total, of in _ENERGIES:
-        series = gpu_series(readings, of)
+        series = known(readings.gpu, of)
         if covers(series, phases.train, gap_s(readings.every_s)):
             energy_j = total(series, phases.train)
             if energy_j is not None:
@@ -117,29 +113,29 @@ def _gpu_energy(readings: Readings, phases: Phases) -> dict[str, Any]:
 
 
 _Total = Callable[[Series[float], Sequence[Span]], float | None]
-_Reading = Callable[[GpuSample], float | None]
+_Figure = Callable[[GpuReading], float | None]
 # Best first.
-_ENERGIES: tuple[tuple[str, _Total, _Reading], ...] = (
-    ("energy_counter", increase, lambda sample: sample.energy_j),
-    ("power_instant", integral, lambda sample: sample.power_instant_w),
-    ("power_average", integral, lambda sample: sample.power_average_w),
+_ENERGIES: tuple[tuple[str, _Total, _Figure], ...] = (
+    ("energy_counter", increase, lambda reading: reading.sample.energy_j),
+    ("power_instant", integral, lambda reading: reading.sample.power_instant_w),
+    ("power_average", integral, lambda reading: reading.sample.power_average_w),
 )
 
 
 def _gpu_state(readings: Readings, phases: Phases) -> dict[str, Any]:
     """Means over the training phase; the temperature's maximum over the cell's whole life."""
 
-    def training(of: Callable[[GpuSample], T | None]) -> list[T]:
-        series = gpu_series(readings, of)
+    def training(of: Callable[[GpuReading], T | None]) -> list[T]:
+        series = known(readings.gpu, of)
         whole = covers(series, phases.train, gap_s(readings.every_s))
         return within(series, phases.train) if whole else []
 
-    temperatures = [value for _, value in gpu_series(readings, lambda s: s.temperature_c)]
+    temperatures = known(readings.gpu, lambda reading: reading.sample.temperature_c)
     return {
-        "gpu_temp_max_c": max(temperatures, default=None),
-        "gpu_util_mean_pct": mean(training(lambda s: s.utilisation_pct)),
-        "sm_clock_mean_mhz": mean(training(lambda s: s.sm_clock_mhz)),
-        "gpu_slowdowns": _slowdowns(training(lambda s: s.slowdowns)),
+        "gpu_temp_max_c": max((value for _, value in temperatures), default=None),
+        "gpu_util_mean_pct": mean(training(lambda reading: reading.sample.utilisation_pct)),
+        "sm_clock_mean_mhz": mean(training(lambda reading: reading.sample.sm_clock_mhz)),
+        "gpu_slowdowns": _slowdowns(training(lambda reading: reading.sample.slowdowns)),
     }
 
 
@@ -154,10 +150,10 @@ def _slowdowns(seen: Sequence[tuple[str, ...]]) -> str | None:
 
 def _host(readings: Readings, phases: Phases) -> dict[str, Any]:
     def largest(of: Callable[[HostSample], float | None]) -> float | None:
-        return max((value for _, value in host_series(readings, of)), default=None)
+        return max((value for _, value in known(readings.host, of)), default=None)
 
     def training(of: Callable[[HostSample], float | None]) -> float | None:
-        return mean(within(host_series(readings, of), phases.train))
+        return mean(within(known(readings.host, of), phases.train))
 
     percent_of = {cause: 100 * share for cause, share in host_rates(readings, phases).items()}
     return {
@@ -179,7 +175,7 @@ def host_rates(readings: Readings, phases: Phases) -> Mapping[str, float]:
     cpu_s = length(phases.train) * readings.n_cpus
     if length(phases.train) < HOST_MIN_S:
         return {}
-    grown = {name: _grown(host_series(readings, of), phases) for name, of in _COUNTERS.items()}
+    grown = {name: _grown(known(readings.host, of), phases) for name, of in _COUNTERS.items()}
     busy, cell = grown["busy"], grown["cell"]
     shares: dict[str, float | None] = {
         "cpu_steal": grown["steal"],
@@ -205,15 +201,9 @@ _COUNTERS: dict[str, Callable[[HostSample], float | None]] = {
 }
 
 
-def gpu_series(readings: Readings, of: Callable[[GpuSample], T | None]) -> list[tuple[float, T]]:
-    """One of the GPU's figures, where it was told."""
-    found = ((at, of(reading.sample)) for at, reading in readings.gpu)
-    return [(at, value) for at, value in found if value is not None]
-
-
-def host_series(readings: Readings, of: Callable[[HostSample], T | None]) -> list[tuple[float, T]]:
-    """One of the host's figures, where it was told."""
-    found = ((at, of(sample)) for at, sample in readings.host)
+def known(readings: Series[R], of: Callable[[R], T | None]) -> list[tuple[float, T]]:
+    """One figure of each reading, where it was told."""
+    found = ((at, of(reading)) for at, reading in readings)
     return [(at, value) for at, value in found if value is not None]
 
 

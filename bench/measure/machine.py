@@ -37,14 +37,14 @@ class Machine:
     cpu_model: str | None
     room: Room
     gpus: Gpus
-    git_commit: str | None
-    git_dirty: bool | None
+    git_commit: str | None  # of the working tree
+    git_dirty: bool | None  # whether tracked files differ from it
 
 
 def this_machine() -> Machine:
-    gpus = find_gpus()
-    commit, dirty = _git()
-    return Machine(_host_id(), _cpu_model(), this_room(), gpus, commit, dirty)
+    commit, changes = _ask_git("rev-parse", "HEAD"), _ask_git("status", "--porcelain", "-uno")
+    dirty = None if changes is None else bool(changes)
+    return Machine(_host_id(), _cpu_model(), this_room(), find_gpus(), commit, dirty)
 
 
 def _cpu_model() -> str | None:
@@ -73,12 +73,6 @@ def _host_id() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _git() -> tuple[str | None, bool | None]:
-    """The working tree's commit, and whether tracked files differ from it."""
-    commit, changes = _ask_git("rev-parse", "HEAD"), _ask_git("status", "--porcelain", "-uno")
-    return commit, None if changes is None else bool(changes)
-
-
 def _ask_git(*arguments: str) -> str | None:
     """Git's answer about our own files, None where they are in no working tree of git."""
     try:
@@ -92,12 +86,14 @@ def _ask_git(*arguments: str) -> str | None:
 def this_room() -> Room:
     allowed = os.sched_getaffinity(0)
     cores = _cores(allowed)
+    # Two cells that share a core slow each other down: second threads come last.
+    ranked = sorted((rank, cpu) for core in cores for rank, cpu in enumerate(core))
     group, memory = Cgroup.of(os.getpid()), psutil.virtual_memory()
     quota = group.cpu_quota() if group else None
     limit = group.memory_limit_mib() if group else None
     most_gib = limit / 1024 if limit is not None else float("inf")
     return Room(
-        cpus=_by_core(cores),
+        cpus=tuple(cpu for _, cpu in ranked),
         cores=len(cores) if quota is None else max(1, min(len(cores), int(quota))),
         memory_gib=min(memory.total / 2**30, most_gib),
         free_gib=min(memory.available / 2**30, most_gib),
@@ -118,9 +114,3 @@ def _cores(cpus: set[int]) -> list[list[int]]:
             siblings = str(cpu)
         cores.setdefault(siblings, []).append(cpu)
     return list(cores.values())
-
-
-def _by_core(cores: list[list[int]]) -> tuple[int, ...]:
-    """Two cells that share a core slow each other down: their CPUs come last."""
-    ranked = [(rank, cpu) for core in cores for rank, cpu in enumerate(core)]
-    return tuple(cpu for _, cpu in sorted(ranked))

@@ -123,15 +123,13 @@ class GpuReader:
         self._off: set[str] = set()
         self._gone = False
         self._open = False
-        self._handle: Any = None
-        if self._try("device", self._start):
-            self._handle = self._try("device", lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        self._handle = self._try("device", lambda: self._start(uuid))
         self._gone = self._handle is None
 
-    def _start(self) -> bool:
+    def _start(self, uuid: str) -> Any:
         pynvml.nvmlInit()
         self._open = True
-        return True
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def close(self) -> None:
         if self._open:
@@ -158,8 +156,8 @@ class GpuReader:
             power_instant_w=_divided(self._read("power_instant", _power_instant_mw), 1000),
             power_average_w=_divided(average_mw, 1000),
             utilisation_pct=float(utilisation.gpu) if utilisation else None,
-            sm_clock_mhz=_divided(self._read("sm_clock", _sm_clock), 1),
-            temperature_c=_divided(self._read("temperature", _temperature), 1),
+            sm_clock_mhz=self._read("sm_clock", _sm_clock_mhz),
+            temperature_c=self._read("temperature", _temperature_c),
             slowdowns=self._read("slowdowns", _slowdowns),
         )
 
@@ -204,12 +202,12 @@ def _power_instant_mw(handle: Any) -> int:
     return int(field.value.uiVal)
 
 
-def _sm_clock(handle: Any) -> int:
-    return int(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
+def _sm_clock_mhz(handle: Any) -> float:
+    return float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
 
 
-def _temperature(handle: Any) -> int:
-    return int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+def _temperature_c(handle: Any) -> float:
+    return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
 
 
 def _slowdowns(handle: Any) -> tuple[str, ...]:

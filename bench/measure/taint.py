@@ -10,16 +10,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from bench.measure.figures import (
-    HOST_GAP_S,
-    HOST_MIN_S,
-    Phases,
-    gap_s,
-    gpu_series,
-    host_rates,
-    host_series,
-    percent,
-)
+from bench.measure.figures import HOST_GAP_S, HOST_MIN_S, Phases, gap_s, host_rates, known, percent
 from bench.measure.series import Series, covers, length, share, within
 from bench.measure.watch import GpuBaseline, Readings
 
@@ -105,7 +96,7 @@ def _why_unknown(readings: Readings, phases: Phases) -> str:
 
 
 def _swap(readings: Readings, phases: Phases) -> Cause:
-    swapped = host_series(readings, lambda sample: sample.swapped_mib)
+    swapped = known(readings.host, lambda sample: sample.swapped_mib)
     why_unknown = _why_unknown(readings, phases)
     return _of_readings("swap", swapped, phases, HOST_GAP_S, lambda size: size > 0, why_unknown)
 
@@ -150,7 +141,7 @@ def _foreign(readings: Readings, idle: GpuBaseline, phases: Phases) -> Cause:
     before = set(idle.sample.processes or ())
     cause = _of_readings(
         name,
-        gpu_series(readings, lambda sample: sample.processes),
+        known(readings.gpu, lambda reading: reading.sample.processes),
         phases,
         gap_s(readings.every_s),
         lambda listed: bool(set(listed) - own if own else set(listed) & before),
@@ -162,7 +153,7 @@ def _foreign(readings: Readings, idle: GpuBaseline, phases: Phases) -> Cause:
 
 
 def _slowdown(readings: Readings, idle: GpuBaseline, phases: Phases) -> Iterator[Cause]:
-    told = gpu_series(readings, lambda sample: sample.slowdowns)
+    told = known(readings.gpu, lambda reading: reading.sample.slowdowns)
     seen = {name for names in within(told, phases.train) for name in names}
     names = [*BRAKES]
     if set(HEAT) & set(idle.sample.slowdowns or ()):
@@ -173,15 +164,10 @@ def _slowdown(readings: Readings, idle: GpuBaseline, phases: Phases) -> Iterator
     if _limit_lowered(idle):
         names.append("sw_power_cap")
     why_unknown = "NVML did not tell clocks event reasons all through training"
+    longest_gap_s = gap_s(readings.every_s)
     for name in names:
-        yield _of_readings(
-            f"gpu_{name}",
-            told,
-            phases,
-            gap_s(readings.every_s),
-            partial(_names, name),
-            why_unknown,
-        )
+        has = partial(_names, name)
+        yield _of_readings(f"gpu_{name}", told, phases, longest_gap_s, has, why_unknown)
     if "sw_power_cap" in seen and None in (idle.power_limit_w, idle.power_default_w):
         yield Cause("gpu_sw_power_cap", None, "NVML does not tell whether the limit was lowered")
 
@@ -199,7 +185,7 @@ def _limit_lowered(idle: GpuBaseline) -> bool:
 def _inconsistent(row: Mapping[str, Any]) -> Iterator[Cause]:
     """NVML's peak holds all that torch reserved, and that all that it allocated."""
     chain = ("gpu_mem_nvml_peak_mib", "gpu_mem_reserved_peak_mib", "gpu_mem_allocated_peak_mib")
-    known = [(name, row[name]) for name in chain if row.get(name) is not None]
-    for (outer, more), (inner, less) in pairwise(known):
+    told = [(name, row[name]) for name in chain if row.get(name) is not None]
+    for (outer, more), (inner, less) in pairwise(told):
         detail = f"({outer} {more:.0f} < {inner} {less:.0f})"
         yield Cause("gpu_memory_inconsistent", more + ROUNDING_MIB < less, detail)

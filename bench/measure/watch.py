@@ -133,18 +133,15 @@ class Watch:
 
     def _read_on(self) -> None:
         try:
-            self._read_baseline()
+            if self._gpu_uuid is not None:
+                self._gpu = GpuReader(self._gpu_uuid)
+                self._baseline = GpuBaseline(self._gpu.read(), *self._gpu.power_limits_w())
             self._ready.set()
             self._read_until_ended()
         finally:
             self._ready.set()
             if self._gpu is not None:
                 self._gpu.close()
-
-    def _read_baseline(self) -> None:
-        if self._gpu_uuid is not None:
-            self._gpu = GpuReader(self._gpu_uuid)
-            self._baseline = GpuBaseline(self._gpu.read(), *self._gpu.power_limits_w())
 
     def _read_until_ended(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from bench.merge.merging import EndedCell
 
@@ -55,44 +56,24 @@ def alike(cells: Sequence[EndedCell]) -> dict[Key, list[EndedCell]]:
             folders[key].add(cell.source)
             arms[key].add(cell.arm_id)
     members: dict[Key, list[EndedCell]] = {key: [] for key in folders}
-    fitting = _Fitting(list(folders))
+
+    @cache  # rows alike are many, keys few
+    def fitting(**told: str) -> list[Key]:
+        """The keys that a row which is not ok contradicts in nothing that it tells."""
+        known = {name: text for name, text in told.items() if text}
+        return [key for key in members if known.items() <= vars(key).items()]
+
     for cell, key in zip(cells, keys, strict=True):
         if key is not None:
             members[key].append(cell)
             continue
-        for other in fitting.of(cell):
-            if _belongs(cell, folders[other], arms[other]):
+        # It did not live to tell its settings, but one matrix has one set of them: they are those
+        # of its folder, or of its arm elsewhere. By its arm alone it belongs only if its row names
+        # machine and environment, else it could have been meant for any.
+        told = {name: cell.text(name) for name in IDENTITY}
+        names_place = told["host_id"] and told["env_id"]
+        for other in fitting(device=cell.device, settings=cell.settings, **told):
+            by_arm = names_place and cell.arm_id in arms[other]
+            if by_arm or cell.planned_in & folders[other]:
                 members[other].append(cell)
     return members
-
-
-class _Fitting:
-    """The keys that a row which is not ok contradicts in nothing that it tells."""
-
-    def __init__(self, keys: Sequence[Key]) -> None:
-        self.keys = keys
-        self._found: dict[tuple[str, ...], list[Key]] = {}  # rows alike are many, keys few
-
-    def of(self, cell: EndedCell) -> list[Key]:
-        told = (cell.device, cell.settings, *(cell.text(name) for name in IDENTITY))
-        if told not in self._found:
-            self._found[told] = [key for key in self.keys if self._fits(told, key)]
-        return self._found[told]
-
-    def _fits(self, told: tuple[str, ...], key: Key) -> bool:
-        names = ("device", "settings", *IDENTITY)
-        return all(
-            not text or text == getattr(key, name) for name, text in zip(names, told, strict=True)
-        )
-
-
-def _belongs(cell: EndedCell, folders: set[int], arms: set[str]) -> bool:
-    """Whether a cell that is not ok, and fits a key, belongs to the key's ok cells.
-
-    It did not live to tell its settings, but one matrix has one set of them: they are those of its
-    folder, or of its arm elsewhere. By its arm alone it belongs only if its row names machine and
-    environment, else it could have been meant for any.
-    """
-    return bool(cell.planned_in & folders) or (
-        cell.arm_id in arms and bool(cell.text("host_id") and cell.text("env_id"))
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pydantic
 
-from bench.border.options import SHARES, DataOptions, EvalOptions, TrainOptions
+from bench.border.options import EvalOptions, TrainOptions
 from bench.border.spec import settings_text
 from bench.errors import BenchError, MatrixError, Mistake
 from bench.matrix.forms import Claim, Data, EvalForm, TrainForm, Tune
@@ -71,13 +71,10 @@ def settings_of(folder: Path) -> str:
     """
     try:
         content = _content(folder / "matrix.yaml")
-        train, evaluation, data = (
-            form.model_validate(content.get(key) or {}).model_dump()
-            for key, form in (("train", TrainForm), ("eval", EvalForm), ("data", Data))
-        )
-        shares = tuple(data["split"] or SHARES)
-        divided = DataOptions() if shares == SHARES else DataOptions(shares)
-        return settings_text(TrainOptions(**train), EvalOptions(**evaluation), divided)
+        train = TrainForm.model_validate(content.get("train") or {}).model_dump()
+        evaluation = EvalForm.model_validate(content.get("eval") or {}).model_dump()
+        data = Data.model_validate(content.get("data") or {}).options
+        return settings_text(TrainOptions(**train), EvalOptions(**evaluation), data)
     except (BenchError, OSError, ValueError):  # pydantic's is a ValueError
         return ""
 

@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from bench.merge.disturbed import REASONS, UNCHECKED, beside_notes, is_disturbed, names
 from bench.merge.merging import OPEN, EndedCell, Merged
@@ -14,6 +15,8 @@ from bench.records.rows import LARGEST_FIGURE, Row
 from bench.statistics.text import counted
 
 NUMBERS = [name for name, column in COLUMNS.items() if column.kind.dtype == NUMBER.dtype]
+
+_cells = partial(counted, what="cell")
 
 
 def sentence(statuses: Iterable[str]) -> str:
@@ -27,7 +30,7 @@ def sentence(statuses: Iterable[str]) -> str:
 def notes(merged: Merged) -> list[str]:
     """What the count leaves out, and what is not to be taken at face value: a note each."""
     return [
-        *damage_notes(merged),
+        *map(damage_note, merged.damage),
         *(note for source in merged.sources for note in _left_out(source)),
         *_earlier(merged.cells),
         *_retried(merged.cells),
@@ -38,19 +41,14 @@ def notes(merged: Merged) -> list[str]:
     ]
 
 
-def damage_notes(merged: Merged) -> list[str]:
-    """What could not be read and was left out: a note a file."""
-    return [_damaged(damage) for damage in merged.damage]
-
-
-def _damaged(damage: Damage) -> str:
+def damage_note(damage: Damage) -> str:
+    """What of a file could not be read and was left out."""
     if not damage.line:
         return f"{damage.file} is damaged: {damage.why}."
-    count = "1 damaged line" if damage.lines == 1 else f"{damage.lines} damaged lines"
     first = f"line {damage.line}" if damage.lines == 1 else f"the first is line {damage.line}"
     return (
-        f"{damage.file}: {count} left out, {first} ({damage.why}). {_consequence(damage.file)} "
-        "Put it right or remove it, and report again."
+        f"{damage.file}: {counted(damage.lines, 'damaged line')} left out, {first} ({damage.why}). "
+        f"{_consequence(damage.file)} Put it right or remove it, and report again."
     )
 
 
@@ -63,29 +61,27 @@ def _consequence(file: str) -> str:
     return "Curves lack these evaluations."
 
 
-def _left_out(source: Source) -> list[str]:
-    found = []
+def _left_out(source: Source) -> Iterator[str]:
     if source.unplanned:
-        found.append(
+        yield (
             f"{source.name}: runs.csv has {_cells(source.unplanned)} that plan.csv no longer names "
             "or did not select; not counted and not summarised."
         )
     if source.dropped:
-        found.append(
+        yield (
             f"{source.name}: {_cells(source.dropped)} ran on seeds that the plan no longer names; "
             "counted, for a seed cannot be left out once it has run."
         )
     if source.dropped_arms:
-        found.append(
+        yield (
             f"{source.name}: {counted(len(source.dropped_arms), 'arm')} ran that the plan no "
             "longer names: not shown, and counted among the comparisons."
         )
     if source.copies:
-        found.append(
+        yield (
             f"{source.name}: {_cells(source.copies)} lie in another folder as well, or were run to "
             "an end there; counted there."
         )
-    return found
 
 
 def _earlier(cells: Sequence[EndedCell]) -> list[str]:
@@ -114,14 +110,13 @@ def _retried(cells: Sequence[EndedCell]) -> list[str]:
 
 def _bounded(cells: Sequence[EndedCell]) -> list[str]:
     """Of the terminal rows alone: nothing is computed from the others."""
-    found = [(cell, _beyond(cell.row)) for cell in cells if cell.row]
-    columns = sorted({column for _, named in found for column in named})
-    if not columns:
+    found = [named for cell in cells if cell.row and (named := _beyond(cell.row))]
+    if not found:
         return []
-    count = sum(1 for _, named in found if named)
+    columns = ", ".join(sorted({column for named in found for column in named}))
     return [
         f"Figures beyond {LARGEST_FIGURE:g} count as {LARGEST_FIGURE:g} here, in "
-        f"{_cells(count)}: {', '.join(columns)}."
+        f"{_cells(len(found))}: {columns}."
     ]
 
 
@@ -147,7 +142,3 @@ def _unchecked(cells: Sequence[EndedCell]) -> list[str]:
         return []
     checks = ", ".join(f"{name} on {_cells(count[name])}" for name in sorted(count))
     return [f"Some checks for disturbance from outside could not be made: {checks}."]
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"

@@ -1,7 +1,7 @@
 """Loss curves of an arm: one a seed, a mean over seeds, the loss at equal cost. Pure."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,12 +124,10 @@ class EqualCost:
 def at_equal_cost(arms: Sequence[Arm], cost: Cost) -> EqualCost:
     """The loss of every arm where the cheapest seed ends; linear between evaluations."""
     lines = [seed_lines(arm, cost) for arm in arms]
-    limit = min((line.x[-1] for arm in lines for line in arm.values()), default=None)
-    losses = tuple(over_seeds(_losses_at(arm, limit)) for arm in lines)
-    return EqualCost(None if limit is None else float(limit), losses)
-
-
-def _losses_at(lines: Mapping[int, SeedCurve], cost: float | None) -> dict[int, list[float | None]]:
-    if cost is None:
-        return {}
-    return {seed: [float(np.interp(cost, line.x, line.y))] for seed, line in lines.items()}
+    ends = [float(line.x[-1]) for arm in lines for line in arm.values()]
+    limit = min(ends, default=math.nan)
+    losses = (
+        {seed: [float(np.interp(limit, line.x, line.y))] for seed, line in arm.items()}
+        for arm in lines
+    )
+    return EqualCost(limit if ends else None, tuple(map(over_seeds, losses)))

@@ -57,20 +57,15 @@ class Timing:
 
 def timing_of(ok: Iterable[EndedCell]) -> Timing:
     """The timing of a section with these ok cells."""
-    seeds: dict[int, dict[str, list[EndedCell]]] = defaultdict(lambda: defaultdict(list))
-    for cell in sorted(ok, key=lambda cell: cell.seed):
-        seeds[cell.seed][cell.arm_id].append(cell)
-    disturbed = {
-        seed: _reasons(cell for cells in arms.values() for cell in cells)
-        for seed, arms in seeds.items()
-        if any(all(is_disturbed(cell) for cell in cells) for cells in arms.values())
-    }
-    return Timing(disturbed, clean=not disturbed or len(disturbed) < len(seeds))
-
-
-def _reasons(cells: Iterable[EndedCell]) -> tuple[str, ...]:
-    found = {name for cell in cells if is_disturbed(cell) for name in names(cell.text(REASONS))}
-    return tuple(sorted(found))
+    cells = sorted(ok, key=lambda cell: cell.seed)
+    undisturbed = {(cell.seed, cell.arm_id) for cell in cells if not is_disturbed(cell)}
+    left_out = {cell.seed for cell in cells if (cell.seed, cell.arm_id) not in undisturbed}
+    reasons: dict[int, set[str]] = {cell.seed: set() for cell in cells if cell.seed in left_out}
+    for cell in cells:
+        if cell.seed in left_out and is_disturbed(cell):
+            reasons[cell.seed].update(names(cell.text(REASONS)))
+    disturbed = {seed: tuple(sorted(found)) for seed, found in reasons.items()}
+    return Timing(disturbed, clean=not left_out or left_out != {cell.seed for cell in cells})
 
 
 def short_note(timing: Timing) -> str:

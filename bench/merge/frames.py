@@ -1,4 +1,4 @@
-"""Merged results as pandas frames with typed columns; runs.parquet.
+"""Merged results as pandas frames with typed columns; runs.parquet and summary.csv.
 
 In a frame an unknown field is missing: NaN, <NA> or NaT. Numbers are float64 or Int64, true and
 false boolean, times UTC timestamps, everything else text.
@@ -6,7 +6,7 @@ false boolean, times UTC timestamps, everything else text.
 
 import io
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,17 +15,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.merge import coverage
+from bench.merge.coverage import damage_note
 from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
-from bench.merge.sections import Section, make_sections
-from bench.merge.summary import COLUMNS, summary_rows
-from bench.records.columns import RUN_COLUMNS, WHOLE, Kind, kind_of
+from bench.merge.sections import Arm, Section, make_sections
+from bench.records.columns import (
+    CONSTANTS,
+    FLAG,
+    METRICS,
+    NUMBER,
+    RUN_COLUMNS,
+    TEXT,
+    WHOLE,
+    Kind,
+    kind_of,
+)
 
 # What the plan tells of every cell, open ones included.
-PLANNED = ("run_id", "arm_id", "model", "optimizer", "device")
+PLANNED = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "status")
 # Of a cell's curve: whose it is. A folder that is copied or merged repeats the other three.
 WHOSE = ("folder", "run_id", "host_id", "attempt", "model", "optimizer", "device", "seed")
+
+# What an arm of a section is, in summary.csv.
+IDENTITY = (
+    *("host_id", "env_id", "code_sha256", "corpus", "corpus_sha256", "device", "gpu_name"),
+    *("host_cpu_model", "runtime", "torch_version", "eval_protocol"),
+    *("arm_id", "model", "optimizer"),
+)
+# n_seeds: distinct seeds with an ok row, the n of the statistics; n_seeds_timing: those that the
+# timing statistics use; n_ok and n_planned: cells.
+COUNTS = ("n_seeds", "n_seeds_timing", "n_seeds_planned", "n_ok", "n_planned")
+# Of each metric over the seeds; low and high are the ends of the 95 % t interval of the mean.
+PARTS = ("mean", "sd", "low", "high", "n")
+# The columns of summary.csv.
+SUMMARY: dict[str, Kind] = {
+    "section": WHOLE,
+    **dict.fromkeys(IDENTITY, TEXT),
+    **dict.fromkeys(COUNTS, WHOLE),
+    "timing_clean": FLAG,  # false: every seed was disturbed, and the timing statistics show all
+    **{name: kind_of(name) for name in CONSTANTS},
+    **{
+        f"{metric}_{part}": WHOLE if part == "n" else NUMBER for metric in METRICS for part in PARTS
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +77,8 @@ def load(*folders: str | Path) -> Frames:
         RecordError: if no folder can be read.
     """
     merged = merge([Path(folder) for folder in folders])
-    for note in coverage.damage_notes(merged):
-        warnings.warn(note, stacklevel=2)
+    for damage in merged.damage:
+        warnings.warn(damage_note(damage), stacklevel=2)
     sections = make_sections(merged)
     return Frames(cells_frame(merged, sections), curves_frame(merged), summary_frame(sections))
 
@@ -58,7 +90,10 @@ def cells_frame(merged: Merged, sections: Sequence[Section]) -> pd.DataFrame:
     to the first. An open cell has the status `open`. Columns that a newer version has written are
     there as text.
     """
-    numbers = _section_numbers(sections)
+    numbers: dict[int, int] = {}  # id of a cell -> the number of its first section
+    for number, section in enumerate(sections, start=1):
+        for cell in section.cells:
+            numbers.setdefault(id(cell), number)
     names = [source.name for source in merged.sources]
     extra = dict.fromkeys(chain.from_iterable(cell.row or () for cell in merged.cells))
     columns: dict[str, Any] = {
@@ -71,19 +106,8 @@ def cells_frame(merged: Merged, sections: Sequence[Section]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _section_numbers(sections: Sequence[Section]) -> Mapping[int, int]:
-    """id of a cell -> the number of its first section."""
-    found: dict[int, int] = {}
-    for number, section in enumerate(sections, start=1):
-        for cell in section.cells:
-            found.setdefault(id(cell), number)
-    return found
-
-
 def _field(cell: EndedCell, name: str) -> str:
-    if name in PLANNED or name == "status":
-        return str(getattr(cell, name))
-    return str(cell.seed) if name == "seed" else cell.text(name)
+    return str(getattr(cell, name)) if name in PLANNED else cell.text(name)
 
 
 def _typed(kind: Kind, fields: Iterable[str]) -> "pd.Series[Any]":
@@ -106,15 +130,56 @@ def curves_frame(merged: Merged) -> pd.DataFrame:
     return pd.DataFrame(columns).astype({"step": "int64"})
 
 
+def summary_rows(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:
+    """summary.csv: rows with the columns of SUMMARY; units are in the names, unknown is None.
+
+    `<metric>_n` is the number of seeds that have the figure: it may be below n_seeds, and for a
+    timing below n_seeds_timing.
+    """
+    for number, section in enumerate(sections, start=1):
+        for arm in section.arms:
+            yield {"section": number, **_identity(section, arm), **_figures(arm)}
+
+
+def _identity(section: Section, arm: Arm) -> dict[str, Any]:
+    told = {name: " ".join(section.values(name)) or None for name in IDENTITY}
+    return {
+        **told,
+        "device": section.key.device,
+        "arm_id": arm.arm_id,
+        "model": arm.model,
+        "optimizer": arm.optimizer,
+        "n_seeds": arm.n_seeds,
+        "n_seeds_timing": arm.n_seeds_timing,
+        "n_seeds_planned": len(arm.seeds),
+        "n_ok": len(arm.ok),
+        "n_planned": arm.cells_planned,
+        "timing_clean": section.timing.clean,
+    }
+
+
+def _figures(arm: Arm) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for name in CONSTANTS:
+        value = arm.constant(name)
+        figures[name] = int(value) if value is not None and value.is_integer() else value
+    for metric in METRICS:
+        spread = arm.spread(metric)
+        interval = spread.interval
+        figures |= {
+            f"{metric}_mean": spread.mean,
+            f"{metric}_sd": spread.sd,
+            f"{metric}_low": interval and interval.low,
+            f"{metric}_high": interval and interval.high,
+            f"{metric}_n": spread.n,
+        }
+    return figures
+
+
 def summary_frame(sections: Sequence[Section]) -> pd.DataFrame:
     """A row an arm and section, with the columns of summary.csv."""
-    rows = list(summary_rows(sections))
-    return pd.DataFrame(
-        {
-            name: pd.Series([row[name] for row in rows], dtype=kind.dtype)
-            for name, kind in COLUMNS.items()
-        }
-    )
+    frame = pd.DataFrame(summary_rows(sections), columns=[*SUMMARY], dtype=object)
+    return frame.astype({name: kind.dtype for name, kind in SUMMARY.items()})
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -8,7 +8,6 @@ curves.csv has a hundred times as many, and is read in bulk as long as nothing i
 """
 
 import sys
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,10 +27,6 @@ Array = NDArray[np.float64]
 Which = tuple[str, str, str]  # run_id, host_id, attempt: whose curve it is
 
 CURVE_KEYS = ("run_id", "host_id", "attempt")
-CURVE_FIGURES = (
-    *("tokens", "train_time_s", "train_loss", "val_loss"),
-    *("expert_load_max", "router_entropy"),
-)
 CURVES_NEED = (*CURVE_KEYS, "step", "val_loss")
 _CHECKED = {name: column.kind for name, column in COLUMNS.items() if column.kind != TEXT}
 # What pyarrow reads in another way than line by line: quotes and carriage returns may join lines,
@@ -78,6 +73,7 @@ class Curve:
         return len(self.steps)
 
 
+CURVE_FIGURES = tuple(each.name for each in fields(Curve))[1:]  # of curves.csv, beside its step
 NO_CURVE = Curve(*(np.empty(0) for _ in fields(Curve)))
 
 
@@ -138,8 +134,6 @@ def read_curves(path: Path, name: str) -> tuple[dict[Which, Curve], list[Damage]
         header, content = _open(path, CURVES_NEED)
     except UnreadableError as error:
         return {}, [Damage(f"{name}/{path.name}", 0, 0, f"{error.why}; no curve of it is shown")]
-    if not content:
-        return {}, []
     bad: list[tuple[int, str]] = []
     frame = _in_bulk(header, content)
     if frame is None:
@@ -211,18 +205,13 @@ def _line_by_line(
     header: Sequence[str], lines: Iterable[bytes]
 ) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
     """The same of the lines that are sound; and (line number, why) of the others."""
-    columns: dict[str, Any] = {name: [] for name in CURVE_KEYS}
-    columns |= {"step": array("q")} | {name: array("d") for name in CURVE_FIGURES}
-    bad = []
+    found, bad = [], []
     for number, line in enumerate(lines, start=2):
         try:
-            evaluation = _evaluation(as_row(header, line))
+            found.append(_evaluation(as_row(header, line)))
         except ValueError as error:
             bad.append((number, str(error)))
-            continue
-        for name, value in evaluation.items():
-            columns[name].append(value)
-    return pd.DataFrame({name: _column(found) for name, found in columns.items()}), bad
+    return pd.DataFrame(found, columns=[*CURVE_KEYS, "step", *CURVE_FIGURES]), bad
 
 
 def _evaluation(row: Row) -> dict[str, Any]:
@@ -234,10 +223,6 @@ def _evaluation(row: Row) -> dict[str, Any]:
         except ValueError:
             raise ValueError(f"{name} is {text!r}, not {kind.words}") from None
     return found
-
-
-def _column(found: Any) -> Any:
-    return pd.Categorical(found) if isinstance(found, list) else np.array(found)
 
 
 def _curves(frame: pd.DataFrame) -> dict[Which, Curve]:

@@ -33,14 +33,14 @@ def _widest(arms: Sequence[Arm]) -> Iterator[tuple[Arm, Arm, float]]:
         if size is not None and size == arm.constant("n_params_active"):
             networks.setdefault((arm.model, size), []).append(arm)
     for alike in networks.values():
-        gaps = []
-        for one, other in combinations(alike, 2):
-            fast, slow = sorted((one, other), key=lambda arm: arm.spread(COLUMN).mean or 0.0)
-            gap = _unexplained(fast.spread(COLUMN), slow.spread(COLUMN))
-            if gap:
-                gaps.append((fast, slow, gap))
-        if gaps:
-            yield max(gaps, key=lambda found: found[2])
+        ranked = sorted(alike, key=lambda arm: arm.spread(COLUMN).mean or 0.0)
+        gaps = [
+            (fast, slow, _unexplained(fast.spread(COLUMN), slow.spread(COLUMN)))
+            for fast, slow in combinations(ranked, 2)
+        ]
+        widest = max(gaps, key=lambda found: found[2], default=None)
+        if widest and widest[2]:
+            yield widest
 
 
 def _unexplained(fast: Spread, slow: Spread) -> float:

@@ -53,10 +53,6 @@ class Arm:
         return tuple(cell for cell in self.cells if cell.ok and cell.seed not in self.failed)
 
     @property
-    def seeds_planned(self) -> int:
-        return len(self.seeds)
-
-    @property
     def n_seeds(self) -> int:
         """The n of its statistics."""
         return len(self.by_seed)
@@ -173,11 +169,6 @@ class Section:
         """Whether settings were tuned for it; its tuned arms may still be missing."""
         return bool(self.trials) or any(arm.untuned for arm in self.arms)
 
-    @property
-    def has_test(self) -> bool:
-        """Whether there is a test split."""
-        return bool(self.values("test_loss_final"))
-
     def values(self, column: str) -> list[str]:
         """The distinct known fields of a column over the ok rows."""
         if column not in self._values:
@@ -221,13 +212,8 @@ def _dropped_arms(key: Key, members: Iterable[EndedCell], merged: Merged) -> int
     planned = {cell.arm_id for cell in merged.cells}
     folders = {cell.source for cell in members}
     dropped = set().union(*(merged.sources[folder].dropped_arms for folder in folders))
-    return len(
-        {
-            arm
-            for arm, device, settings in dropped
-            if arm not in planned and (device, settings) == (key.device, key.settings)
-        }
-    )
+    here = (key.device, key.settings)
+    return len({arm for arm, *where in dropped if tuple(where) == here} - planned)
 
 
 def tried(cell: EndedCell) -> Tried:
@@ -267,7 +253,7 @@ def _arms(
         # Also those of its cells that ended elsewhere: this section lacks them.
         asked = {(cell.source, cell.seed) for cell in planned[arm_id] if cell.planned_in & folders}
         seeds = sorted({seed for _, seed in asked})
-        ends = ((seed, _how(failed, arm_id, seed, key)) for seed in seeds)
+        tries = {seed: (arm_id, seed, key.code_sha256, key.env_id, key.gpu_name) for seed in seeds}
         arms.append(
             Arm(
                 arm_id=arm_id,
@@ -278,7 +264,7 @@ def _arms(
                 seeds=tuple(seeds),
                 cells_planned=len(asked),
                 timing=timing,
-                failed={seed: how for seed, how in ends if how},
+                failed={seed: failed[tried] for seed, tried in tries.items() if tried in failed},
                 otherwise=frozenset(
                     cell.seed for cell in planned[arm_id] if _ended_otherwise(cell, key)
                 ),
@@ -294,30 +280,14 @@ def _ended_otherwise(cell: EndedCell, key: Key) -> bool:
     return end_of(cell.row) is not End.MISSING and circumstances(cell.row or {}) != here
 
 
-def _how(failed: Mapping[Tried, str], arm_id: str, seed: int, key: Key) -> str:
-    """The status with which a seed failed under a section's code and environment; else empty."""
-    return failed.get((arm_id, seed, key.code_sha256, key.env_id, key.gpu_name), "")
-
-
 def _with_twins(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """The arms; one that tuning has not bettered a second time, under its tuned name."""
     twins = []
     for arm in arms:
-        cells = tuple(cell for cell in arm.cells if cell.twin)
-        if cells:
-            name = cells[0].twin
-            label = f"{arm.model} + {name}"
-            seeds = tuple(sorted({cell.seed for cell in cells}))
-            twins.append(
-                replace(
-                    arm,
-                    optimizer=name,
-                    label=label,
-                    cells=cells,
-                    seeds=seeds,
-                    untuned=arm.optimizer,
-                )
-            )
+        if cells := tuple(cell for cell in arm.cells if cell.twin):
+            name, seeds = cells[0].twin, tuple(sorted({cell.seed for cell in cells}))
+            tuned = replace(arm, optimizer=name, untuned=arm.optimizer, cells=cells, seeds=seeds)
+            twins.append(replace(tuned, label=f"{arm.model} + {name}"))
     return (*arms, *twins)
 
 
@@ -335,12 +305,9 @@ def _labels(sections: Sequence[Sequence[EndedCell]]) -> dict[str, str]:
         total = Counter(plain[arm_id] for arm_id in {cell.arm_id for cell in cells})
         ambiguous |= {label for label, arms in total.items() if arms > 1}
     digits = Counter((label, arm_id[:ARM_DIGITS]) for arm_id, label in plain.items())
-
-    def told_apart(arm_id: str, label: str) -> str:
-        few = arm_id[:ARM_DIGITS]
-        return f"{label} ({few if digits[label, few] == 1 else arm_id})"
-
-    return {
-        arm_id: told_apart(arm_id, label) if label in ambiguous else label
-        for arm_id, label in plain.items()
-    }
+    labels = dict(plain)
+    for arm_id, label in plain.items():
+        if label in ambiguous:
+            few = arm_id[:ARM_DIGITS]
+            labels[arm_id] = f"{label} ({few if digits[label, few] == 1 else arm_id})"
+    return labels

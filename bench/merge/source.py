@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import FolderError, program
 from bench.merge.asked import settings_of
 from bench.merge.reading import (
     Curve,
@@ -16,7 +15,7 @@ from bench.merge.reading import (
     read_rows,
 )
 from bench.records.columns import SETTLED
-from bench.records.folder import ResultsFolder
+from bench.records.folder import ResultsFolder, check_there
 from bench.records.rows import RUNS_NEED, Row, by_cell
 
 PLAN_NEEDS = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "selected")
@@ -64,7 +63,7 @@ def read_source(index: int, path: Path, name: str) -> SourceRows:
     """
     folder = ResultsFolder(path)
     for file in (folder.plan, folder.runs):
-        _must_be_there(file)
+        check_there(file)
     plan, wrong_plan = read_rows(folder.plan, name, PLAN_NEEDS, _check_planned)
     runs, wrong_runs = read_rows(folder.runs, name, RUNS_NEED, _check_ended)
     curves, wrong_curves = read_curves(folder.curves, name)
@@ -142,14 +141,6 @@ def _dropped_arms(selected: Mapping[str, Row], runs: Sequence[Row]) -> frozenset
         and row["status"] in SETTLED
         and row.get("arm_id")
     )
-
-
-def _must_be_there(path: Path) -> None:
-    if not path.is_file():
-        raise FolderError(
-            f"{path.parent} is no results folder: it has no {path.name}. Give a folder that "
-            f"`{program()} run MATRIX` has written, such as results/NAME."
-        )
 
 
 def _check_planned(row: Row) -> None:

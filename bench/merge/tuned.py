@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.matrix.trials import UNTUNED, best_trial
+from bench.matrix.trials import best_trial
 from bench.merge.merging import EndedCell
 from bench.merge.sections import Arm, Section
 from bench.records.columns import SETTLED
@@ -42,10 +42,6 @@ class Tuning:
     @property
     def label(self) -> str:
         return f"{self.model} + {self.optimizer}"
-
-    @property
-    def kept_untuned(self) -> bool:
-        return self.best is not None and self.best.number == UNTUNED
 
     @property
     def edges(self) -> list[str]:

@@ -230,12 +230,7 @@ COLUMNS: dict[str, Column] = {
         title="best validation loss",
         unit="nats per token",
     ),
-    "perplexity": Column(
-        "exp(val_loss_final)",
-        LOSS,
-        heading="perplexity",
-        title="perplexity",
-    ),
+    "perplexity": Column("exp(val_loss_final)", LOSS, heading="perplexity", title="perplexity"),
     "bits_per_char": Column("val_loss_final / ln 2", LOSS, decimals=of_loss),
     "param_efficiency": Column(
         "perplexity / millions of parameters: the original's figure; it rewards a worse perplexity",

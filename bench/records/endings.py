@@ -24,7 +24,6 @@ MACHINE_FAULTS = (
 # SIGILL) are a cell's own doing.
 KILLED = ("ended by SIGKILL", "ended by SIGTERM")
 
-LIMIT_COLUMNS = ("memory_limit_gib", "timeout_limit_s", "heartbeat_limit_s")
 LOG_TAIL = "; its log ends: "  # in a reason, before what the cell itself has written
 
 

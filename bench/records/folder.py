@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import filelock
 
 from bench.border.atomic import write_atomically
 from bench.border.spec import CellFiles
-from bench.errors import FolderError, RecordError
+from bench.errors import FolderError, RecordError, program
 from bench.records.cells import Cell
 from bench.records.columns import CURVE_COLUMNS, PLAN_COLUMNS
 from bench.records.rows import Row, RunsTable, read_table, write_table
@@ -100,11 +101,11 @@ class ResultsFolder:
         """
         files = CellFiles(self.cells / f"{cell.spec.run_id}-{attempt}")
         with self.writing():
-            usage = os.statvfs(self.cells)
-            if usage.f_bavail * usage.f_frsize < ROOM_FOR_A_CELL:
+            free = shutil.disk_usage(self.cells).free
+            if free < ROOM_FOR_A_CELL:
                 raise FolderError(
-                    f"{self.path}: its disk has {usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB "
-                    f"left; a cell needs {ROOM_FOR_A_CELL // 2**20} MiB for its files. Make room."
+                    f"{self.path}: its disk has {free / 2**20:.1f} MiB left; a cell needs "
+                    f"{ROOM_FOR_A_CELL // 2**20} MiB for its files. Make room."
                 )
             files.folder.mkdir()
             # Readable to all: a container reads it under another user.
@@ -152,6 +153,15 @@ class ResultsFolder:
 
     def _cell_of(self, row: Row) -> CellFiles:
         return CellFiles(self.cells / f"{row['run_id']}-{row['attempt']}")
+
+
+def check_there(file: Path) -> None:
+    """Raises FolderError if a file is missing without which a folder is no results folder."""
+    if not file.is_file():
+        raise FolderError(
+            f"{file.parent} is no results folder: it has no {file.name}. Give a folder that "
+            f"`{program()} run MATRIX` has written, such as results/NAME."
+        )
 
 
 def _changed_ns(path: Path) -> int:

@@ -8,10 +8,9 @@ from pathlib import Path
 from bench.border.atomic import write_atomically
 from bench.errors import FolderError
 from bench.merge.asked import Asked, read_asked
-from bench.merge.frames import cells_frame, parquet
+from bench.merge.frames import SUMMARY, cells_frame, parquet, summary_rows
 from bench.merge.merging import Merged, merge
 from bench.merge.sections import Section, make_sections
-from bench.merge.summary import COLUMNS, summary_rows
 from bench.records.rows import write_table
 from bench.report.built import Built, Looked
 from bench.report.family import Family, make_family
@@ -56,7 +55,7 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
         for file in out.iterdir():
             if PICTURE.fullmatch(file.name) and file.name not in pictures:
                 file.unlink()
-        write_table(out / "summary.csv", COLUMNS, summary_rows(sections))
+        write_table(out / "summary.csv", SUMMARY, summary_rows(sections))
         write_atomically(out / "runs.parquet", rows)
         write_atomically(out / "report.md", markdown(page))
         write_atomically(out / "index.html", html(page))

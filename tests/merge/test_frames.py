@@ -8,10 +8,9 @@ import re
 import pandas as pd
 import pytest
 
-from bench.merge.frames import cells_frame, load, parquet
+from bench.merge.frames import SUMMARY, cells_frame, load, parquet
 from bench.merge.merging import merge
 from bench.merge.sections import make_sections
-from bench.merge.summary import COLUMNS
 from bench.records.columns import NUMBER, RUN_COLUMNS, WHOLE, kind_of
 from bench.records.rows import write_table
 from bench.report.build import build_report
@@ -150,7 +149,7 @@ def test_curves_are_one_row_an_evaluation(new):
 def test_the_summary_has_the_columns_of_its_file(new):
     folder = two_arms(new())
     summary = load(folder.write()).summary
-    assert [*summary] == [*COLUMNS]
+    assert [*summary] == [*SUMMARY]
     assert summary["val_loss_final_mean"].tolist() == pytest.approx([2.015, 1.765])
     assert summary["n_seeds"].tolist() == [2, 2]
     assert (str(summary["n_params"].dtype), summary["n_params"][0]) == ("Int64", 2_000_000)

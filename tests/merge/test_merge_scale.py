@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from bench.merge.curves import flops, seconds, seed_lines, steps, tokens
 from bench.merge.disturbed import Timing
+from bench.merge.frames import summary_rows
 from bench.merge.merging import EndedCell, merge
 from bench.merge.reading import Curve
 from bench.merge.sections import Arm, make_sections
-from bench.merge.summary import summary_rows
 from tests.builders.results import Results
 from tests.report.scale import make_results
 

@@ -134,7 +134,7 @@ def test_of_repeats_of_a_seed_the_earliest_counts(new, turn):
     spread = arm.spread("val_loss_final")
     assert spread.by_seed == {1: 2.0, 2: 4.0}
     assert (spread.mean, spread.sd) == (3.0, pytest.approx(math.sqrt(2)))
-    assert (arm.n_seeds, len(arm.ok), arm.cells_planned, arm.seeds_planned) == (2, 3, 3, 2)
+    assert (arm.n_seeds, len(arm.ok), arm.cells_planned, len(arm.seeds)) == (2, 3, 3, 2)
 
 
 def test_one_seed_has_no_deviation(new):

@@ -12,9 +12,9 @@ from bench.merge.asked import Asked
 from bench.merge.coverage import notes
 from bench.merge.curves import at_equal_cost, seconds, seed_lines, steps
 from bench.merge.disturbed import names
+from bench.merge.frames import SUMMARY, summary_rows
 from bench.merge.merging import Merged, merge
 from bench.merge.sections import Section, make_sections
-from bench.merge.summary import COLUMNS, summary_rows
 from bench.records.columns import METRICS, RUN_COLUMNS, TIMINGS
 from bench.records.rows import write_table
 from bench.report.build import build_report
@@ -274,7 +274,7 @@ def test_summary_csv_counts_the_seeds_of_the_timings(new, tainted, expected):
     counts = ("n_seeds", "n_seeds_timing", "timing_clean", "train_time_s_n", "val_loss_final_n")
     rows = list(summary_rows([only_section(paired(new(), tainted))]))
     assert [tuple(row[count] for count in counts) for row in rows] == [expected] * 2
-    assert set(rows[0]) == set(COLUMNS)
+    assert set(rows[0]) == set(SUMMARY)
 
 
 @pytest.mark.parametrize(

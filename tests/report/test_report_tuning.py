@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.merge.frames import summary_rows
 from bench.merge.merging import merge
 from bench.merge.sections import make_sections
-from bench.merge.summary import summary_rows
 from bench.merge.tuned import tunings
 from bench.report.build import build_report
 from bench.report.page.content import Table
@@ -106,7 +106,7 @@ def test_trials_are_in_no_arm_and_no_summary(answer):
     assert [row["optimizer"] for row in summary_rows([answer.section])] == [
         arm.partition(" + ")[2] for arm in arms
     ]
-    assert {arm.seeds_planned for arm in answer.section.arms} == {5}
+    assert {len(arm.seeds) for arm in answer.section.arms} == {5}
 
 
 def test_an_arm_that_tuning_has_not_bettered_is_itself_under_its_tuned_name(answer):

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from bench.merge.coverage import notes, sentence
+from bench.merge.frames import summary_rows
 from bench.merge.merging import merge
-from bench.merge.summary import summary_rows
 from bench.report.page.facts import pairing
 from bench.report.plots.style import COLOURS, styles
 from bench.report.titles import titles
@@ -54,7 +54,7 @@ def test_shards_of_a_matrix_on_one_machine_are_one_section(new):
             if seed == part + 1:
                 folder.ended(run_id, val_loss_final=float(seed))
     (section,) = sections_of(*parts)
-    assert (section.arms[0].n_seeds, section.arms[0].seeds_planned) == (2, 2)
+    assert (section.arms[0].n_seeds, len(section.arms[0].seeds)) == (2, 2)
     merged = merge([part.path for part in parts])
     assert sentence(cell.status for cell in merged.cells) == "2 of 2 cells ok"
 
@@ -136,7 +136,7 @@ def test_a_failed_row_stays_with_its_arm_though_it_lacks_its_settings(new):
     (section,) = sections_of(folder)
     (arm,) = section.arms
     assert dict(arm.not_ok) == {"diverged": 1, "skipped": 1, "open": 2}  # one crashed elsewhere
-    assert (arm.n_seeds, arm.seeds_planned) == (1, 5)
+    assert (arm.n_seeds, len(arm.seeds)) == (1, 5)
 
 
 def test_an_arm_that_never_ended_ok_keeps_its_row(new):

@@ -58,7 +58,7 @@ DISTURBED_NOTE = (
 
 def cell_columns(section: Section) -> list[str]:
     """What a section's table of cells shows, in order."""
-    test = ("test_loss_final",) if section.has_test else ()
+    test = ("test_loss_final",) if section.values("test_loss_final") else ()
     losses = ("val_loss_final", *test, "val_loss_best", "train_loss_final", "perplexity")
     times = ("train_time_s", "step_time_ms_p50", "tokens_per_s", "infer_time_ms_p50")
     return [*losses, *times, *memory_columns(section.key.device), "wall_time_s"]
@@ -100,7 +100,7 @@ def coverage(arm: Arm) -> str:
     """For example "2 of 3 seeds, 1 diverged, times of 1"."""
     ended = "".join(f", {count} {status}" for status, count in sorted(arm.not_ok.items()))
     timed = f", times of {arm.n_seeds_timing}" if arm.n_seeds_timing < arm.n_seeds else ""
-    return f"{arm.n_seeds} of {arm.seeds_planned} seeds{ended}{timed}"
+    return f"{arm.n_seeds} of {len(arm.seeds)} seeds{ended}{timed}"
 
 
 def attempts(arm: Arm) -> str:
