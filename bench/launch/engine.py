@@ -60,9 +60,8 @@ class Engine:
 
     def tags(self, repository: str) -> list[str]:
         """All images of a name, newest first."""
-        return self.command(
-            "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository
-        ).split()
+        words = "{{.Repository}}:{{.Tag}}"
+        return self.command("image", "ls", "--format", words, repository).split()
 
     def image_id(self, image: str) -> str | None:
         """The id (digest of the configuration) of a local image, None if there is none."""
@@ -82,10 +81,8 @@ class Engine:
     def identity(self, container: str) -> tuple[str, int]:
         """(id, pid of its first process as the engine's machine numbers it; 0 if none runs)."""
         words = "{{.Id}} {{.State.Pid}}"
-        container_id, pid = self.command(
-            "container", "inspect", "--format", words, container
-        ).split()
-        return container_id, int(pid)
+        told = self.command("container", "inspect", "--format", words, container).split()
+        return told[0], int(told[1])
 
     def containers(self, label: str) -> list[str]:
         return self.command("ps", "--all", "--quiet", "--filter", f"label={label}").split()

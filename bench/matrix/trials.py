@@ -172,11 +172,10 @@ def decided(cells: Sequence[Cell], tune: Tune, rows: Iterable[Row]) -> list[Cell
         if cell.part == "trial":
             trials[arm_of(cell)].append(cell)
     chosen = {arm: _choose(of_arm, tune.metric, ended) for arm, of_arm in trials.items()}
-    found = []
-    for cell in cells:
-        best = chosen[arm_of(cell)] if cell.waits else None
-        found.append(_tuned(cell, best) if best else cell)
-    return found
+    return [
+        _tuned(cell, best) if cell.waits and (best := chosen[arm_of(cell)]) else cell
+        for cell in cells
+    ]
 
 
 def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:

@@ -84,40 +84,37 @@ def _left_out(source: Source) -> Iterator[str]:
         )
 
 
-def _earlier(cells: Sequence[EndedCell]) -> list[str]:
+def _earlier(cells: Sequence[EndedCell]) -> Iterator[str]:
     """Of cells that ran under several codes, environments or machines in one folder."""
     several = len({(cell.source, cell.run_id) for cell in cells if cell.earlier})
-    if not several:
-        return []
-    return [
-        f"{_cells(several)} ran again under another code, environment or machine: each run is in "
-        "the section of its like, and the latest is the one that is counted."
-    ]
+    if several:
+        yield (
+            f"{_cells(several)} ran again under another code, environment or machine: each run is "
+            "in the section of its like, and the latest is the one that is counted."
+        )
 
 
-def _retried(cells: Sequence[EndedCell]) -> list[str]:
+def _retried(cells: Sequence[EndedCell]) -> Iterator[str]:
     """Of seeds that finished at one attempt and failed at another."""
     failed = failures(cells)
     finished = {tried(cell) for cell in cells for row in cell.attempts if row["status"] == "ok"}
     both = len(failed.keys() & finished)
-    if not both:
-        return []
-    return [
-        f"{_cells(both)} failed at one attempt and ended ok at another, under the same settings, "
-        "code and environment: counted as failed."
-    ]
+    if both:
+        yield (
+            f"{_cells(both)} failed at one attempt and ended ok at another, under the same "
+            "settings, code and environment: counted as failed."
+        )
 
 
-def _bounded(cells: Sequence[EndedCell]) -> list[str]:
+def _bounded(cells: Sequence[EndedCell]) -> Iterator[str]:
     """Of the terminal rows alone: nothing is computed from the others."""
     found = [named for cell in cells if cell.row and (named := _beyond(cell.row))]
-    if not found:
-        return []
-    columns = ", ".join(sorted({column for named in found for column in named}))
-    return [
-        f"Figures beyond {LARGEST_FIGURE:g} count as {LARGEST_FIGURE:g} here, in "
-        f"{_cells(len(found))}: {columns}."
-    ]
+    if found:
+        columns = ", ".join(sorted({column for named in found for column in named}))
+        yield (
+            f"Figures beyond {LARGEST_FIGURE:g} count as {LARGEST_FIGURE:g} here, in "
+            f"{_cells(len(found))}: {columns}."
+        )
 
 
 def _beyond(row: Row) -> list[str]:
@@ -126,19 +123,17 @@ def _beyond(row: Row) -> list[str]:
     return [name for name, value in values if LARGEST_FIGURE < abs(value) < math.inf]
 
 
-def _disturbed(cells: Sequence[EndedCell]) -> list[str]:
+def _disturbed(cells: Sequence[EndedCell]) -> Iterator[str]:
     disturbed = [cell for cell in cells if is_disturbed(cell)]
-    if not disturbed:
-        return []
-    reasons = sorted({name for cell in disturbed for name in names(cell.text(REASONS))})
-    why = f" ({', '.join(reasons)})" if reasons else ""
-    return [f"Something from outside disturbed the timings of {_cells(len(disturbed))}{why}."]
+    if disturbed:
+        reasons = sorted({name for cell in disturbed for name in names(cell.text(REASONS))})
+        why = f" ({', '.join(reasons)})" if reasons else ""
+        yield f"Something from outside disturbed the timings of {_cells(len(disturbed))}{why}."
 
 
-def _unchecked(cells: Sequence[EndedCell]) -> list[str]:
+def _unchecked(cells: Sequence[EndedCell]) -> Iterator[str]:
     """Of ok cells alone: the others' timings stand nowhere."""
     count = Counter(name for cell in cells if cell.ok for name in set(names(cell.text(UNCHECKED))))
-    if not count:
-        return []
-    checks = ", ".join(f"{name} on {_cells(count[name])}" for name in sorted(count))
-    return [f"Some checks for disturbance from outside could not be made: {checks}."]
+    if count:
+        checks = ", ".join(f"{name} on {_cells(count[name])}" for name in sorted(count))
+        yield f"Some checks for disturbance from outside could not be made: {checks}."

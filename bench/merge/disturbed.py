@@ -5,7 +5,7 @@ Something from outside, or other cells of their run: on CPUs of their own, but n
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.merge.merging import EndedCell
@@ -104,21 +104,19 @@ def _with_reasons(timing: Timing) -> list[str]:
     ]
 
 
-def beside_notes(cells: Iterable[EndedCell]) -> list[str]:
+def beside_notes(cells: Iterable[EndedCell]) -> Iterator[str]:
     """What a reader of timings must know of them; nothing where every cell was alone."""
     told = [cell for cell in cells if cell.ok and cell.text(NEIGHBOURS)]
     beside = [cell for cell in told if _was_beside(cell)]
     if not beside:
-        return []
+        return
     of = f"{len(beside)} of {len(told)} ok cells" if len(beside) < len(told) else "All ok cells"
-    shared = (
+    yield (
         f"{of} ran beside others of their run, on CPUs of their own: caches, memory and clock were "
         "shared, and times include what that costs."
     )
-    mixed = _mixed(told)
-    if not mixed:
-        return [shared]
-    return [shared, f"Times of {', '.join(mixed)} mix such cells with cells that ran alone."]
+    if mixed := _mixed(told):
+        yield f"Times of {', '.join(mixed)} mix such cells with cells that ran alone."
 
 
 def _was_beside(cell: EndedCell) -> bool:

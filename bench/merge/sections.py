@@ -264,7 +264,7 @@ def _arms(
                 seeds=tuple(seeds),
                 cells_planned=len(asked),
                 timing=timing,
-                failed={seed: failed[tried] for seed, tried in tries.items() if tried in failed},
+                failed={seed: failed[each] for seed, each in tries.items() if each in failed},
                 otherwise=frozenset(
                     cell.seed for cell in planned[arm_id] if _ended_otherwise(cell, key)
                 ),
