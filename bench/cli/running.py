@@ -200,7 +200,7 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     last = [row["status"] if row else "open" for row in rows]
     others = sorted({status for status in last if status != "ok"})
     detail = "".join(f", {last.count(status)} {status}" for status in others)
-    out.print(f"{last.count('ok')} of {len(cells)} cells ok{detail}; rows in {runner.folder.runs}")
+    out.print(f"{last.count('ok')} of {len(cells)} runs ok{detail}; rows in {runner.folder.runs}")
     for line in _raised(cells, rows):
         out.print(line)
     if runner.stop.by_user:

@@ -16,15 +16,15 @@ from bench.statistics.text import counted
 
 NUMBERS = [name for name, column in COLUMNS.items() if column.kind.dtype == NUMBER.dtype]
 
-_cells = partial(counted, what="cell")
+_runs = partial(counted, what="run")
 
 
 def sentence(statuses: Iterable[str]) -> str:
-    """For example "37 of 40 cells ok, 2 diverged, 1 skipped"."""
+    """For example "37 of 40 runs ok, 2 diverged, 1 skipped"."""
     count = Counter(statuses)
     others = [status for status in (*STATUSES, OPEN) if status != "ok" and count[status]]
     detail = "".join(f", {count[status]} {status}" for status in others)
-    return f"{count['ok']} of {count.total()} cells ok{detail}"
+    return f"{count['ok']} of {count.total()} runs ok{detail}"
 
 
 def notes(merged: Merged) -> list[str]:
@@ -55,32 +55,32 @@ def damage_note(damage: Damage) -> str:
 def _consequence(file: str) -> str:
     """What readers of the figures must know of a line that is missing there."""
     if file.endswith("runs.csv"):
-        return "A cell without another row counts as open."
+        return "A run without another row counts as open."
     if file.endswith("plan.csv"):
-        return "A cell without its line here counts only if it has run."
+        return "A run without its line here counts only if it was made."
     return "Curves lack these evaluations."
 
 
 def _left_out(source: Source) -> Iterator[str]:
     if source.unplanned:
         yield (
-            f"{source.name}: runs.csv has {_cells(source.unplanned)} that plan.csv no longer names "
+            f"{source.name}: runs.csv has {_runs(source.unplanned)} that plan.csv no longer names "
             "or did not select; not counted and not summarised."
         )
     if source.dropped:
         yield (
-            f"{source.name}: {_cells(source.dropped)} ran on seeds that the plan no longer names; "
+            f"{source.name}: {_runs(source.dropped)} had seeds that the plan no longer names; "
             "counted, for a seed cannot be left out once it has run."
         )
     if source.dropped_arms:
         yield (
-            f"{source.name}: {counted(len(source.dropped_arms), 'arm')} ran that the plan no "
+            f"{source.name}: {counted(len(source.dropped_arms), 'configuration')} ran that the plan no "
             "longer names: not shown, and counted among the comparisons."
         )
     if source.copies:
         yield (
-            f"{source.name}: {_cells(source.copies)} lie in another folder as well, or were run to "
-            "an end there; counted there."
+            f"{source.name}: {_runs(source.copies)} lie in another folder as well, or were "
+            "brought to an end there; counted there."
         )
 
 
@@ -89,8 +89,8 @@ def _earlier(cells: Sequence[EndedCell]) -> Iterator[str]:
     several = len({(cell.source, cell.run_id) for cell in cells if cell.earlier})
     if several:
         yield (
-            f"{_cells(several)} ran again under another code, environment or machine: each run is "
-            "in the section of its like, and the latest is the one that is counted."
+            f"{_runs(several)} got another attempt under another code, environment or machine: each "
+            "is in the section of its like, and the latest is the one that is counted."
         )
 
 
@@ -101,7 +101,7 @@ def _retried(cells: Sequence[EndedCell]) -> Iterator[str]:
     both = len(failed.keys() & finished)
     if both:
         yield (
-            f"{_cells(both)} failed at one attempt and ended ok at another, under the same "
+            f"{_runs(both)} failed at one attempt and ended ok at another, under the same "
             "settings, code and environment: counted as failed."
         )
 
@@ -113,7 +113,7 @@ def _bounded(cells: Sequence[EndedCell]) -> Iterator[str]:
         columns = ", ".join(sorted({column for named in found for column in named}))
         yield (
             f"Figures beyond {LARGEST_FIGURE:g} count as {LARGEST_FIGURE:g} here, in "
-            f"{_cells(len(found))}: {columns}."
+            f"{_runs(len(found))}: {columns}."
         )
 
 
@@ -128,12 +128,12 @@ def _disturbed(cells: Sequence[EndedCell]) -> Iterator[str]:
     if disturbed:
         reasons = sorted({name for cell in disturbed for name in names(cell.text(REASONS))})
         why = f" ({', '.join(reasons)})" if reasons else ""
-        yield f"Something from outside disturbed the timings of {_cells(len(disturbed))}{why}."
+        yield f"Something from outside disturbed the timings of {_runs(len(disturbed))}{why}."
 
 
 def _unchecked(cells: Sequence[EndedCell]) -> Iterator[str]:
     """Of ok cells alone: the others' timings stand nowhere."""
     count = Counter(name for cell in cells if cell.ok for name in set(names(cell.text(UNCHECKED))))
     if count:
-        checks = ", ".join(f"{name} on {_cells(count[name])}" for name in sorted(count))
+        checks = ", ".join(f"{name} on {_runs(count[name])}" for name in sorted(count))
         yield f"Some checks for disturbance from outside could not be made: {checks}."

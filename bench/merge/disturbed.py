@@ -110,13 +110,13 @@ def beside_notes(cells: Iterable[EndedCell]) -> Iterator[str]:
     beside = [cell for cell in told if _was_beside(cell)]
     if not beside:
         return
-    of = f"{len(beside)} of {len(told)} ok cells" if len(beside) < len(told) else "All ok cells"
+    of = f"{len(beside)} of {len(told)} ok runs" if len(beside) < len(told) else "All ok runs"
     yield (
-        f"{of} ran beside others of their run, on CPUs of their own: caches, memory and clock were "
+        f"{of} were made beside others, on CPUs of their own: caches, memory and clock were "
         "shared, and times include what that costs."
     )
     if mixed := _mixed(told):
-        yield f"Times of {', '.join(mixed)} mix such cells with cells that ran alone."
+        yield f"Times of {', '.join(mixed)} mix such runs with runs that were alone."
 
 
 def _was_beside(cell: EndedCell) -> bool:

@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], P
         results = tmp_path_factory.mktemp(runtime) / "results"
         answer = bench("run", matrix, "--runtime", runtime, "--out", results)
         assert answer.returncode == 0, answer.stdout + answer.stderr
-        assert "4 of 4 cells ok" in answer.stdout
+        assert "4 of 4 runs ok" in answer.stdout
         return results
 
     return run
@@ -114,7 +114,7 @@ def test_cuda_cells_without_a_gpu_are_skipped_and_the_exit_code_says_so(
     if all(row["status"] == "ok" for row in rows):
         pytest.skip("this machine has a GPU")
     assert answer.returncode == 1
-    assert "2 of 4 cells ok, 2 skipped" in answer.stdout
+    assert "2 of 4 runs ok, 2 skipped" in answer.stdout
     assert (
         answer.stdout.count("– 2 cells skipped: no GPU here") == answer.stdout.count("no GPU") == 1
     )
@@ -193,7 +193,7 @@ def test_a_report_tells_the_verdict_and_the_main_table(
     answer = bench("report", finished("local", 1), "--out", tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert re.search(r"^small \+ adamw +\d\.\d+ \(2\) .* [\d,]+$", answer.stdout, re.MULTILINE)
-    assert answer.stdout.endswith(f"report: {tmp_path}/index.html\n4 of 4 cells ok\n")
+    assert answer.stdout.endswith(f"report: {tmp_path}/index.html\n4 of 4 runs ok\n")
 
 
 def test_accepting_code_that_no_row_has_is_refused(tiny_matrix: Path, tmp_path: Path) -> None:

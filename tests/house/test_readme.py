@@ -157,7 +157,7 @@ def test_the_readmes_own_question_is_answered(tmp_path: Path) -> None:
     (tmp_path / "input.txt").write_text(TEXT)
     answer = type_in(tmp_path, script)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "4 of 4 cells ok" in answer.stdout
+    assert "4 of 4 runs ok" in answer.stdout
     assert (tmp_path / "results" / "rates" / "report" / "index.html").is_file()
 
 

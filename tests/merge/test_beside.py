@@ -34,7 +34,7 @@ def test_nothing_is_said_of_cells_that_were_alone_or_of_which_nothing_is_known(n
 
 def test_times_of_cells_beside_others_are_named_as_such(new):
     said = told(cells(new(), 1, 2))
-    assert said.startswith("All ok cells ran beside others of their run")
+    assert said.startswith("All ok runs were made beside others")
     assert "times include what that costs" in said
     assert "mix" not in said
 
@@ -42,8 +42,8 @@ def test_times_of_cells_beside_others_are_named_as_such(new):
 def test_an_arm_of_both_kinds_is_named(new):
     folder = cells(cells(new(), 1, 0, 1), 1, 1, 1, optimizer="muon")
     said = told(folder)
-    assert said.startswith("5 of 6 ok cells ran beside others")
-    assert said.endswith("Times of gpt + adamw, cpu mix such cells with cells that ran alone.")
+    assert said.startswith("5 of 6 ok runs were made beside others")
+    assert said.endswith("Times of gpt + adamw, cpu mix such runs with runs that were alone.")
 
 
 def test_two_machines_do_not_mix(new):

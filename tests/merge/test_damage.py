@@ -114,8 +114,8 @@ def test_a_cell_whose_plan_is_damaged_counts_by_its_row(new):
     assert merged.damage == (Damage("first/plan.csv", 2, 1, "seed is 'first', not a whole number"),)
     assert sorted(cell.seed for cell in merged.cells) == [1, 2, 3]  # the first has run all the same
     told, dropped = notes(merged)
-    assert "A cell without its line here counts only if it has run." in told
-    assert "1 cell ran on seeds that the plan no longer names" in dropped
+    assert "A run without its line here counts only if it was made." in told
+    assert "1 run had seeds that the plan no longer names" in dropped
 
 
 N = len(CURVE_COLUMNS)
@@ -155,7 +155,7 @@ def test_curves_without_their_header_are_none_and_are_named(new):
     assert damage.why == "lacks the columns step; no curve of it is shown"
     assert notes(merged) == [f"first/curves.csv is damaged: {damage.why}."]
     assert not any(cell.curve for cell in merged.cells)
-    assert sentence(cell.status for cell in merged.cells) == "3 of 3 cells ok"
+    assert sentence(cell.status for cell in merged.cells) == "3 of 3 runs ok"
 
 
 @pytest.mark.parametrize("file", ["runs.csv", "plan.csv"])
@@ -190,7 +190,7 @@ def test_a_line_that_a_crash_cut_off_is_no_damage(new):
     merged = merge([folder.path])
     assert (merged.damage, sentence(cell.status for cell in merged.cells)) == (
         (),
-        "3 of 3 cells ok",
+        "3 of 3 runs ok",
     )
     assert [len(cell.curve) for cell in merged.cells] == [2, 2, 2]
 
@@ -228,14 +228,14 @@ def test_the_report_and_the_commands_tell_of_damage(new):
     folder.curves[3]["step"] = "x"
     out = folder.write() / "report"
     built = build_report([folder.path], out)
-    assert (built.coverage, built.damaged) == ("3 of 4 cells ok, 1 open", 2)
+    assert (built.coverage, built.damaged) == ("3 of 4 runs ok, 1 open", 2)
     page = (out / "index.html").read_text()
     assert "first/runs.csv: 1 damaged line left out, line 2" in page
     assert "first/curves.csv: 1 damaged line left out, line 5" in page
     told = bench("report", folder.path)
     assert told.returncode == 1
     assert "2 files are damaged" in told.stderr
-    assert "3 of 4 cells ok, 1 open" in told.stdout
+    assert "3 of 4 runs ok, 1 open" in told.stdout
     assert report_after_run(ResultsFolder(folder.path), 0) == 1
 
 
@@ -260,7 +260,7 @@ def test_figures_beyond_all_bounds_count_as_the_bound_and_are_told(new, loss):
     matrix = "claim: {baseline: {model: gpt, optimizer: adamw}, metric: val_loss_final, margin: 1}"
     (folder.write() / "matrix.yaml").write_text(f"name: tiny\n{matrix}\n")
     out = folder.path / "report"
-    assert build_report([folder.path], out).coverage == "10 of 10 cells ok"
+    assert build_report([folder.path], out).coverage == "10 of 10 runs ok"
     report = (out / "report.md").read_text()
     told = "Figures beyond 1e+50 count as 1e+50 here, in 5 cells: "
     assert told + "perplexity, train_loss_final, val_loss_final." in unescaped(report)

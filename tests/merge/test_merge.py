@@ -46,7 +46,7 @@ def test_an_older_copy_adds_nothing_and_opens_nothing(new):
         folder.cell(seed)
     older = older_copy(folder, 3)
     for folders in ((folder, older), (older, folder)):
-        assert covered(*folders) == "4 of 4 cells ok"
+        assert covered(*folders) == "4 of 4 runs ok"
         [section] = sections_of(*folders)
         assert section.arms[0].attempts == {"ok": 4}
         assert section.arms[0].seeds == (1, 2, 3, 4)
@@ -58,7 +58,7 @@ def test_a_copy_from_before_a_retry_does_not_count_its_failure_twice(new):
     folder.cell(2, "crashed", reason="ended by SIGKILL")
     folder.ended(folder.plan[1]["run_id"], attempt=2)
     for folders in ((folder, older_copy(folder, 2)), (older_copy(folder, 2), folder)):
-        assert covered(*folders) == "2 of 2 cells ok"
+        assert covered(*folders) == "2 of 2 runs ok"
         [section] = sections_of(*folders)
         assert section.arms[0].attempts == {"ok": 2, "crashed": 1}
 
@@ -67,7 +67,7 @@ def test_a_cell_that_is_open_in_two_folders_is_one(new):
     folder = new()
     folder.cell(1)
     folder.planned(seed=2)
-    assert covered(folder, older_copy(folder, 1)) == "1 of 2 cells ok, 1 open"
+    assert covered(folder, older_copy(folder, 1)) == "1 of 2 runs ok, 1 open"
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -85,8 +85,8 @@ def test_a_seed_that_was_run_again_after_it_had_finished_keeps_its_figure(new, t
     for folders in ([alone, again], [copied, copy]):
         [section] = sections_of(*folders[::turn])
         assert section.arms[0].spread("val_loss_final").by_seed == {1: 2.0}
-    assert covered(alone, again) == "2 of 2 cells ok"
-    assert covered(copied, copy) == "1 of 1 cells ok"
+    assert covered(alone, again) == "2 of 2 runs ok"
+    assert covered(copied, copy) == "1 of 1 runs ok"
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -124,8 +124,8 @@ def test_a_rerun_after_a_change_of_code_loses_no_older_row(new):
     assert (old.key.code_sha256, old.arms[0].n_seeds) == ("code1", 3)
     assert (changed.key.code_sha256, changed.arms[0].n_seeds) == ("code2", 1)
     assert changed.arms[0].seeds == (1, 2, 3)  # two of them are missing there
-    assert covered(folder) == "3 of 3 cells ok"
-    assert "1 cell ran again under another code, environment or machine" in notes(folder)
+    assert covered(folder) == "3 of 3 runs ok"
+    assert "1 run got another attempt under another code, environment or machine" in notes(folder)
 
 
 def test_a_failure_under_older_code_is_one_of_that_code(new):
@@ -136,7 +136,7 @@ def test_a_failure_under_older_code_is_one_of_that_code(new):
     old, changed = sections_of(folder)
     assert [old.arms[0].end(seed) for seed in (1, 2)] == [End.FINISHED, End.FAILED]
     assert [changed.arms[0].end(seed) for seed in (1, 2)] == [End.MISSING, End.FINISHED]
-    assert covered(folder) == "2 of 2 cells ok"  # as they ended last
+    assert covered(folder) == "2 of 2 runs ok"  # as they ended last
 
 
 # --- failures and further attempts
@@ -159,7 +159,7 @@ def test_a_failed_seed_is_not_washed_by_another_attempt_or_folder(new, status):
         assert muon.n_seeds == 5
         [comparison] = make_family(section, claimed(), 1).comparisons
         assert comparison.verdict is Verdict.UNDECIDED
-        assert "1 cell failed at one attempt and ended ok at another" in notes(*folders)
+        assert "1 run failed at one attempt and ended ok at another" in notes(*folders)
 
 
 def test_a_failure_on_another_machine_of_the_same_environment_counts(new):
@@ -184,8 +184,8 @@ def test_a_seed_that_was_taken_out_of_the_plan_counts_still(new):
     [section] = sections_of(dropped)
     assert [each.seeds for each in section.arms] == [(1, 2, 3, 4, 5, 6)] * 2
     assert section.arms[1].failed == {6: "diverged"}
-    assert covered(dropped) == "11 of 12 cells ok, 1 diverged"
-    assert "2 cells ran on seeds that the plan no longer names" in notes(dropped)
+    assert covered(dropped) == "11 of 12 runs ok, 1 diverged"
+    assert "2 runs had seeds that the plan no longer names" in notes(dropped)
 
 
 def test_trials_have_the_arm_id_of_what_they_try_and_are_no_seeds_of_it(new):
@@ -195,7 +195,7 @@ def test_trials_have_the_arm_id_of_what_they_try_and_are_no_seeds_of_it(new):
     folder.plan.pop()
     [section] = sections_of(folder)
     assert section.arms[0].seeds == (1,)
-    assert covered(folder) == "1 of 1 cells ok"
+    assert covered(folder) == "1 of 1 runs ok"
 
 
 def test_a_dropped_seed_of_a_cell_with_two_names_is_one_of_both(new):
@@ -214,7 +214,7 @@ def test_what_settings_were_chosen_on_is_not_judged_on(new):
     folder = new()
     arm(folder, losses=losses(2.0))
     arm(folder, optimizer="muon", losses=losses(1.0, 1), part="trial", trial=4)
-    assert covered(folder) == "5 of 10 cells ok, 5 open"
+    assert covered(folder) == "5 of 10 runs ok, 5 open"
 
 
 def test_a_trial_of_another_folder_does_not_end_an_open_cell(new):
@@ -223,7 +223,7 @@ def test_a_trial_of_another_folder_does_not_end_an_open_cell(new):
     first.planned(seed=2)
     second.cell(2, part="trial", trial=1)
     second.plan[0] |= {"part": "trial", "trial": 1}
-    assert covered(first, second) == "2 of 3 cells ok, 1 open"
+    assert covered(first, second) == "2 of 3 runs ok, 1 open"
 
 
 def test_arms_that_ran_and_were_dropped_stay_in_the_family(new):

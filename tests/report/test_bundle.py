@@ -177,7 +177,7 @@ def test_a_bundle_of_several_folders_holds_each_and_their_common_report(
             if key.startswith(there)
         } == inner
     assert members["both/report/report.md"].startswith(b"# Benchmark report: tiny\n")
-    assert b"4 of 4 cells ok" in members["both/report/report.md"]
+    assert b"4 of 4 runs ok" in members["both/report/report.md"]
     links = re.findall(r"\]\(\.\./([^)]*)\)", members["both/report/report.md"].decode())
     assert links
     assert all(f"both/{unquote(link)}" in members for link in links)

@@ -103,8 +103,8 @@ def test_the_verdict_comes_first_then_coverage_then_the_claim(page):
     whole = page.inside["body"][0]
     order = [
         "nanokimi + truemuon is undecided",
-        "17 of 20 cells ok, 1 diverged, 1 crashed, 1 open",
-        "disturbed the timings of 2 cells",
+        "17 of 20 runs ok, 1 diverged, 1 crashed, 1 open",
+        "disturbed the timings of 2 runs",
         "The claim: ",
         "Model or optimizer?",
         "Summary by configuration",

@@ -145,7 +145,7 @@ def test_the_first_screen_has_the_verdict_and_the_claim(visit):
     page = visit().page
     for text in (
         "are better, each on 5 of 5",
-        "20 of 20 cells ok",
+        "20 of 20 runs ok",
         "The claim: final validation loss",
     ):
         box = page.get_by_text(text).first.bounding_box()

@@ -65,7 +65,7 @@ def test_coverage_counts_selected_cells_by_their_end(new):
     folder.cell(seed=3, status="skipped")
     folder.planned(seed=4)
     folder.planned(seed=5, selected=False)
-    assert statuses(folder) == "1 of 4 cells ok, 1 diverged, 1 skipped, 1 open"
+    assert statuses(folder) == "1 of 4 runs ok, 1 diverged, 1 skipped, 1 open"
 
 
 def test_the_first_ok_attempt_is_the_one_by_number_not_by_text(new):
@@ -89,11 +89,11 @@ def test_rows_that_the_plan_does_not_name_are_told_but_not_summarised(new):
     folder.plan.pop()
     merged = merge([folder.write()])
     cells, arms = notes(merged)
-    assert "1 cell that plan.csv no longer names" in cells
-    assert "1 arm ran that the plan no longer names" in arms
+    assert "1 run that plan.csv no longer names" in cells
+    assert "1 configuration ran that the plan no longer names" in arms
     (section,) = make_sections(merged)
     assert section.arms[0].spread("val_loss_final").mean == 1.0
-    assert sentence(cell.status for cell in merged.cells) == "1 of 1 cells ok"
+    assert sentence(cell.status for cell in merged.cells) == "1 of 1 runs ok"
 
 
 def test_a_tainted_row_is_told(new):
@@ -101,7 +101,7 @@ def test_a_tainted_row_is_told(new):
     folder.cell(tainted=True, taint_reasons="another process on its CPU")
     merged = merge([folder.write()])
     (note,) = notes(merged)
-    assert "1 cell (another process on its CPU)" in note
+    assert "1 run (another process on its CPU)" in note
 
 
 # --- statistics
@@ -221,7 +221,7 @@ def test_all_files_are_there_and_no_other(built):
     out, paths, coverage = built
     further = {f"{name}-2.{suffix}" for name in PICTURES for suffix in ("png", "svg")}
     assert {file.name for file in out.iterdir()} == FILES | further
-    assert coverage == "8 of 10 cells ok, 1 diverged, 1 skipped"
+    assert coverage == "8 of 10 runs ok, 1 diverged, 1 skipped"
     assert {file.name for file in paths[0].iterdir()} == {
         "plan.csv",
         "runs.csv",
@@ -233,12 +233,12 @@ def test_all_files_are_there_and_no_other(built):
 def test_the_page_says_coverage_first_and_why_cells_are_not_ok(built):
     page = (built[0] / "index.html").read_text()
     text = Tags(page).text
-    assert text.index("8 of 10 cells ok") < text.index("not finite at | step 4")
+    assert text.index("8 of 10 runs ok") < text.index("not finite at | step 4")
     assert "no GPU here" in text
     assert "2 of 3 seeds, 1 skipped" in text
     assert "rewards a worse perplexity" in text
     report = (built[0] / "report.md").read_text()
-    assert report.index("8 of 10 cells ok") < report.index("not finite at \\| step 4")
+    assert report.index("8 of 10 runs ok") < report.index("not finite at \\| step 4")
     assert "2 of 3 seeds, 1 skipped" in report
 
 
@@ -317,7 +317,7 @@ def test_no_result_at_all_is_still_a_whole_report(new):
     out.mkdir()
     (out / "loss_steps-2.png").write_text("of an earlier report")
     (out / "mine.png").write_text("not the report's")
-    assert build_report([folder.path], out).coverage == "0 of 2 cells ok, 1 skipped, 1 open"
+    assert build_report([folder.path], out).coverage == "0 of 2 runs ok, 1 skipped, 1 open"
     assert {file.name for file in out.iterdir()} == {
         "index.html",
         "report.md",

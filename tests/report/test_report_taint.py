@@ -339,7 +339,7 @@ def told(folder: Results) -> list[str]:
 def test_the_note_gathers_names_without_percentages(new):
     tainted = {("muon", 2): FOREIGN, ("adamw", 1): "cpu_steal 88%", ("adamw", 2): ""}
     assert told(paired(new(), tainted)) == [
-        "Something from outside disturbed the timings of 3 cells (cpu_steal, gpu_foreign_process)."
+        "Something from outside disturbed the timings of 3 runs (cpu_steal, gpu_foreign_process)."
     ]
 
 
@@ -351,7 +351,7 @@ def test_checks_that_could_not_be_made_are_told_of_ok_cells(new):
     folder.runs[3] |= {"taint_unchecked": "cpu_steal", "status": "crashed"}
     assert told(folder) == [
         "Some checks for disturbance from outside could not be made: gpu_foreign_process on "
-        "2 cells, swap_used on 3 cells."
+        "2 runs, swap_used on 3 runs."
     ]
 
 

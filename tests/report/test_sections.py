@@ -28,9 +28,9 @@ def test_a_folder_named_twice_and_its_copy_count_once(new, tmp_path):
     shutil.copytree(folder.path, tmp_path / "copy")
     merged = merge([folder.path, folder.path / ".", tmp_path / "copy"])
     assert [source.name for source in merged.sources] == ["a", "copy"]
-    assert sentence(cell.status for cell in merged.cells) == "4 of 4 cells ok"
+    assert sentence(cell.status for cell in merged.cells) == "4 of 4 runs ok"
     (note,) = notes(merged)
-    assert note.startswith("copy: 4 cells lie in another folder as well")
+    assert note.startswith("copy: 4 runs lie in another folder as well")
 
 
 @pytest.mark.parametrize("older_first", [True, False])
@@ -56,7 +56,7 @@ def test_shards_of_a_matrix_on_one_machine_are_one_section(new):
     (section,) = sections_of(*parts)
     assert (section.arms[0].n_seeds, len(section.arms[0].seeds)) == (2, 2)
     merged = merge([part.path for part in parts])
-    assert sentence(cell.status for cell in merged.cells) == "2 of 2 cells ok"
+    assert sentence(cell.status for cell in merged.cells) == "2 of 2 runs ok"
 
 
 # --- unlike things are not merged

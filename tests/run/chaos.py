@@ -358,7 +358,7 @@ class Round:
             if run_id != attempt.rpartition("-")[0]:
                 self.found.append(("untrue", f"cell {run_id} did not run after {attempt} died"))
         if code != (0 if ok >= self.arena.reference.keys() else 1):
-            self.found.append(("untrue", f"exit code {code} with {len(ok)} cells ok"))
+            self.found.append(("untrue", f"exit code {code} with {len(ok)} runs ok"))
 
     def expect_nothing_left(self) -> None:
         left = wait_until_gone(self.results, self.arena.runtime)

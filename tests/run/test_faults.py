@@ -128,7 +128,7 @@ def test_who_is_killed_is_tried_again_as_often_as_allowed_and_who_faults_is_not(
     broken.ask(retries=1)
     broken.insert(AT_START, fault)
     code, out, _ = broken.run(runtime)
-    assert (code, "0 of 1 cells ok, 1 crashed" in out) == (1, True)
+    assert (code, "0 of 1 runs ok, 1 crashed" in out) == (1, True)
     assert [row["status"] for row in broken.rows()] == ["crashed"] * attempts
     assert all(row["reason"].startswith(f"ended by {name}") for row in broken.rows())
 
@@ -138,7 +138,7 @@ def test_an_attempt_that_the_machine_lost_is_made_good_by_the_next(broken: Broke
     once = f"Path({str(broken.root / 'bench' / 'broken')!r}).unlink()\n"
     broken.insert(AT_START, once + KILLED)
     code, out, _ = broken.run("local")
-    assert (code, "1 of 1 cells ok;" in out) == (0, True)
+    assert (code, "1 of 1 runs ok;" in out) == (0, True)
     assert [row["status"] for row in broken.rows()] == ["crashed", "ok"]
 
 
@@ -316,7 +316,7 @@ def test_an_engine_that_is_lost_half_way(
         broken.paused()
         proxy.cut(refuse=comes_back == "later")
         code, out, err = ended(runner)
-        assert (code, "0 of 1 cells ok, 1 open" in out, "Traceback" in err) == (1, True, False)
+        assert (code, "0 of 1 runs ok, 1 open" in out, "Traceback" in err) == (1, True, False)
         assert "error: docker " in err
         assert "Cells that were not run stay open; the same command runs them." in err
         assert broken.rows() == []

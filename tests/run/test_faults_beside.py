@@ -63,7 +63,7 @@ def test_one_ends_badly_and_the_other_well(
 ) -> None:
     broken.ask(seeds=2, memory_gib=1, **limits)
     code, out, err = run_both(broken, runtime, fault, retries=len(statuses) - 1)
-    assert (code, "1 of 2 cells ok" in out, err) == (1, True, "")
+    assert (code, "1 of 2 runs ok" in out, err) == (1, True, "")
     assert (ends(broken, 1), ends(broken, 2)) == (["ok"], statuses)
     for row in broken.rows():
         assert row["attempt"] != "1" or row["neighbours"] == "1"
@@ -91,7 +91,7 @@ def test_a_launch_that_fails_ends_the_cell_beside_it(broken: Broken, runtime: st
     assert row["reason"] == "stopped because another cell's launch or record failed"
     broken.mend()
     code, out, err = broken.run(runtime, "--jobs", "2")
-    assert (code, "2 of 2 cells ok" in out, err) == (0, True, "")
+    assert (code, "2 of 2 runs ok" in out, err) == (0, True, "")
 
 
 def test_a_user_who_interrupts_both(broken: Broken, runtime: str) -> None:
@@ -105,7 +105,7 @@ def test_a_user_who_interrupts_both(broken: Broken, runtime: str) -> None:
     assert {row["reason"] for row in broken.rows()} == {"stopped by SIGINT"}
     broken.mend()
     code, out, err = broken.run(runtime, "--jobs", "2")
-    assert (code, "3 of 3 cells ok" in out, err) == (0, True, "")
+    assert (code, "3 of 3 runs ok" in out, err) == (0, True, "")
 
 
 def test_a_killed_runner_leaves_neither(broken: Broken, runtime: str) -> None:
@@ -124,7 +124,7 @@ def test_a_killed_runner_leaves_neither(broken: Broken, runtime: str) -> None:
     assert broken.rows() == []
     broken.mend()
     code, out, err = broken.run(runtime, "--jobs", "2")
-    assert (code, "2 of 2 cells ok" in out, err) == (0, True, "")
+    assert (code, "2 of 2 runs ok" in out, err) == (0, True, "")
     assert {row["attempt"] for row in broken.rows()} == {"2"}
 
 

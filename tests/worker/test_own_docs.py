@@ -25,7 +25,7 @@ def test_five_minutes_are_enough(tmp_path: Path) -> None:
     answer = type_in(tmp_path, script)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "6 of 6 checks ok" in answer.stdout
-    assert "3 of 3 cells ok" in answer.stdout
+    assert "3 of 3 runs ok" in answer.stdout
     assert (tmp_path / "results" / "mine" / "report" / "index.html").is_file()
     rows = read_table(tmp_path / "results" / "mine" / "runs.csv")
     assert {row["optimizer"] for row in rows} == {"adamw", "truemuon", "mine"}
