@@ -4,12 +4,12 @@ import sys
 
 import typer
 
-from bench.cli.common import WRONG_REQUEST, err
+from bench.cli.common import INTERRUPTED, WRONG_REQUEST, err
 from bench.cli.here import check, doctor, image, schema
 from bench.cli.original import original
 from bench.cli.reports import ab, bundle, compare, report, verify
 from bench.cli.running import plan, run
-from bench.errors import BenchError
+from bench.errors import BenchError, StoppedError
 
 app = typer.Typer(
     name="bench",
@@ -27,6 +27,9 @@ for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
 def main() -> None:
     try:
         app()
+    except StoppedError as error:
+        err.print(str(error))
+        sys.exit(INTERRUPTED)
     except BenchError as error:
         err.print(f"error: {error}")
         sys.exit(WRONG_REQUEST)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from bench.cli.common import (
-    INTERRUPTED,
     NOT_ALL_OK,
     OK,
     MatrixArgument,
@@ -15,13 +14,11 @@ from bench.cli.common import (
     OutOption,
     PythonOption,
     RuntimeOption,
-    err,
     out,
 )
-from bench.errors import EngineError, RequestError, StoppedError
+from bench.errors import EngineError, RequestError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
-from bench.launch.engine import Engine
 from bench.launch.image import build, build_derived, find_base, find_image
 from bench.matrix.expansion import load_matrix
 from bench.matrix.forms import json_schema
@@ -68,13 +65,9 @@ def check(
     )
     out.print(f"runtime: {why}")
     wrong = count = 0
-    try:
-        for finding in conformance.check(asked, cells, launcher, this_machine()):
-            out.print(conformance.as_line(finding))
-            count, wrong = count + 1, wrong + (not finding.ok)
-    except StoppedError as error:
-        err.print(str(error))
-        raise typer.Exit(INTERRUPTED) from error
+    for finding in conformance.check(asked, cells, launcher, this_machine()):
+        out.print(conformance.as_line(finding))
+        count, wrong = count + 1, wrong + (not finding.ok)
     out.print(f"{count - wrong} of {count} checks ok" if count else "no class to check")
     raise typer.Exit(NOT_ALL_OK if wrong else OK)
 
@@ -105,17 +98,12 @@ def image(
     if found is not None:
         out.print(f"image: {found[0]} (built before)")
         return
-    tag = _cell_image(launcher.engine, device)
-    out.print(
-        f"image: {build_derived(launcher.engine, tag, requirements) if requirements else tag}"
-    )
-
-
-def _cell_image(engine: Engine, device: str) -> str:
-    """The tag of a device's own image, built if it is not there."""
-    found = find_image(engine, device)
-    if found is not None:
-        return found[0]
-    base = find_base(engine)
-    out.print(f"base image: {base}")
-    return build(engine, device, base)
+    if (plain := find_image(launcher.engine, device)) is not None:
+        tag = plain[0]
+    else:
+        base = find_base(launcher.engine)
+        out.print(f"base image: {base}")
+        tag = build(launcher.engine, device, base)
+    if requirements:
+        tag = build_derived(launcher.engine, tag, requirements)
+    out.print(f"image: {tag}")

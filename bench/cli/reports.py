@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from bench.cli.common import (
-    INTERRUPTED,
     NOT_ALL_OK,
     OK,
     FailOnOption,
@@ -21,7 +20,7 @@ from bench.cli.common import (
     out,
     report_builder,
 )
-from bench.errors import BenchError, RecordError, RequestError, StoppedError
+from bench.errors import BenchError, RecordError, RequestError
 from bench.launch.choose import choose_launcher
 from bench.records.folder import ResultsFolder
 from bench.report.built import Built, Looked
@@ -130,12 +129,8 @@ def ab(
     gate = make_gate(fail_on or [], undecided, "keep", form)
     launcher, why = choose_launcher(runtime, worker_python)
     err.print(f"runtime: {why}")
-    try:
-        request = Request(matrix, out_dir, pairs, launcher, worker_python)
-        folder = run_pairs(base, head, request, err.print)
-    except StoppedError as error:
-        err.print(str(error))
-        raise typer.Exit(INTERRUPTED) from error
+    request = Request(matrix, out_dir, pairs, launcher, worker_python)
+    folder = run_pairs(base, head, request, err.print)
     comparison = gate.compare(folder / "base", folder / "head", (base, head))
     leave(comparison, folder)
     print(gate.write(comparison), end="")

@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,10 +78,7 @@ class Turns:
                 if self.stopped_by:
                     child.send_signal(self.stopped_by)
 
-    def passing_signals_on(self) -> AbstractContextManager[None]:
-        return heard(self._pass_on)
-
-    def _pass_on(self, number: int) -> None:
+    def pass_on(self, number: int) -> None:
         self.stopped_by = number
         if self.child is not None and self.child.poll() is None:
             self.child.send_signal(number)
@@ -109,7 +105,7 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
     """
     text = pinned(request.matrix, request.n_pairs)
     turns = Turns()
-    with turns.passing_signals_on(), prepared(base, head, request.launcher) as sides:
+    with heard(turns.pass_on), prepared(base, head, request.launcher) as sides:
         folder = (request.out or _default_folder(text, sides)).absolute()
         check_same(folder, sides)
         matrix_file = folder / "matrix.yaml"

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.border.atomic import write_atomically
-from bench.compare.document import as_json
 from bench.compare.judge import GateStatus, VersionComparison, compare
-from bench.compare.pairing import join
+from bench.compare.pairing import join, read_version
 from bench.compare.rules import Rule, parse_rules
-from bench.compare.versions import read_version
-from bench.compare.write import as_markdown, as_text
+from bench.compare.write import as_json, as_markdown, as_text
 from bench.errors import RequestError, nearest
 
 FORMATS: dict[str, Callable[[VersionComparison], str]] = {

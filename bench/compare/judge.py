@@ -124,7 +124,7 @@ def _line(
     judgement = judge(
         contrast,
         arm.ends,
-        margin=rule.margin if rule else None,
+        margin=abs(rule.limit) if rule else None,
         lower_is_better=metric not in HIGHER_IS_BETTER,
         least_seeds=least_seeds(metric),
     )

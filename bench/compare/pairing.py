@@ -1,20 +1,87 @@
-"""Two versions joined by arm and seed: which figures may be compared, and what is left out."""
+"""Two versions read and joined by arm and seed: what may be compared, and what is left out."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
-from bench.compare.versions import Version
+from bench.errors import FolderError, RecordError, program
 from bench.merge.disturbed import REASONS, names
+from bench.merge.reading import check_fields, check_status
 from bench.records.columns import LOSSES, TIMINGS
-from bench.records.endings import end_by, end_of
-from bench.records.rows import Row, as_number
+from bench.records.endings import by_circumstances, end_by, end_of, ending
+from bench.records.rows import RUNS_NEED, Row, as_number, read_runs
 from bench.statistics.contrast import BySeed
 from bench.statistics.ends import End, Ends
 from bench.statistics.spread import over_seeds
 
-BySeedRows = Mapping[int, tuple[Row, ...]]  # how a seed ended on each machine and kind of GPU
+NEEDED = (*RUNS_NEED, "arm_id", "model", "optimizer", "device", "seed")
+# What may differ between two versions, and is named: it is what is compared.
+MAY_DIFFER = ("code_sha256", "git_commit", "git_dirty", "env_id", "image_id", "torch_version")
+# What else a reader wants to know of each.
+ABOUT = ("runtime", "host_id", "host_cpu_model", "gpu_name", "corpus")
+
+BySeedRows = Mapping[int, Sequence[Row]]  # how a seed ended on each machine and kind of GPU
+
+
+@dataclass(frozen=True)
+class Version:
+    """The rows of one results folder, or of one runs.csv."""
+
+    name: str  # for readers; never a whole path, which would name the machine's folders
+    arms: Mapping[str, BySeedRows]  # by arm_id
+
+    def told(self, column: str) -> tuple[str, ...]:
+        """The distinct known fields of a column, in the order of arms and their rows."""
+        rows = (row for arm in self.arms.values() for rows in arm.values() for row in rows)
+        return tuple(dict.fromkeys(text for row in rows if (text := row.get(column, ""))))
+
+
+def read_version(path: Path, name: str | None = None) -> Version:
+    """The rows of a results folder, or of a runs.csv by itself.
+
+    A cell has one row for each machine and kind of GPU that it ran on: of its attempts there, the
+    one that tells how it ended. Several are repeats of its seed.
+
+    Raises:
+        FolderError: if there is no such file.
+        RecordError: if it is damaged.
+    """
+    file = path / "runs.csv" if path.is_dir() else path
+    if not file.is_file():
+        raise FolderError(
+            f"{file} is not there. Give a folder that `{program()} run MATRIX` has written, or "
+            "its runs.csv."
+        )
+    attempts: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    table = read_runs(file, NEEDED)
+    if not table:
+        raise RecordError(f"{file} has no rows. Give one that `{program()} run` has filled.")
+    for row in _checked(file, table):
+        if row.get("part") != "trial":  # a search for settings, of no arm that is compared
+            attempts[row["run_id"], row["host_id"], row.get("gpu_name", "")].append(row)
+    arms: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for rows in attempts.values():
+        *_, latest = by_circumstances(sorted(rows, key=lambda row: int(row["attempt"])))
+        last = ending(latest)
+        assert last is not None
+        arms[last["arm_id"]][int(last["seed"])].append(last)
+    folder = file.resolve().parent if file.name == "runs.csv" else file.resolve()
+    return Version(name or folder.name, arms)
+
+
+def _checked(file: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    for row in rows:
+        try:
+            check_fields(row, "seed")
+            check_status(row)
+        except ValueError as error:
+            raise RecordError(
+                f"{file}: run {row['run_id']}, attempt {row['attempt']}: {error}. "
+                "Put the field right, or remove the line."
+            ) from error
+        yield row
 
 
 @dataclass(frozen=True)
@@ -136,7 +203,7 @@ class Joined:
 
 def join(base: Version, new: Version) -> Joined:
     """Arms by arm_id, which is all that was asked but the seed; names alone join nothing."""
-    left, right = _by_arm(base), _by_arm(new)
+    left, right = base.arms, new.arms
     labels = _labels([*left.values(), *right.values()])
     return Joined(
         base,
@@ -149,13 +216,6 @@ def join(base: Version, new: Version) -> Joined:
         only_base=tuple(labels[arm_id] for arm_id in left if arm_id not in right),
         only_new=tuple(labels[arm_id] for arm_id in right if arm_id not in left),
     )
-
-
-def _by_arm(version: Version) -> dict[str, dict[int, tuple[Row, ...]]]:
-    arms: dict[str, dict[int, tuple[Row, ...]]] = defaultdict(dict)
-    for (arm_id, seed), rows in version.cells.items():
-        arms[arm_id][seed] = rows
-    return dict(arms)
 
 
 def _labels(arms: Sequence[BySeedRows]) -> dict[str, str]:

@@ -28,11 +28,6 @@ class Rule:
         """The threshold in the scale of a contrast: of logarithms where relative."""
         return math.log1p(self.threshold) if self.relative else self.threshold
 
-    @property
-    def margin(self) -> float:
-        """What counts as equivalent, in the same scale."""
-        return abs(self.limit)
-
     def __str__(self) -> str:
         sign = "<" if self.metric in HIGHER_IS_BETTER else ">"
         value = f"{100 * self.threshold:.6g}%" if self.relative else f"{self.threshold:.6g}"

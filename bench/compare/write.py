@@ -1,10 +1,12 @@
-"""A comparison as text, and as Markdown for a pull request."""
+"""A comparison as text, as Markdown for a pull request, and as JSON for programs."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, VersionComparison
-from bench.compare.pairing import PairedArm
-from bench.compare.versions import ABOUT, MAY_DIFFER, Version
+from bench.compare.pairing import ABOUT, MAY_DIFFER, PairedArm, Version
 from bench.merge.disturbed import MARK
 from bench.records.columns import COLUMNS, LOSSES, memory_columns
 from bench.report.page.content import Field, Heading, Table
@@ -26,6 +28,7 @@ HEADINGS = (
     *(Heading(text, number=True) for text in ("BASE", "NEW", "change", "interval", "pairs")),
     Heading("verdict"),
 )
+SCHEMA = "bench-compare/1"  # of the JSON: a change that a reader would notice gets another number
 # Of long identities the first digits.
 HASHES = ("code_sha256", "git_commit", "env_id", "image_id")
 WORDS = {
@@ -86,7 +89,9 @@ def _finding(finding: RuleResult, comparison: VersionComparison) -> str:
     rule = f"{finding.rule}, " if finding.rule else ""
     found = next((one for one in comparison.arms if one.arm.label == finding.arm), None)
     line = found.line(finding.rule.metric) if found and finding.rule else None
-    figures = f"{_change(line)} ({_interval(line)})" if line and line.contrast.n else ""
+    figures = ""
+    if line and line.contrast.n:
+        figures = f"{_signed(line, line.contrast.mean)} ({_interval(line)})"
     about = "; ".join(part for part in (figures, finding.why) if part)
     return f"{WORDS[finding.outcome]}: {rule}{finding.arm or 'all arms'}: {about}"
 
@@ -112,16 +117,11 @@ def _fields(line: MetricChange, gated: bool) -> list[str]:
         line.metric + (" *" if gated else ""),
         value(line.base_mean) + mark,
         value(line.new_mean) + mark,
-        _change(line),
+        _signed(line, line.contrast.mean),
         _interval(line),
         str(line.contrast.n),
         verdict,
     ]
-
-
-def _change(line: MetricChange) -> str:
-    mean = line.contrast.mean
-    return NOT_AVAILABLE if mean is None else _signed(line, mean)
 
 
 def _interval(line: MetricChange) -> str:
@@ -131,24 +131,24 @@ def _interval(line: MetricChange) -> str:
     return f"{_signed(line, interval.low)} to {_signed(line, interval.high)}"
 
 
-def _signed(line: MetricChange, value: float) -> str:
+def _signed(line: MetricChange, value: float | None) -> str:
     """A change in the scale of its contrast, as a reader takes it."""
-    told = in_unit(line, value)
+    told = _in_unit(line, value)
     if told is None:
         return NOT_AVAILABLE
     if line.contrast.relative:
         return f"{100 * told:+.2f} %"
-    places = of_loss(value) if line.metric in LOSSES else of_measure(value)
-    return fixed(value, places, "+")
+    places = of_loss(told) if line.metric in LOSSES else of_measure(told)
+    return fixed(told, places, "+")
 
 
-def in_unit(line: MetricChange, value: float) -> float | None:
+def _in_unit(line: MetricChange, value: float | None) -> float | None:
     """A change in the metric's unit, or as a share; None beyond what a double holds.
 
     So wide are the intervals of ratios from two seeds.
     """
     try:
-        return line.contrast.in_unit(value)
+        return None if value is None else line.contrast.in_unit(value)
     except OverflowError:
         return None
 
@@ -219,3 +219,75 @@ def _left_out_of(arm: PairedArm, keep_disturbed: bool) -> Iterator[str]:
         why = f" ({', '.join(reasons)})" if reasons else ""
         kept = "kept, as it falls on either side" if keep_disturbed else "not in the times compared"
         yield f"{seed_words(arm.disturbed)} disturbed from outside{why}: {kept}."
+
+
+def as_json(comparison: VersionComparison) -> str:
+    return json.dumps(as_dict(comparison), indent=2, allow_nan=False) + "\n"
+
+
+def as_dict(comparison: VersionComparison) -> dict[str, Any]:
+    """Everything that is known. Shares are fractions: 0.05 is 5 %."""
+    joined = comparison.joined
+    return {
+        "schema": SCHEMA,
+        "outcome": comparison.outcome,
+        "conclusion": conclusion(comparison),
+        "confidence": comparison.confidence,
+        "disturbed_kept": comparison.keep_disturbed,
+        "base": _version(joined.base),
+        "new": _version(joined.new),
+        "arms_only_in_base": list(joined.only_base),
+        "arms_only_in_new": list(joined.only_new),
+        "rules": [str(rule) for rule in comparison.rules],
+        "findings": [
+            {**asdict(finding), "rule": str(finding.rule) if finding.rule else None}
+            for finding in comparison.findings
+        ],
+        "arms": [_arm(compared) for compared in comparison.arms],
+    }
+
+
+def _version(version: Version) -> dict[str, Any]:
+    columns = {column: list(version.told(column)) for column in (*MAY_DIFFER, *ABOUT)}
+    return {"name": version.name, **columns}
+
+
+def _arm(compared: Compared) -> dict[str, Any]:
+    arm = compared.arm
+    failed_base, failed_new = arm.failed
+    return {
+        "arm_id": arm.arm_id,
+        "label": arm.label,
+        "seeds": list(arm.seeds),
+        "seeds_only_in_base": list(arm.only_base),
+        "seeds_only_in_new": list(arm.only_new),
+        "seeds_failed_in_base": _keyed(failed_base),
+        "seeds_failed_in_new": _keyed(failed_new),
+        "seeds_on_other_machines": list(arm.elsewhere),
+        "seeds_disturbed": {seed: list(names) for seed, names in _keyed(arm.disturbed).items()},
+        "metrics": {line.metric: _line(line) for line in compared.lines},
+    }
+
+
+def _line(line: MetricChange) -> dict[str, Any]:
+    contrast, interval = line.contrast, line.contrast.interval
+    return {
+        "change_is": "share" if contrast.relative else "difference",
+        "base_mean": line.base_mean,
+        "new_mean": line.new_mean,
+        "change": _in_unit(line, contrast.mean),
+        "low": _in_unit(line, interval.low) if interval else None,
+        "high": _in_unit(line, interval.high) if interval else None,
+        "pairs": contrast.n,
+        "disturbed": line.pairs.disturbed,
+        "decides": line.pairs.decides,
+        "verdict": line.judgement.verdict,
+        "why": line.judgement.why,
+        "base_by_seed": _keyed(line.pairs.base),
+        "new_by_seed": _keyed(line.pairs.new),
+    }
+
+
+def _keyed(by_seed: Mapping[int, Any]) -> dict[str, Any]:
+    """A key of JSON is text."""
+    return {str(seed): value for seed, value in by_seed.items()}

@@ -17,7 +17,7 @@ from bench.matrix.expansion import Matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
-from bench.run import outcome
+from bench.run.attempt import MAX_RESULT
 from bench.run.lanes import make_slots
 from bench.run.signals import heard
 from bench.run.standing import skip_reason
@@ -94,7 +94,7 @@ def _job(cell: Cell, place: Path, machine: Machine) -> Job:
 
 
 def _findings(subject: str, job: Job, ended: Exit) -> Iterator[CheckResult]:
-    text = read_left(job.files.result, last=outcome.MAX_RESULT)
+    text = read_left(job.files.result, last=MAX_RESULT)
     try:
         findings: list[dict[str, Any]] = json.loads(text)["findings"]
         for each in findings:

@@ -23,10 +23,9 @@ from bench.records.corpora import Corpus
 from bench.records.endings import is_machines_fault
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell
-from bench.run.attempt import run_attempt
+from bench.run.attempt import is_number, run_attempt
 from bench.run.estimate import estimate_arms
 from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
-from bench.run.outcome import is_number
 from bench.run.progress import PlainDisplay
 from bench.run.signals import heard
 from bench.run.standing import Here, Policy, skip_reason

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from bench.compare.judge import MetricChange, VersionComparison, compare
-from bench.compare.pairing import join
+from bench.compare.pairing import join, read_version
 from bench.compare.rules import parse_rules
-from bench.compare.versions import read_version
 from tests.builders.results import Results
 
 STEP = "step_time_ms_p50>5%"

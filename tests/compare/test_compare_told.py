@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare.document import as_dict
 from bench.compare.gate import make_gate
 from bench.compare.judge import GateStatus
-from bench.compare.versions import read_version
-from bench.compare.write import as_markdown, as_text
+from bench.compare.pairing import read_version
+from bench.compare.write import as_dict, as_markdown, as_text
 from bench.errors import FolderError, RecordError
 from tests.builders.shared import bench
 from tests.builders.sides import STEP, Sides

@@ -3,8 +3,7 @@
 import pytest
 
 from bench.compare.judge import compare
-from bench.compare.pairing import join
-from bench.compare.versions import read_version
+from bench.compare.pairing import join, read_version
 from bench.compare.write import left_out
 from bench.merge.coverage import notes
 from bench.merge.merging import merge

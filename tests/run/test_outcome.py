@@ -16,7 +16,7 @@ from bench.launch.job import Exit, Job
 from bench.matrix.expansion import load_matrix
 from bench.records.corpora import find_corpus
 from bench.records.endings import is_machines_fault
-from bench.run import outcome
+from bench.run.attempt import judge
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def leave(job: Job, **changes: Any) -> None:
 
 def test_a_good_end_accounts_for_all_of_the_wall_time(job: Job) -> None:
     leave(job)
-    row = outcome.judge(job, ended()).columns
+    row = judge(job, ended())[0]
     assert (row["status"], row["reason"], row["stage"]) == ("ok", None, None)
     assert row["val_loss_final"] == 1.5
     times = ("wall", "startup", "teardown", "unaccounted")
@@ -73,7 +73,7 @@ def test_a_good_end_accounts_for_all_of_the_wall_time(job: Job) -> None:
     ],
 )
 def test_an_end_without_a_result(job: Job, how: dict[str, Any], status: str, words: str) -> None:
-    row = outcome.judge(job, ended(**how)).columns
+    row = judge(job, ended(**how))[0]
     assert row["status"] == status
     assert words in row["reason"]
     assert row["stage"] == "train at step 7"
@@ -83,7 +83,7 @@ def test_an_end_without_a_result(job: Job, how: dict[str, Any], status: str, wor
 
 def test_a_crash_quotes_the_end_of_its_log(job: Job) -> None:
     job.files.log.write_text("first\n" + "x" * 1000 + "\nValueError: the last line\n")
-    reason = outcome.judge(job, ended(code=1)).columns["reason"]
+    reason = judge(job, ended(code=1))[0]["reason"]
     assert reason.endswith("ValueError: the last line")
     assert "first" not in reason
 
@@ -114,7 +114,7 @@ def test_a_result_that_is_not_ours_is_a_crash(
     job: Job, spoil: Callable[[Job], object], words: str
 ) -> None:
     spoil(job)
-    row = outcome.judge(job, ended()).columns
+    row = judge(job, ended())[0]
     assert row["status"] == "crashed"
     assert words in row["reason"]
 
@@ -124,12 +124,12 @@ def test_a_link_that_the_worker_left_is_not_followed(job: Job, tmp_path: Path) -
     secret.write_text('{"secret": 1}')
     job.files.result.symlink_to(secret)
     job.files.log.symlink_to(secret)
-    assert outcome.judge(job, ended(code=1)).columns["reason"] == "exit code 1; it left no result"
+    assert judge(job, ended(code=1))[0]["reason"] == "exit code 1; it left no result"
 
 
 def test_success_with_a_bad_exit_code_is_a_crash(job: Job) -> None:
     leave(job)
-    row = outcome.judge(job, ended(code=-signal.SIGABRT)).columns
+    row = judge(job, ended(code=-signal.SIGABRT))[0]
     assert (row["status"], row["reason"]) == (
         "crashed",
         "ended by SIGABRT after it had reported success",
@@ -138,13 +138,13 @@ def test_success_with_a_bad_exit_code_is_a_crash(job: Job) -> None:
 
 def test_a_diverged_cell_keeps_what_it_measured(job: Job) -> None:
     leave(job, status="diverged", reason="not finite at step 3", stage="train")
-    row = outcome.judge(job, ended()).columns
+    row = judge(job, ended())[0]
     assert (row["status"], row["stage"], row["train_time_s"]) == ("diverged", "train", 5.0)
 
 
 def test_the_spans_of_training_are_handed_on(job: Job) -> None:
     leave(job, context_window=[11.5, 11.75])
-    phases = outcome.judge(job, ended()).phases
+    _, phases = judge(job, ended())
     assert (phases.train, phases.context) == (((12.0, 17.0),), (11.5, 11.75))
 
 
@@ -152,11 +152,11 @@ def test_the_spans_of_training_are_handed_on(job: Job) -> None:
 def test_stamps_of_another_clock_place_nothing(job: Job, stamps: dict[str, float]) -> None:
     """An engine in a virtual machine: its stamps do not lie between launch and exit."""
     leave(job, **stamps)
-    judged = outcome.judge(job, ended())
-    assert judged.columns["wall_time_s"] == 10.0
-    assert judged.columns["train_time_s"] == 5.0
-    assert not {"startup_time_s", "teardown_time_s", "unaccounted_time_s"} & set(judged.columns)
-    assert judged.phases.train == ()
+    columns, phases = judge(job, ended())
+    assert columns["wall_time_s"] == 10.0
+    assert columns["train_time_s"] == 5.0
+    assert not {"startup_time_s", "teardown_time_s", "unaccounted_time_s"} & set(columns)
+    assert phases.train == ()
 
 
 @pytest.mark.parametrize(
@@ -180,16 +180,16 @@ def test_a_fault_of_the_machine_is_told_from_one_of_the_cell(
 ) -> None:
     if left:
         leave(job, **left)
-    row = outcome.judge(job, ended(**how)).columns
+    row = judge(job, ended(**how))[0]
     assert is_machines_fault(row["status"], row["reason"] or "") == fault
 
 
 def test_sigterm_from_outside_is_an_interruption(job: Job) -> None:
-    row = outcome.judge(job, ended(code=128 + signal.SIGTERM)).columns
+    row = judge(job, ended(code=128 + signal.SIGTERM))[0]
     assert (row["status"], row["reason"]) == ("interrupted", "ended by SIGTERM")
 
 
 def test_a_whole_result_counts_also_where_the_kernel_took_a_helper(job: Job) -> None:
     leave(job)
-    assert outcome.judge(job, ended(oom_killed=True)).columns["status"] == "ok"
-    assert outcome.judge(job, ended(oom_killed=True, code=137)).columns["status"] == "oom_killed"
+    assert judge(job, ended(oom_killed=True))[0]["status"] == "ok"
+    assert judge(job, ended(oom_killed=True, code=137))[0]["status"] == "oom_killed"
