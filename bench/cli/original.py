@@ -107,17 +107,13 @@ def beside(rows: Sequence[Row], device: str, steps: int) -> Iterator[str]:
 
     memory = f"{memory_columns(device)[0]}_mean"
     by_arm = {(row["model"], row["optimizer"]): row for row in rows}
-    here = [by_arm.get(arm, {}) for arm in ARMS]
-    blocks = [
-        aligned(
-            [["published", "here"], *(_pair(figure, i, row, memory) for figure in PUBLISHED)], ()
-        )
-        for i, row in enumerate(here)
-    ]
-    names = ["", *(figure.name for figure in PUBLISHED)]
-    heading = ["", *(" + ".join(arm) for arm in ARMS)]
-    yield from aligned([heading, *map(list, zip(names, *blocks, strict=True))], left=(0,))
-    yield from _notes([row for row in here if row], steps)
+    columns = [["", "", *(figure.name for figure in PUBLISHED)]]
+    for number, arm in enumerate(ARMS):
+        row = by_arm.get(arm, {})
+        pairs = [(figure.figures[number], _here(figure, row, memory)) for figure in PUBLISHED]
+        columns.append([" + ".join(arm), *aligned([("published", "here"), *pairs], ())])
+    yield from aligned(list(zip(*columns, strict=True)), left=(0,))
+    yield from _notes([by_arm[arm] for arm in ARMS if arm in by_arm], steps)
 
 
 def _notes(made: Sequence[Row], steps: int) -> Iterator[str]:
@@ -139,8 +135,7 @@ def _notes(made: Sequence[Row], steps: int) -> Iterator[str]:
         yield f"{DEFAULT_FILE} is another text than tinyshakespeare: no loss can be compared."
 
 
-def _pair(figure: Published, arm: int, row: Mapping[str, str], memory: str) -> list[str]:
-    """What was published of one of ARMS, and what is measured here."""
+def _here(figure: Published, row: Mapping[str, str], memory: str) -> str:
+    """What is measured here, as the figure was published."""
     value = row.get(figure.column or memory)
-    here = f"{float(value) / figure.unit:,.{figure.decimals}f}" if value else NOT_AVAILABLE
-    return [figure.figures[arm], here]
+    return f"{float(value) / figure.unit:,.{figure.decimals}f}" if value else NOT_AVAILABLE

@@ -46,7 +46,7 @@ from bench.records.corpora import Corpus, find_corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell, read_runs
 from bench.run.plan import describe
-from bench.run.progress import LiveDisplay, PlainDisplay, raised_limits
+from bench.run.progress import LiveDisplay, PlainDisplay
 from bench.run.runner import Runner
 from bench.run.standing import Here, Policy, limit_raised, skip_reason
 from bench.statistics.text import counted
@@ -210,8 +210,12 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
 
 def _raised(cells: Sequence[Cell], rows: Sequence[Row | None]) -> list[str]:
     """A line if cells that are done, by their rows, ended by a limit that has been raised since."""
-    count = sum(map(limit_raised, cells, rows))
-    return [raised_limits(count)] if count else []
+    if not (count := sum(map(limit_raised, cells, rows))):
+        return []
+    return [
+        f"{counted(count, 'cell')} ended by a limit that the matrix has raised since. "
+        "They stay as they are: --retry-failed runs them again."
+    ]
 
 
 def _jobs(asked: str) -> int | None:

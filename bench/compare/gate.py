@@ -16,8 +16,6 @@ FORMATS: dict[str, Callable[[VersionComparison], str]] = {
     "markdown": as_markdown,
     "json": as_json,
 }
-UNDECIDED = ("pass", "fail")
-DISTURBED = ("drop", "keep")
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ def make_gate(fail_on: Sequence[str], undecided: str, disturbed: str, form: str)
         RequestError: for a rule, or a word, that is not allowed.
     """
     for option, word, allowed in (
-        ("--undecided", undecided, UNDECIDED),
-        ("--disturbed", disturbed, DISTURBED),
+        ("--undecided", undecided, ("pass", "fail")),
+        ("--disturbed", disturbed, ("drop", "keep")),
         ("--format", form, tuple(FORMATS)),
     ):
         if word not in allowed:

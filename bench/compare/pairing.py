@@ -175,8 +175,8 @@ class PairedArm:
         return tuple(
             seed
             for seed in self.seeds
-            if (left := _machines(self.base[seed]))
-            and (right := _machines(self.new[seed]))
+            if (left := _ok(self.base[seed]).keys())
+            and (right := _ok(self.new[seed]).keys())
             and not left & right
         )
 
@@ -253,17 +253,17 @@ def _is_disturbed(row: Row) -> bool:
     return row.get("tainted") == "true"
 
 
-def _machines(rows: Iterable[Row]) -> set[tuple[str, str]]:
-    return {_machine(row) for row in rows if row["status"] == "ok"}
-
-
-def _machine(row: Row) -> tuple[str, str]:
-    """One machine may hold GPUs of several kinds."""
-    return row["host_id"], row.get("gpu_name", "")
+def _ok(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
+    """Those that are ok by their machine, which may hold GPUs of several kinds."""
+    ok = (row for row in rows if row["status"] == "ok")
+    return {(row["host_id"], row.get("gpu_name", "")): row for row in ok}
 
 
 def _figures(rows: Iterable[Row], metric: str, clean: bool) -> dict[tuple[str, str], float]:
     """The known figures of ok rows by machine; where `clean`, of undisturbed ones alone."""
-    usable = (row for row in rows if row["status"] == "ok" and not (clean and _is_disturbed(row)))
-    known = ((_machine(row), as_number(row.get(metric, ""))) for row in usable)
-    return {machine: value for machine, value in known if value is not None}
+    return {
+        machine: value
+        for machine, row in _ok(rows).items()
+        if not (clean and _is_disturbed(row))
+        and (value := as_number(row.get(metric, ""))) is not None
+    }

@@ -43,13 +43,24 @@ class Cell:
         return self.tried is not None and self.tried.trial is None
 
     @property
-    def tuning(self) -> dict[str, str | int | None]:
-        """Its columns of plan.csv and runs.csv that say so."""
-        if self.tried is None:
-            return {}
-        return {
-            "part": self.tried.part,
-            "tuned_optimizer": self.tried.optimizer,
-            "trial": self.tried.trial,
-            "tuned_settings": self.tried.settings,
+    def columns(self) -> dict[str, str | int | None]:
+        """What it is, as columns of plan.csv and runs.csv."""
+        spec = self.spec
+        columns: dict[str, str | int | None] = {
+            "run_id": spec.run_id,
+            "arm_id": spec.arm_id,
+            "model": spec.model.name,
+            "optimizer": spec.optimizer.name,
+            "device": spec.device,
+            "seed": spec.seed,
+            "order_in_seed": self.order_in_seed,
+            "settings": spec.settings,
         }
+        if self.tried:
+            columns |= {
+                "part": self.tried.part,
+                "tuned_optimizer": self.tried.optimizer,
+                "trial": self.tried.trial,
+                "tuned_settings": self.tried.settings,
+            }
+        return columns

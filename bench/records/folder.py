@@ -75,16 +75,8 @@ class ResultsFolder:
         tuned = {tuple(row[key] for key in PLACE) for row in earlier if row.get("part") == "tuned"}
         rows = [
             {
-                "run_id": cell.spec.run_id,
-                "arm_id": cell.spec.arm_id,
+                **cell.columns,
                 "name": name,
-                "model": cell.spec.model.name,
-                "optimizer": cell.spec.optimizer.name,
-                "device": cell.spec.device,
-                "seed": cell.spec.seed,
-                "order_in_seed": cell.order_in_seed,
-                **cell.tuning,
-                "settings": cell.spec.settings,
                 "selected": cell.spec.run_id in chosen or tuple(map(str, cell.place)) in tuned,
             }
             for cell in cells

@@ -21,6 +21,7 @@ from bench.run.attempt import MAX_RESULT
 from bench.run.lanes import make_slots
 from bench.run.signals import heard
 from bench.run.standing import skip_reason
+from bench.statistics.text import printable
 
 # An optimizer is tried on a model with every role, and with matrices stacked either way.
 TOY_MODEL = Model("toy", "nanokimi", NanoKimiOptions(n_embd=16, n_layer=1, n_head=2, n_experts=2))
@@ -98,19 +99,12 @@ def _findings(subject: str, job: Job, ended: Exit) -> Iterator[CheckResult]:
     try:
         findings: list[dict[str, Any]] = json.loads(text)["findings"]
         for each in findings:
-            yield CheckResult(
-                subject, str(each["check"]), bool(each["ok"]), _line(str(each["text"]))
-            )
+            yield CheckResult(subject, str(each["check"]), bool(each["ok"]), str(each["text"]))
     except (ValueError, LookupError, TypeError):
         last = (ended.last_event or {}).get("stage", "class")
         why = ended.stopped_why or f"it ended with exit code {ended.code}"
         tail = read_left(job.files.log, last=500).strip()
-        yield CheckResult(subject, f"after {last}", False, _line(f"{why}; its log ends: {tail}"))
-
-
-def _line(text: str) -> str:
-    """One line that commands no terminal, whatever somebody's code has said."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        yield CheckResult(subject, f"after {last}", False, f"{why}; its log ends: {tail}")
 
 
 class _Deaf:
@@ -124,5 +118,6 @@ class _Deaf:
 
 
 def as_line(finding: CheckResult) -> str:
-    state = "ok" if finding.ok else "problem"
-    return f"{state:<8} {finding.subject}: {finding.check}: {finding.text}"
+    """One line that commands no terminal, whatever somebody's code has said."""
+    state, text = "ok" if finding.ok else "problem", " ".join(finding.text.split())
+    return printable(f"{state:<8} {finding.subject}: {finding.check}: {text}")

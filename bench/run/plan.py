@@ -26,7 +26,9 @@ def describe(
     """The plan, line by line. `selected` and `done` are run_ids."""
     cells = matrix.cells
     yield f"corpus   {corpus.chosen}: {corpus.n_chars:,} characters, {corpus.vocab_size} distinct"
-    yield f"limits   {_limits(cells[0])} for each cell"
+    limits = cells[0].limits
+    cpus, timeout = counted(limits.cpus or 1, "CPU"), duration(limits.timeout_s)
+    yield f"limits   {cpus}, {limits.memory_gib:g} GiB, {timeout} for each cell"
     yield ""
     estimates = estimate_arms((cell.spec for cell in cells), corpus, rows)
     table: list[tuple[str, ...]] = [HEADER]
@@ -64,9 +66,3 @@ def _line(cell: Cell, state: str, expected: Estimate) -> tuple[str, ...]:
     memory = f"{about}{expected.memory_mib:,.0f} MiB" if expected.memory_mib else "n/a"
     names = (spec.run_id, spec.model.name, spec.optimizer.name, spec.device, str(spec.seed))
     return (*names, state, time, memory)
-
-
-def _limits(cell: Cell) -> str:
-    limits = cell.limits
-    cpus = counted(limits.cpus or 1, "CPU")
-    return f"{cpus}, {limits.memory_gib:g} GiB, {duration(limits.timeout_s)}"

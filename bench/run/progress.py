@@ -30,14 +30,6 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def raised_limits(count: int) -> str:
-    """What is to be done about cells that ended by a limit lower than the matrix's of today."""
-    return (
-        f"{counted(count, 'cell')} ended by a limit that the matrix has raised since. "
-        "They stay as they are: --retry-failed runs them again."
-    )
-
-
 def summary(row: dict[str, Any]) -> str:
     """How a cell ended, in half a line."""
     if row["status"] != "ok":
@@ -106,13 +98,13 @@ class LiveDisplay(PlainDisplay):
             console=console,
             transient=True,
         )
-        self.overall: TaskID | None = None
+        self.overall = self.bars.add_task("cells", detail="")
         self.running: dict[str, TaskID] = {}
 
     def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
         super().open(cells, left_s)
         left = f"about {duration(left_s)} left" if left_s else ""
-        self.overall = self.bars.add_task("cells", total=len(cells), detail=left)
+        self.bars.update(self.overall, total=len(cells), detail=left)
         return self.bars
 
     def started(self, cell: Cell) -> None:
@@ -141,6 +133,5 @@ class LiveDisplay(PlainDisplay):
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         self._remove(cell)
         super().ended(cell, row, None)  # the time left is beside the bar
-        if self.overall is not None:
-            left = f"{duration(left_s)} left" if left_s else ""
-            self.bars.update(self.overall, advance=1, detail=left)
+        left = f"{duration(left_s)} left" if left_s else ""
+        self.bars.update(self.overall, advance=1, detail=left)

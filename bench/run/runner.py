@@ -184,19 +184,11 @@ class Runner:
     def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
         spec = cell.spec
         return {
-            "run_id": spec.run_id,
+            **cell.columns,
             "host_id": self.machine.host_id,
             "attempt": attempt,
-            "arm_id": spec.arm_id,
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
-            "model": spec.model.name,
-            "optimizer": spec.optimizer.name,
-            "device": spec.device,
-            "seed": spec.seed,
-            "order_in_seed": cell.order_in_seed,
-            **cell.tuning,
-            "settings": spec.settings,
             "runtime": self.launcher.runtime,
             "image_id": environment.image_id,
             "env_id": environment.env_id,
