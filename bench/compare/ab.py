@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,12 +215,12 @@ def in_turn(cells: Sequence[Cell]) -> Iterator[tuple[Cell, bool]]:
 
     Whoever runs second may find caches warm and a processor hot.
     """
-    before: Counter[str] = Counter()
-    first = {arm: index for index, arm in enumerate(dict.fromkeys(c.spec.arm_id for c in cells))}
+    head_first: dict[str, bool] = {}  # by arm, in its latest cell
     for cell in cells:
         arm = cell.spec.arm_id
-        yield cell, bool((first[arm] + before[arm]) % 2)
-        before[arm] += 1
+        before = head_first.get(arm, len(head_first) % 2 == 0)
+        head_first[arm] = not before
+        yield cell, head_first[arm]
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,14 @@ def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -
     rows = samples.rows(readings, ended.launched, phases.train)
     write_table(job.files.samples, samples.COLUMNS, rows)
     worker = read_left(job.files.env, last=MAX_RESULT)
-    write_atomically(job.files.env, _both_accounts(worker, _account(readings)))
+    launcher = {
+        "sample_ms": readings.every_s * 1000,
+        "readings_of_gpu": len(readings.gpu),
+        "readings_of_host": len(readings.host),
+        "gpu_before_launch": asdict(readings.baseline) if readings.baseline else None,
+        "not_read": readings.reasons,
+    }
+    write_atomically(job.files.env, _both_accounts(worker, launcher))
 
 
 def _both_accounts(worker: str, launcher: dict[str, Any]) -> str:
@@ -92,16 +99,6 @@ def _both_accounts(worker: str, launcher: dict[str, Any]) -> str:
         return json.dumps({"worker": json.loads(worker), "launcher": launcher}, indent=2) + "\n"
     except (ValueError, RecursionError):
         return json.dumps({"worker": {}, "launcher": launcher}, indent=2) + "\n"
-
-
-def _account(readings: Readings) -> dict[str, Any]:
-    return {
-        "sample_ms": readings.every_s * 1000,
-        "readings_of_gpu": len(readings.gpu),
-        "readings_of_host": len(readings.host),
-        "gpu_before_launch": asdict(readings.baseline) if readings.baseline else None,
-        "not_read": readings.reasons,
-    }
 
 
 def judge(job: Job, ended: Exit) -> tuple[dict[str, Any], Phases]:
