@@ -9,7 +9,7 @@ from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, 
 from bench.compare.pairing import ABOUT, MAY_DIFFER, PairedArm, Version
 from bench.merge.disturbed import MARK
 from bench.records.columns import COLUMNS, LOSSES, memory_columns
-from bench.report.page.content import Field, Heading, Table
+from bench.report.page.content import Heading, table
 from bench.report.page.markdown import escape, headed
 from bench.report.titles import short
 from bench.statistics.text import (
@@ -67,8 +67,8 @@ def _markdown(comparison: VersionComparison) -> Iterator[str]:
     for sentence in further:
         yield f"\n{escape(sentence)}"
     for compared in comparison.arms:
-        rows = tuple(tuple(map(Field, row)) for row in _table(compared, comparison))
-        yield from headed(Table(compared.arm.label, HEADINGS, rows), "###")
+        rows = _table(compared, comparison)
+        yield from headed(table(compared.arm.label, HEADINGS, rows), "###")
     yield ""
     for sentence in (*_head(comparison), *left_out(comparison)):
         yield f"- {escape(sentence)}"

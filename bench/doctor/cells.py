@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 from bench.doctor.finding import CPU, GPU, Answer, explained, ok, problem, unknown, warning
-from bench.errors import EngineError, MissingError
+from bench.errors import MissingError
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.image import bases, find_image
@@ -30,10 +30,6 @@ def engine(runtime: str, launcher: Launcher, why: str) -> Answer:
         f"{why}; nothing limits the memory of such cells",
         "install docker or podman and start it; where permission is denied, join its group",
     )
-
-
-def no_engine(error: EngineError) -> Answer:
-    return problem(explained(error)[0], "start it, or run without containers: --runtime local")
 
 
 def image(engine: Engine, device: str) -> Answer:

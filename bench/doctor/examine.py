@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.doctor import cells, files, gpu, host
-from bench.doctor.finding import BOTH, GPU, Diagnosis, checked
+from bench.doctor.finding import BOTH, GPU, Diagnosis, checked, explained, problem
 from bench.errors import EngineError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
@@ -45,7 +45,9 @@ def _of_cells(runtime: str, worker_python: str | None, gpus: Gpus) -> Iterator[D
     try:
         launcher, why = choose_launcher(runtime, worker_python)
     except EngineError as error:
-        yield checked("engine", partial(cells.no_engine, error), needed=True)
+        remedy = "start it, or run without containers: --runtime local"
+        answer = problem(explained(error)[0], remedy)
+        yield checked("engine", lambda: answer, needed=True)
         return
     yield checked("engine", partial(cells.engine, runtime, launcher, why), needed=True)
     if isinstance(launcher, ContainerLauncher):

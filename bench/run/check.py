@@ -1,10 +1,9 @@
 """`check`: every class that a matrix brings, tried out where its cells would run."""
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +40,14 @@ def subjects(cells: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
     """(what, device) -> a cell in which the class is alone with something of ours."""
     found: dict[tuple[str, str], Cell] = {}
     for cell in cells:
-        spec = cell.spec
+        spec, alone = cell.spec, {}
         if spec.model.base == OWN:
-            alone = dataclasses.replace(spec, optimizer=TOY_OPTIMIZER)
-            key = (f"model {spec.model.name}", spec.device)
-            found.setdefault(key, dataclasses.replace(cell, spec=alone))
+            alone[f"model {spec.model.name}"] = replace(spec, optimizer=TOY_OPTIMIZER)
         if spec.optimizer.base == OWN:
-            train = dataclasses.replace(spec.train, block_size=TOY_BLOCK)
-            alone = dataclasses.replace(spec, model=TOY_MODEL, train=train)
-            key = (f"optimizer {spec.optimizer.name}", spec.device)
-            found.setdefault(key, dataclasses.replace(cell, spec=alone))
+            train = replace(spec.train, block_size=TOY_BLOCK)
+            alone[f"optimizer {spec.optimizer.name}"] = replace(spec, model=TOY_MODEL, train=train)
+        for subject, toy in alone.items():
+            found.setdefault((subject, spec.device), replace(cell, spec=toy))
     return found
 
 
@@ -73,7 +70,7 @@ def check(
             launcher.environment(device)  # what is missing is told before anything is launched
             with tempfile.TemporaryDirectory(prefix="bench-check-") as place:
                 job = _job(cell, Path(place), machine)
-                job = dataclasses.replace(job, code=tuple(code[key] for key in cell.spec.own_code))
+                job = replace(job, code=tuple(code[key] for key in cell.spec.own_code))
                 ended = launcher.run(job, _Deaf(), stop)
                 if stop.is_set:
                     raise StoppedError("stopped; a check leaves nothing behind.")
