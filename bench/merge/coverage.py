@@ -74,8 +74,8 @@ def _left_out(source: Source) -> Iterator[str]:
         )
     if source.dropped_arms:
         yield (
-            f"{source.name}: {counted(len(source.dropped_arms), 'configuration')} ran that the plan no "
-            "longer names: not shown, and counted among the comparisons."
+            f"{source.name}: {counted(len(source.dropped_arms), 'configuration')} ran that the plan "
+            "no longer names: not shown, and counted among the comparisons."
         )
     if source.copies:
         yield (
@@ -89,8 +89,8 @@ def _earlier(cells: Sequence[EndedCell]) -> Iterator[str]:
     several = len({(cell.source, cell.run_id) for cell in cells if cell.earlier})
     if several:
         yield (
-            f"{_runs(several)} got another attempt under another code, environment or machine: each "
-            "is in the section of its like, and the latest is the one that is counted."
+            f"{_runs(several)} got another attempt under another code, environment or machine: "
+            "each is in the section of its like, and the latest is the one that is counted."
         )
 
 

@@ -103,7 +103,7 @@ def started(out: Path) -> dict[str, list[str]]:
 
 def test_pairs_run_side_by_side_and_are_compared(repository: Path, tmp_path: Path) -> None:
     matrix, out = one_arm(tmp_path, 2), tmp_path / "out"
-    append(repository, "progress.py", "\n# as a person is changing it\n")
+    append(repository, "run/progress.py", "\n# as a person is changing it\n")
     try:
         arguments = ("v1", ".", matrix, "--out", out, *LOCAL, "--fail-on", "val_loss_final>0.01")
         answer = ab(repository, *arguments)
