@@ -74,8 +74,8 @@ def _left_out(source: Source) -> Iterator[str]:
         )
     if source.dropped_arms:
         yield (
-            f"{source.name}: {counted(len(source.dropped_arms), 'configuration')} ran that the plan "
-            "no longer names: not shown, and counted among the comparisons."
+            f"{source.name}: {counted(len(source.dropped_arms), 'configuration')} ran that the "
+            "plan no longer names: not shown, and counted among the comparisons."
         )
     if source.copies:
         yield (
