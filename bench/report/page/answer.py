@@ -151,25 +151,18 @@ def _claim_note(family: Family) -> str:
 
 
 def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
-    times = {(ladder.model, ladder.optimizer): ladder for ladder in family.time_ladders}
-    return [
-        _ladder_table(section, family, asked, ladder, times.get((ladder.model, ladder.optimizer)))
-        for ladder in family.ladders
-    ]
+    both = zip(family.ladders, family.time_ladders, strict=True)
+    return [_ladder_table(section, family, asked, ladder, times) for ladder, times in both]
 
 
 def _ladder_table(
-    section: Section, family: Family, asked: Asked, ladder: Ladder, times: Ladder | None
+    section: Section, family: Family, asked: Asked, ladder: Ladder, times: Ladder
 ) -> Table:
     decimals = decimals_of(family)
     mark = MARK if not section.timing.clean else ""
     interval = number(f"interval ({percent(family.confidence)})")
     steps = steps_of(ladder, family, bundle_words(ladder, section, asked))
-    timed = {step.name: step.contrast for step in steps_of(times, family)} if times else {}
-    of_time: Columns[Step] = [
-        (number(f"training time{mark}"), lambda step: write_mean(timed[step.name], of_measure)),
-        (interval, lambda step: write_interval(timed[step.name], of_measure)),
-    ]
+    timed = {step.name: step.contrast for step in steps_of(times, family)}
     columns: Columns[Step] = [
         (Heading("contrast"), lambda step: step.name),
         (Heading("what changes"), lambda step: step.how),
@@ -179,7 +172,8 @@ def _ladder_table(
         ),
         (interval, lambda step: write_interval(step.contrast, decimals)),
         (Heading("verdict"), lambda step: step.verdict),
-        *(of_time if times else ()),
+        (number(f"training time{mark}"), lambda step: write_mean(timed[step.name], of_measure)),
+        (interval, lambda step: write_interval(timed[step.name], of_measure)),
         (number("seeds"), lambda step: str(step.contrast.n)),
     ]
     top = f"{ladder.model} + {ladder.optimizer}"

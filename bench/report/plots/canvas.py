@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
+from scipy.cluster.vq import vq
 
 from bench.report.plots.style import COLOURS, DPI, RC, WIDTH_IN
 
@@ -82,7 +83,7 @@ def reduced(pixels: NDArray[np.uint8], exact: Sequence[Colour], title: str, dpi:
     kept = np.array(list(dict.fromkeys([*tints, *greys, *found]))[:MOST], dtype=np.int32)
     colours = np.array(found, dtype=np.int32)  # (colours, 3)
     index_of = np.zeros(2**24, dtype=np.uint8)  # by 0xRRGGBB
-    index_of[_codes(colours)] = _nearest(colours, kept)
+    index_of[_codes(colours)], _ = vq(colours.astype(float), kept.astype(float))
     small = Image.fromarray(index_of[_codes(pixels.astype(np.int32))])
     small.putpalette(kept.astype(np.uint8).tobytes())
     told, out = PngImagePlugin.PngInfo(), io.BytesIO()
@@ -99,14 +100,3 @@ def _tint(colour: Colour, share: float) -> Colour:
 def _codes(colours: NDArray[np.int32]) -> NDArray[np.int32]:
     """(..., 3) -> 0xRRGGBB."""
     return (colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2]
-
-
-def _nearest(colours: NDArray[np.int32], palette: NDArray[np.int32]) -> NDArray[np.intp]:
-    """For each colour the index of the nearest of the palette, by Euclidean distance in RGB."""
-    best = np.zeros(len(colours), dtype=np.intp)
-    least = np.full(len(colours), np.iinfo(np.int32).max, dtype=np.int32)
-    for index, colour in enumerate(palette):
-        distance = ((colours - colour) ** 2).sum(axis=1, dtype=np.int32)
-        nearer = distance < least
-        best[nearer], least[nearer] = index, distance[nearer]
-    return best

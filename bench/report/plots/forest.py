@@ -166,8 +166,8 @@ def _of_metric(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Fores
 
 def _of_time(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> list[Forest]:
     """The same ladders; none where no time is known."""
-    tops = [(ladder.model, ladder.optimizer) for ladder in ladders]
-    found = [each for each in family.time_ladders if (each.model, each.optimizer) in tops]
+    both = zip(family.ladders, family.time_ladders, strict=True)
+    found = [times for ladder, times in both if ladder in ladders]
     rows = _rows(scene, family, found, judged=False)
     if not any(row.contrast.n for row in rows):
         return []
