@@ -44,7 +44,8 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
     sections = make_sections(merged)
     families = _families(sections, asked, paths)
     parts = _parts(merged, sections, families, asked)
-    unnoted = note_look(paths, [family for family in families if family])
+    compared = [family for family in families if family]
+    unnoted = note_look(paths, compared)
     page = make_page(merged, asked, parts, unnoted, out)
     pictures = _pictures(parts)
     rows = parquet(cells_frame(merged, sections))
@@ -62,7 +63,9 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
     except OSError as error:
         raise FolderError(f"{out} cannot be written: {error}. Give another --out.") from error
     told = terminal_lines(page.headlines, sections)
-    return Built(page.coverage, len(merged.damage), _looked(families), told)
+    claim, figures = claim_fingerprint(compared), fingerprint(compared)
+    looked = Looked(claim, figures) if claim and figures else None
+    return Built(page.coverage, len(merged.damage), looked, told)
 
 
 def _families(
@@ -73,12 +76,6 @@ def _families(
     figures = fingerprint([family for family in first if family])
     look = look_number(folders, figures)
     return first if look == 1 else [make_family(section, asked, look) for section in sections]
-
-
-def _looked(families: Sequence[Family | None]) -> Looked | None:
-    made = [family for family in families if family]
-    claim, figures = claim_fingerprint(made), fingerprint(made)
-    return Looked(claim, figures) if claim and figures else None
 
 
 def _parts(

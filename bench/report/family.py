@@ -84,7 +84,7 @@ class Family:
     alpha: float  # of each comparison: that of the look, over the number of comparisons
     comparisons: tuple[Comparison, ...]  # in the order of the plans
     ladders: tuple[Ladder, ...]  # of the metric, in its unit
-    time_ladders: tuple[Ladder, ...]  # of training time, in logarithms of ratios
+    time_ladders: tuple[Ladder, ...]  # the same of training time, in logarithms of ratios
 
     @property
     def confidence(self) -> float:

@@ -10,7 +10,7 @@ and told to the person who asks for a report; the report itself is the same on e
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from bench.errors import RecordError
 from bench.records.cache import cache_folder
 from bench.records.rows import Row, append_row, read_table, write_table
 from bench.report.built import Looked
-from bench.report.family import Family
+from bench.report.family import Comparison, Family
 from bench.statistics.ends import Ends
 
 FILE = "looks.csv"
@@ -48,38 +48,33 @@ def fingerprint(families: Sequence[Family]) -> str | None:
     The same figures make the same look, however often and wherever the report is built, and in
     whatever order its folders are named.
     """
-    tested = [family for family in families if family.is_tested]
     return _sha256(
-        [
-            [family.baseline.arm_id, family.metric, family.margin],
-            sorted(
-                [
-                    comparison.arm.arm_id,
-                    sorted(comparison.contrast.by_seed.items()),
-                    _failures(comparison.ends),
-                ]
-                for comparison in family.comparisons
-            ),
-        ]
-        for family in tested
+        families,
+        lambda each: [
+            each.arm.arm_id,
+            sorted(each.contrast.by_seed.items()),
+            _failures(each.ends),
+        ],
     )
 
 
 def claim_fingerprint(families: Sequence[Family]) -> str | None:
     """SHA-256 over what is claimed of which arms, with any figures; None: nothing is tested."""
-    return _sha256(
-        [
-            [family.baseline.arm_id, family.metric, family.margin],
-            sorted(comparison.arm.arm_id for comparison in family.comparisons),
-        ]
+    return _sha256(families, lambda each: each.arm.arm_id)
+
+
+def _sha256(families: Sequence[Family], of: Callable[[Comparison], Any]) -> str | None:
+    """Over the tested families with that of each comparison, in whatever order they come."""
+    lines = sorted(
+        json.dumps(
+            [
+                [family.baseline.arm_id, family.metric, family.margin],
+                sorted(map(of, family.comparisons)),
+            ]
+        )
         for family in families
         if family.is_tested
     )
-
-
-def _sha256(content: Iterable[Any]) -> str | None:
-    """Over a set of things, in whatever order they come; None if it is empty."""
-    lines = sorted(json.dumps(each) for each in content)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
 

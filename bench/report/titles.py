@@ -21,10 +21,10 @@ def short(identity: str) -> str:
 
 def titles(sections: Sequence[Section]) -> list[str]:
     """What tells each section apart from the others, in words; hashes only where words fail."""
-    found = [
-        ", ".join(word for word in (_hardware(section), section.key.device, *_runtime(section)))
-        for section in sections
-    ]
+    found = []
+    for section in sections:
+        runtimes = [f"{name} runtime" for name in section.values("runtime")]
+        found.append(", ".join([_hardware(section), section.key.device, *runtimes]))
     words = [
         [*_distinctions(section), told]
         for section, told in zip(sections, _settings_apart(sections), strict=True)
@@ -68,10 +68,6 @@ def _settings_apart(sections: Sequence[Section]) -> list[str]:
 def _hardware(section: Section) -> str:
     names = [section.key.gpu_name] if section.key.gpu_name else section.values("host_cpu_model")
     return ", ".join(names) or f"machine {short(section.key.host_id)}"
-
-
-def _runtime(section: Section) -> list[str]:
-    return [f"{name} runtime" for name in section.values("runtime")]
 
 
 def _distinctions(section: Section) -> list[str]:

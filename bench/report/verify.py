@@ -140,18 +140,18 @@ def _rebuilt(home: Path, published: Path) -> tuple[list[str], list[str]]:
         if not wrong:
             build_report(folders, report)
             again = images(folder / "runs.csv" for folder in folders)
-    except BenchError as error:
-        wrong = [_no_report(home, str(error))]
     except Exception as error:  # a stranger's CSVs may break anything: that is a finding on them
-        wrong = [_no_report(home, f"{type(error).__name__}: {error}")]
+        kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
+        told = shown(f"{kind}{error}".replace(f"{home.parent}/", ""))
+        wrong = [f"{home.name}: no report can be made from its CSVs: {told}"]
     if wrong:
         return wrong, []
     faults, unchecked = compare_reports(published, report)
     found = {f"report/{name}": why for name, why in faults.items()}
     if why := compare_texts(home / IMAGES, again.encode()):
         found[IMAGES] = why
-    told = [f"{home.name}/{name}: {why}" for name, why in found.items()]
-    return told, [f"{home.name}/report/{name}" for name in unchecked]
+    wrong = [f"{home.name}/{name}: {why}" for name, why in found.items()]
+    return wrong, [f"{home.name}/report/{name}" for name in unchecked]
 
 
 def _folders(home: Path) -> tuple[list[Path], list[str]]:
@@ -164,11 +164,6 @@ def _folders(home: Path) -> tuple[list[Path], list[str]]:
     if names and len(set(names)) == len(names) and set(names) == there:
         return [home / "folders" / name for name in names], []
     return [], [f"{home.name}/{FOLDERS}: does not name each folder of folders/ once"]
-
-
-def _no_report(home: Path, why: str) -> str:
-    told = shown(why.replace(f"{home.parent}/", ""))
-    return f"{home.name}: no report can be made from its CSVs: {told}"
 
 
 # --- a published report beside the one that its CSVs give

@@ -33,22 +33,25 @@ def metric_words(metric: str) -> str:
     return f"{name} ({unit})" if unit else name
 
 
-def margin_words(family: Family) -> str:
-    """What follows the intervals; empty where nothing was claimed."""
-    if family.margin is None:
-        return ""
-    amount = f"± {family.margin:g} {COLUMNS[family.metric].unit}".rstrip()
-    return f"; shaded: {amount}, the margin"
+def difference_words(family: Family) -> dict[str, str]:
+    """What captions of differences from the baseline have in common."""
+    margin = ""
+    if family.margin is not None:
+        amount = f"± {family.margin:g} {COLUMNS[family.metric].unit}".rstrip()
+        margin = f"; shaded: {amount}, the margin"
+    return {
+        "name": metric_name(family.metric),
+        "baseline": family.baseline.label,
+        "each": percent(family.confidence),
+        "margin": margin,
+        "better": f"{'More' if family.metric in HIGHER_IS_BETTER else 'Less'} is better.",
+    }
 
 
 def claim_words(family: Family) -> str:
     if not family.exploratory:
         return ""
     return family.note or "No claim was made before the run: this is exploratory."
-
-
-def better_words(metric: str) -> str:
-    return "More is better." if metric in HIGHER_IS_BETTER else "Less is better."
 
 
 def memory_words(section: Section) -> tuple[str, str, str]:

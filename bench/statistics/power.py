@@ -1,6 +1,7 @@
 """How many seeds would decide, if the true difference were the margin."""
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from scipy.stats import chi2, nct, t
@@ -35,18 +36,9 @@ def power(n: int, sd: float, difference: float, alpha: float) -> float:
 
 def seeds_for(sd: float, difference: float, alpha: float, least: int) -> int | None:
     """The fewest seeds (at least `least` ≥ 2) with a power of POWER; None: over MOST_SEEDS."""
-    if power(least, sd, difference, alpha) >= POWER:
-        return least
-    if power(MOST_SEEDS, sd, difference, alpha) < POWER:
-        return None
-    low, high = least, MOST_SEEDS  # power grows with n: too little at low, enough at high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if power(middle, sd, difference, alpha) >= POWER:
-            high = middle
-        else:
-            low = middle
-    return high
+    seeds = range(least, MOST_SEEDS + 1)  # power grows with n
+    index = bisect_left(seeds, POWER, key=lambda n: power(n, sd, difference, alpha))
+    return seeds[index] if index < len(seeds) else None
 
 
 def seeds_to_decide(sd: float, n: int, margin: float, alpha: float, least: int) -> SeedsNeeded:

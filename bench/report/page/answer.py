@@ -3,10 +3,9 @@
 import math
 
 from bench.merge.asked import Asked
-from bench.merge.disturbed import MARK
 from bench.merge.sections import Section
 from bench.records.columns import LOSSES
-from bench.report.family import Comparison, Family, least_seeds
+from bench.report.family import TIME, Comparison, Family, least_seeds
 from bench.report.ladder import Step, bundle_words, steps_of
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.targets import ArmToTarget, target_of, to_target, worst_arm
@@ -151,25 +150,17 @@ def _claim_note(family: Family) -> str:
 
 
 def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
-    times = {(ladder.model, ladder.optimizer): ladder for ladder in family.time_ladders}
-    return [
-        _ladder_table(section, family, asked, ladder, times.get((ladder.model, ladder.optimizer)))
-        for ladder in family.ladders
-    ]
+    both = zip(family.ladders, family.time_ladders, strict=True)
+    return [_ladder_table(section, family, asked, ladder, times) for ladder, times in both]
 
 
 def _ladder_table(
-    section: Section, family: Family, asked: Asked, ladder: Ladder, times: Ladder | None
+    section: Section, family: Family, asked: Asked, ladder: Ladder, times: Ladder
 ) -> Table:
     decimals = decimals_of(family)
-    mark = MARK if not section.timing.clean else ""
     interval = number(f"interval ({percent(family.confidence)})")
     steps = steps_of(ladder, family, bundle_words(ladder, section, asked))
-    timed = {step.name: step.contrast for step in steps_of(times, family)} if times else {}
-    of_time: Columns[Step] = [
-        (number(f"training time{mark}"), lambda step: write_mean(timed[step.name], of_measure)),
-        (interval, lambda step: write_interval(timed[step.name], of_measure)),
-    ]
+    timed = {step.name: step.contrast for step in steps_of(times, family)}
     columns: Columns[Step] = [
         (Heading("contrast"), lambda step: step.name),
         (Heading("what changes"), lambda step: step.how),
@@ -179,7 +170,11 @@ def _ladder_table(
         ),
         (interval, lambda step: write_interval(step.contrast, decimals)),
         (Heading("verdict"), lambda step: step.verdict),
-        *(of_time if times else ()),
+        (
+            number(f"training time{section.timing.mark(TIME)}"),
+            lambda step: write_mean(timed[step.name], of_measure),
+        ),
+        (interval, lambda step: write_interval(timed[step.name], of_measure)),
         (number("seeds"), lambda step: str(step.contrast.n)),
     ]
     top = f"{ladder.model} + {ladder.optimizer}"
@@ -191,7 +186,6 @@ def _target_tables(section: Section, asked: Asked) -> list[Table]:
     target = target_of(section, asked)
     if target is None:
         return []
-    mark = MARK if not section.timing.clean else ""
     columns: Columns[ArmToTarget] = [
         (Heading("configuration"), lambda each: each.arm.label),
         (
@@ -201,7 +195,7 @@ def _target_tables(section: Section, asked: Asked) -> list[Table]:
         (number("steps"), lambda each: _median(each.steps, of_count)),
         (number("tokens"), lambda each: _median(each.tokens, of_count)),
         (
-            number(f"training time (s){mark}"),
+            number(f"training time (s){section.timing.mark(TIME)}"),
             lambda each: _median(each.seconds, of_measure) + _of_fewer(each),
         ),
     ]

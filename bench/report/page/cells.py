@@ -91,13 +91,10 @@ def _view(cell: EndedCell, anchor: str, merged: Merged, out: Path) -> CellView:
     root, log_path = source.path.resolve(), cell.text("log_path")
     files = CellFiles((root / log_path).parent) if log_path else None
     log, about = _log(file_of(root, files.log) if files else None, bool(log_path))
-    folder = [("Folder", source.name)] if len(merged.sources) > 1 else []
-    facts = [
-        *folder,
-        *_row(cell),
-        *(_settings(_json(root, files.spec)) if files else []),
-        *(_environment(_json(root, files.env)) if files else []),
-    ]
+    facts = [("Folder", source.name)] if len(merged.sources) > 1 else []
+    facts += _row(cell)
+    if files:
+        facts += _settings(_json(root, files.spec)) + _environment(_json(root, files.env))
     return CellView(
         anchor=anchor,
         title=f"{cell.model} + {cell.optimizer}, {cell.device}, seed {cell.seed}: {cell.status}",

@@ -12,7 +12,6 @@ import jinja2
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from bench.report.page.content import Page
-from bench.report.plots.drawing import Drawing
 
 # Of all pictures on one page, in bytes as they stand in it. With what else a page has, this keeps
 # it below 5 MB; the pictures of further sections are linked instead.
@@ -59,15 +58,11 @@ def inlined(page: Page) -> Iterator[tuple[str, str]]:
     """File -> data URI of the pictures that the page holds: the first ones, as far as they fit."""
     room = MOST_PICTURES
     for picture in (picture for section in page.sections for picture in section.pictures):
-        uri = _data_uri(picture)
+        uri = "data:image/png;base64," + base64.b64encode(picture.files.png).decode()
         room -= len(uri)
         if room < 0:
             return
         yield picture.file, uri
-
-
-def _data_uri(picture: Drawing) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.files.png).decode()
 
 
 @cache

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 
 from bench.report.page.content import Field, Page, SectionView, Table
-from bench.report.plots.drawing import Drawing
 
 # What Markdown would read as its own. A name may hold any of them, and a reason quotes a log.
 SPECIAL = re.compile(r"([\\`*_{}\[\]|~#$@])")
@@ -55,17 +54,13 @@ def _section(section: SectionView) -> Iterator[str]:
         yield f"- {escape(term)}: {escape(text)}"
     yield from headed(section.summary, "###")
     for picture in section.pictures:
-        yield _picture(picture)
+        yield f"\n![{escape(picture.alt)}]({picture.file})\n\n{escape(picture.caption)}"
     for table in section.more:
         yield from headed(table, "###")
     if section.not_ok:
         yield "\n### Not ok here\n\nThe reasons are in the list above.\n"
         for cell in section.not_ok:
             yield f"- {escape(cell)}"
-
-
-def _picture(picture: Drawing) -> str:
-    return f"\n![{escape(picture.alt)}]({picture.file})\n\n{escape(picture.caption)}"
 
 
 def headed(table: Table, level: str) -> Iterator[str]:

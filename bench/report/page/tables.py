@@ -12,7 +12,6 @@ from bench.merge.sections import Arm, Section
 from bench.merge.source import Source
 from bench.records.columns import COLUMNS, SHOWN, TIMINGS, Column, memory_columns
 from bench.report.page.content import Columns, Field, Heading, Table, number, table
-from bench.statistics.spread import Spread
 from bench.statistics.text import (
     NOT_AVAILABLE,
     of_count,
@@ -80,20 +79,18 @@ def summary_table(section: Section) -> Table:
         (Heading("coverage"), coverage),
         (Heading("attempts"), attempts),
         (number("parameters"), lambda arm: write(arm.constant("n_params"), of_count)),
-        (
-            number("95 % interval of the final loss"),
-            lambda arm: _interval(arm.spread("val_loss_final")),
-        ),
+        (number("95 % interval of the final loss"), _interval),
         *((number(SHOWN[name].heading + marks.get(name, "")), _spread_of(name)) for name in shown),
     ]
     note = sentences(SPREAD_NOTE, full_note(section.timing), network)
     return table("Summary by configuration", section.arms, columns, note)
 
 
-def _interval(spread: Spread) -> str:
-    if spread.interval is None:
+def _interval(arm: Arm) -> str:
+    interval = arm.spread("val_loss_final").interval
+    if interval is None:
         return NOT_AVAILABLE
-    return f"{write(spread.interval.low, of_loss)} to {write(spread.interval.high, of_loss)}"
+    return f"{write(interval.low, of_loss)} to {write(interval.high, of_loss)}"
 
 
 def coverage(arm: Arm) -> str:

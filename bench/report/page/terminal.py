@@ -14,14 +14,10 @@ def terminal_lines(headlines: Sequence[Headline], sections: Sequence[Section]) -
     """Of each section the page's verdict and its main table; no line commands a terminal."""
     lines: list[str] = []
     for headline, section in zip(headlines, sections, strict=True):
-        lines += [*verdict_lines(headline), "", *main_table(section), ""]
+        title = [f"{headline.title}:"] if headline.title else []
+        points = [f"- {point}" for point in headline.points]
+        lines += [*title, headline.lead, *points, "", *main_table(section), ""]
     return [printable(line) for line in lines]
-
-
-def verdict_lines(headline: Headline) -> list[str]:
-    """The verdict as the page words it, a line each."""
-    title = [f"{headline.title}:"] if headline.title else []
-    return [*title, headline.lead, *(f"- {point}" for point in headline.points)]
 
 
 def main_table(section: Section) -> list[str]:

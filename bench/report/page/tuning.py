@@ -118,13 +118,10 @@ def _beside(found: list[Tuning], family: Family) -> Table:
     ]
     decimals = decimals_of(family)
     interval = number(f"interval ({percent(family.confidence)})")
-    columns: Columns[tuple[str, Contrast | None, Comparison]] = [
+    columns: Columns[tuple[str, Contrast, Comparison]] = [
         (Heading("configuration"), lambda row: row[0]),
-        (
-            number("untuned"),
-            lambda row: write_mean(row[1], decimals) if row[1] else NOT_AVAILABLE,
-        ),
-        (interval, lambda row: write_interval(row[1], decimals) if row[1] else NOT_AVAILABLE),
+        (number("untuned"), lambda row: write_mean(row[1], decimals)),
+        (interval, lambda row: write_interval(row[1], decimals)),
         (number("tuned"), lambda row: write_mean(row[2].contrast, decimals)),
         (interval, lambda row: write_interval(row[2].contrast, decimals)),
         (Heading("verdict, tuned"), lambda row: row[2].told),
@@ -133,8 +130,8 @@ def _beside(found: list[Tuning], family: Family) -> Table:
     return table(caption, rows, columns, BESIDE_NOTE)
 
 
-def _untuned(one: Tuning, base: Tuning | None, family: Family) -> Contrast | None:
-    if one.untuned is None or base is None or base.untuned is None:
-        return None
-    new, old = (arm.spread(family.metric).by_seed for arm in (one.untuned, base.untuned))
+def _untuned(one: Tuning, base: Tuning | None, family: Family) -> Contrast:
+    """Over no seed where either arm is not known."""
+    arms = (one.untuned, base.untuned if base else None)
+    new, old = (arm.spread(family.metric).by_seed if arm else {} for arm in arms)
     return paired(new, old, relative=False, confidence=family.confidence)

@@ -22,7 +22,7 @@ from bench.report.plots.style import (
 )
 from bench.statistics.contrast import Contrast
 from bench.statistics.interval import Interval
-from bench.statistics.text import IN_POWERS, Decimals, fixed
+from bench.statistics.text import IN_POWERS
 
 # --- points and intervals
 
@@ -93,6 +93,23 @@ def draw_points(axes: Axes, x: Any, y: Any, style: Style, size_pt: float, **look
     axes.plot(x, y, linestyle="none", marker=style.marker, markersize=size, **look)
 
 
+def draw_result(
+    axes: Axes, x: float, y: float, style: Style, size_pt: float, *, face: str = ""
+) -> None:
+    """A filled marker with a black edge; one that stands back has a `face` and a coloured edge."""
+    draw_points(
+        axes,
+        x,
+        y,
+        style,
+        size_pt,
+        markerfacecolor=face or style.colour,
+        markeredgecolor=style.colour if face else "black",
+        markeredgewidth=1.2 if face else 0.8,
+        zorder=4 if face else 5,
+    )
+
+
 def draw_mean(axes: Axes, contrast: Contrast, at: float, style: Style, shown: View) -> None:
     """A mean difference with its interval, at height `at`; nothing where there is no pair."""
     whisker(axes, contrast.interval, at, shown)
@@ -155,11 +172,6 @@ def write_beside(
         fontsize=SMALL_PT,
         fontweight="bold" if bold else "normal",
     )
-
-
-def signed(value: float, decimals: Decimals) -> str:
-    """+0.0123, −0.0123."""
-    return fixed(value, decimals(value), "+").replace("-", "−")
 
 
 # --- the legend below a picture: as many columns as its longest label allows

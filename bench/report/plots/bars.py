@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import memory_columns
+from bench.records.columns import SHOWN, memory_columns
 from bench.report.plots.axes import (
     CUT_SHORT,
     LINE_IN,
@@ -32,7 +32,7 @@ from bench.report.plots.style import (
 )
 from bench.report.words import losses, memory_words, n_with_times
 from bench.statistics.spread import Spread
-from bench.statistics.text import NOT_AVAILABLE, Decimals, of_loss, of_measure, sentences, write
+from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "comparison_graph"
 
@@ -61,16 +61,14 @@ class Measure:
     column: str  # of runs.csv
     title: str
     unit: str
-    decimals: Decimals
 
 
 @dataclass(frozen=True)
 class Bar:
-    label: str
     style: Style
     spread: Spread
     thickness: float  # as a share of the room an arm has
-    mark: str  # after its figure
+    figure: str  # its mean, with a mark where that is a disturbed time
 
     @property
     def longest(self) -> float:
@@ -81,10 +79,10 @@ def measures(section: Section) -> tuple[Measure, ...]:
     """The published original's four comparisons, each with its unit."""
     memory, (title, unit, _) = memory_columns(section.key.device)[0], memory_words(section)
     return (
-        Measure("val_loss_final", "Validation loss, final", "nats per token", of_loss),
-        Measure("train_time_s", "Training time", "s", of_measure),
-        Measure(memory, title, unit, of_measure),
-        Measure("infer_time_ms_p50", "Inference time", "ms, median of a batch", of_measure),
+        Measure("val_loss_final", "Validation loss, final", "nats per token"),
+        Measure("train_time_s", "Training time", "s"),
+        Measure(memory, title, unit),
+        Measure("infer_time_ms_p50", "Inference time", "ms, median of a batch"),
     )
 
 
@@ -94,20 +92,19 @@ def comparison_graph(scene: Scene) -> Drawing:
     rows_in = max(LEAST_BARS_IN, len(labels) * (most_lines(labels) * LINE_IN + GAP_IN))
     thickness = BAR * min(1, THICKEST_IN * len(labels) / (BAR * rows_in))
 
-    def bar(arm: Arm, label: str, column: str) -> Bar:
-        mark = section.timing.mark(column)
-        return Bar(label, scene.look(arm), arm.spread(column), thickness, mark)
+    def bar(arm: Arm, column: str) -> Bar:
+        spread = arm.spread(column)
+        mark = section.timing.mark(column) if spread.n else ""
+        return Bar(scene.look(arm), spread, thickness, SHOWN[column].write(spread.mean) + mark)
 
     found = {
-        measure: [
-            bar(arm, label, measure.column) for arm, label in zip(scene.arms, labels, strict=True)
-        ]
-        for measure in measures(section)
+        measure: [bar(arm, measure.column) for arm in scene.arms] for measure in measures(section)
     }
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(2, 2, sharey=True)
         for axes, (measure, bars) in zip(grid.flat, found.items(), strict=True):
+            set_rows(axes, labels)
             _draw_bars(axes, measure, bars)
 
     cut = any(_shown(bars).cuts(*(bar.spread.interval for bar in bars)) for bars in found.values())
@@ -135,7 +132,6 @@ def _shown(bars: Sequence[Bar]) -> View:
 def _draw_bars(axes: Axes, measure: Measure, bars: Sequence[Bar]) -> None:
     axes.set_title(measure.title)
     axes.set_xlabel(measure.unit)
-    set_rows(axes, [bar.label for bar in bars])
     shown = _shown(bars)
     if not bars:
         axes.text(0.5, 0.5, NOT_AVAILABLE, transform=axes.transAxes, ha="center", va="center")
@@ -148,13 +144,17 @@ def _draw_bars(axes: Axes, measure: Measure, bars: Sequence[Bar]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=TICK_STEPS))
         axes.xaxis.set_major_formatter(TICK_FORM)
     for place, bar in enumerate(bars):
-        _draw_bar(axes, place, bar, shown, measure.decimals)
+        _draw_bar(axes, place, bar, shown)
 
 
-def _draw_bar(axes: Axes, place: int, bar: Bar, shown: View, decimals: Decimals) -> None:
+def _draw_bar(axes: Axes, place: int, bar: Bar, shown: View) -> None:
     spread, style = bar.spread, bar.style
+    end = min(max(bar.longest, spread.interval.high if spread.interval else 0.0), shown.high)
+    at, offset = (end, place), (6, 0)
+    axes.annotate(
+        bar.figure, at, offset, textcoords="offset points", va="center", fontsize=SMALL_PT
+    )
     if spread.mean is None:
-        _note(axes, 0, place, NOT_AVAILABLE)
         return
     axes.barh(
         place,
@@ -167,8 +167,6 @@ def _draw_bar(axes: Axes, place: int, bar: Bar, shown: View, decimals: Decimals)
     )
     _draw_seeds(axes, place, bar)
     whisker(axes, spread.interval, place, shown)  # above the seeds, which would hide it
-    reach = max(spread.mean, bar.longest, spread.interval.high if spread.interval else 0.0)
-    _note(axes, min(reach, shown.high), place, write(spread.mean, decimals) + bar.mark)
 
 
 def _draw_seeds(axes: Axes, place: int, bar: Bar) -> None:
@@ -180,14 +178,3 @@ def _draw_seeds(axes: Axes, place: int, bar: Bar) -> None:
     at = [place + apart * (index - middle) for index in range(len(values))]
     look = {"markerfacecolor": "white", "markeredgecolor": "black", "markeredgewidth": edge}
     draw_points(axes, values, at, bar.style, size, zorder=4, **look)
-
-
-def _note(axes: Axes, x: float, place: int, text: str) -> None:
-    axes.annotate(
-        text,
-        (x, place),
-        xytext=(6, 0),
-        textcoords="offset points",
-        verticalalignment="center",
-        fontsize=SMALL_PT,
-    )

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import matplotlib.style
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageColor, PngImagePlugin
+from scipy.cluster.vq import vq
 
 from bench.report.plots.style import COLOURS, DPI, RC, WIDTH_IN
 
-Colour = tuple[int, int, int]  # red, green, blue of 255
+Colour = tuple[int, ...]  # red, green, blue of 255
 
 # Between panels, as a share of their width: the ticks of neighbours do not run together.
 GAP = 0.06
@@ -47,15 +47,9 @@ def save(figure: Figure, title: str) -> Files:
     pixels = np.frombuffer(raw.getvalue(), np.uint8).reshape(height, width, 4)[..., :3]
     figure.set_layout_engine("none")  # all is in its place: half the time of the SVG
     figure.savefig(svg, format="svg", metadata={"Title": title, "Date": None})
-    return Files(reduced(pixels.copy(), _COLOURS, title, DPI), svg.getvalue())
-
-
-def _bytes(colour: str) -> Colour:
-    red, green, blue = (round(255 * part) for part in to_rgb(colour))
-    return red, green, blue
-
-
-_COLOURS = [_bytes(colour) for colour in COLOURS]
+    return Files(
+        reduced(pixels.copy(), [*map(ImageColor.getrgb, COLOURS)], title, DPI), svg.getvalue()
+    )
 
 
 # --- a smaller PNG: few colours, of which those that matter stay exact
@@ -82,7 +76,7 @@ def reduced(pixels: NDArray[np.uint8], exact: Sequence[Colour], title: str, dpi:
     kept = np.array(list(dict.fromkeys([*tints, *greys, *found]))[:MOST], dtype=np.int32)
     colours = np.array(found, dtype=np.int32)  # (colours, 3)
     index_of = np.zeros(2**24, dtype=np.uint8)  # by 0xRRGGBB
-    index_of[_codes(colours)] = _nearest(colours, kept)
+    index_of[_codes(colours)], _ = vq(colours.astype(float), kept.astype(float))
     small = Image.fromarray(index_of[_codes(pixels.astype(np.int32))])
     small.putpalette(kept.astype(np.uint8).tobytes())
     told, out = PngImagePlugin.PngInfo(), io.BytesIO()
@@ -92,21 +86,9 @@ def reduced(pixels: NDArray[np.uint8], exact: Sequence[Colour], title: str, dpi:
 
 
 def _tint(colour: Colour, share: float) -> Colour:
-    red, green, blue = (round(255 - share * (255 - part)) for part in colour)
-    return red, green, blue
+    return tuple(round(255 - share * (255 - part)) for part in colour)
 
 
 def _codes(colours: NDArray[np.int32]) -> NDArray[np.int32]:
     """(..., 3) -> 0xRRGGBB."""
     return (colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2]
-
-
-def _nearest(colours: NDArray[np.int32], palette: NDArray[np.int32]) -> NDArray[np.intp]:
-    """For each colour the index of the nearest of the palette, by Euclidean distance in RGB."""
-    best = np.zeros(len(colours), dtype=np.intp)
-    least = np.full(len(colours), np.iinfo(np.int32).max, dtype=np.int32)
-    for index, colour in enumerate(palette):
-        distance = ((colours - colour) ** 2).sum(axis=1, dtype=np.int32)
-        nearer = distance < least
-        best[nearer], least[nearer] = index, distance[nearer]
-    return best

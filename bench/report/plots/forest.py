@@ -21,27 +21,20 @@ from bench.report.plots.axes import (
     draw_zero,
     row_in,
     set_rows,
-    signed,
     view_of,
     write_beside,
 )
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import GREY, LABEL_WIDTH, TICK_STEPS, Style, wrapped
-from bench.report.words import (
-    better_words,
-    claim_words,
-    margin_words,
-    metric_name,
-    metric_words,
-    percent,
-)
+from bench.report.words import claim_words, difference_words, metric_name, metric_words
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
 from bench.statistics.text import (
     NOT_AVAILABLE,
     Decimals,
     counted,
+    fixed,
     of_measure,
     sentences,
     span,
@@ -94,10 +87,6 @@ class Forest:
     @property
     def shown(self) -> View:
         return view_of([row.contrast for row in self.rows], self.margin)
-
-    @property
-    def is_cut(self) -> bool:
-        return self.shown.cuts(*(row.contrast.interval for row in self.rows))
 
 
 def forest(scene: Scene) -> Drawing | None:
@@ -166,8 +155,8 @@ def _of_metric(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Fores
 
 def _of_time(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> list[Forest]:
     """The same ladders; none where no time is known."""
-    tops = [(ladder.model, ladder.optimizer) for ladder in ladders]
-    found = [each for each in family.time_ladders if (each.model, each.optimizer) in tops]
+    both = zip(family.ladders, family.time_ladders, strict=True)
+    found = [times for ladder, times in both if ladder in ladders]
     rows = _rows(scene, family, found, judged=False)
     if not any(row.contrast.n for row in rows):
         return []
@@ -205,7 +194,9 @@ def _figures(contrast: Contrast, decimals: Decimals) -> str:
         return NOT_AVAILABLE
 
     def told(value: float) -> str:
-        return _ratio(value) if contrast.relative else signed(value, decimals)
+        if contrast.relative:
+            return _ratio(value)
+        return fixed(value, decimals(value), "+").replace("-", "−")
 
     interval = contrast.interval
     mean = told(contrast.mean) + ("×" if contrast.relative else "")
@@ -238,7 +229,6 @@ def _ratio_ticks(axes: Axes, shown: View) -> None:
 def _caption(
     scene: Scene, family: Family, ladders: Sequence[Ladder], panels: Sequence[Forest]
 ) -> str:
-    name = metric_name(family.metric)
     of_ladders = []
     if ladders:
         bundles = {bundle_words(ladder, scene.section, scene.asked) for ladder in ladders}
@@ -247,23 +237,20 @@ def _caption(
         if (possible := len(family.ladders)) > len(ladders):
             of_ladders.append(
                 f"Shown are the best {len(ladders)} of {possible} configurations with another "
-                f"model and another optimizer, by {name}."
+                f"model and another optimizer, by {metric_name(family.metric)}."
             )
+    cut = [panel.shown.cuts(*(row.contrast.interval for row in panel.rows)) for panel in panels]
     return sentences(
         CAPTION.format(
-            name=name,
-            baseline=family.baseline.label,
             n=span({row.contrast.n for row in panels[0].rows}),
-            each=percent(family.confidence),
             count=counted(len(family.comparisons), "comparison"),
             look=family.look,
-            margin=margin_words(family),
-            better=better_words(family.metric),
+            **difference_words(family),
         ),
         claim_words(family),
         *of_ladders,
         TIMES if len(panels) > 1 else "",
-        CUT_SHORT if any(panel.is_cut for panel in panels) else "",
+        CUT_SHORT if any(cut) else "",
     )
 
 

@@ -1,12 +1,10 @@
 """gpu_over_time: memory, power and clock of the GPU during one run of each configuration."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from bench.merge.raw import Array, GpuReadings, Reading, clean_cells, gpu_readings
-from bench.merge.sections import Arm
+from bench.merge.raw import GpuReadings, Reading, clean_cells, gpu_readings
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.strips import Strip, draw_strips
 from bench.statistics.text import seed_words
@@ -30,21 +28,14 @@ FIGURES: tuple[tuple[str, str, Callable[[GpuReadings], Reading | None]], ...] = 
 )
 
 
-@dataclass(frozen=True)
-class ArmReadings:
-    arm: Arm
-    seed: int
-    readings: GpuReadings
-
-
-def arm_readings(scene: Scene) -> list[ArmReadings]:
-    """The arms that were sampled, each with its first undisturbed cell that was."""
-    found = []
+def arm_readings(scene: Scene) -> dict[str, tuple[int, GpuReadings]]:
+    """Label of an arm that was sampled -> (seed, readings) of its first undisturbed cell."""
+    found: dict[str, tuple[int, GpuReadings]] = {}
     for arm in scene.arms:
-        read = ((cell.seed, gpu_readings(cell, scene.merged)) for cell in clean_cells(arm))
-        first = next(((seed, readings) for seed, readings in read if readings), None)
-        if first is not None and first[1] is not None:
-            found.append(ArmReadings(arm, first[0], first[1]))
+        for cell in clean_cells(arm):
+            if readings := gpu_readings(cell, scene.merged):
+                found[arm.label] = cell.seed, readings
+                break
     return found
 
 
@@ -53,28 +44,24 @@ def gpu_graph(scene: Scene) -> Drawing | None:
     found = arm_readings(scene)
     strips, words = [], []
     readings: list[Reading] = []
-    for label, figure, of in FIGURES:
-        read = {each.arm.label: of(each.readings) for each in found}
-        known = {name: reading for name, reading in read.items() if reading is not None}
+    for y_label, figure, of in FIGURES:
+        read = {label: of(figures) for label, (_, figures) in found.items()}
+        known = {label: reading for label, reading in read.items() if reading is not None}
         if known:
-            lines = {name: _points(reading) for name, reading in known.items()}
-            strips.append(Strip(label, lines, from_zero=True))
+            thin = {label: thinned(reading) for label, reading in known.items()}
+            lines = {label: (line.time_s, line.value) for label, line in thin.items()}
+            strips.append(Strip(y_label, lines, from_zero=True))
             words.append(figure)
             readings += known.values()
     if not strips:
         return None
-    labels = ", ".join(each.arm.label for each in found)
     return scene.drawing(
         NAME,
-        _caption(scene, found, ", ".join(words), readings),
-        f"Line charts of the GPU's {', '.join(words)} over time, by configuration: {labels}.",
+        _caption(scene, list(found.values()), ", ".join(words), readings),
+        f"Line charts of the GPU's {', '.join(words)} over time, by configuration: "
+        f"{', '.join(found)}.",
         draw_strips(scene, strips, "time since the launch of the run (s)", integer=False),
     )
-
-
-def _points(reading: Reading) -> tuple[Array, Array]:
-    line = thinned(reading)
-    return line.time_s, line.value
 
 
 def thinned(reading: Reading) -> Reading:
@@ -91,15 +78,18 @@ def thinned(reading: Reading) -> Reading:
 
 
 def _caption(
-    scene: Scene, found: Sequence[ArmReadings], words: str, readings: Sequence[Reading]
+    scene: Scene,
+    found: Sequence[tuple[int, GpuReadings]],
+    words: str,
+    readings: Sequence[Reading],
 ) -> str:
     longest = max(readings, key=lambda reading: len(reading.time_s)).time_s
     stretch = float(longest[-1] - longest[0]) / POINTS
-    own = [each.readings.memory_is_own for each in found if each.readings.memory_mib]
+    own = [figures.memory_is_own for _, figures in found if figures.memory_mib]
     return CAPTION.format(
         figures=words,
         clean="undisturbed " if scene.section.timing.clean else "",
-        seeds=seed_words({each.seed for each in found}),
+        seeds=seed_words({seed for seed, _ in found}),
         means=f" Lines are means over up to {stretch:.2g} s." if len(longest) > POINTS else "",
         whose="" if not own else OWN if all(own) else WHOLE,
     )

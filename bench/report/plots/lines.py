@@ -23,11 +23,11 @@ from bench.merge.curves import (
     tokens,
     visible_range,
 )
-from bench.merge.disturbed import MARK
+from bench.report.family import TIME
 from bench.report.plots.axes import air, draw_legend, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, line_look
+from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, first_seeds, line_look
 from bench.report.words import losses, n_words
 from bench.statistics.interval import CONFIDENCE, half_width
 from bench.statistics.text import sentences
@@ -126,7 +126,7 @@ def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
     if not curves:
         return None
     labels = [curve.label for curve in curves]
-    mark = MARK if axis is SECONDS and not scene.section.timing.clean else ""
+    mark = scene.section.timing.mark(TIME) if axis is SECONDS else ""
     longest = max(float(line.x[-1]) for curve in curves for line in curve.lines)
     unit, prefix = axis.scale(longest)
 
@@ -157,9 +157,8 @@ def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
 
 def _how(curves: Sequence[ArmCurve]) -> str:
     most = max(len(curve.lines) for curve in curves)
-    thin = "; thin lines: single seeds that ended ok" if len(curves) <= THIN_ARMS else ""
-    if thin and most > THIN_SEEDS:
-        thin += f", the first {THIN_SEEDS} of each configuration"
+    seeds = f"; thin lines: single seeds that ended ok{first_seeds(most, THIN_SEEDS)}"
+    thin = seeds if len(curves) <= THIN_ARMS else ""
     return CAPTION.format(n=n_words(len(curve.lines) for curve in curves), thin=thin)
 
 

@@ -20,14 +20,7 @@ from bench.report.plots.axes import (
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import FAINT, SMALL_PT, Style, wrapped
-from bench.report.words import (
-    better_words,
-    claim_words,
-    margin_words,
-    metric_name,
-    metric_words,
-    percent,
-)
+from bench.report.words import claim_words, difference_words, metric_name, metric_words
 from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "paired_differences"
@@ -95,15 +88,7 @@ def _draw_row(
 def _caption(family: Family, found: list[Comparison], seeds: list[int], shown: View) -> str:
     cut = shown.cuts(*(each.contrast.interval for each in found))
     return sentences(
-        CAPTION.format(
-            name=metric_name(family.metric),
-            baseline=family.baseline.label,
-            first=seeds[0],
-            last=seeds[-1],
-            each=percent(family.confidence),
-            margin=margin_words(family),
-            better=better_words(family.metric),
-        ),
+        CAPTION.format(first=seeds[0], last=seeds[-1], **difference_words(family)),
         claim_words(family),
         CUT_SHORT if cut else "",
     )

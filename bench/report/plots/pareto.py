@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 
 from bench.merge.sections import Arm
 from bench.records.columns import memory_columns
-from bench.report.plots.axes import draw_legend, draw_points, legend_height_in
+from bench.report.plots.axes import draw_legend, draw_points, draw_result, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import (
@@ -116,17 +116,7 @@ def _draw_panel(
 def _draw_arm(axes: Axes, point: ArmPoint, column: str, style: Style, dominated: bool) -> None:
     look = {"markerfacecolor": "none", "markeredgecolor": style.colour, "markeredgewidth": 0.5}
     draw_points(axes, *_seeds(point.arm, column), style, 3, alpha=0.6, zorder=3, **look)
-    draw_points(
-        axes,
-        point.cost,
-        point.loss,
-        style,
-        8,
-        markerfacecolor=FAINT if dominated else style.colour,
-        markeredgecolor=style.colour if dominated else "black",
-        markeredgewidth=1.2 if dominated else 0.8,
-        zorder=4 if dominated else 5,
-    )
+    draw_result(axes, point.cost, point.loss, style, 8, face=FAINT if dominated else "")
 
 
 def _seeds(arm: Arm, column: str) -> tuple[list[float], list[float]]:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from bench.merge.tuned import Trial, Tuning, tunings
-from bench.report.plots.axes import air, draw_legend, draw_points, legend_height_in
+from bench.report.plots.axes import air, draw_legend, draw_result, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import GREY, TICK_FORM, Style, marker_sample
@@ -39,7 +39,7 @@ def sensitivity(scene: Scene) -> Drawing | None:
     looks = _looks(scene, found)
     models = list(dict.fromkeys(one.model for one in found))
     names = list(dict.fromkeys(one.optimizer for one in found))
-    top = _top(found)
+    low, top = _ends(found)
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
@@ -50,7 +50,7 @@ def sensitivity(scene: Scene) -> Drawing | None:
             for one in found:
                 if one.model == model:
                     _draw_arm(axes, one, key, looks[one.optimizer], top)
-            _limit(axes, found, top)
+            _limit(axes, low, top)
         draw_legend(figure, [marker_sample(looks[name], 7) for name in names], names)
 
     seeds = counted(found[0].seeds, "seed")
@@ -84,14 +84,14 @@ def _looks(scene: Scene, found: Sequence[Tuning]) -> Mapping[str, Style]:
     return looks
 
 
-def _top(found: Sequence[Tuning]) -> float:
-    """The highest loss to show."""
+def _ends(found: Sequence[Tuning]) -> tuple[float, float]:
+    """The lowest loss, and the highest one to show."""
     means = [trial.mean for one in found for trial in one.trials if trial.mean is not None]
     untuned = [one.trials[0].mean for one in found if one.trials[0].mean is not None]
     if not means:
-        return 1.0
+        return 0.0, 1.0
     best = min(means)
-    return min(max(means), best + TOP * (max(untuned, default=max(means)) - best))
+    return best, min(max(means), best + TOP * (max(untuned, default=max(means)) - best))
 
 
 def _draw_arm(axes: Axes, one: Tuning, key: str, style: Style, top: float) -> None:
@@ -103,26 +103,15 @@ def _draw_arm(axes: Axes, one: Tuning, key: str, style: Style, top: float) -> No
             axes.plot(value, top, "x", color=style.colour, markersize=6, clip_on=False, zorder=3)
             continue
         chosen = trial is one.best
-        draw_points(
-            axes,
-            value,
-            trial.mean,
-            style,
-            9 if chosen else 6,
-            markerfacecolor=style.colour if chosen else "none",
-            markeredgecolor="black" if chosen else style.colour,
-            markeredgewidth=0.8 if chosen else 1.2,
-            zorder=5 if chosen else 4,
-        )
+        size_pt, face = (9, "") if chosen else (6, "none")
+        draw_result(axes, value, trial.mean, style, size_pt, face=face)
         if trial.number == 1:
             axes.plot(
                 value, trial.mean, "o", color=GREY, markerfacecolor="none", markersize=13, zorder=2
             )
 
 
-def _limit(axes: Axes, found: Sequence[Tuning], top: float) -> None:
-    means = [trial.mean for one in found for trial in one.trials if trial.mean is not None]
-    low = min(means, default=0.0)
+def _limit(axes: Axes, low: float, top: float) -> None:
     margin = air(low, top, AIR, AIR if top == low else 0.0)
     axes.set_ylim(low - margin, top + margin)
     axes.set_xscale("log")

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from bench.merge.disturbed import MARK
 from bench.merge.raw import MOST_CELLS, Array, StepTimes, clean_cells, pooled, step_times
 from bench.merge.sections import Arm
+from bench.report.family import TIME
 from bench.report.plots.axes import FRAME_IN, row_in, set_rows, write_beside
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.style import TICK_STEPS, Style, wrapped
+from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, wrapped
 from bench.report.words import percent
 from bench.statistics.text import NOT_AVAILABLE, of_measure, sentences, span, write
 
@@ -75,11 +75,11 @@ def step_time_graph(scene: Scene) -> Drawing | None:
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     air = max(LEAST_AIR, (high / low) ** AIR)
     low, high = low / air, high * air
-    mark = "" if scene.section.timing.clean else f" {MARK}"
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_xlabel(f"time of one training step (ms){mark}")
+        mark = scene.section.timing.mark(TIME)
+        axes.set_xlabel(f"time of one training step (ms) {mark}".rstrip())
         set_rows(axes, labels)
         axes.set_xscale("log")
         axes.set_xlim(low, high)
@@ -110,11 +110,11 @@ def _draw(axes: Axes, place: int, each: ArmTimes, style: Style, edges: Array) ->
         linewidth=0.8,
         zorder=2,
     )
-    for share, time in zip(SHARES, quantiles(each.times, SHARES), strict=True):
+    times = quantiles(each.times, SHARES).tolist()
+    for share, time in zip(SHARES, times, strict=True):
         reach, width = (HALF, 1.8) if share == 0.5 else (HALF / 2, 1.0)
         axes.vlines(time, place - reach, place + reach, color="black", linewidth=width, zorder=4)
-    median = float(quantiles(each.times, SHARES[:1])[0])
-    write_beside(axes, place, f"{write(median, of_measure)} ms")
+    write_beside(axes, place, f"{write(times[0], of_measure)} ms")  # the median
 
 
 def _ticks(axes: Axes, low: float, high: float) -> None:
@@ -125,7 +125,7 @@ def _ticks(axes: Axes, low: float, high: float) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=10))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICK_STEPS))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_major_formatter(TICK_FORM)
     axes.xaxis.set_minor_locator(NullLocator())
 
 

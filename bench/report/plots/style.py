@@ -111,6 +111,6 @@ def wrapped(label: str) -> str:
     return "\n".join(line for part in parts for line in textwrap.wrap(part, LABEL_WIDTH))
 
 
-def first_seeds(n: int) -> str:
+def first_seeds(n: int, shown: int = MOST_POINTS) -> str:
     """What follows "single seeds" in a caption where an arm has n of them."""
-    return f", the first {MOST_POINTS} of each configuration" if n > MOST_POINTS else ""
+    return f", the first {shown} of each configuration" if n > shown else ""
