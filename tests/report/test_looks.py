@@ -255,7 +255,7 @@ def test_a_damaged_ledger_of_the_user_is_told_and_hides_no_report(new, tmp_path)
 
     assert "the same claim" not in report(folders[0]).stdout
     told = report(folders[1])
-    assert f"the same claim was looked at in 1 more: {folders[0]}." in told.stdout.replace("\n", "")
+    assert f"this claim was also tested in 1 other folder: {folders[0]}." in told.stdout.replace("\n", "")
     page = (folders[1] / "report" / "index.html").read_text()
     assert str(folders[0]) not in page
     (cache / FILE).write_text("what is this\n,,\n")
