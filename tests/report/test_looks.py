@@ -253,12 +253,13 @@ def test_a_damaged_ledger_of_the_user_is_told_and_hides_no_report(new, tmp_path)
             text=True,
         )
 
-    assert "the same claim" not in report(folders[0]).stdout
+    assert "this claim was also tested" not in report(folders[0]).stdout
     told = report(folders[1])
-    assert f"this claim was also tested in 1 other folder: {folders[0]}." in told.stdout.replace("\n", "")
+    said = told.stdout.replace("\n", "")
+    assert f"this claim was also tested in 1 other folder: {folders[0]}." in said
     page = (folders[1] / "report" / "index.html").read_text()
     assert str(folders[0]) not in page
     (cache / FILE).write_text("what is this\n,,\n")
     answer = report(folders[0])
     assert answer.returncode == 0
-    assert "other looks at this claim are not known" in answer.stderr
+    assert "other folders were tested for this claim is not known" in answer.stderr
