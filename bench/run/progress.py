@@ -57,7 +57,7 @@ class PlainDisplay:
     def open(self, cells: Sequence[Cell], left_s: float | None) -> AbstractContextManager[object]:
         self.total, self.count = len(cells), 0
         expected = f", about {duration(left_s)}" if left_s else ""
-        self._tell(f"cells to run: {self.total}{expected}" if cells else "no cell is left to run")
+        self._tell(f"runs to make: {self.total}{expected}" if cells else "no run is left to make")
         return nullcontext()
 
     def chose(self, jobs: int, why: str) -> None:

@@ -183,7 +183,7 @@ def test_a_raised_limit_opens_nothing_and_plan_and_run_say_what_does(
     for command in ("plan", "run"):
         told = bench(command, *here).stdout
         assert f"{hint}. They stay as they are: --retry-failed runs them again." in told
-    assert "no cell is left to run" in told
+    assert "no run is left to make" in told
     assert hint not in bench("plan", *here, "--retry-failed").stdout
 
 

@@ -284,7 +284,7 @@ def test_a_container_that_is_ended_by_hand(
 def test_an_image_that_is_missing(broken: Broken, engine: Engine) -> None:
     broken.replace("docker/constraints.txt", "torch==", "torch== ")
     code, out, err = broken.run(engine.name)
-    assert (code, "cells to run" in out) == (2, False)
+    assert (code, "runs to make" in out) == (2, False)
     assert "the image for cpu cells is not built" in err
     assert "make image-cpu" in err
 
@@ -292,7 +292,7 @@ def test_an_image_that_is_missing(broken: Broken, engine: Engine) -> None:
 def test_an_engine_whose_socket_refuses(broken: Broken, docker: Engine, tmp_path: Path) -> None:
     broken.environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path / 'nobody'}"}
     code, out, err = broken.run("docker")
-    assert (code, "cells to run" in out) == (2, False)
+    assert (code, "runs to make" in out) == (2, False)
     assert "docker was asked for and does not answer" in err
     assert "RUNTIME=local" in err
 

@@ -36,7 +36,7 @@ def test_a_run_repairs_a_torn_row_and_goes_on(broken: Broken) -> None:
         file.write_bytes(header + first + second[:length])
         code, out, err = broken.run("local")
         assert (code, err) == (1, "")
-        assert "cells to run: 1" in out
+        assert "runs to make: 1" in out
         assert file.read_bytes().startswith(header + first)
         assert [row["seed"] for row in broken.rows()] == ["1", "2"]
     assert broken.rows()[1]["attempt"] == "4"  # of each attempt the folder is kept
@@ -123,7 +123,7 @@ def test_a_disk_that_takes_a_part_of_a_row(broken: Broken, small_disk: Path) -> 
     broken.replace("bench/records/rows.py", "if self.path.stat().st_size % 4096", "if False and 1")
     code, out, err = broken.run("local")
     assert (code, err) == (1, "")
-    assert f"cells to run: {9 - len(earlier)}" in out
+    assert f"runs to make: {9 - len(earlier)}" in out
     assert file.read_bytes().startswith(complete + b"\n")
     assert [row["seed"] for row in broken.rows()] == list("123456789")
 
@@ -136,7 +136,7 @@ def assert_goes_on(broken: Broken, runtime: str) -> None:
     broken.mend()
     code, out, err = broken.run(runtime)
     assert (code, err) == (1, "")
-    assert "cells to run: 1" in out
+    assert "runs to make: 1" in out
     first, second = broken.rows()
     assert first == earlier
     assert (first["status"], second["seed"], second["status"]) == ("crashed", "2", "ok")
@@ -154,7 +154,7 @@ def test_a_read_only_results_folder_before_a_run(broken: Broken) -> None:
     broken.results.mkdir()
     with read_only(broken.results):
         code, out, err = broken.run("local")
-    assert (code, "cells to run" in out) == (2, False)
+    assert (code, "runs to make" in out) == (2, False)
     assert err == f"error: {broken.results} cannot be written: Read-only file system. " + (
         "Give another --out.\n"
     )
