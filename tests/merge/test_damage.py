@@ -262,7 +262,7 @@ def test_figures_beyond_all_bounds_count_as_the_bound_and_are_told(new, loss):
     out = folder.path / "report"
     assert build_report([folder.path], out).coverage == "10 of 10 runs ok"
     report = (out / "report.md").read_text()
-    told = "Figures beyond 1e+50 count as 1e+50 here, in 5 cells: "
+    told = "Figures beyond 1e+50 count as 1e+50 here, in 5 runs: "
     assert told + "perplexity, train_loss_final, val_loss_final." in unescaped(report)
     assert "gpt + muon | 1.000e+50 ± 0.0000" in unescaped(report)
     assert max(map(len, report.split())) < 200, "a number is written in full"

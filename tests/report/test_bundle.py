@@ -191,7 +191,7 @@ def test_a_bundle_of_several_folders_holds_each_and_their_common_report(
     ("name", "old", "new", "told"),
     [
         ("folders/tiny-2/runs.csv", b"2.1", b"1.0001", "both/report/summary.csv: does not follow"),
-        ("report/index.html", b"4 of 4 cells", b"9 of 9 cells", "both/report/index.html: does not"),
+        ("report/index.html", b"4 of 4 runs", b"9 of 9 runs", "both/report/index.html: does not"),
         ("folders.txt", b"tiny\ntiny-2", b"tiny-2\ntiny", "both/report/report.md: does not follow"),
         ("folders.txt", b"tiny-2", b"../tiny", "both/folders.txt: does not name each folder"),
         ("folders.txt", b"tiny-2\n", b"", "both/folders.txt: does not name each folder"),
