@@ -71,7 +71,7 @@ def timing_of(ok: Iterable[EndedCell]) -> Timing:
 def short_note(timing: Timing) -> str:
     """What a reader of timings must know, as a sentence; empty if all seeds count."""
     if not timing.clean:
-        return f"{MARK}: no seed was undisturbed in every arm, so that disturbed times are shown."
+        return f"{MARK}: each seed was disturbed in some configuration: disturbed times are shown."
     if not timing.disturbed:
         return ""
     return f"Times are without {seed_words(timing.disturbed)}: disturbed."
