@@ -68,8 +68,7 @@ def plan(
 
     It takes every option of `run` that decides which rows count.
     """
-    asked, corpus = _read(matrix)
-    selected = select(asked.cells, only or [], shard)
+    asked, corpus, selected = _read(matrix, only, shard)
     launcher, why = choose_launcher(
         runtime, worker_python, image, asked.requirements, asked.installed
     )
@@ -115,8 +114,7 @@ def run(
     if with_report:
         report_builder()  # what it lacks is to be known before a long run, not after
     at_once = _jobs(jobs)
-    asked, corpus = _read(matrix)
-    selected = select(asked.cells, only or [], shard)
+    asked, corpus, selected = _read(matrix, only, shard)
     launcher, why = choose_launcher(
         runtime, worker_python, image, asked.requirements, asked.installed
     )
@@ -250,13 +248,16 @@ def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
     return frozenset(accepted)
 
 
-def _read(path: Path) -> tuple[Matrix, Corpus]:
-    """A matrix and its text, both checked."""
+def _read(
+    path: Path, only: Sequence[str] | None, shard: str | None
+) -> tuple[Matrix, Corpus, set[str]]:
+    """A matrix and its text, both checked, and the run_ids of its selected cells."""
     matrix = load_matrix(path)
     corpus = find_corpus(matrix.corpus, matrix.folder)
     spec = matrix.cells[0].spec
     corpus.check(spec.train.block_size, spec.data)
-    return matrix.with_corpus(corpus.ref), corpus
+    matrix = matrix.with_corpus(corpus.ref)
+    return matrix, corpus, select(matrix.cells, only or [], shard)
 
 
 def _folder(matrix: Matrix, asked: Path | None) -> ResultsFolder:

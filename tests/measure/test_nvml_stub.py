@@ -15,26 +15,13 @@ import pynvml
 import pytest
 
 from bench.measure.nvml import Gpu, find_gpus
-from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, Reading, error, scripted_nvml
+from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error, scripted_nvml
 from tests.builders.shared import ROOT
+from tests.builders.two_gpus import OURS
 
 pytest_plugins = "tests.builders.nvml_stub"
 
 MIB = 2**20
-READINGS: dict[str, Reading] = {
-    "gpu1.memory_used_mib": 1000.5,
-    "gpu1.memory_total_mib": 16000,
-    "gpu1.processes": {4242: 300, 77: None},
-    "gpu1.power_w": 250.25,
-    "gpu1.power_instant_w": 260.5,
-    "gpu1.energy_w": 250,
-    "gpu1.power_limit_w": 650,
-    "gpu1.power_default_limit_w": 700,
-    "gpu1.utilisation_pct": 87,
-    "gpu1.sm_clock_mhz": 1980,
-    "gpu1.temperature_c": 61,
-    "gpu1.event_reasons": 0x44,
-}
 
 
 def instant_power_mw(handle: Any) -> Any:
@@ -85,7 +72,7 @@ NAMES = [f"{key}-{index}" for index, (key, _, _) in enumerate(CALLS)]
 @pytest.fixture
 def gpu(nvml: NvmlStub) -> Any:
     """The second of two GPUs, with all readings."""
-    nvml.write(TWO_GPUS | READINGS)
+    nvml.write(TWO_GPUS | OURS)
     pynvml.nvmlInit()
     return pynvml.nvmlDeviceGetHandleByUUID("GPU-bbbb")
 
@@ -130,7 +117,7 @@ def test_a_reading_comes_in_nvmls_unit_or_fails(
     nvml.change(**{f"gpu1.{key}": error(pynvml.NVML_ERROR_NO_PERMISSION)})
     with pytest.raises(pynvml.NVMLError_NoPermission):
         call(gpu)
-    nvml.change(**{f"gpu1.{key}": READINGS[f"gpu1.{key}"], "gpu1.lost": 1})
+    nvml.change(**{f"gpu1.{key}": OURS[f"gpu1.{key}"], "gpu1.lost": 1})
     with pytest.raises(pynvml.NVMLError_GpuIsLost):
         call(gpu)
     nvml.change(**{"gpu1.lost": None})
@@ -224,7 +211,7 @@ def test_threads_read_whole_scripts(nvml: NvmlStub, gpu: Any) -> None:
     """Four threads read while the script changes under them: each reading is an old or a new."""
     more_gpus = {f"gpu{index}.uuid": f"GPU-{index}" for index in range(2, 100)}
     small = {"gpu1.power_w": 1, "gpu1.memory_total_mib": 2000}
-    large = {key: READINGS[key] for key in small}
+    large = {key: OURS[key] for key in small}
     odd: list[Any] = []
     enough = threading.Event()
 
