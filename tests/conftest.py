@@ -6,7 +6,9 @@ REQUIRE_ALL=1 makes that a failure.
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,3 +60,11 @@ def runtime(request: pytest.FixtureRequest) -> str:
         return "local"
     engine: Engine = request.getfixturevalue("engine")
     return engine.name
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Callable[..., Any]:
+    """Makes a `Results`, a results folder to be filled, by its name."""
+    from tests.builders.results import Results  # pandas: a second that other rooms need not wait
+
+    return lambda name="first": Results(tmp_path / name)

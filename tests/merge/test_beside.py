@@ -11,11 +11,6 @@ from bench.records.columns import TEXT, WHOLE, kind_of
 from tests.builders.results import Results
 
 
-@pytest.fixture
-def new(tmp_path):
-    return lambda name="first": Results(tmp_path / name)
-
-
 def cells(folder: Results, *neighbours: object, optimizer="adamw") -> Results:
     """An ok cell for each of seeds 1, 2, ..."""
     for seed, count in enumerate(neighbours, start=1):

@@ -20,11 +20,6 @@ from tests.builders.results import Results, two_arms
 from tests.builders.shared import bench
 
 
-@pytest.fixture
-def new(tmp_path):
-    return lambda name="first": Results(tmp_path / name)
-
-
 def spoil(folder: Results, file: str, line: int, by: bytes) -> None:
     """Put other bytes in place of a line, from 1, its line feed left as it is."""
     path = folder.path / file

@@ -21,11 +21,6 @@ PUBLISHED = ROOT / "results" / "original-cpu"
 UNITS = r"_(s|ms|ms_p\d\d|pct|mib|gib|mhz|j|w|c|mean|final|best)$"
 
 
-@pytest.fixture
-def new(tmp_path):
-    return lambda name="first": Results(tmp_path / name)
-
-
 def parquet_of(*folders: Results) -> tuple[pd.DataFrame, bytes]:
     merged = merge([folder.write() for folder in folders])
     content = parquet(cells_frame(merged, make_sections(merged)))

@@ -17,12 +17,6 @@ from tests.builders.claims import arm, claimed, losses
 from tests.builders.results import LATER, Results, sections_of
 
 
-@pytest.fixture
-def new(tmp_path):
-    """Makes a results folder by name."""
-    return lambda name="first": Results(tmp_path / name)
-
-
 def covered(*folders: Results) -> str:
     merged = merge([folder.write() for folder in folders])
     return coverage.sentence(cell.status for cell in merged.counted)

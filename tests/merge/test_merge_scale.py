@@ -18,11 +18,6 @@ FIGURES = ("tokens", "train_time_s", "val_loss")
 
 
 @pytest.fixture
-def new(tmp_path):
-    return lambda name="first": Results(tmp_path / name)
-
-
-@pytest.fixture
 def fields(monkeypatch) -> list[str]:
     """The columns of all fields that are looked at, from now on."""
     seen: list[str] = []

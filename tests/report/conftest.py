@@ -1,4 +1,4 @@
-"""A bundle of published results, as this program makes it now."""
+"""A bundle of published results, as this program makes it now; pictures that can be read back."""
 
 import shutil
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from bench.report.build import build_report
 from bench.report.bundle import make_bundle
+from tests.builders.pictures import Draw
 from tests.builders.shared import ROOT
 from tests.report.bundles import NAME, Members, unpacked
 
@@ -36,3 +37,8 @@ def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def members(made: Path) -> Members:
     """What tar itself reads from it."""
     return unpacked(made)
+
+
+@pytest.fixture
+def draw(monkeypatch: pytest.MonkeyPatch) -> Draw:
+    return Draw(monkeypatch)

@@ -40,11 +40,6 @@ def factorial(results: Results, corners=CORNERS, seeds=5, **fields) -> Results:
     return results
 
 
-@pytest.fixture
-def new(tmp_path):
-    return lambda name="first": Results(tmp_path / name)
-
-
 def test_the_first_sentence_gives_each_arms_verdict(new):
     answer = Answer(factorial(new()))
     assert answer.headline.lead == (

@@ -21,12 +21,6 @@ claim:
 """
 
 
-@pytest.fixture
-def new(tmp_path):
-    """Makes a results folder by name."""
-    return lambda name="first": Results(tmp_path / name)
-
-
 def family_of(folder: Results, asked=None, look=1):
     [section] = sections_of(folder)
     return make_family(section, asked or claimed(), look)

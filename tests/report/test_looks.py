@@ -25,12 +25,6 @@ from tests.builders.results import Results, sections_of
 from tests.builders.shared import ROOT
 
 
-@pytest.fixture
-def new(tmp_path):
-    """Makes a results folder by name."""
-    return lambda name="first": Results(tmp_path / name)
-
-
 def two_arms(folder: Results, n=5, mean=1.9) -> Results:
     arm(folder, losses=losses(2.0, n=n))
     arm(folder, optimizer="muon", losses=losses(mean, 1, n=n))

@@ -67,11 +67,6 @@ def page_of(*folders: Path, out: Path | None = None) -> str:
     return (out / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def new(tmp_path):
-    return lambda name="first": Results(tmp_path / name)
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _stand_ins():
     with pytest.MonkeyPatch.context() as patch:

@@ -15,12 +15,6 @@ from bench.report.page.content import CellView
 from tests.builders import pages as page_results
 from tests.builders.results import Results, two_arms
 
-
-@pytest.fixture
-def new(tmp_path):
-    return lambda name="first": Results(tmp_path / name)
-
-
 # --- cells
 
 

@@ -14,7 +14,7 @@ from bench.report.plots.drawing import MOST_ARMS
 from bench.report.plots.gallery import NAMES as ALL_NAMES
 from bench.report.plots.gallery import PICTURES, draw_all
 from bench.report.plots.style import COLOURS, FAINT, styles
-from tests.builders.pictures import Draw, scene_of, texts_of
+from tests.builders.pictures import scene_of, texts_of
 from tests.builders.results import Results
 from tests.builders.scenes import (
     FACTORIAL,
@@ -29,11 +29,6 @@ NAMES = [name for name in ALL_NAMES if name != "sensitivity"]
 @pytest.fixture
 def new(tmp_path):
     return Results(tmp_path / "first")
-
-
-@pytest.fixture
-def draw(monkeypatch):
-    return Draw(monkeypatch)
 
 
 # --- it can be read

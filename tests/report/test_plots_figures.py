@@ -16,7 +16,7 @@ from bench.report.plots.pareto import ArmPoint, front
 from bench.report.plots.style import COLOURS, MOST_POINTS
 from bench.statistics.interval import Interval
 from bench.statistics.text import of_measure, write
-from tests.builders.pictures import Draw, arrows, beside, points, scene_of, texts_of, whiskers
+from tests.builders.pictures import arrows, beside, points, scene_of, texts_of, whiskers
 from tests.builders.results import Results
 from tests.builders.scenes import FACTORIAL, SEEDS, run
 
@@ -24,11 +24,6 @@ from tests.builders.scenes import FACTORIAL, SEEDS, run
 @pytest.fixture
 def new(tmp_path):
     return Results(tmp_path / "first")
-
-
-@pytest.fixture
-def draw(monkeypatch):
-    return Draw(monkeypatch)
 
 
 # --- what is drawn is what was computed

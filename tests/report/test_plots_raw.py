@@ -16,7 +16,7 @@ from bench.merge.raw import Reading, StepTimes
 from bench.records.rows import write_table
 from bench.report.plots import steptimes
 from bench.report.plots.gpu import POINTS, thinned
-from tests.builders.pictures import Draw, beside, scene_of
+from tests.builders.pictures import beside, scene_of
 from tests.builders.results import Results
 from tests.builders.scenes import FACTORIAL, cell_folder, run, sample_file, step_file
 
@@ -24,11 +24,6 @@ from tests.builders.scenes import FACTORIAL, cell_folder, run, sample_file, step
 @pytest.fixture
 def new(tmp_path):
     return Results(tmp_path / "first")
-
-
-@pytest.fixture
-def draw(monkeypatch):
-    return Draw(monkeypatch)
 
 
 # --- step times

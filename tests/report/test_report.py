@@ -45,12 +45,6 @@ FILES = {
 }
 
 
-@pytest.fixture
-def new(tmp_path):
-    """Makes a results folder by name."""
-    return lambda name="first": Results(tmp_path / name)
-
-
 def statuses(*folders: Results) -> str:
     return sentence(cell.status for cell in merge([each.write() for each in folders]).cells)
 

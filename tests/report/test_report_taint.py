@@ -33,11 +33,6 @@ FOREIGN = "gpu_foreign_process 42%; cpu_steal 3.1% (of 2 CPUs; by the hypervisor
 ARMS = ("adamw", "muon")
 
 
-@pytest.fixture
-def new(tmp_path):
-    return lambda name="first": Results(tmp_path / name)
-
-
 def paired(folder: Results, tainted: dict[tuple[str, int], str], seeds=(1, 2, 3)) -> Results:
     """Two arms with curves; `tainted` (arm, seed) -> reasons. A disturbed cell takes 100 times."""
     for optimizer in ARMS:

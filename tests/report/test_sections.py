@@ -10,14 +10,7 @@ from bench.merge.merging import merge
 from bench.report.page.facts import pairing
 from bench.report.plots.style import COLOURS, styles
 from bench.report.titles import titles
-from tests.builders.results import Results, sections_of, two_arms
-
-
-@pytest.fixture
-def new(tmp_path):
-    """Makes a results folder by name."""
-    return lambda name="first": Results(tmp_path / name)
-
+from tests.builders.results import sections_of, two_arms
 
 # --- several folders
 
