@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.merge.reading import Array, Curve
 from bench.merge.sections import Arm
+from bench.statistics.interval import LEAST, LEAST_TIMES
 from bench.statistics.spread import Spread, over_seeds
 
 # What each evaluation of one of the arm's curves has cost so far; NaN where that is unknown.
@@ -82,20 +83,23 @@ def _known(x: Array, y: Array) -> SeedCurve:
 def band_over_steps(lines: Sequence[SeedCurve]) -> Band | None:
     """The mean at the steps at which every seed was evaluated; None if there are none."""
     common = sorted(set.intersection(*(set(line.x.tolist()) for line in lines))) if lines else []
-    return _band(lines, np.array(common)) if common else None
+    return _band(lines, np.array(common), LEAST) if common else None
 
 
 def band_over_seconds(lines: Sequence[SeedCurve]) -> Band | None:
-    """The mean on a common grid that ends with the shortest seed; linear between evaluations."""
+    """The mean on a common grid that ends with the shortest seed; linear between evaluations.
+
+    Its deviation is that of times as well, and needs as many seeds as they do.
+    """
     if not lines:
         return None
     begin, end = max(line.x[0] for line in lines), min(line.x[-1] for line in lines)
-    return _band(lines, np.linspace(begin, end, GRID)) if begin < end else None
+    return _band(lines, np.linspace(begin, end, GRID), LEAST_TIMES) if begin < end else None
 
 
-def _band(lines: Sequence[SeedCurve], x: Array) -> Band:
+def _band(lines: Sequence[SeedCurve], x: Array, least: int) -> Band:
     losses = np.array([np.interp(x, line.x, line.y) for line in lines])  # (seeds, x)
-    sd = losses.std(axis=0, ddof=1) if len(lines) > 1 else None
+    sd = losses.std(axis=0, ddof=1) if len(lines) >= least else None
     return Band(x, losses.mean(axis=0), sd)
 
 

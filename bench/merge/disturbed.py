@@ -82,14 +82,14 @@ def full_note(timing: Timing) -> str:
     why = "; ".join(_with_reasons(timing))
     if not timing.clean:
         return (
-            f"{MARK}: something from outside disturbed every seed in at least one arm: {why}. "
-            "These timings are shown all the same; they do not tell which arm is faster."
+            f"{MARK}: something from outside disturbed every seed in some configuration: {why}. "
+            "These timings are shown all the same; they do not tell which configuration is faster."
         )
     if not timing.disturbed:
         return ""
     return (
-        "Times, rates, energy, power, clock and utilisation leave out for every arm what was "
-        f"disturbed from outside: {why}."
+        "Times, rates, energy, power, clock and utilisation leave out, for every configuration, "
+        f"what was disturbed from outside: {why}."
     )
 
 

@@ -72,7 +72,7 @@ def test_what_became_of_the_other_seeds_is_in_the_first_sentence(new):
 def test_the_points_say_by_how_much_and_what_did_it(new):
     points = Answer(factorial(new())).headline.points
     assert points[0].startswith("nanokimi + adamw: -0.1000 (99.17 % interval -0.10")
-    assert points[0].endswith(", better; bad runs up to 45 %")
+    assert points[0].endswith(", better; up to 45 % bad runs not ruled out")
     told = re.sub(r" \([-+0-9.]+ to [-+0-9.]+\)", "", points[3])
     assert told != points[3]  # each with its interval
     assert told == (
@@ -310,7 +310,7 @@ def test_a_verdict_by_sign_says_so_everywhere(new):
         each for each in answer.table("The claim") if each["configuration"] == "nanokimi + adamw"
     )
     assert row["verdict"] == "better by sign"
-    told = "better by sign (8 of 8 seeds); bad runs up to 31 %"
+    told = "better by sign (8 of 8 seeds); up to 31 % bad runs not ruled out"
     assert answer.headline.points[0].endswith(told)
     assert "seeds are tested by their sign" in answer.tables[0].note
 

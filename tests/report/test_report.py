@@ -156,14 +156,18 @@ def test_unknown_is_left_out_and_not_zero(new):
 
 def test_seconds_are_interpolated_up_to_the_shortest_seed(new):
     folder = new()
-    for seed, end in ((1, 4.0), (2, 8.0)):
+    for seed, end in ((1, 4.0), (2, 8.0), (3, 8.0)):
         folder.cell(seed=seed)
         folder.curve(folder.plan[-1]["run_id"], [(0, 0.0, 4.0), (100, end, 2.0)])
     (section,) = sections_of(folder)
-    band = band_over_seconds(list(seed_lines(section.arms[0], seconds).values()))
+    lines = list(seed_lines(section.arms[0], seconds).values())
+    band = band_over_seconds(lines)
     assert (band.x[0], band.x[-1]) == (0.0, 4.0)
-    assert band.mean[-1] == pytest.approx(2.5)  # 2.0 at its end, 3.0 half-way
-    assert band.sd[-1] == pytest.approx(math.sqrt(0.5))
+    assert band.mean[-1] == pytest.approx(8 / 3)  # 2.0 at its end, 3.0 half-way
+    assert band.sd[-1] == pytest.approx(math.sqrt(1 / 3))
+    two = band_over_seconds(lines[:2])
+    assert two.mean[-1] == pytest.approx(2.5)
+    assert two.sd is None, "times of two seeds have no deviation to draw"
 
 
 def test_the_untrained_loss_does_not_set_the_range(new):

@@ -249,7 +249,7 @@ def test_without_clean_timings_all_are_shown_and_marked(new):
     assert not [row for row in rows if "†" in row["val. loss, final"]]
     assert "†: something from outside disturbed every seed" in note
     assert "seeds 1, 2, 3 (cpu\\_steal)" in note
-    assert "do not tell which arm is faster" in note
+    assert "do not tell which configuration is faster" in note
     rows, _ = page.table("Loss at equal cost")
     assert "after 1.00† s of training" in rows[0]
     rows, _ = page.table("Disturbed from outside")

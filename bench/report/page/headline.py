@@ -161,7 +161,7 @@ def _one(each: Comparison, family: Family) -> str:
     """For example "nanokimi + truemuon: -0.0410 (99.17 % interval -0.0470 to -0.0350), better"."""
     decimals = decimals_of(family)
     why = f" ({each.judgement.why})" if each.judgement.why else ""
-    verdict = f"{each.told}{why}; bad runs up to {100 * each.most_bad_runs:.0f} %"
+    verdict = f"{each.told}{why}; up to {100 * each.most_bad_runs:.0f} % bad runs not ruled out"
     if each.contrast.mean is None:
         return f"{each.arm.label}: {verdict}"
     level = percent(family.confidence)

@@ -45,9 +45,9 @@ THIN_SEEDS = 10  # drawn of each arm: more are a smear, and the band says what t
 
 CAPTION = (
     "Thick lines: mean over seeds ({n}); bands: 95 % t interval of the mean at each point, none "
-    "with fewer than two seeds, cut off where the axis ends{thin}. The loss axis does not start "
-    "at 0 and ends at the highest loss after the first tenth of the evaluations: untrained models "
-    "lie far above it."
+    "with fewer than two seeds (against time: three), cut off where the axis ends{thin}. The loss "
+    "axis does not start at 0 and ends at the highest loss after the first tenth of the "
+    "evaluations: untrained models lie far above it."
 )
 
 
