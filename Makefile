@@ -53,8 +53,8 @@ $(VENV)/.base: $(PINS)
 	@touch $@
 
 $(VENV)/.worker: $(VENV)/.base
-	@echo "setting up $(VENV): torch, for runs without a container. pip downloads some 3 GB where the build has" \
-	    "CUDA, 200 MB where not. $(if $(TORCH_INDEX),It is from TORCH_INDEX=$(TORCH_INDEX),For one without: stop," \
+	@echo "setting up $(VENV): torch, for runs without a container. pip downloads some 3 GB where its build has" \
+	    "CUDA, 200 MB where not. $(if $(TORCH_INDEX),It is from TORCH_INDEX=$(TORCH_INDEX),For the small one: stop," \
 	    "and set TORCH_INDEX to the index of PyTorch's CPU builds)"
 	@[ -z "$$TORCH_INDEX" ] || $(INSTALL) --no-deps --index-url "$$TORCH_INDEX" torch $(QUIETLY)
 	@$(INSTALL) -e '.[worker]' $(QUIETLY)
