@@ -46,7 +46,7 @@ def read_slowly(*arguments, read=read_tokens):
     return read(*arguments)
 
 
-def read(cell, corpus, device, read=Cell._read):
+def read(cell, corpus, device, read=CellRun._read):
     ready = time.monotonic()
     found = read(cell, corpus, device)
     cell.context_window = (ready, time.monotonic())
@@ -75,7 +75,8 @@ def gpu_peaks_mib(device):
 
 
 read_tokens = read_slowly
-Cell._open_device, Cell._read, Trainer.run, Trainer.step = open_device, read, run, step
+CellRun._open_device, CellRun._read = open_device, read
+Trainer.run, Trainer.step = run, step
 """
 
 IDLE: dict[str, Reading] = {
