@@ -156,6 +156,11 @@ class CellFiles:
         return self.folder / "spec.json"
 
     @property
+    def trials(self) -> Path:
+        """Of a check alone: number -> options of the optimizer, for each trial of the arm."""
+        return self.folder / "trials.json"
+
+    @property
     def result(self) -> Path:
         return self.folder / "result.json"
 

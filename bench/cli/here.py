@@ -16,13 +16,13 @@ from bench.cli.common import (
     RuntimeOption,
     out,
 )
+from bench.cli.running import read_matrix
 from bench.errors import EngineError, RequestError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
 from bench.launch.image import build, build_derived, find_base, find_image
 from bench.matrix.expansion import load_matrix
 from bench.matrix.forms import json_schema
-from bench.matrix.selection import select
 from bench.measure.machine import this_machine
 
 
@@ -57,15 +57,14 @@ def check(
     """Try out every class that a matrix brings, where its cells would run; exit 1 if one fails."""
     from bench.run import check as conformance
 
-    asked = load_matrix(matrix)
-    selected = select(asked.cells, only or [], None)
+    asked, corpus, selected = read_matrix(matrix, only, None)
     cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
     launcher, why = choose_launcher(
         runtime, worker_python, None, asked.requirements, asked.installed
     )
     out.print(f"runtime: {why}")
     wrong = count = 0
-    for finding in conformance.check(asked, cells, launcher, this_machine()):
+    for finding in conformance.check(asked, corpus, cells, launcher, this_machine()):
         out.print(conformance.as_line(finding))
         count, wrong = count + 1, wrong + (not finding.ok)
     out.print(f"{count - wrong} of {count} checks ok" if count else "no class to check")

@@ -1,6 +1,6 @@
 """Commands that plan and run a matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +38,7 @@ from bench.launch.choose import choose_launcher
 from bench.launch.job import Environment, Launcher
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.matrix.selection import select
-from bench.matrix.trials import arm_of, trials_of
+from bench.matrix.trials import Arm, alike, arm_of, is_pointless, trials_of
 from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cells import Cell
@@ -68,7 +68,7 @@ def plan(
 
     It takes every option of `run` that decides which rows count.
     """
-    asked, corpus, selected = _read(matrix, only, shard)
+    asked, corpus, selected = read_matrix(matrix, only, shard)
     launcher, why = choose_launcher(
         runtime, worker_python, image, asked.requirements, asked.installed
     )
@@ -114,7 +114,7 @@ def run(
     if with_report:
         report_builder()  # what it lacks is to be known before a long run, not after
     at_once = _jobs(jobs)
-    asked, corpus, selected = _read(matrix, only, shard)
+    asked, corpus, selected = read_matrix(matrix, only, shard)
     launcher, why = choose_launcher(
         runtime, worker_python, image, asked.requirements, asked.installed
     )
@@ -157,8 +157,14 @@ def _run_matrix(
     if asked.tune is None or runner.stop.is_set:
         return code
     decided = _plan_decided(runner, asked, places, elsewhere)
+    rows = [*elsewhere, *runner.ended([cell for cell in asked.cells if cell.part == "trial"])]
+    same = alike(asked.cells, rows)
+    for line in _alike_words(same, asked.tune.trials):
+        out.print(line)
+        code = max(code, NOT_ALL_OK)
     tuned = [cell for cell in decided if cell.part == "tuned"]
-    waiting = [cell for cell in tuned if cell.waits]
+    pointless = {arm for arm, groups in same.items() if is_pointless(groups, asked.tune.trials)}
+    waiting = [cell for cell in tuned if cell.waits and arm_of(cell) not in pointless]
     if waiting:
         arms = ", ".join(sorted({" + ".join(arm_of(cell)[:2]) for cell in waiting}))
         out.print(f"{len(waiting)} tuned cells wait for trials that have not ended: {arms}")
@@ -168,6 +174,21 @@ def _run_matrix(
         return code
     out.print("tuned cells:")
     return max(code, _run_cells(runner, ready, jobs))
+
+
+def _alike_words(same: Mapping[Arm, Sequence[Sequence[int]]], trials: int) -> Iterator[str]:
+    for arm, groups in same.items():
+        told = "; ".join(", ".join(map(str, group)) for group in groups)
+        end = (
+            "; nothing was tuned, and its tuned cells do not run"
+            if is_pointless(groups, trials)
+            else ""
+        )
+        yield (
+            f"{' + '.join(arm[:2])}: trials {told} ended with the same losses to the last digit. What "
+            "tune.space varies does not reach the optimizer: its groups set it themselves, or its "
+            f"class drops it{end}."
+        )
 
 
 def _plan_decided(
@@ -248,7 +269,7 @@ def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
     return frozenset(accepted)
 
 
-def _read(
+def read_matrix(
     path: Path, only: Sequence[str] | None, shard: str | None
 ) -> tuple[Matrix, Corpus, set[str]]:
     """A matrix and its text, both checked, and the run_ids of its selected cells."""

@@ -24,7 +24,7 @@ from bench.border.options import (
     Limits,
     TrainOptions,
 )
-from bench.border.options.own import GroupName, LeafKind
+from bench.border.options.own import GroupName, LeafKind, Want
 from bench.matrix.explain import explain, why_no_setting
 from bench.matrix.yamlfile import Where, Wrong
 
@@ -83,6 +83,22 @@ class OwnModelForm(Form):
     )
 
 
+def _wants(value: Any) -> Any:
+    """One is as good as a list of one; their order means nothing."""
+    return tuple(sorted({value} if isinstance(value, str) else set(value)))
+
+
+Wants: Any = Annotated[
+    Want | list[Want],
+    AfterValidator(_wants),
+    Field(
+        description="what its class wants beyond the rule: model, the module in place of its "
+        "parameters; named_parameters, (name, parameter) pairs; closure, one at each step though "
+        "it may do without",
+    ),
+]
+
+
 class OwnGroup(Form):
     """What one role's parameters get; without `class`, settings over those of the variant."""
 
@@ -91,6 +107,7 @@ class OwnGroup(Form):
 
     reference: Reference | None = Field(None, alias="class")
     leaves: LeafKind = Field("parameters", description="as that of the variant")
+    wants: Wants = ()
 
 
 OwnGroup.model_rebuild()
@@ -130,6 +147,7 @@ class OwnOptimizerForm(OwnModelForm):
         "parameters",
         description="parameters: as the model has them; matrices: one leaf a logical matrix",
     )
+    wants: Wants = ()
 
 
 class Data(Form):

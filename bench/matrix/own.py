@@ -52,7 +52,8 @@ def _options(where: Where, form: OwnModelForm) -> tuple[OwnModel, list[Wrong]]:
     if form.groups and missing and OTHER not in form.groups:
         what = f"has no group for {', '.join(missing)}. Add them, or `{OTHER}` for the rest."
         wrong.append(((*where, "groups"), what))
-    return OwnOptimizer(reference, settings, "", groups, form.leaves), wrong
+    wrong += _check_wants(where, form)
+    return OwnOptimizer(reference, settings, "", groups, form.leaves, form.wants), wrong
 
 
 def _group(form: Any) -> dict[str, Any]:
@@ -65,6 +66,8 @@ def _group(form: Any) -> dict[str, Any]:
         group |= {"class": _reference(form.reference)}
         if form.leaves != "parameters":
             group |= {"leaves": form.leaves}
+        if form.wants:
+            group |= {"wants": list(form.wants)}
     return group
 
 
@@ -87,6 +90,22 @@ def _source(path: str, named: Sequence[str], folder: Path) -> Path:
 def _check_one_kind(where: Where, form: Any) -> Iterator[Wrong]:
     if "base" in (form.model_extra or {}):
         yield where, "has a `base` and a `class`. Leave one of them out."
+
+
+def _check_wants(where: Where, form: OwnOptimizerForm) -> Iterator[Wrong]:
+    """A model is whole: a class that gets it gets all parameters, as they are."""
+    if "model" not in form.wants:
+        for role, group in form.groups.items():
+            if "model" in getattr(group, "wants", ()):
+                what = "is all parameters, and a group is some. Leave groups out."
+                yield (*where, "groups", role, "wants"), f"model {what}"
+        return
+    for key in ("groups", "leaves"):
+        if key in form.model_fields_set:
+            what = f"model goes to the class whole, and {key} divides it. Leave one out."
+            yield (*where, "wants"), what
+    if "named_parameters" in form.wants:
+        yield (*where, "wants"), "is model or named_parameters, not both. Leave one out."
 
 
 def packages(codes: Iterable[OwnCode]) -> dict[str, str]:

@@ -26,6 +26,8 @@ from bench.records.rows import Row, as_number, by_cell, read_runs
 Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
 
 UNTUNED = 1  # the trial that is the matrix's own setting
+# By these two trials are told to be one: no two settings that differ end with both.
+LOSSES = ("train_loss_final", "val_loss_final")
 # The built-in of an optimizer whose settings the trials have not told: there is none of that name.
 NOT_KNOWN = "known after the trials"
 
@@ -164,18 +166,55 @@ def decided(cells: Sequence[Cell], tune: Tune, rows: Iterable[Row]) -> list[Cell
     """The cells, those that waited with their settings where all trials of their arm have ended.
 
     Where no trial was better than the untuned one, a tuned cell has the run_id of the untuned one
-    on its seed: they are one run under two names. `rows`: the terminal ones.
+    on its seed: they are one run under two names. Where no trial differs from another, nothing was
+    tuned, and tuned cells go on waiting. `rows`: the terminal ones.
     """
+    rows = list(rows)
+    same = alike(cells, rows)
     ended = {row["run_id"]: row for row in rows if row["status"] in SETTLED}
     trials: dict[Arm, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.part == "trial":
             trials[arm_of(cell)].append(cell)
-    chosen = {arm: _choose(of_arm, tune.metric, ended) for arm, of_arm in trials.items()}
+    chosen = {
+        arm: _choose(of_arm, tune.metric, ended)
+        for arm, of_arm in trials.items()
+        if not is_pointless(same.get(arm, []), tune.trials)
+    }
     return [
-        _tuned(cell, best) if cell.waits and (best := chosen[arm_of(cell)]) else cell
+        _tuned(cell, best) if cell.waits and (best := chosen.get(arm_of(cell))) else cell
         for cell in cells
     ]
+
+
+def alike(cells: Sequence[Cell], rows: Iterable[Row]) -> dict[Arm, list[list[int]]]:
+    """Trials of an arm that ended with the same losses, to the last digit, on every seed.
+
+    Their settings differ in writing alone: no optimizer holds them. `rows`: as for `decided`.
+    """
+    ended = {row["run_id"]: row for row in rows if row["status"] == "ok"}
+    losses: dict[Arm, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        if cell.tried and cell.tried.trial and cell.part == "trial":
+            row = ended.get(cell.spec.run_id)
+            told = tuple(row[name] for name in LOSSES) if row else None
+            losses[arm_of(cell)][cell.tried.trial].append(told)
+    found = {arm: same_losses(by_trial) for arm, by_trial in losses.items()}
+    return {arm: groups for arm, groups in found.items() if groups}
+
+
+def is_pointless(same: Sequence[Sequence[int]], trials: int) -> bool:
+    """Whether all trials of an arm are among those that are alike, in one group."""
+    return any(len(group) == trials for group in same)
+
+
+def same_losses(by_trial: Mapping[int, Sequence[Any]]) -> list[list[int]]:
+    """The trials whose losses, seed by seed, are equal. None: it did not end ok, or not yet."""
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for trial, losses in by_trial.items():
+        if None not in losses:
+            groups[tuple(losses)].append(trial)
+    return [trials for trials in groups.values() if len(trials) > 1]
 
 
 def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:

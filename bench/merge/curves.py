@@ -54,10 +54,19 @@ def seconds(arm: Arm, curve: Curve) -> Array:
 
 def flops(arm: Arm, curve: Curve) -> Array:
     """Operations: forward and backward passes over the tokens, and the optimizer's steps."""
+    each = flops_of(arm)
+    if each is None:
+        return np.full(len(curve), np.nan)
+    return curve.tokens * each[0] + curve.steps * each[1]
+
+
+def flops_of(arm: Arm) -> tuple[float, float] | None:
+    """Operations a token, in all passes that a step makes over it, and of an optimizer's step."""
     per_token, per_step = arm.constant("flops_per_token"), arm.constant("optimizer_flops_per_step")
     if per_token is None or per_step is None:
-        return np.full(len(curve), np.nan)
-    return curve.tokens * per_token + curve.steps * per_step
+        return None
+    # Rows without the column are of built-in optimizers, which make one pass a step.
+    return per_token * (arm.spread("passes_per_step").mean or 1), per_step
 
 
 def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, SeedCurve]:

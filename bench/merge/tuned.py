@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.matrix.trials import best_trial
+from bench.matrix.trials import LOSSES, best_trial, is_pointless, same_losses
 from bench.merge.merging import EndedCell
 from bench.merge.sections import Arm, Section
 from bench.records.columns import SETTLED
@@ -19,6 +19,7 @@ class Trial:
     number: int  # from 1
     settings: Mapping[str, Any]
     figures: tuple[float | None, ...]  # of the tuned metric, a seed each; None: did not end ok
+    losses: tuple[tuple[float | None, ...] | None, ...]  # likewise, trials.LOSSES of a seed
 
     @property
     def mean(self) -> float | None:
@@ -42,6 +43,16 @@ class Tuning:
     @property
     def label(self) -> str:
         return f"{self.model} + {self.optimizer}"
+
+    @property
+    def alike(self) -> list[list[int]]:
+        """Trials that were one: their settings reach nothing that trains."""
+        return same_losses({trial.number: trial.losses for trial in self.trials})
+
+    @property
+    def different(self) -> int:
+        """How many settings were tried in truth."""
+        return len(self.trials) - sum(len(same) - 1 for same in self.alike)
 
     @property
     def edges(self) -> list[str]:
@@ -70,7 +81,9 @@ def tunings(section: Section, metric: str) -> list[Tuning]:
     for (model, optimizer), cells in by_arm.items():
         trials = _trials(cells, metric)
         ended = all(cell.status in SETTLED for cell in cells)
-        best = best_trial({trial.number: trial.figures for trial in trials}) if ended else None
+        same = same_losses({trial.number: trial.losses for trial in trials})
+        chosen = ended and not is_pointless(same, len(trials))
+        best = best_trial({trial.number: trial.figures for trial in trials}) if chosen else None
         found.append(
             Tuning(
                 model=model,
@@ -99,6 +112,7 @@ def _trials(cells: Sequence[EndedCell], metric: str) -> list[Trial]:
             number,
             _settings(of_trial),
             tuple(cell.number(metric) if cell.ok else None for cell in of_trial),
+            tuple(tuple(map(cell.number, LOSSES)) if cell.ok else None for cell in of_trial),
         )
         for number, of_trial in sorted(by_number.items())
     ]

@@ -1,5 +1,6 @@
 """One leaf a logical tensor, for optimizers that know matrices and nothing of stacks."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,7 +129,8 @@ class OnLeaves(torch.optim.Optimizer):
         self._switch("eval")
 
     def _switch(self, mode: str) -> None:
-        if hasattr(self.inner, mode):
+        change = getattr(self.inner, mode, None)
+        if inspect.isroutine(change):
             self.leaves.gather()
-            getattr(self.inner, mode)()
+            change()
             self.leaves.scatter()

@@ -184,6 +184,12 @@ COLUMNS: dict[str, Column] = {
         heading="optimizer FLOPs / step",
         decimals=of_count,
     ),
+    "passes_per_step": Column(
+        "forward and backward passes of a training step: 1, or as often as an optimizer calls its "
+        "closure; each is `flops_per_token` a token",
+        FIGURE,
+        heading="passes / step",
+    ),
     "threads": Column("threads of one CPU operator", CONSTANT),
     "cpus": Column("CPUs the cell was bound to"),
     "neighbours": Column(

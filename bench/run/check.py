@@ -2,20 +2,21 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bench.border.options import OWN, AdamWOptions, NanoKimiOptions
 from bench.border.spec import CellFiles, Model, Optimizer
-from bench.border.tokenised import tokenise
 from bench.errors import StoppedError
 from bench.launch.job import Exit, Job, Launcher, Stop, read_left
 from bench.matrix.expansion import Matrix
+from bench.matrix.trials import Arm, arm_of
 from bench.measure.host import FindProcesses
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
+from bench.records.corpora import Corpus
 from bench.run.attempt import MAX_RESULT
 from bench.run.lanes import make_slots
 from bench.run.signals import heard
@@ -36,23 +37,47 @@ class CheckResult:
     text: str
 
 
-def subjects(cells: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
-    """(what, device) -> a cell in which the class is alone with something of ours."""
-    found: dict[tuple[str, str], Cell] = {}
+@dataclass(frozen=True)
+class Subject:
+    """What is tried out: a class beside something of ours, or an arm as the matrix has it."""
+
+    name: str
+    cell: Cell
+    program: str
+    trials: Mapping[int, Any] = field(
+        default_factory=dict
+    )  # options that tuning tries in its place
+
+
+def subjects(cells: Sequence[Cell]) -> list[Subject]:
+    """Each class of the cells on each device, then each arm that has one."""
+    trials: dict[Arm, dict[int, Any]] = {}
+    for cell in cells:
+        if cell.tried and cell.tried.trial:
+            trials.setdefault(arm_of(cell), {})[cell.tried.trial] = cell.spec.optimizer.options
+    classes: dict[tuple[str, str], Subject] = {}
+    arms: dict[Arm, Subject] = {}
     for cell in cells:
         spec, alone = cell.spec, {}
+        if cell.tried:
+            continue
         if spec.model.base == OWN:
             alone[f"model {spec.model.name}"] = replace(spec, optimizer=TOY_OPTIMIZER)
         if spec.optimizer.base == OWN:
             train = replace(spec.train, block_size=TOY_BLOCK)
             alone[f"optimizer {spec.optimizer.name}"] = replace(spec, model=TOY_MODEL, train=train)
-        for subject, toy in alone.items():
-            found.setdefault((subject, spec.device), replace(cell, spec=toy))
-    return found
+        for name, toy in alone.items():
+            subject = Subject(name, replace(cell, spec=toy), "bench.worker.check")
+            classes.setdefault((name, spec.device), subject)
+        if alone:
+            name = f"{spec.model.name} + {spec.optimizer.name}"
+            tried = trials.get(arm_of(cell), {}) if spec.optimizer.base == OWN else {}
+            arms.setdefault(arm_of(cell), Subject(name, cell, "bench.worker.rehearse", tried))
+    return [*classes.values(), *arms.values()]
 
 
 def check(
-    matrix: Matrix, cells: Sequence[Cell], launcher: Launcher, machine: Machine
+    matrix: Matrix, corpus: Corpus, cells: Sequence[Cell], launcher: Launcher, machine: Machine
 ) -> Iterator[CheckResult]:
     """What is found of every class of these cells, as it is found.
 
@@ -61,34 +86,36 @@ def check(
         StoppedError: by Ctrl-C or SIGTERM.
     """
     code = {each.sha256: each.store() for each in matrix.codes}
+    tokens = corpus.store_tokens()
     stop = Stop()
     with heard(lambda number: stop.set("stopped", by_user=True)):
-        for (subject, device), cell in subjects(cells).items():
-            if why := skip_reason(cell, machine):
-                yield CheckResult(subject, device, False, why)
+        for subject in subjects(cells):
+            spec = subject.cell.spec
+            if why := skip_reason(subject.cell, machine):
+                yield CheckResult(subject.name, spec.device, False, why)
                 continue
-            launcher.environment(device)  # what is missing is told before anything is launched
+            launcher.environment(spec.device)  # what is missing is told before anything is launched
             with tempfile.TemporaryDirectory(prefix="bench-check-") as place:
-                job = _job(cell, Path(place), machine)
-                job = replace(job, code=tuple(code[key] for key in cell.spec.own_code))
+                job = _job(subject, Path(place), tokens, machine)
+                job = replace(job, code=tuple(code[key] for key in spec.own_code))
                 ended = launcher.run(job, _Deaf(), stop)
                 if stop.is_set:
                     raise StoppedError("stopped; a check leaves nothing behind.")
-                yield from _findings(subject, job, ended)
+                yield from _findings(subject.name, job, ended)
 
 
-def _job(cell: Cell, place: Path, machine: Machine) -> Job:
+def _job(subject: Subject, place: Path, tokens: Path, machine: Machine) -> Job:
+    cell = subject.cell
     (slot,) = make_slots(1, [cell], machine)
     folder = place / "cells" / "check-1"
     folder.mkdir(parents=True)
     files = CellFiles(folder)
     files.spec.write_text(cell.spec.to_json(), encoding="utf-8")
-    tokens = place / "toy.tokens"  # the toy task has its own; a launcher wants a file
-    tokens.write_bytes(tokenise("ab"))
-    for file in (files.spec, tokens):
+    files.trials.write_text(json.dumps({n: asdict(each) for n, each in subject.trials.items()}))
+    for file in (files.spec, files.trials):
         file.chmod(0o644)  # a container has another user
     gpu = slot.gpu.uuid if slot.gpu and cell.spec.device == "cuda" else None
-    return Job(cell.spec, cell.limits, files, tokens, slot.cpus, gpu, program="bench.worker.check")
+    return Job(cell.spec, cell.limits, files, tokens, slot.cpus, gpu, program=subject.program)
 
 
 def _findings(subject: str, job: Job, ended: Exit) -> Iterator[CheckResult]:

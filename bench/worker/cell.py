@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from bench.border.identity import SCHEMA_VERSION, code_sha256
-from bench.border.logical import Stack, assert_covers, initialise
-from bench.border.spec import CellFiles, Optimizer, RunSpec
+from bench.border.logical import assert_covers, initialise
+from bench.border.spec import CellFiles, RunSpec
 from bench.models.nanokimi import NanoKimi
 from bench.worker.arithmetic import prepare
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
@@ -34,7 +34,7 @@ from bench.worker.lifeline import TerminatedError
 from bench.worker.own_model import BroughtModel
 from bench.worker.protocol import Speaker, log, told, write_csv, write_json
 from bench.worker.pruning import Pruning
-from bench.worker.registry import MODELS, OPTIMIZERS
+from bench.worker.registry import MODELS, build_optimizers, flops_per_step
 from bench.worker.streams import seed_shared_streams, torch_stream
 from bench.worker.training import DivergedError, Point, Trainer
 
@@ -112,7 +112,7 @@ def _leave_files(files: CellFiles, cell: "CellRun") -> None:
 class CellRun:
     """The state of a run. `row` tells what is known of it at any moment, also after a failure."""
 
-    def __init__(self, spec: RunSpec, clock: PhaseClock, say: Speaker) -> None:
+    def __init__(self, spec: RunSpec, clock: PhaseClock, say: Callable[..., None]) -> None:
         self.spec = spec
         self.clock = clock
         self.say = say
@@ -185,16 +185,16 @@ class CellRun:
     def _describe(self, trainer: Trainer) -> None:
         """Operations of a model that changes while it trains are no constants: unknown."""
         model, changes = trainer.model, trainer.pruning is not None
-        optimizer, stacks = self.spec.optimizer, model.stacks()
+        stacks = model.stacks()
         assert_covers(stacks, model)
         trained = [stack for stack in stacks if stack.parameter.requires_grad]
-        flops_per_step = OPTIMIZERS[optimizer.base].flops_per_step(trained, optimizer.options)
+        of_optimizer = flops_per_step(self.spec.optimizer, trained)
         self.known |= {
             "init_hash": told("init_hash", lambda: hash_tensor(*model.parameters())),
             "n_params": model.n_params(),
             "n_params_active": model.n_params_active(),
             "flops_per_token": None if changes else model.flops_per_token(),
-            "optimizer_flops_per_step": None if changes else flops_per_step,
+            "optimizer_flops_per_step": None if changes else of_optimizer,
         }
 
     def _warm_up(self, trainer: Trainer) -> None:
@@ -202,7 +202,9 @@ class CellRun:
 
         Weights are drawn again rather than kept in a copy, which the memory's peak would show.
         """
-        buffers = [buffer.clone() for buffer in trainer.model.buffers()]
+        # A brought model is built anew instead, with whatever it keeps.
+        ours = [] if isinstance(trainer.model, BroughtModel) else list(trainer.model.buffers())
+        before = [buffer.clone() for buffer in ours]
         if self.spec.train.compile:
             self._compile(trainer)
         self.say(stage="warmup")
@@ -212,8 +214,8 @@ class CellRun:
                 for step in range(min(WARMUP_STEPS, len(trainer.positions))):
                     trainer.pace(step)
                     trainer.step(trainer.positions[step])
-            for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            for buffer, value in zip(ours, before, strict=True):
+                buffer.copy_(value)
             reset(trainer, self.spec)
 
     def _compile(self, trainer: Trainer) -> None:
@@ -285,12 +287,8 @@ def reset(trainer: Trainer, spec: RunSpec) -> None:
         model.draw(spec.seed, trainer.windows.device)
     else:
         initialise(model.stacks(), lambda name: torch_stream(spec.seed, "weights", name))
-    trainer.optimizers = build_optimizers(spec.optimizer, model.stacks())
+    trainer.optimizers = build_optimizers(spec.optimizer, model)
     seed_shared_streams(spec.seed, "training")
-
-
-def build_optimizers(asked: Optimizer, stacks: Sequence[Stack]) -> list[torch.optim.Optimizer]:
-    return OPTIMIZERS[asked.base].build(stacks, asked.options)
 
 
 def _training_columns(trainer: Trainer) -> dict[str, Any]:
@@ -300,6 +298,7 @@ def _training_columns(trainer: Trainer) -> dict[str, Any]:
         "tokens": trainer.tokens,
         "epochs": trainer.epochs,
         "optimizer_state_mib": trainer.optimizer_state_mib,
+        "passes_per_step": trainer.passes_per_step,
     }
     if timer.steps:
         row["tokens_per_s"] = timer.steps * trainer.tokens_per_step / seconds

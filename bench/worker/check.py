@@ -16,8 +16,12 @@ from bench.border.surroundings import RUNNER_GONE
 from bench.worker.lifeline import TerminatedError, hold_on_to_runner
 from bench.worker.protocol import Speaker, log, write_json
 
+Finding = dict[str, Any]  # {"check": name, "ok": bool, "text": what it says}
+# Of the files of a cell, what they ask, and its tokens.
+Examine = Callable[[CellFiles, RunSpec, Path, Speaker], Iterator[Finding]]
 
-def main() -> int:
+
+def main(examine: Examine) -> int:
     hold_on_to_runner()
     code_sha256()  # of the files that are about to be imported
     sys.path += sys.argv[3:]
@@ -26,27 +30,29 @@ def main() -> int:
         files = CellFiles(Path(sys.argv[1]))
         spec = RunSpec.from_json(files.spec.read_text(encoding="utf-8"))
         findings = []
-        for finding in examine(spec):
-            say(stage=finding["check"])
-            findings.append(finding)
+        for found in examine(files, spec, Path(sys.argv[2]), say):
+            say(stage=found["check"])
+            findings.append(found)
     except TerminatedError:
         return RUNNER_GONE
     write_json(files.result, {"code_sha256": code_sha256(), "findings": findings})
     return 0
 
 
-def examine(spec: RunSpec) -> Iterator[dict[str, Any]]:
-    """A finding for each check: its name, whether it is ok, and what it says."""
+def examine(files: CellFiles, spec: RunSpec, tokens: Path, say: Speaker) -> Iterator[Finding]:
+    """A finding for each check of the class that a spec names."""
     from bench.worker.conformance import checks_of
+    from bench.worker.data import read_tokens
 
-    for name, look in checks_of(spec):
-        finding = _finding(name, look)
-        yield finding
-        if not finding["ok"] and name == "class":
-            return  # nothing can be said of a class that cannot be made
+    vocab_size = read_tokens(tokens, spec.corpus.sha256, spec.data).vocab_size
+    for name, look in checks_of(spec, vocab_size):
+        found = finding(name, look)
+        yield found
+        if not found["ok"] and name in ("class", "logits"):
+            return  # nothing more can be said of what cannot be made, or gives no logits
 
 
-def _finding(name: str, look: Callable[[], str]) -> dict[str, Any]:
+def finding(name: str, look: Callable[[], str]) -> Finding:
     from bench.worker.classes import WrongClassError
 
     try:
@@ -70,4 +76,4 @@ def _own_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(examine))

@@ -99,6 +99,12 @@ def check_arguments(
     return unnamed
 
 
+def method(owner: object, name: str) -> Callable[..., Any] | None:
+    """The method of this name; None if there is none: an attribute may be something else."""
+    found = getattr(owner, name, None)
+    return found if inspect.isroutine(found) else None
+
+
 def parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
     """The parameters of a call, None where it does not tell them."""
     try:

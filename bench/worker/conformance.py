@@ -1,4 +1,7 @@
-"""What a brought model or optimizer must hold to, each as a check on a toy task."""
+"""What a brought model or optimizer must hold to, each as a check on a toy task.
+
+With the vocabulary of the matrix's own text: what depends on it is as in a run.
+"""
 
 import copy
 from collections import Counter
@@ -20,17 +23,16 @@ from bench.worker.registry import MODELS
 from bench.worker.streams import seed_shared_streams, torch_stream
 from bench.worker.training import Trainer
 
-VOCABULARY = 16
 SEQUENCES = 4  # that are learned by heart
 STEPS = 50
 FEW = 5
 
 
-def checks_of(spec: RunSpec) -> list[tuple[str, Callable[[], str]]]:
+def checks_of(spec: RunSpec, vocab_size: int) -> list[tuple[str, Callable[[], str]]]:
     """The checks of the class that a spec names: its optimizer's, else its model's."""
     torch.set_num_threads(spec.train.threads)
     leave_out_compiler()
-    toy = Toy(spec)
+    toy = Toy(spec, vocab_size)
     own = [("parameters", toy.covers)]
     if spec.optimizer.base != OWN:
         own = [("logits", toy.logits), ("causal", toy.causal), ("logical matrices", toy.logical)]
@@ -47,13 +49,14 @@ def checks_of(spec: RunSpec) -> list[tuple[str, Callable[[], str]]]:
 class Toy:
     """A few random sequences to learn by heart, and whoever is to learn them."""
 
-    def __init__(self, spec: RunSpec) -> None:
+    def __init__(self, spec: RunSpec, vocab_size: int) -> None:
         self.spec = spec
+        self.V = vocab_size
         self.device = torch.device(spec.device)
         self.T = spec.train.block_size
         length = SEQUENCES * self.T + 1
         stream = torch_stream(spec.seed, "toy")
-        tokens = torch.randint(VOCABULARY, (length,), generator=stream).to(self.device)
+        tokens = torch.randint(self.V, (length,), generator=stream).to(self.device)
         self.windows = tokens.unfold(0, self.T + 1, 1)  # (positions, T + 1)
         self.positions = torch.arange(SEQUENCES, device=self.device) * self.T
         self.batch = self.windows[self.positions]  # (B, T + 1)
@@ -61,7 +64,7 @@ class Toy:
     def fresh(self, steps: int = 0) -> Trainer:
         """A model and its optimizers as they begin, and after some steps."""
         build = MODELS[self.spec.model.base]
-        model = build(self.spec.model.options, VOCABULARY, self.T).to(self.device)
+        model = build(self.spec.model.options, self.V, self.T).to(self.device)
         table = self.positions.expand(STEPS, -1)
         trainer = Trainer(model, [], self.windows, table, PhaseClock())
         reset(trainer, self.spec)
@@ -129,10 +132,16 @@ class Toy:
                     f"{name} is on {tensor.device}, the cell on {self.device}. Make it like a "
                     "parameter (torch.zeros_like), or register it as a buffer"
                 )
+        as_built = dict(_named(self.fresh().model))
         for name, parameter in parameters.items():
-            if parameter.dtype != torch.float32:
-                raise WrongClassError(f"{name} is of {parameter.dtype}. Leave it float32")
-        return f"all {len(tensors)} tensors are on {self.device}, the parameters float32"
+            if parameter.dtype != as_built[name].dtype:
+                raise WrongClassError(
+                    f"{name} was {_format(as_built[name])} and is {_format(parameter)} after "
+                    f"{FEW} steps. Update it in place: parameter.copy_(...)"
+                )
+        formats = Counter(map(_format, parameters.values()))
+        told = ", ".join(f"{count} {name}" for name, count in formats.items())
+        return f"all {len(tensors)} tensors are on {self.device}; parameters: {told}"
 
     # --- An optimizer ---
 
@@ -173,17 +182,10 @@ class Toy:
     # --- A model ---
 
     def logits(self) -> str:
-        wanted = (SEQUENCES, self.T, VOCABULARY)
-        found = self.answer(self.fresh())
-        shape = tuple(found.shape)
-        if shape != wanted:
-            raise WrongClassError(
-                f"(B, T, V) must be {wanted}, found {shape}: return one logit for each token of "
-                "the vocabulary at each position"
-            )
-        if found.dtype != torch.float32:
-            raise WrongClassError(f"float32 is wanted, found {found.dtype}: return logits.float()")
-        return f"(B, T, V) = {wanted}, float32"
+        found = self.answer(self.fresh())  # of which a brought model refuses what is no logits
+        padded = found.shape[-1] - self.V
+        more = f"; the last {padded} of V pad the vocabulary of {self.V}" if padded else ""
+        return f"(B, T, V) = {tuple(found.shape)}, {_format(found)}{more}"
 
     @torch.no_grad()
     def causal(self) -> str:
@@ -191,7 +193,7 @@ class Toy:
         trainer = self.fresh()
         middle = self.T // 2
         changed = self.batch[:, :-1].clone()
-        changed[:, middle:] = (changed[:, middle:] + 1) % VOCABULARY
+        changed[:, middle:] = (changed[:, middle:] + 1) % self.V
         with trainer.evaluating():
             before = trainer.model(self.batch[:, :-1])[:, :middle]
             after = trainer.model(changed)[:, :middle]
@@ -213,6 +215,7 @@ class Toy:
     def reloads(self) -> str:
         """A new model with the saved weights answers as the old one does."""
         trainer, other = self.fresh(FEW), self.fresh()
+        self.answer(other)  # some make buffers in their first pass
         other.model.load_state_dict(trainer.model.state_dict())
         if not torch.equal(self.answer(trainer), self.answer(other)):
             raise WrongClassError(
@@ -220,6 +223,10 @@ class Toy:
                 "in parameters and buffers, and let eval() switch off what is random"
             )
         return "saved and restored, it gives the same logits"
+
+
+def _format(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _has_place(value: Any) -> bool:

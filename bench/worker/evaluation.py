@@ -61,7 +61,8 @@ class Evaluator:
         chosen = min(self.options.train_windows, blocks)
         return torch.arange(chosen) * blocks // chosen * self.block_size
 
-    @torch.inference_mode()
+    # Not inference_mode: a model trains with what it keeps from a pass, such as rotary angles.
+    @torch.no_grad()
     def loss(
         self, model: nn.Module, split: str, step: int, beat: Callable[[], None] = lambda: None
     ) -> float:

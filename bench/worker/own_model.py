@@ -1,13 +1,23 @@
 """A model that the matrix names by class, in the form that a cell trains."""
 
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from bench.border.logical import Stack
 from bench.border.options import OwnModel
-from bench.worker.classes import WrongClassError, arguments, check_arguments, load, parameters
+from bench.worker.classes import (
+    WrongClassError,
+    arguments,
+    check_arguments,
+    load,
+    method,
+    parameters,
+)
 from bench.worker.protocol import told
 from bench.worker.streams import seed_shared_streams
 
@@ -18,7 +28,8 @@ class BroughtModel(nn.Module):
     """Tokens (B, T) in, logits (B, T, V) out, by a module that `draw` makes.
 
     The module's optional methods `stacks`, `n_params_active` and `flops_per_token` are asked; of a
-    module without them the first is told from its layers, the others are unknown.
+    module without them the first is told from its layers, the others are unknown. What is no
+    method is the author's own, whatever its name: an attribute `stacks` is nothing to us.
     """
 
     def __init__(self, options: OwnModel, vocab_size: int, block_size: int) -> None:
@@ -40,6 +51,7 @@ class BroughtModel(nn.Module):
                     f"{options.reference.partition(':')[2]}(vocab_size=, block_size=, **settings)"
                 )
         check_arguments(options.reference, self.builder, options.settings, GIVEN)
+        self._wider: dict[str, int] | None = None  # its layers' widths with a larger vocabulary
 
     def draw(self, seed: int, device: torch.device) -> None:
         """A new module, built on the CPU while torch's stream is the seed's, as `build` draws it.
@@ -49,32 +61,54 @@ class BroughtModel(nn.Module):
         # The old one goes before the new one comes.
         self.module: Any = None
         self.logical: list[Stack] = []
+        if self._wider is None:
+            self._wider = self._widths_if_wider()
         seed_shared_streams(seed, "weights")
-        module = self.builder(**self.sizes, **arguments(self.options.settings))
+        module = self._built(self.sizes["vocab_size"])
+        _check_parameters(self.options.reference, module)
+        self.module = module.to(device)
+        self.logical = self._stacks()
+
+    def _built(self, vocab_size: int) -> nn.Module:
+        sizes = {**self.sizes, "vocab_size": vocab_size}
+        module = self.builder(**sizes, **arguments(self.options.settings))
         if not isinstance(module, nn.Module):
             raise WrongClassError(
                 f"{self.options.reference} returned {type(module).__name__}: return a "
                 "torch.nn.Module"
             )
-        if not any(parameter.requires_grad for parameter in module.parameters()):
-            raise WrongClassError(
-                f"{self.options.reference}: no parameter requires a gradient, so that there is "
-                "nothing to train. Leave at least one that is not frozen"
-            )
-        self.module = module.to(device)
-        self.logical = self._stacks()
+        return module
+
+    def _widths_if_wider(self) -> dict[str, int]:
+        """Outputs of each nn.Linear of a module for a larger vocabulary; empty if none is built.
+
+        What grows with the vocabulary is a head. In one module alone a layer may be as wide as the
+        vocabulary by chance. Some builders take even sizes only.
+        """
+        V = self.sizes["vocab_size"]
+        for larger in (V + 1, 2 * V):
+            found = told("the head", lambda size=larger: widths(self._built(size)))  # type: ignore[misc]
+            if found is not None:
+                return found
+        return {}
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """tokens: (B, T) -> (B, T, V).
+
+        Raises:
+            WrongClassError: for a module that returns something else.
+        """
         logits: Tensor = self.module(tokens)
+        self._check_logits(logits, tokens)
         return logits
 
     def stacks(self) -> list[Stack]:
         return self.logical
 
     def _stacks(self) -> list[Stack]:
-        if not hasattr(self.module, "stacks"):
-            return derived_stacks(self.module, self.sizes["vocab_size"])
-        stacks = list(self.module.stacks())
+        if (tell := method(self.module, "stacks")) is None:
+            return derived_stacks(self.module, onto_vocabulary(self.module, self._wider or {}))
+        stacks = list(tell())
         _check_covers(self.options.reference, stacks, self.module)
         return stacks
 
@@ -89,10 +123,62 @@ class BroughtModel(nn.Module):
         """Operations of one training token, None if the module does not tell."""
         return self._asked("flops_per_token")
 
-    def _asked(self, method: str) -> int | None:
-        if not hasattr(self.module, method):
-            return None
-        return told(f"{method}()", lambda: _whole(getattr(self.module, method)()))
+    def _asked(self, name: str) -> int | None:
+        """What a method of this name counts, or a plain number does."""
+
+        def ask() -> int | None:
+            count = getattr(self.module, name, None)
+            return _whole(count() if inspect.isroutine(count) else count)
+
+        return told(name, ask)
+
+    def _check_logits(self, logits: Any, tokens: Tensor) -> None:
+        told_by = f"{self.options.reference}: forward returned"
+        if not isinstance(logits, Tensor):
+            pair = isinstance(logits, tuple)
+            what = f"{len(logits)} things" if pair else type(logits).__name__
+            but = ", not (logits, loss)" if pair else ""
+            raise WrongClassError(
+                f"{told_by} {what}: return the logits alone, one tensor (B, T, V){but}"
+            )
+        V = self.sizes["vocab_size"]
+        # More than V are a padded vocabulary, whose last tokens never come.
+        if logits.ndim != 3 or logits.shape[:2] != tokens.shape or logits.shape[2] < V:
+            raise WrongClassError(
+                f"{told_by} {tuple(logits.shape)}, (B, T, V) is {(*tokens.shape, V)}: return one "
+                "logit for each token of the vocabulary at each position"
+            )
+        if logits.dtype not in (torch.float32, torch.float64) and not torch.is_autocast_enabled(
+            tokens.device.type
+        ):
+            raise WrongClassError(
+                f"{told_by} logits of {logits.dtype}, and losses are float32: return logits.float()"
+            )
+
+
+def widths(module: nn.Module) -> dict[str, int]:
+    """The outputs of each nn.Linear, by its name."""
+    layers = module.named_modules(remove_duplicate=False)
+    return {name: layer.out_features for name, layer in layers if isinstance(layer, nn.Linear)}
+
+
+def onto_vocabulary(module: nn.Module, wider: Mapping[str, int]) -> list[str]:
+    """The layers whose outputs are other ones in a module for another vocabulary."""
+    return [name for name, width in widths(module).items() if wider.get(name, width) != width]
+
+
+def _check_parameters(reference: str, module: nn.Module) -> None:
+    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise WrongClassError(
+            f"{reference}: {', '.join(lazy)} get a shape in the first forward pass only, and "
+            "optimizers need it before. Give the layer its sizes: nn.Linear, not nn.LazyLinear"
+        )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise WrongClassError(
+            f"{reference}: no parameter requires a gradient, so that there is "
+            "nothing to train. Leave at least one that is not frozen"
+        )
 
 
 def _whole(value: Any) -> int | None:
@@ -109,37 +195,40 @@ def _whole(value: Any) -> int | None:
     return count
 
 
-def derived_stacks(module: nn.Module, vocab_size: int) -> list[Stack]:
+def derived_stacks(module: nn.Module, heads: Sequence[str]) -> list[Stack]:
     """A logical tensor for each parameter, its role by the layer that it is in.
 
-    Weights of nn.Embedding are embeddings; that of the last nn.Linear with one output a token of
-    the vocabulary is the head; other matrices are hidden; the rest are vectors, whatever their
-    shape: what lies stacked in one parameter, only the module's own `stacks` can tell.
+    Weights of nn.Embedding are embeddings; that of the last of `heads`, the nn.Linear layers with
+    one output a token of the vocabulary, is the head; other matrices are hidden; the rest are
+    vectors, whatever their shape: what lies stacked in one parameter, only the module's own
+    `stacks` can tell.
     """
     embeddings = {id(each.weight) for each in module.modules() if isinstance(each, nn.Embedding)}
-    heads = [
-        id(each.weight)
-        for each in module.modules()
-        if isinstance(each, nn.Linear) and each.out_features == vocab_size
-    ]
+    head = id(module.get_submodule(heads[-1]).weight) if heads else None
     stacks = []
     for name, parameter in module.named_parameters():  # one that is used twice comes once
         if id(parameter) in embeddings:
             role = "embedding"
         elif parameter.ndim == 2:
-            role = "head" if heads[-1:] == [id(parameter)] else "hidden"
+            role = "head" if id(parameter) == head else "hidden"
         else:
             role = "vector"
         stacks.append(Stack((name,), role, parameter, tuple(parameter.shape)))  # type: ignore[arg-type]
     return stacks
 
 
-def _check_covers(reference: str, stacks: list[Stack], module: nn.Module) -> None:
+def _check_covers(reference: str, stacks: list[Any], module: nn.Module) -> None:
     """Every parameter belongs to exactly one stack.
 
     Raises:
         WrongClassError: naming those that do not.
     """
+    for each in stacks:
+        if not isinstance(each, Stack):
+            raise WrongClassError(
+                f"{reference}: stacks() returned {type(each).__name__} among others: it is to "
+                "return a list of bench.border.logical.Stack. Call yours by another name, or do so"
+            )
     counts = {id(parameter): 0 for parameter in module.parameters()}
     for stack in stacks:
         if id(stack.parameter) not in counts:

@@ -6,6 +6,8 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from bench.border.logical import Stack
 from bench.border.options import OPTIMIZER_OPTIONS, OwnOptimizer
@@ -16,22 +18,30 @@ from bench.worker.classes import (
     arguments,
     check_arguments,
     load,
+    method,
     named,
     parameters,
     unknown_argument,
 )
 
-Optimizers = list[torch.optim.Optimizer]
+# The attribute by which we mark one that gets a closure because the matrix says so.
+WANTS_CLOSURE = "_wants_closure_by_matrix"
+
+Optimizers = list[Optimizer]
 Build = Callable[[Sequence[Stack], Any], Optimizers]
 Group = tuple[Sequence[Stack], Mapping[str, Any]]  # what it is of, and its settings
 
 
 def build(
-    stacks: Sequence[Stack], options: OwnOptimizer, built_in: Mapping[str, Build]
+    model: nn.Module,
+    stacks: Sequence[Stack],
+    options: OwnOptimizer,
+    built_in: Mapping[str, Build],
 ) -> Optimizers:
     """The optimizers of a variant: its own class, and those of groups that name another.
 
-    Those whose step needs a closure come last, since they compute gradients anew.
+    `stacks`: of the model. Those whose step needs a closure come last, since they compute
+    gradients anew.
 
     Raises:
         WrongClassError: for a class that is not there, no optimizer, or has no such argument.
@@ -46,12 +56,13 @@ def build(
         if "base" in group:
             made += built_in[group["base"]](part, OPTIMIZER_OPTIONS[group["base"]](**settings))
         elif "class" in group:
-            apart = OwnOptimizer(group["class"], settings, options.code_sha256)
-            made.append(_make(apart, [(part, {})], group.get("leaves", "parameters")))
+            kind = {key: group[key] for key in ("leaves", "wants") if key in group}
+            apart = OwnOptimizer(group["class"], settings, options.code_sha256, **kind)
+            made.append(_make(model, apart, [(part, {})]))
         else:
             shared.append((part, settings))
     if shared:
-        made.insert(0, _make(options, shared, options.leaves))
+        made.insert(0, _make(model, options, shared))
     for optimizer in made:
         switch(optimizer, "train")
     return sorted(made, key=needs_closure)
@@ -61,35 +72,53 @@ def _group_of(stack: Stack, options: OwnOptimizer) -> str:
     return stack.role if stack.role in options.groups else OTHER
 
 
-def _make(options: OwnOptimizer, groups: Sequence[Group], leaves: str) -> torch.optim.Optimizer:
-    """One optimizer of the options' class: a parameter group each, or plain parameters if one."""
+def _make(model: nn.Module, options: OwnOptimizer, groups: Sequence[Group]) -> Optimizer:
+    """One optimizer of the options' class, of these groups."""
     kind = load(options.reference, options.code_sha256)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+    if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
         raise WrongClassError(
             f"{options.reference} is no subclass of torch.optim.Optimizer: derive it from that"
         )
     first, *valid = named(kind) or ["params"]
     unnamed = check_arguments(options.reference, kind, options.settings, given=[first])
-    on_leaves = None
-    if leaves == "matrices":
-        on_leaves = Leaves([stack for part, _ in groups for stack in part])
-    wanted = []
-    for part, settings in groups:
+    for _, settings in groups:
         _check_group(options.reference, settings, valid)
-        wanted.append({"params": _tensors(part, on_leaves), **arguments(settings)})
-    plain = wanted[0]["params"] if len(wanted) == 1 and len(wanted[0]) == 1 else wanted
-    optimizer: torch.optim.Optimizer = kind(plain, **arguments(options.settings))
+    on_leaves = None
+    if options.leaves == "matrices":
+        on_leaves = Leaves([stack for part, _ in groups for stack in part])
+    given: Any = model
+    if "model" not in options.wants:
+        given = _given(model, options, groups, on_leaves)
+    optimizer: Optimizer = kind(given, **arguments(options.settings))
     for name in unnamed:  # of a **kwargs that may drop it
         kept = name in optimizer.defaults or hasattr(optimizer, name)
         if not kept or _is_misspelt(name, valid):
             raise unknown_argument(options.reference, name, valid)
+    if "closure" in options.wants:
+        setattr(optimizer, WANTS_CLOSURE, True)
     return optimizer if on_leaves is None else OnLeaves(on_leaves, optimizer)
 
 
-def _tensors(stacks: Sequence[Stack], leaves: Leaves | None) -> list[torch.Tensor]:
+def _given(
+    model: nn.Module, options: OwnOptimizer, groups: Sequence[Group], leaves: Leaves | None
+) -> Any:
+    """A parameter group for each group, or plain parameters where there is one without settings."""
+    of_parameter = {id(each): name for name, each in model.named_parameters()}
+    wanted: list[dict[str, Any]] = []
+    for part, settings in groups:
+        pairs = [pair for stack in part for pair in _pairs(stack, leaves, of_parameter)]
+        params = pairs if "named_parameters" in options.wants else [each for _, each in pairs]
+        wanted.append({"params": params, **arguments(settings)})
+    return wanted[0]["params"] if len(wanted) == 1 and len(wanted[0]) == 1 else wanted
+
+
+def _pairs(
+    stack: Stack, leaves: Leaves | None, of_parameter: Mapping[int, str]
+) -> list[tuple[str, torch.Tensor]]:
+    """The tensors of a stack by name: its parameter as the model calls it, or its matrices."""
     if leaves is None:
-        return [stack.parameter for stack in stacks]
-    return [leaf for stack in stacks for leaf in leaves.of(stack)]
+        return [(of_parameter[id(stack.parameter)], stack.parameter)]
+    return list(zip(stack.names, leaves.of(stack), strict=True))
 
 
 def _check_group(reference: str, settings: Mapping[str, Any], valid: Sequence[str]) -> None:
@@ -103,17 +132,17 @@ def _is_misspelt(name: str, valid: Sequence[str]) -> bool:
     return bool(difflib.get_close_matches(name, valid, n=1, cutoff=0.7))
 
 
-def switch(optimizer: torch.optim.Optimizer, mode: str) -> None:
+def switch(optimizer: Optimizer, mode: str) -> None:
     """To "train" or "eval", for optimizers whose weights differ between the two."""
-    if hasattr(optimizer, mode):
-        getattr(optimizer, mode)()
+    if change := method(optimizer, mode):
+        change()
 
 
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+def needs_closure(optimizer: Optimizer) -> bool:
     """Whether a step must be given one, that computes the loss and its gradients anew."""
     inner = optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
     kind: Any = type(inner)
-    return bool(_needs_closure(kind))
+    return hasattr(inner, WANTS_CLOSURE) or bool(_needs_closure(kind))
 
 
 @cache

@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bench.border.logical import Cut, Stack
+from bench.border.logical import Cut
 from bench.models.nanokimi import NanoKimi
 from bench.optim.leaves import OnLeaves
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """Every so many steps; `build` gives fresh optimizers for the stacks of a model."""
+    """Every so many steps; `build` gives fresh optimizers for the model as it is then."""
 
     model: NanoKimi
     every: int
-    build: Callable[[Sequence[Stack]], list[Optimizer]]
+    build: Callable[[NanoKimi], list[Optimizer]]
 
     def prune(self, optimizers: list[Optimizer]) -> list[Optimizer]:
         """The optimizers to go on with: the same ones where nothing is left to drop."""
         cuts = self.model.prune()
         if not cuts:
             return optimizers
-        fresh = self.build(self.model.stacks())
+        fresh = self.build(self.model)
         for before, after in zip(optimizers, fresh, strict=True):
             carry_over(before, after, cuts)
         return fresh

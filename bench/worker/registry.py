@@ -8,6 +8,7 @@ import torch
 
 from bench.border.logical import Stack
 from bench.border.options import OWN, OwnOptimizer
+from bench.border.spec import Optimizer
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
 from bench.optim import adamw, muon, muonclip, sgd, truemuon
@@ -18,12 +19,7 @@ from bench.worker.own_model import BroughtModel
 @dataclass(frozen=True)
 class OptimizerEntry:
     build: Callable[[Sequence[Stack], Any], list[torch.optim.Optimizer]]
-    flops_per_step: Callable[[Sequence[Stack], Any], int | None]  # None: unknown
-
-
-def _build_own(stacks: Sequence[Stack], options: OwnOptimizer) -> list[torch.optim.Optimizer]:
-    built_in = {base: entry.build for base, entry in OPTIMIZERS.items() if base != OWN}
-    return own_optimizer.build(stacks, options, built_in)
+    flops_per_step: Callable[[Sequence[Stack], Any], int]
 
 
 MODELS: dict[str, Callable[[Any, int, int], Decoder | BroughtModel]] = {
@@ -35,7 +31,24 @@ OPTIMIZERS: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(adamw.build, adamw.flops_per_step),
     "sgd": OptimizerEntry(sgd.build, sgd.flops_per_step),
     "truemuon": OptimizerEntry(truemuon.build, truemuon.flops_per_step),
-    OWN: OptimizerEntry(_build_own, lambda stacks, options: None),
     "muon": OptimizerEntry(muon.build, muon.flops_per_step),
     "muonclip": OptimizerEntry(muonclip.build, muonclip.flops_per_step),
 }
+
+
+def build_optimizers(
+    asked: Optimizer, model: Decoder | BroughtModel
+) -> list[torch.optim.Optimizer]:
+    stacks = model.stacks()
+    if isinstance(asked.options, OwnOptimizer):
+        built_in = {base: entry.build for base, entry in OPTIMIZERS.items()}
+        module = model.module if isinstance(model, BroughtModel) else model
+        return own_optimizer.build(module, stacks, asked.options, built_in)
+    return OPTIMIZERS[asked.base].build(stacks, asked.options)
+
+
+def flops_per_step(asked: Optimizer, stacks: Sequence[Stack]) -> int | None:
+    """Operations of a step of the optimizers; None: those of a class are unknown."""
+    if asked.base == OWN:
+        return None
+    return OPTIMIZERS[asked.base].flops_per_step(stacks, asked.options)

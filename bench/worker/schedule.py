@@ -1,11 +1,17 @@
 """Learning rates over a run: which share of its base rate each step takes."""
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
 from bench.border.options import TrainOptions
+
+# Where a rate began (PyTorch's schedulers), or how far it may go; no step is made with them.
+BOUNDS = ("initial_", "base_", "final_", "min_", "max_")
+LIKE_A_RATE = re.compile(r"(^|_)lrs?(_|$|\d)|learning_rate")
 
 
 def changes_rates(train: TrainOptions) -> bool:
@@ -36,16 +42,45 @@ def rate_share(train: TrainOptions, step: int) -> float:
 
 
 def set_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None:
-    """Give every parameter group this share of its own base rate, kept where PyTorch keeps it.
+    """Give every learning rate of every parameter group this share of what it began with.
 
     Raises:
         ValueError: for a group without a learning rate.
     """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            if "lr" not in group:
+            if not (rates := rates_of(group)):
                 raise ValueError(
                     f"{type(optimizer).__name__} has no learning rate `lr` that a schedule could "
                     "change: leave out train.schedule and train.warmup_steps"
                 )
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
+            for name in rates:
+                # `initial_lr` is where PyTorch's own schedulers keep that of `lr`.
+                group[name] = group.setdefault(f"initial_{name}", group[name]) * share
+
+
+def rates_of(group: Mapping[str, Any]) -> list[str]:
+    """The keys of a parameter group that are learning rates: `lr`, and each number `..._lr`."""
+    return [
+        name
+        for name, value in group.items()
+        if (name == "lr" or name.endswith("_lr"))
+        and not name.startswith(BOUNDS)
+        and isinstance(value, float | int | torch.Tensor)
+        and not isinstance(value, bool)
+    ]
+
+
+def left_alone(optimizers: Iterable[torch.optim.Optimizer]) -> list[str]:
+    """Keys that are called like a rate, and that a schedule does not change; sorted."""
+    return sorted(
+        {
+            name
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for name in group
+            if LIKE_A_RATE.search(name)
+            and not name.startswith("initial_")
+            and name not in rates_of(group)
+        }
+    )

@@ -19,9 +19,10 @@ from bench.worker.graphs import StepsOnDevice
 from bench.worker.holdings import held_bytes
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
+from bench.worker.passes import Passes
 from bench.worker.protocol import log, told
 from bench.worker.pruning import Pruning
-from bench.worker.schedule import changes_rates, rate_share, set_rates
+from bench.worker.schedule import changes_rates, left_alone, rate_share, set_rates
 from bench.worker.usage import watched
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
@@ -83,6 +84,7 @@ class Trainer:
         self.auxiliary_loss: Callable[[], Tensor | None] = getattr(
             model, "auxiliary_loss", lambda: None
         )
+        self.passes = self.stepped = 0  # forward and backward passes, in so many calls of `step`
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.test_loss: float | None = None  # after the last step, where there is a test split
@@ -93,27 +95,46 @@ class Trainer:
         if changes_rates(self.train):
             set_rates(self.optimizers, rate_share(self.train, step))
 
+    def rates_left_alone(self) -> list[str]:
+        """What is called like a learning rate and keeps its value, where others change."""
+        return left_alone(self.optimizers) if changes_rates(self.train) else []
+
     def step(self, positions: Tensor) -> Tensor:
         """One update on the batch at these positions (B,); the cross-entropy before it."""
         batch = self.windows[positions].long()
-        loss, _ = self._gradients(batch)
+        if any(map(needs_closure, self.optimizers)):
+            return self._step_by_closure(batch)
+        loss, _ = self.gradients(batch)
         for optimizer in self.optimizers:
-            if needs_closure(optimizer):
-                optimizer.step(lambda: self._anew(batch))  # type: ignore[arg-type, return-value]
-                self.model.zero_grad()
-            else:
-                optimizer.step()
-                optimizer.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
+        self._count(passes=1)
         return loss.detach()
 
-    def _anew(self, batch: Tensor) -> Tensor:
-        """What is minimised on a batch (B, T + 1), its gradients in place of earlier ones."""
+    def _step_by_closure(self, batch: Tensor) -> Tensor:
+        """Of several optimizers those that need a closure come last; each one computes anew."""
+        passes = Passes(self.model, lambda: self.gradients(batch))
+        for optimizer in self.optimizers:
+            if needs_closure(optimizer):
+                optimizer.step(passes)  # type: ignore[arg-type]
+            else:
+                if not passes.count:
+                    passes()
+                optimizer.step()
         self.model.zero_grad()
-        with torch.enable_grad():  # optimizers call this where it is off
-            _, minimised = self._gradients(batch)
-        return minimised
+        if passes.loss is None:
+            raise RuntimeError(
+                f"{type(self.optimizers[0]).__name__}.step(closure) did not call its closure, so "
+                "that no loss and no gradient was computed. Call it, or take the argument away"
+            )
+        self._count(passes.count)
+        return passes.loss
 
-    def _gradients(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def _count(self, passes: int) -> None:
+        self.passes += passes
+        self.stepped += 1
+
+    def gradients(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy on a batch (B, T + 1), and what is minimised; gradients of that."""
         with number_format(batch.device, self.train):
             loss = cross_entropy(self.forward(batch[:, :-1]), batch[:, 1:])
@@ -133,6 +154,10 @@ class Trainer:
             DivergedError: at the first loss that is NaN or infinite.
         """
         total = len(self.positions)
+        if self.on_device is None:  # a graph repeats what its capture has counted
+            self.passes = self.stepped = 0
+        if unchanged := self.rates_left_alone():
+            log(f"train.schedule does not change {', '.join(unchanged)}")
         span = self.on_device.together if self.on_device else 1
         while True:
             if self.done % every == 0 or self.done == total:
@@ -264,6 +289,11 @@ class Trainer:
     def optimizer_state_mib(self) -> float | None:
         """Of all tensors that the optimizers hold beside the model's; None: it cannot be told."""
         return told("optimizer_state_mib", lambda: held_bytes(self.optimizers, self.model) / MIB)
+
+    @property
+    def passes_per_step(self) -> float | None:
+        """Forward and backward passes of a training step: more than 1 by an optimizer's closure."""
+        return self.passes / self.stepped if self.stepped else None
 
     @property
     def epochs(self) -> float:

@@ -13,6 +13,10 @@ GroupName = Literal[Role, "other"]
 
 LeafKind = Literal["parameters", "matrices"]
 
+# What an optimizer's class wants that others do not: to be made of the model itself or of
+# (name, parameter) pairs, in place of the parameters; to be given a closure at each step.
+Want = Literal["model", "named_parameters", "closure"]
+
 
 @dataclass(frozen=True)
 class OwnModel:
@@ -30,7 +34,11 @@ class OwnOptimizer(OwnModel):
     """A class of `torch.optim.Optimizer`, and what it gets of a model."""
 
     # Role or `other` -> {"settings": ...} over those above, for parameter groups of the class;
-    # with "class" or "base" an optimizer apart, with settings (and "leaves") of its own.
+    # with "class" or "base" an optimizer apart, with settings ("leaves", "wants") of its own.
     # Empty: the class gets everything.
     groups: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     leaves: LeafKind = "parameters"  # or "matrices": one leaf a logical matrix
+    wants: tuple[Want, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wants", tuple(self.wants))  # JSON has lists only

@@ -122,9 +122,14 @@ def _spread_of(name: str) -> Callable[[Arm], str]:
 def cost_table(section: Section) -> Table:
     """What an arm costs, with the original's efficiency beside it."""
     sizes = ("n_params", "n_params_active", "flops_per_token", "optimizer_flops_per_step")
+    passes = "passes_per_step"  # of interest where an optimizer makes more than one
+    several = (
+        [passes] if any(arm.spread(passes).mean not in (None, 1) for arm in section.arms) else []
+    )
     columns: Columns[Arm] = [
         (Heading("configuration"), lambda arm: arm.label),
         *((number(SHOWN[name].heading), _constant(name)) for name in sizes),
+        *((number(SHOWN[name].heading), _spread_of(name)) for name in several),
         (number("training FLOPs (10⁹)"), _training_flops),
         *(
             (number(SHOWN[name].heading), _spread_of(name))
@@ -140,11 +145,10 @@ def _constant(name: str) -> Callable[[Arm], str]:
 
 
 def _training_flops(arm: Arm) -> str:
-    names = ("tokens", "flops_per_token", "steps", "optimizer_flops_per_step")
-    tokens, per_token, steps, per_step = (arm.constant(name) for name in names)
-    if tokens is None or per_token is None or steps is None or per_step is None:
+    tokens, steps, each = arm.constant("tokens"), arm.constant("steps"), curves.flops_of(arm)
+    if tokens is None or steps is None or each is None:
         return NOT_AVAILABLE
-    return write((tokens * per_token + steps * per_step) / GIGA, of_measure)
+    return write((tokens * each[0] + steps * each[1]) / GIGA, of_measure)
 
 
 def equal_cost_table(section: Section) -> Table:

@@ -68,7 +68,7 @@ def _chosen(found: list[Tuning], family: Family | None, asked: Asked) -> Table:
         ),
         (
             number("best trial"),
-            lambda one: str(one.best.number) if one.best else "not known yet",
+            lambda one: str(one.best.number) if one.best else _why_none(one),
         ),
         (
             Heading("settings"),
@@ -86,7 +86,14 @@ def _budget(one: Tuning) -> str:
     """For example "8 settings × 2 seeds × 1,000 steps"."""
     steps = one.untuned.constant("steps") if one.untuned else None
     length = f" × {steps:,.0f} steps" if steps else ""
-    return f"{len(one.trials)} settings × {counted(one.seeds, 'seed')}{length}"
+    settings = f"{len(one.trials)} settings"
+    if one.different < len(one.trials):
+        settings += f", {one.different} of them different"
+    return f"{settings} × {counted(one.seeds, 'seed')}{length}"
+
+
+def _why_none(one: Tuning) -> str:
+    return "none: all are one" if one.different == 1 and len(one.trials) > 1 else "not known yet"
 
 
 def _loss(arm: Arm | None, metric: str) -> str:
@@ -99,6 +106,11 @@ def _note(found: list[Tuning], asked: Asked) -> str:
         "which are used for nothing else; trial 1 is the untuned setting. Losses here are means "
         "over the matrix's own seeds."
     )
+    if same := [one.label for one in found if one.alike]:
+        note += (
+            f" Of {', '.join(same)} some trials ended with the same losses to the last digit: what "
+            "was varied does not reach the optimizer, and its budget was smaller than it looks."
+        )
     if any(one.edges for one in found):
         note += (
             " A best value at the edge of what was tried: a better one may lie beyond. Widen the "

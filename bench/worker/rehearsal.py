@@ -1,0 +1,225 @@
+"""The first steps of a run, by its own way and with its matrix's settings, and who moved in them.
+
+Only lengths are cut: what a class does wrong in a run it does wrong here, and is told.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.border.options import OwnOptimizer
+from bench.border.spec import CellFiles, RunSpec
+from bench.optim.leaves import OnLeaves
+from bench.worker.cell import CellRun, reset
+from bench.worker.check import Finding, finding
+from bench.worker.classes import WrongClassError
+from bench.worker.clocks import PhaseClock
+from bench.worker.data import Tokens, hash_tensor
+from bench.worker.evaluation import EVAL_TOKENS
+from bench.worker.own_model import BroughtModel
+from bench.worker.registry import build_optimizers
+from bench.worker.training import Trainer
+
+STEPS = 5
+PRUNE_EVERY = 2  # where a model prunes at all
+BESIDES = ("param_groups", "state", "defaults")
+AT_BASE_RATES: dict[str, Any] = {
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "decay_steps": 0,
+    "min_lr_share": 0.0,
+}
+
+
+def rehearse(
+    files: CellFiles, spec: RunSpec, tokens: Path, say: Callable[..., None]
+) -> Iterator[Finding]:
+    rehearsal = Rehearsal(spec, say)
+    ran = finding("run", lambda: rehearsal.steps(tokens))
+    yield ran
+    if not ran["ok"]:
+        return
+    yield finding("gradients", rehearsal.gradients)
+    yield finding("moves", rehearsal.moves)
+    if trials := json.loads(files.trials.read_text(encoding="utf-8")):
+        yield finding("trials", lambda: rehearsal.trials(trials))
+
+
+class Rehearsal:
+    """A run of a few steps, and what can be asked of it afterwards."""
+
+    def __init__(self, spec: RunSpec, say: Callable[..., None]) -> None:
+        self.spec = spec
+        self.short = _Short(shortened(spec), PhaseClock(), say)
+
+    @property
+    def trainer(self) -> Trainer:
+        assert self.short.trainer is not None
+        return self.short.trainer
+
+    @property
+    def batch(self) -> Tensor:
+        return self.trainer.windows[self.trainer.positions[0]].long()
+
+    def steps(self, tokens_file: Path) -> str:
+        self.short.run(tokens_file)
+        first, last = self.trainer.curve[0], self.trainer.curve[-1]
+        told = [f"val loss {first.val_loss:.4g}, after {last.step} steps {last.val_loss:.4g}"]
+        if (passes := self.trainer.passes_per_step) not in (None, 1):
+            told.append(f"{passes:.3g} forward and backward passes a step")
+        if unchanged := self.trainer.rates_left_alone():
+            told.append(f"train.schedule does not change {', '.join(unchanged)}")
+        return "; ".join(told)
+
+    def gradients(self) -> str:
+        """An evaluation, with which every run begins, takes no parameter's gradient away."""
+        model = self.trainer.model
+        reset(self.trainer, self.spec)
+        before = self._reached()
+        reset(self.trainer, self.spec)
+        with torch.no_grad(), self.trainer.evaluating():
+            model(self.batch[:, :-1])
+        after = self._reached()
+        if lost := [name for name in before if name not in after]:
+            raise WrongClassError(
+                f"{', '.join(lost)} get no gradient once the model was evaluated, as a run "
+                "begins: what it keeps from its first pass must not depend on parameters. Compute "
+                "that in every pass"
+            )
+        never = [name for name, each in _trained(model).items() if name not in after]
+        return f"reach {len(after)} parameters" + (f", not {', '.join(never)}" if never else "")
+
+    def moves(self) -> str:
+        """What has a gradient is updated, by the rates as they are without a schedule."""
+        trainer = self.trainer
+        trainer.train = dataclasses.replace(trainer.train, **AT_BASE_RATES)
+        reset(trainer, self.spec)
+        before = {name: each.clone() for name, each in _trained(trainer.model).items()}
+        reached = set[str]()
+        for _ in range(STEPS):
+            reached |= set(self._reached())
+            trainer.step(trainer.positions[0])
+        after = _trained(trainer.model)
+        still = _at_rate_zero(trainer) | {
+            name
+            for name in before
+            if name not in reached or not torch.equal(before[name], after[name])
+        }
+        if stuck := [name for name in before if name not in still]:
+            raise WrongClassError(
+                f"{', '.join(stuck)} have gradients and are what they were after {STEPS} steps. "
+                "Update what the class was given in place, parameter.add_(...): parameter.data = "
+                "... leaves the model with the old one. (Or is lr too small for float32?)"
+            )
+        moved = len(reached - _at_rate_zero(trainer))
+        return f"{moved} of {len(before)} parameters are updated in {STEPS} steps"
+
+    def trials(self, options: Mapping[str, Mapping[str, Any]]) -> str:
+        """Each trial's optimizers hold settings that no other trial's do."""
+        by_settings: dict[str, list[str]] = {}
+        for number, one in options.items():
+            tried = dataclasses.replace(self.spec.optimizer, options=OwnOptimizer(**one))
+            self.trainer.optimizers = []
+            made = build_optimizers(tried, self.trainer.model)
+            by_settings.setdefault(told_by(made), []).append(number)
+        if same := [numbers for numbers in by_settings.values() if len(numbers) > 1]:
+            raise WrongClassError(
+                f"of {len(options)} trials {len(by_settings)} differ: in trials "
+                f"{'; '.join(', '.join(numbers) for numbers in same)} the optimizers hold the same "
+                "settings. What tune.space varies does not reach them: a group of theirs sets it "
+                "too, or the class drops it"
+            )
+        return f"the optimizers of {len(options)} trials hold as many different settings"
+
+    def _reached(self) -> list[str]:
+        """The parameters to which the gradient of the first batch leads, not 0 throughout."""
+        trainer = self.trainer
+        trainer.gradients(self.batch)
+        reached = [
+            name
+            for name, each in _trained(trainer.model).items()
+            if each.grad is not None and bool(each.grad.to_dense().any())
+        ]
+        trainer.model.zero_grad()
+        return reached
+
+
+class _Short(CellRun):
+    """A run that ends after a few steps, with little to evaluate."""
+
+    def _read(self, tokens_file: Path, device: torch.device) -> tuple[Tokens, Tensor]:
+        tokens, positions = super()._read(tokens_file, device)
+        train = self.spec.train
+        most = EVAL_TOKENS[device.type] * 3 // 2 + train.block_size + 1  # a whole chunk and a part
+        cut: dict[str, Any] = {
+            name: part[:most] for name, part in tokens.splits.items() if name != "train"
+        }
+        return dataclasses.replace(tokens, **cut), positions[: STEPS + train.graph_steps]
+
+    def _build(self, tokens: Tokens, positions: Tensor, device: torch.device) -> Trainer:
+        trainer = super()._build(tokens, positions, device)
+        if trainer.pruning is not None:
+            every = min(PRUNE_EVERY, trainer.pruning.every)
+            trainer.pruning = dataclasses.replace(trainer.pruning, every=every)
+        return trainer
+
+    def _infer(self, trainer: Trainer, tokens: Tokens) -> None:
+        """An evaluation has shown the model what inference does."""
+
+
+def told_by(optimizers: Sequence[torch.optim.Optimizer]) -> str:
+    """All settings that optimizers hold: of their parameter groups, and in attributes."""
+    told = []
+    for optimizer in optimizers:
+        inner = optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
+        groups = [{**group, "params": len(group["params"])} for group in inner.param_groups]
+        # The defaults are what groups were made of; what a group sets itself, it holds.
+        attributes = {key: value for key, value in vars(inner).items() if key not in BESIDES}
+        told.append((type(inner).__qualname__, groups, attributes))
+    return _plain(told)
+
+
+def _plain(value: Any) -> str:
+    """A text by which settings can be compared; what is no setting counts by its kind alone."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_plain(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    if isinstance(value, Tensor):
+        return hash_tensor(value)
+    plain = isinstance(value, str | int | float | bool | None)
+    return repr(value) if plain else type(value).__qualname__
+
+
+def shortened(spec: RunSpec) -> RunSpec:
+    windows, batches = min(spec.eval.train_windows, 4), min(spec.eval.batches, 2)
+    evaluation = dataclasses.replace(spec.eval, train_windows=windows, batches=batches)
+    return dataclasses.replace(spec, eval=evaluation)
+
+
+def _trained(model: Any) -> dict[str, Tensor]:
+    """The parameters that are not frozen, by the names that their author knows."""
+    module = model.module if isinstance(model, BroughtModel) else model
+    return {name: each for name, each in module.named_parameters() if each.requires_grad}
+
+
+def _at_rate_zero(trainer: Trainer) -> set[str]:
+    """Parameters of groups that the matrix gives a learning rate of 0."""
+    names = {id(each): name for name, each in _trained(trainer.model).items()}
+    found = set[str]()
+    for optimizer in trainer.optimizers:
+        held = {id(each): id(each) for group in optimizer.param_groups for each in group["params"]}
+        if isinstance(optimizer, OnLeaves):
+            for stack in optimizer.leaves.stacks:
+                held |= {id(leaf): id(stack.parameter) for leaf in optimizer.leaves.of(stack)}
+        for group in optimizer.param_groups:
+            if group.get("lr") == 0:
+                found |= {
+                    names[held[id(each)]] for each in group["params"] if held[id(each)] in names
+                }
+    return found
