@@ -177,18 +177,17 @@ def _run_matrix(
 
 
 def _alike_words(same: Mapping[Arm, Sequence[Sequence[int]]], trials: int) -> Iterator[str]:
+    """A line for each arm of which trials were one."""
     for arm, groups in same.items():
-        told = "; ".join(", ".join(map(str, group)) for group in groups)
-        end = (
-            "; nothing was tuned, and its tuned cells do not run"
-            if is_pointless(groups, trials)
-            else ""
+        numbers = "; ".join(", ".join(map(str, group)) for group in groups)
+        line = (
+            f"{' + '.join(arm[:2])}: trials {numbers} ended with the same losses to the last digit. "
+            "What tune.space varies does not reach the optimizer: its groups set it themselves, or "
+            "its class drops it"
         )
-        yield (
-            f"{' + '.join(arm[:2])}: trials {told} ended with the same losses to the last digit. What "
-            "tune.space varies does not reach the optimizer: its groups set it themselves, or its "
-            f"class drops it{end}."
-        )
+        if is_pointless(groups, trials):
+            line += "; nothing was tuned, and its tuned cells do not run"
+        yield f"{line}."
 
 
 def _plan_decided(

@@ -27,6 +27,10 @@ from bench.worker.training import Trainer
 
 STEPS = 5
 PRUNE_EVERY = 2  # where a model prunes at all
+KEPT = (
+    "what the model keeps from one pass to the next must not depend on parameters. Compute that in "
+    "every pass"
+)
 BESIDES = ("param_groups", "state", "defaults")
 AT_BASE_RATES: dict[str, Any] = {
     "schedule": "constant",
@@ -67,7 +71,14 @@ class Rehearsal:
         return self.trainer.windows[self.trainer.positions[0]].long()
 
     def steps(self, tokens_file: Path) -> str:
-        self.short.run(tokens_file)
+        try:
+            self.short.run(tokens_file)
+        except RuntimeError as error:
+            if "backward through the graph a second time" not in str(error):
+                raise
+            raise WrongClassError(
+                f"the second step has no graph to go back through: {KEPT}"
+            ) from error
         first, last = self.trainer.curve[0], self.trainer.curve[-1]
         told = [f"val loss {first.val_loss:.4g}, after {last.step} steps {last.val_loss:.4g}"]
         if (passes := self.trainer.passes_per_step) not in (None, 1):
@@ -88,8 +99,7 @@ class Rehearsal:
         if lost := [name for name in before if name not in after]:
             raise WrongClassError(
                 f"{', '.join(lost)} get no gradient once the model was evaluated, as a run "
-                "begins: what it keeps from its first pass must not depend on parameters. Compute "
-                "that in every pass"
+                f"begins: {KEPT}"
             )
         never = [name for name, each in _trained(model).items() if name not in after]
         return f"reach {len(after)} parameters" + (f", not {', '.join(never)}" if never else "")

@@ -1,7 +1,16 @@
 """A package such as an author would bring, written to a folder outside the repository."""
 
 import csv
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from bench.border.spec import CellFiles, CorpusRef, RunSpec
+from bench.border.tokenised import tokenise
+from bench.worker.check import Examine, examine
 
 OPTIMIZER = '''\
 import torch
@@ -89,3 +98,16 @@ def write_matrix(folder: Path, *changes: tuple[str, str]) -> Path:
 def rows(results: Path) -> list[dict[str, str]]:
     with (results / "runs.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+LETTERS = "abcdefghijklmnop" * 60
+LETTERS_REF = CorpusRef("letters", hashlib.sha256(LETTERS.encode()).hexdigest())
+
+
+def checked(spec: RunSpec, look: Examine = examine, **trials: Any) -> Iterator[dict[str, Any]]:
+    """What a check finds of a spec that is on LETTERS, in this process; `trials`: of a tuning."""
+    with tempfile.TemporaryDirectory() as place:
+        files, tokens = CellFiles(Path(place)), Path(place, "letters.tokens")
+        files.trials.write_text(json.dumps(trials))
+        tokens.write_bytes(tokenise(LETTERS))
+        yield from look(files, spec, tokens, lambda **event: None)

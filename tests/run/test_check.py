@@ -10,11 +10,17 @@ import pytest
 import torch
 
 from bench.border.options import OWN, EvalOptions, OwnModel, OwnOptimizer, TrainOptions
-from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
+from bench.border.spec import Model, Optimizer, RunSpec
 from bench.matrix.expansion import load_matrix
 from bench.run.check import TOY_BLOCK, TOY_MODEL, TOY_OPTIMIZER, subjects
-from bench.worker.check import examine
-from tests.builders.own_code import MODEL, OPTIMIZER, write_matrix, write_package
+from tests.builders.own_code import (
+    LETTERS_REF,
+    MODEL,
+    OPTIMIZER,
+    checked,
+    write_matrix,
+    write_package,
+)
 from tests.builders.shared import bench
 
 NUMBERS = itertools.count()
@@ -48,14 +54,12 @@ def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(spec: RunSpec) -> dict[str, str]:
     """By check: "ok", or what is wrong."""
-    return {
-        finding["check"]: "ok" if finding["ok"] else finding["text"] for finding in examine(spec)
-    }
+    return {each["check"]: "ok" if each["ok"] else each["text"] for each in checked(spec)}
 
 
 def spec_of(model: Model, optimizer: Optimizer) -> RunSpec:
     train = TrainOptions(steps=4, batch_size=2, block_size=TOY_BLOCK)
-    return RunSpec(model, optimizer, "cpu", 1, train, EvalOptions(), CorpusRef("text", "0" * 64))
+    return RunSpec(model, optimizer, "cpu", 1, train, EvalOptions(), LETTERS_REF)
 
 
 def optimizer(reference: str, **options: Any) -> dict[str, str]:
@@ -64,8 +68,12 @@ def optimizer(reference: str, **options: Any) -> dict[str, str]:
     return found(spec_of(TOY_MODEL, own))
 
 
+def model_spec(reference: str, **settings: Any) -> RunSpec:
+    return spec_of(Model("mine", OWN, OwnModel(reference, settings)), TOY_OPTIMIZER)
+
+
 def model(reference: str, **settings: Any) -> dict[str, str]:
-    return found(spec_of(Model("mine", OWN, OwnModel(reference, settings)), TOY_OPTIMIZER))
+    return found(model_spec(reference, **settings))
 
 
 def wrong(findings: dict[str, str]) -> dict[str, str]:
@@ -211,12 +219,12 @@ MODEL_FAULTS = {
     "flat": (
         (RETURN, "return self.head(x)[:, 0]"),
         "logits",
-        "(B, T, V) must be (4, 16, 16), found (4, 16): return one logit for each token",
+        "forward returned (4, 16), (B, T, V) is (4, 16, 16): return one logit for each token",
     ),
     "half": (
         (RETURN, "return self.head(x).half()"),
         "logits",
-        "float32 is wanted, found torch.float16: return logits.float()",
+        "forward returned logits of torch.float16, and losses are float32: return logits.float()",
     ),
     "detached": (
         (RETURN, "return 0 * self.head(x)"),
@@ -228,10 +236,30 @@ MODEL_FAULTS = {
         "state",
         "after load_state_dict(state_dict()) the logits differ. Keep what they depend on",
     ),
-    "in another number format": (
-        ("self.head = nn.Linear(n_embd, vocab_size)", "self.head = Odd(n_embd, vocab_size)"),
-        "device",
-        "head.weight is of torch.float64. Leave it float32",
+    "a loss beside them": (
+        (RETURN, "return self.head(x), None"),
+        "logits",
+        "forward returned 2 things: return the logits alone, one tensor (B, T, V), not (logits, ",
+    ),
+    "the last position alone": (
+        (RETURN, "return self.head(x if self.training else x[:, -1:])"),
+        "logits",
+        "forward returned (4, 1, 16), (B, T, V) is (4, 16, 16): return one logit for each token",
+    ),
+    "by name": (
+        (RETURN, "return {'logits': self.head(x)}"),
+        "logits",
+        "forward returned dict: return the logits alone, one tensor (B, T, V)",
+    ),
+    "without sizes": (
+        ("nn.Linear(n_embd, 2 * n_embd)", "nn.LazyLinear(2 * n_embd)"),
+        "class",
+        "up.weight, up.bias get a shape in the first forward pass only, and optimizers need it",
+    ),
+    "stacks of its own": (
+        ("    def forward", "    def stacks(self):\n        return [self.up]\n\n    def forward"),
+        "class",
+        "stacks() returned Linear among others: it is to return a list of bench.border.logical.",
     ),
     "not a module": (
         ("return MyModel(vocab_size, block_size, n_embd, dropout)", "return 7"),
@@ -259,9 +287,16 @@ def test_a_models_fault_is_found_with_what_to_change(write, fault):
     assert says in findings[check]
 
 
+def test_other_number_formats_are_told_and_no_fault(write):
+    text = MODEL.replace("self.head = nn.Linear(n", "self.head = Odd(n") + ODD
+    findings = {each["check"]: each for each in checked(model_spec(f"{write(text)}:build"))}
+    assert findings["device"]["text"].endswith("parameters: 6 float32, 2 float64")
+    assert all(each["ok"] for each in findings.values())
+
+
 def test_roles_are_told_from_the_layers(write):
     reference = f"{write(MODEL)}:build"
-    findings = list(examine(spec_of(Model("m", OWN, OwnModel(reference, {})), TOY_OPTIMIZER)))
+    findings = list(checked(spec_of(Model("m", OWN, OwnModel(reference, {})), TOY_OPTIMIZER)))
     (told,) = [each["text"] for each in findings if each["check"] == "logical matrices"]
     assert told.startswith("1 embedding, 1 head, 3 hidden, 3 vector; together all ")
 
@@ -280,7 +315,7 @@ def test_a_models_own_stacks_count(write):
 
     def forward"""
     reference = f"{write(MODEL.replace('    def forward', stacks[1:]))}:build"
-    findings = list(examine(spec_of(Model("m", OWN, OwnModel(reference, {})), TOY_OPTIMIZER)))
+    findings = list(checked(spec_of(Model("m", OWN, OwnModel(reference, {})), TOY_OPTIMIZER)))
     (told,) = [each["text"] for each in findings if each["check"] == "logical matrices"]
     assert told.startswith("2 hidden, 7 vector; together all ")
 
@@ -288,7 +323,7 @@ def test_a_models_own_stacks_count(write):
 # --- The command --------------------------------------------------------------------------------
 
 
-def test_each_class_is_tried_once_and_alone(tmp_path):
+def test_each_class_is_tried_alone_and_each_arm_that_has_one(tmp_path):
     write_package(tmp_path)
     file = write_matrix(
         tmp_path,
@@ -297,9 +332,14 @@ def test_each_class_is_tried_once_and_alone(tmp_path):
         ("seed: [1]", "seed: [1, 2]"),
     )
     found = subjects(load_matrix(file).cells)
-    assert list(found) == [("optimizer mine", "cpu"), ("model mymodel", "cpu")]
-    assert [cell.spec.model.name for cell in found.values()] == ["toy", "mymodel"]
-    assert [cell.spec.optimizer.name for cell in found.values()] == ["mine", "toy"]
+    pairs = [(each.cell.spec.model.name, each.cell.spec.optimizer.name) for each in found]
+    assert {each.name: pair for each, pair in zip(found, pairs, strict=True)} == {
+        "optimizer mine": ("toy", "mine"),
+        "model mymodel": ("mymodel", "toy"),
+        "small + mine": ("small", "mine"),
+        "mymodel + mine": ("mymodel", "mine"),
+        "mymodel + adamw": ("mymodel", "adamw"),
+    }
 
 
 def test_check_runs_where_the_cells_would(tmp_path: Path, runtime: str) -> None:
@@ -308,7 +348,7 @@ def test_check_runs_where_the_cells_would(tmp_path: Path, runtime: str) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
     lines = answer.stdout.splitlines()
     assert lines[1] == "ok       optimizer mine: class: built: MyOpt"
-    assert lines[-1] == "6 of 6 checks ok"
+    assert lines[-1] == "9 of 9 checks ok"
     assert not (tmp_path / "results").exists()
 
 
@@ -322,7 +362,9 @@ def test_a_wrong_class_fails_check_and_the_message_names_the_fix(
     assert answer.stdout.splitlines()[1:] == [
         "problem  optimizer mine: class: my_package.opt:MyOpt has no argument 'lrr'. Did you mean "
         "'lr'? Valid: betas, lr",
-        "0 of 1 checks ok",
+        "problem  small + mine: run: my_package.opt:MyOpt has no argument 'lrr'. Did you mean "
+        "'lr'? Valid: betas, lr",
+        "0 of 2 checks ok",
     ]
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bench.border.options import OWN, EvalOptions, OwnOptimizer, TrainOptions
-from bench.border.spec import CorpusRef, Optimizer, RunSpec
+from bench.border.spec import Optimizer, RunSpec
 from bench.run.check import TOY_BLOCK, TOY_MODEL
 from bench.worker.cell import reset
-from bench.worker.check import examine
 from bench.worker.conformance import Toy
+from tests.builders.own_code import LETTERS_REF, checked
 from tests.builders.shared import without
 
 REQUIREMENT = "pytorch_optimizer==4.1.0"
@@ -51,20 +51,20 @@ def spec_of(name: str, **changes: Any) -> RunSpec:
     options = OwnOptimizer(f"pytorch_optimizer:{name}", **asked)
     train = TrainOptions(steps=4, batch_size=2, block_size=TOY_BLOCK)
     optimizer = Optimizer(name, OWN, options)
-    return RunSpec(TOY_MODEL, optimizer, "cpu", 1, train, EvalOptions(), CorpusRef("t", "0" * 64))
+    return RunSpec(TOY_MODEL, optimizer, "cpu", 1, train, EvalOptions(), LETTERS_REF)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_holds_to_all_that_check_looks_at(name: str) -> None:
-    findings = {each["check"]: each for each in examine(spec_of(name))}
+    findings = {each["check"]: each for each in checked(spec_of(name))}
     assert {check: each["text"] for check, each in findings.items() if not each["ok"]} == {}
 
 
 def test_an_argument_that_it_would_swallow_is_told() -> None:
     """Every class there takes **kwargs, and never looks at what it does not know."""
-    (finding,) = examine(spec_of("Lion", settings={"weight_decy": 0.1}))
+    (finding,) = checked(spec_of("Lion", settings={"weight_decy": 0.1}))
     assert "Lion has no argument 'weight_decy'. Did you mean 'weight_decay'?" in finding["text"]
-    finding, *_ = examine(spec_of("Lion", settings={"lr": 1e-3, "momentum": 0.9}))
+    finding, *_ = checked(spec_of("Lion", settings={"lr": 1e-3, "momentum": 0.9}))
     assert finding["text"] == "built: Lion; only its **kwargs take momentum: is it used?"
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from bench.border.logical import Stack
 from bench.border.options import OwnModel
-from bench.worker.own_model import BroughtModel, derived_stacks
+from bench.worker.own_model import BroughtModel, derived_stacks, onto_vocabulary, widths
 from tests.builders.own_code import MODEL
 
 NUMBERS = itertools.count()
@@ -16,7 +17,7 @@ V, d = 11, 4
 
 
 class Tied(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, V: int = V, tied: bool = True) -> None:
         super().__init__()
         self.token = nn.Embedding(V, d)
         self.first = nn.Linear(d, V)  # as wide as the vocabulary, and not the last
@@ -25,16 +26,21 @@ class Tied(nn.Module):
         self.raw = nn.Parameter(torch.zeros(2, 3))
         self.last = nn.Linear(d, V)
         self.head = nn.Linear(d, V, bias=False)
-        self.head.weight = self.token.weight
+        if tied:
+            self.head.weight = self.token.weight
 
 
-def roles(module: nn.Module) -> dict[str, str]:
-    return {stack.names[0]: stack.role for stack in derived_stacks(module, V)}
+def stacks_of(tied: bool) -> list[Stack]:
+    module = Tied(tied=tied)
+    return derived_stacks(module, onto_vocabulary(module, widths(Tied(V + 1, tied))))
+
+
+def roles(tied: bool) -> dict[str, str]:
+    return {stack.names[0]: stack.role for stack in stacks_of(tied)}
 
 
 def test_roles_follow_from_the_layers():
-    model = Tied()
-    assert roles(model) == {
+    assert roles(tied=True) == {
         "token.weight": "embedding",
         "first.weight": "hidden",
         "first.bias": "vector",
@@ -46,13 +52,12 @@ def test_roles_follow_from_the_layers():
         "last.weight": "hidden",  # the head is the last one onto the vocabulary, and is tied
         "last.bias": "vector",
     }
-    model.head = nn.Linear(d, V)
-    assert roles(model)["head.weight"] == "head"
+    assert roles(tied=False)["head.weight"] == "head"
 
 
 def test_every_parameter_is_in_one_stack_as_it_lies():
     model = Tied()
-    stacks = derived_stacks(model, V)
+    stacks = derived_stacks(model, [])
     assert [id(stack.parameter) for stack in stacks] == [id(each) for each in model.parameters()]
     for stack in stacks:
         assert stack.view(stack.parameter).shape == (1, *stack.parameter.shape)

@@ -44,7 +44,7 @@ class Training:
         initialise(model.stacks(), stream(1))
         self.entry = OPTIMIZERS[optimizer]
         self.pruning = Pruning(
-            model, 3, lambda stacks: self.entry.build(stacks, OPTIONS[optimizer])
+            model, 3, lambda model: self.entry.build(model.stacks(), OPTIONS[optimizer])
         )
         self.optimizers = self.pruning.build(model.stacks())
         self.batch = torch.randint(11, (4, 7), generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from bench.border.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
 )
-from bench.worker import cell
+from bench.worker import cell, registry
 from bench.worker.training import Trainer
 from tests.builders.worker_cells import plain_losses, run, spec_of
 
@@ -162,7 +162,7 @@ def test_warm_up_leaves_buffers_as_they_were(tmp_path, monkeypatch):
 def test_the_state_of_warm_up_is_gone_before_the_new_one_is_made(tmp_path, monkeypatch, optimizer):
     """Both at once would be a peak of memory that training never has."""
     held: list[weakref.ref[Any]] = []
-    entry = cell.OPTIMIZERS[optimizer]
+    entry = registry.OPTIMIZERS[optimizer]
 
     def build(*arguments: Any) -> list[torch.optim.Optimizer]:
         assert [reference() for reference in held] == [None] * len(held)
@@ -172,6 +172,6 @@ def test_the_state_of_warm_up_is_gone_before_the_new_one_is_made(tmp_path, monke
         held.extend(weakref.ref(value) for state in states for value in state.values())
         return made
 
-    monkeypatch.setitem(cell.OPTIMIZERS, optimizer, dataclasses.replace(entry, build=build))
+    monkeypatch.setitem(registry.OPTIMIZERS, optimizer, dataclasses.replace(entry, build=build))
     assert run(tmp_path, spec_of("nanokimi", optimizer, steps=2)).row["steps"] == 2
     assert held
