@@ -181,7 +181,7 @@ def _alike_words(same: Mapping[Arm, Sequence[Sequence[int]]], trials: int) -> It
     for arm, groups in same.items():
         numbers = "; ".join(", ".join(map(str, group)) for group in groups)
         line = (
-            f"{' + '.join(arm[:2])}: trials {numbers} ended with the same losses to the last digit. "
+            f"{' + '.join(arm[:2])}: trials {numbers} ended with equal losses to the last digit. "
             "What tune.space varies does not reach the optimizer: its groups set it themselves, or "
             "its class drops it"
         )

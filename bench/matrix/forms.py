@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal, get_args
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    create_model,
+)
 
 from bench.border.options import (
     MODEL_OPTIONS,
@@ -83,14 +92,13 @@ class OwnModelForm(Form):
     )
 
 
-def _wants(value: Any) -> Any:
-    """One is as good as a list of one; their order means nothing."""
-    return tuple(sorted({value} if isinstance(value, str) else set(value)))
-
-
 Wants: Any = Annotated[
-    Want | list[Want],
-    AfterValidator(_wants),
+    list[Want],
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value,
+        json_schema_input_type=Want | list[Want],
+    ),
+    AfterValidator(lambda values: tuple(sorted(set(values)))),  # their order means nothing
     Field(
         description="what its class wants beyond the rule: model, the module in place of its "
         "parameters; named_parameters, (name, parameter) pairs; closure, one at each step though "

@@ -197,8 +197,8 @@ def alike(cells: Sequence[Cell], rows: Iterable[Row]) -> dict[Arm, list[list[int
     for cell in cells:
         if cell.tried and cell.tried.trial and cell.part == "trial":
             row = ended.get(cell.spec.run_id)
-            told = tuple(row[name] for name in LOSSES) if row else None
-            losses[arm_of(cell)][cell.tried.trial].append(told)
+            told = tuple(row.get(name, "") for name in LOSSES) if row else ()
+            losses[arm_of(cell)][cell.tried.trial].append(told if told and all(told) else None)
     found = {arm: same_losses(by_trial) for arm, by_trial in losses.items()}
     return {arm: groups for arm, groups in found.items() if groups}
 

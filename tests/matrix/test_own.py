@@ -175,6 +175,26 @@ def test_hidden_and_compiled_files_do_not_count(package):
     assert spec(package.parent).run_id == before
 
 
+def test_what_a_class_wants_is_part_of_what_it_is(package):
+    folder = package.parent
+    plain = spec(folder)
+    asked = {
+        text: spec(folder, MINE.replace("lr:", f"wants: {text}, lr:"))
+        for text in (
+            "closure",
+            "[closure]",
+            "[closure, named_parameters]",
+            "[named_parameters, closure]",
+            "[]",
+        )
+    }
+    ids = [one.run_id for one in asked.values()]
+    assert (ids[0], ids[2], ids[4]) == (ids[1], ids[3], plain.run_id)
+    assert len({*ids}) == 3
+    for one in asked.values():
+        assert RunSpec.from_json(one.to_json()).run_id == one.run_id
+
+
 # --- Mistakes -----------------------------------------------------------------------------------
 
 
@@ -216,6 +236,15 @@ def test_hidden_and_compiled_files_do_not_count(package):
             "mine: {class: a.B, groups: {other: {class: a.C, base: adamw}}}",
             "mine.groups.other: has a `base` and a `class`. Leave one of them out.",
         ),
+        (
+            "mine: {class: a.B, wants: [model], groups: {other: {}}}",
+            "mine.wants: model goes to the class whole, and groups divides it. Leave one out.",
+        ),
+        (
+            "mine: {class: a.B, groups: {other: {class: a.C, wants: model}}}",
+            "mine.groups.other.wants: model is all parameters, and a group is some. Leave groups",
+        ),
+        ("mine: {class: a.B, wants: closures}", "Did you mean 'closure'?"),
         ("mine: {class: a.B, path: ./b}", "mine.path: './b' is not where 'a:B' is from: give"),
         ("mine: {class: a.B, path: ./a}", "a is not there. A path is relative to the matrix file."),
         ('mine: {class: a.B, path: "a\\e[2J"}', "holds a control character. Rename it."),

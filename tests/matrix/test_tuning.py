@@ -16,7 +16,7 @@ import yaml
 
 from bench.errors import MatrixError
 from bench.matrix.expansion import Matrix, load_matrix
-from bench.matrix.trials import arm_of, best_trial, trials_of
+from bench.matrix.trials import alike, arm_of, best_trial, trials_of
 from bench.records.cells import Cell
 from bench.records.rows import Row, read_table, write_table
 from tests.builders.shared import ROOT, bench
@@ -179,6 +179,51 @@ def test_a_trial_that_failed_is_not_chosen(tmp_path, status):
         for cell in parts(matrix)["trial"]
     ]
     assert {cell.tried.trial for cell in parts(matrix.decided(rows))["tuned"]} == {2}
+
+
+@pytest.mark.parametrize(
+    ("losses", "same", "chosen"),
+    [
+        ([1.0, 1.0], [[1, 2]], False),
+        ([1.0, 2.0], [], True),
+    ],
+)
+def test_trials_that_ended_alike_are_one_and_choose_nothing(tmp_path, losses, same, chosen):
+    matrix = load_matrix(write(tmp_path))
+    trials = [cell for cell in parts(matrix)["trial"] if arm_of(cell)[1] == "adamw"]
+    rows = [
+        row_of(cell, loss) | {"train_loss_final": "0.5"}
+        for cell, loss in zip(trials, losses, strict=True)
+    ]
+    assert list(alike(matrix.cells, rows).values()) == ([same] if same else [])
+    tuned = [cell for cell in matrix.decided(rows).cells if cell.part == "tuned"]
+    assert [cell.waits for cell in tuned if arm_of(cell)[1] == "adamw"] == [not chosen] * 2
+
+
+def test_a_run_whose_trials_are_one_says_so_and_tunes_nothing(tmp_path):
+    groups = {"hidden": {"lr": 0.002}, "other": {"lr": 0.001}}
+    mine = {"class": "torch.optim.AdamW", "lr": 0.001, "groups": groups}
+    file = write(
+        tmp_path,
+        optimizers={"mine": mine},
+        matrix=CONTENT["matrix"] | {"optimizer": ["mine"], "seed": [1]},
+        space={"lr": {"log": [1e-4, 1e-1]}},
+    )
+    answer = bench("run", file, "--runtime", "local", "--out", tmp_path / "out", "--report")
+    assert answer.returncode == 1
+    assert "small + mine: trials 1, 2 ended with equal losses to the last digit." in answer.stdout
+    assert "nothing was tuned, and its tuned cells do not run." in answer.stdout
+    assert [row["part"] for row in read_table(tmp_path / "out" / "runs.csv")] == [
+        "",
+        "trial",
+        "trial",
+    ]
+    page = (tmp_path / "out" / "report" / "report.md").read_text()
+    assert "2 settings, 1 of them different" in page
+    assert "none: all are one" in page
+    check = bench("check", file, "--runtime", "local")
+    assert check.returncode == 1
+    assert "in trials 1, 2 the optimizers hold the same settings" in check.stdout
 
 
 def test_a_trial_of_another_folder_that_was_run_until_it_finished_has_failed(tmp_path):

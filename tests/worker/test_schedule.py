@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bench.border.options import TrainOptions
-from bench.worker.schedule import rate_share, set_rates
+from bench.worker.schedule import left_alone, rate_share, set_rates
 
 # --- The shares ---------------------------------------------------------------------------------
 
@@ -100,3 +100,15 @@ def test_a_group_without_a_rate_is_refused():
     rateless = Rateless([nn.Parameter(torch.zeros(1))], {})
     with pytest.raises(ValueError, match="Rateless has no learning rate `lr` that a schedule"):
         set_rates([rateless], 0.5)
+
+
+def test_every_rate_of_a_group_is_changed_and_what_is_none_is_named():
+    given = {"lr": 0.1, "adamw_lr": 0.02, "max_lr": 1.0, "lr_decay": 0.5, "use_lr": True}
+    group = torch.optim.SGD([nn.Parameter(torch.zeros(1))]).param_groups[0] | given
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+    optimizer.param_groups = [group]
+    for share in (0.5, 0.25):
+        set_rates([optimizer], share)
+    found = {name: optimizer.param_groups[0][name] for name in given}
+    assert found == given | {"lr": 0.025, "adamw_lr": 0.005}
+    assert left_alone([optimizer]) == ["lr_decay", "max_lr", "use_lr"]
