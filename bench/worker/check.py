@@ -16,6 +16,23 @@ from bench.border.surroundings import RUNNER_GONE
 from bench.worker.lifeline import TerminatedError, hold_on_to_runner
 from bench.worker.protocol import Speaker, log, write_json
 
+KEPT = (
+    "what the model keeps from one pass to the next must not depend on parameters. Compute that in "
+    "every pass"
+)
+CLOSURE = "If it is to get a closure, say so in the matrix: `wants: closure`"
+# Part of what PyTorch and others say -> what it means for the class.
+HINTS = {
+    "backward through the graph a second time": f"In other words: {KEPT}",
+    "does not have a grad_fn": "Its step takes gradients of gradients, which a run does not keep "
+    "(backward(create_graph=True)): such an optimizer cannot be run",
+    "Tensor.__contains__ only supports": "It wants parameter groups: give it `groups`",
+    "NotImplementedError": "It has no step of its own: one that updates during the backward pass "
+    "cannot be run",
+    "'NoneType' object is not callable": CLOSURE,
+    "requires closure": CLOSURE,
+}
+
 Finding = dict[str, Any]  # {"check": name, "ok": bool, "text": what it says}
 # Of the files of a cell, what they ask, and its tokens.
 Examine = Callable[[CellFiles, RunSpec, Path, Speaker], Iterator[Finding]]
@@ -61,8 +78,9 @@ def finding(name: str, look: Callable[[], str]) -> Finding:
         return {"check": name, "ok": False, "text": str(error)}
     except Exception as error:
         log(traceback.format_exc())
-        line = _own_line(error)
-        return {"check": name, "ok": False, "text": f"{type(error).__name__}: {error}{line}"}
+        text = f"{type(error).__name__}: {error}{_own_line(error)}"
+        hints = [hint for part, hint in HINTS.items() if part in text]
+        return {"check": name, "ok": False, "text": ". ".join([text, *hints])}
 
 
 def _own_line(error: Exception) -> str:

@@ -22,6 +22,8 @@ from bench.worker.protocol import told
 from bench.worker.streams import seed_shared_streams
 
 GIVEN = ("vocab_size", "block_size")
+# What a run calls of a module.
+METHODS = ("train", "eval", "to", "parameters", "modules", "buffers", "children", "zero_grad")
 
 
 class BroughtModel(nn.Module):
@@ -65,7 +67,7 @@ class BroughtModel(nn.Module):
             self._wider = self._widths_if_wider()
         seed_shared_streams(seed, "weights")
         module = self._built(self.sizes["vocab_size"])
-        _check_parameters(self.options.reference, module)
+        _check_module(self.options.reference, module)
         self.module = module.to(device)
         self.logical = self._stacks()
 
@@ -167,7 +169,13 @@ def onto_vocabulary(module: nn.Module, wider: Mapping[str, int]) -> list[str]:
     return [name for name, width in widths(module).items() if wider.get(name, width) != width]
 
 
-def _check_parameters(reference: str, module: nn.Module) -> None:
+def _check_module(reference: str, module: nn.Module) -> None:
+    for name, each in module.named_modules():
+        if hidden := [called for called in METHODS if not callable(getattr(each, called))]:
+            raise WrongClassError(
+                f"{reference}: {name or 'the module'} has an attribute {hidden[0]!r}, which hides "
+                f"nn.Module.{hidden[0]}(). Call it by another name"
+            )
     lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
     if lazy:
         raise WrongClassError(

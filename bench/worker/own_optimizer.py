@@ -80,6 +80,7 @@ def _make(model: nn.Module, options: OwnOptimizer, groups: Sequence[Group]) -> O
             f"{options.reference} is no subclass of torch.optim.Optimizer: derive it from that"
         )
     first, *valid = named(kind) or ["params"]
+    _check_first(options, kind, first)
     unnamed = check_arguments(options.reference, kind, options.settings, given=[first])
     for _, settings in groups:
         _check_group(options.reference, settings, valid)
@@ -119,6 +120,21 @@ def _pairs(
     if leaves is None:
         return [(of_parameter[id(stack.parameter)], stack.parameter)]
     return list(zip(stack.names, leaves.of(stack), strict=True))
+
+
+def _check_first(options: OwnOptimizer, kind: type[Optimizer], first: str) -> None:
+    """What a class is made of is what it gets."""
+    known = (parameters(kind) or {}).items()
+    needs = [first, *(name for name, each in known if each.default is each.empty)]
+    if wrapped := [name for name in needs if name in ("optimizer", "base_optimizer")]:
+        raise WrongClassError(
+            f"{options.reference} is made of another optimizer ({wrapped[0]}), which a matrix "
+            "cannot give. Write a class of your own whose constructor makes both"
+        )
+    if first == "model" and "model" not in options.wants:
+        raise WrongClassError(
+            f"{options.reference} is made of the model itself: give it `wants: model`"
+        )
 
 
 def _check_group(reference: str, settings: Mapping[str, Any], valid: Sequence[str]) -> None:

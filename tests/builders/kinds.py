@@ -87,6 +87,9 @@ MODELS: dict[str, Kind] = {
     "has a layer that it does not use": Kind({"# INIT": "self.spare = nn.Linear(d, d)"}),
     "drops out": Kind({"# AFTER": "x = F.dropout(x, 0.1, self.training)"}),
     "is built for an even vocabulary alone": Kind({"# INIT": "assert vocab_size % 2 == 0"}),
+    "calls a setting train": Kind(
+        {"# INIT": "self.train = True"}, "hides nn.Module.train(). Call it by another name"
+    ),
     "returns a loss too": Kind(
         {"return self.head(x)  # RETURN": "return self.head(x), None"},
         "forward returned 2 things: return the logits alone",
@@ -182,6 +185,20 @@ OPTIMIZERS: dict[str, Kind] = {
     ),
     "has no rate that is called lr": Kind(
         {'{"lr": lr,': '{"speed": lr,', 'group["lr"]  # RATE': 'group["speed"]'},
+    ),
+    "gathers ten gradients first": Kind(
+        {
+            "# INIT": "self.steps = 0",
+            "# BEFORE": "self.steps += 1",
+            'group["lr"]  # RATE': 'group["lr"] if self.steps > 10 else 0',
+        }
+    ),
+    "takes gradients of gradients": Kind(
+        {
+            "# BEFORE": "first = self.param_groups[0]['params'][0]\n"
+            "        torch.autograd.grad(first.grad.sum(), first)"
+        },
+        "Its step takes gradients of gradients, which a run does not keep",
     ),
     "moves copies": Kind(
         {"super().__init__(params,": "super().__init__([p.detach().clone() for p in params],"},
