@@ -42,7 +42,7 @@ from bench.matrix.trials import Arm, alike, arm_of, is_pointless, trials_of
 from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cells import Cell
-from bench.records.corpora import Corpus, find_corpus
+from bench.records.corpora import Corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell, read_runs
 from bench.run.plan import describe
@@ -273,9 +273,7 @@ def read_matrix(
 ) -> tuple[Matrix, Corpus, set[str]]:
     """A matrix and its text, both checked, and the run_ids of its selected cells."""
     matrix = load_matrix(path)
-    corpus = find_corpus(matrix.corpus, matrix.folder)
-    spec = matrix.cells[0].spec
-    corpus.check(spec.train.block_size, spec.data)
+    corpus = matrix.find_corpus()
     matrix = matrix.with_corpus(corpus.ref)
     return matrix, corpus, select(matrix.cells, only or [], shard)
 

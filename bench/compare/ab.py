@@ -18,11 +18,12 @@ from bench.launch.container import ContainerLauncher
 from bench.launch.job import Launcher
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.matrix.forms import AXES
+from bench.matrix.scalars import TEXT
 from bench.matrix.selection import axis_values
 from bench.matrix.yamlfile import read_yaml
 from bench.measure.machine import this_machine
 from bench.records.cells import Cell
-from bench.records.corpora import BUILT_IN, DEFAULT_FILE, find_corpus
+from bench.records.corpora import BUILT_IN, DEFAULT_FILE
 from bench.records.endings import by_circumstances, ending
 from bench.records.rows import Row, read_runs
 from bench.run.progress import duration, name
@@ -121,8 +122,7 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
     """A matrix as YAML that means the same wherever it is read: both sides read it elsewhere.
 
     Raises:
-        MatrixError: with every mistake in it.
-        CorpusError: if the corpus is not there.
+        MatrixError: with every mistake in it, or if the corpus cannot be used.
         RequestError: for a number of pairs that cannot be.
     """
     asked = load_matrix(matrix)
@@ -131,7 +131,7 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
     if corpus is None:
         corpus = str(Path(DEFAULT_FILE).absolute()) if Path(DEFAULT_FILE).is_file() else "pydoc"
     elif corpus not in BUILT_IN:
-        find_corpus(corpus, asked.folder)  # or it is told here, before an image is built
+        asked.find_corpus()  # or it is told here, before an image is built
         corpus = str((asked.folder / corpus).absolute())
     content["data"] = {**(content.get("data") or {}), "corpus": corpus}
     for section in ("tune", "claim"):  # two versions are compared, on the matrix's own cells
@@ -144,7 +144,14 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
         if not 1 <= n_pairs <= MOST_PAIRS:
             raise RequestError(f"--pairs {n_pairs}: give a number from 1 to {MOST_PAIRS:,}.")
         content |= _with_seeds(asked, content.get("exclude") or [], n_pairs)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text in quotes: whichever version reads it, 1e3 and 08 of a name stay text."""
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(TEXT, text, style='"'))
 
 
 def _with_seeds(

@@ -11,7 +11,17 @@ from bench.doctor.finding import Answer, ok, problem, unknown, warning
 
 CPU_SYSFS = Path("/sys/devices/system/cpu")
 PYTHONS = ((3, 11), (3, 14))  # from, below; `requires-python` in pyproject.toml
-REPORT_PACKAGES = ("jinja2", "matplotlib")  # the extra `report`
+# The extra `report`, each package by the module that it is imported as.
+REPORT_PACKAGES = {
+    "jinja2": "jinja2",
+    "matplotlib": "matplotlib",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "PIL": "pillow",
+    "plotly": "plotly",
+    "pyarrow": "pyarrow",
+    "scipy": "scipy",
+}
 # Running tasks a CPU, over the last minute. From one for every second CPU on, a cell is likely
 # to share its CPU, or the caches and memory of its CPU, with work that is not the benchmark's.
 MAX_LOAD = 0.5
@@ -25,9 +35,13 @@ def python(version: tuple[int, ...] = sys.version_info[:3]) -> Answer:
 
 
 def report_extra() -> Answer:
-    absent = [name for name in REPORT_PACKAGES if importlib.util.find_spec(name) is None]
+    absent = [
+        package
+        for module, package in REPORT_PACKAGES.items()
+        if importlib.util.find_spec(module) is None
+    ]
     if not absent:
-        return ok(" and ".join(REPORT_PACKAGES))
+        return ok(", ".join(REPORT_PACKAGES.values()))
     return warning(
         f"no {' and no '.join(absent)}: cells run, reports cannot be made",
         "make setup   (or: pip install 'bench-matrix[report]')",

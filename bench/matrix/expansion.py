@@ -22,12 +22,15 @@ from bench.border.options import (
     TrainOptions,
 )
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
+from bench.errors import CorpusError
 from bench.matrix import trials
+from bench.matrix.arguments import check_arguments
 from bench.matrix.checks import check_cells, check_names, check_sections
 from bench.matrix.forms import AXES, OwnModelForm, Tune, validated
 from bench.matrix.own import installed, own_options
-from bench.matrix.yamlfile import Wrong, read_yaml
+from bench.matrix.yamlfile import Document, Wrong, read_yaml
 from bench.records.cells import Cell
+from bench.records.corpora import Corpus, find_corpus
 from bench.records.owncode import OwnCode, read_code
 from bench.records.rows import Row
 
@@ -39,7 +42,7 @@ class Matrix:
     """A validated matrix. `cells` are in running order, without their corpus yet."""
 
     name: str
-    text: str  # the file as it was read
+    document: Document  # the file as it was read
     folder: Path  # of the file: where relative paths in it start
     corpus: str | None  # as asked
     tune: Tune | None
@@ -47,6 +50,24 @@ class Matrix:
     codes: tuple[OwnCode, ...] = ()  # that the matrix brings along
     requirements: tuple[str, ...] = ()  # that cells need beside torch and numpy: name==version
     installed: tuple[str, ...] = ()  # classes that it does not bring along: package.module:Name
+
+    @property
+    def text(self) -> str:
+        return self.document.text
+
+    def find_corpus(self) -> Corpus:
+        """The text that its cells read, long enough for every split.
+
+        Raises:
+            MatrixError: if it cannot be used, with the line that names it.
+        """
+        spec = self.cells[0].spec
+        try:
+            corpus = find_corpus(self.corpus, self.folder)
+            corpus.check(spec.train.block_size, spec.data)
+        except CorpusError as error:
+            raise self.document.error([(("data", "corpus"), str(error))]) from error
+        return corpus
 
     def with_corpus(self, corpus: CorpusRef) -> "Matrix":
         def on_corpus(cell: Cell) -> Cell:
@@ -92,7 +113,7 @@ def load_matrix(path: Path) -> Matrix:
     named, of_variants = _named(form, path.parent)
     of_names = check_names(form, named.model, named.optimizer, document.data)
     by_seed, of_excludes = _arms_by_seed(form, of_names)
-    of_sections = check_sections(form)
+    of_sections = [*check_sections(form), *check_arguments(form, document.plain)]
     document.raise_mistakes(wrong + of_shared + of_variants + of_names + of_excludes + of_sections)
     cells = [
         Cell(named.spec(arm, seed, shared), limits, order)
@@ -104,7 +125,7 @@ def load_matrix(path: Path) -> Matrix:
     document.raise_mistakes(of_trials + check_cells(form, cells, named.codes))
     return Matrix(
         name=form.name,
-        text=document.text,
+        document=document,
         folder=path.parent,
         corpus=form.data.corpus,
         tune=form.tune,
@@ -134,7 +155,7 @@ def _shared(form: Any) -> tuple[dict[str, Any], Limits, list[Wrong]]:
         wrong.append((("limits", "cpus"), what))
     shares = form.data.split
     if shares and abs(sum(shares) - 1) > 1e-9:
-        what = f"sums to {sum(shares):g}. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."
+        what = f"sums to {sum(shares):.12g}. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."
         wrong.append((("data", "split"), what))
     evaluation = EvalOptions(**form.eval.model_dump())
     return {"train": train, "eval": evaluation, "data": form.data.options}, limits, wrong

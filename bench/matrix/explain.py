@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.border.options import OWN
 from bench.errors import nearest, shown
-
-NUMBER_IN_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+from bench.matrix.scalars import INT, PLAIN
+from bench.matrix.slips import is_number, meant, perhaps_meant
 
 
 def explain(error: Any, allowed_keys: Iterable[str]) -> str:
@@ -69,29 +69,26 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             return f"{shown(given)} {error['msg'].removeprefix('Input ')}."
 
 
-def why_no_setting(value: Any) -> str | None:
-    """Why a value cannot be an argument of a class of your own; None if it can."""
-    if isinstance(value, str) and NUMBER_IN_TEXT.fullmatch(value):
-        return _not_a_number("float_type", value)
-    if isinstance(value, list):
-        return next((why for each in value if (why := why_no_setting(each))), None)
-    if value is None or isinstance(value, bool | int | str):
-        return None
-    if isinstance(value, float) and math.isfinite(value):
-        return None
-    return f"{shown(value)} cannot be an argument. Give a plain value, or a list of them."
-
-
 def _not_a_number(kind: str, given: Any) -> str:
     wanted = "a number" if kind == "float_type" else "a whole number"
-    if isinstance(given, str) and NUMBER_IN_TEXT.fullmatch(given):
-        mantissa, _, exponent = given.lower().partition("e")
-        if not exponent:
-            return f"{given!r} is text, not {wanted}. Write it without quotes: {given}."
-        mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
-        sign = "" if exponent[0] in "+-" else "+"
-        return (
-            f"{given!r} is text to YAML, which wants a point and a sign. "
-            f"Write {mantissa}e{sign}{exponent}."
-        )
-    return f"{shown(given)} is not {wanted}."
+    is_text = isinstance(given, str)
+    right = meant(given) or perhaps_meant(given) if is_text else str(given)
+    numbers = [each for each in (right or "").split(" or ") if is_number(each)]
+    if numbers and kind != "float_type":
+        whole = [each for each in numbers if PLAIN[INT].fullmatch(each)]
+        numbers = whole or _beside(float(numbers[0]))
+    if not numbers:
+        return f"{shown(given)} is not {wanted}. Write one in digits."
+    told = f"{shown(given)} is {'text, ' if is_text else ''}not {wanted}."
+    return f"{told} {instead(given, ' or '.join(numbers))}"
+
+
+def _beside(number: float) -> list[str]:
+    """The whole numbers that are nearest: one, or one on each side."""
+    low, high = math.floor(number), math.ceil(number)
+    return [str(low)] if low == high else [str(low), str(high)]
+
+
+def instead(given: Any, right: str) -> str:
+    """The remedy for what is not as it should be written."""
+    return f"Write it without quotes: {right}." if given == right else f"Write {right}."

@@ -22,6 +22,7 @@ from pydantic import (
     Tag,
     create_model,
 )
+from pydantic.config import JsonDict
 
 from bench.border.options import (
     MODEL_OPTIONS,
@@ -34,7 +35,7 @@ from bench.border.options import (
     TrainOptions,
 )
 from bench.border.options.own import GroupName, LeafKind, Want
-from bench.matrix.explain import explain, why_no_setting
+from bench.matrix.explain import explain
 from bench.matrix.yamlfile import Where, Wrong
 
 AXES = ("model", "optimizer", "device", "seed")
@@ -63,14 +64,9 @@ def type_of(option: "dataclasses.Field[Any]") -> Any:
     return Annotated[option.type, about]
 
 
-def _setting(value: Any) -> Any:
-    """An argument of a class of your own: a plain value, or a list of them."""
-    if why := why_no_setting(value):
-        raise ValueError(why)
-    return value
-
-
-Setting = Annotated[Any, AfterValidator(_setting)]
+# Of a class of your own: arguments.py says which values can be one.
+PLAIN_TYPES: JsonDict = {"type": ["string", "number", "boolean", "null", "array"]}
+Setting = Annotated[Any, Field(json_schema_extra=PLAIN_TYPES)]
 Reference = Annotated[
     str,
     Field(
@@ -80,10 +76,14 @@ Reference = Annotated[
 ]
 
 
+# `base` is no argument: with it, a form would be that of a built-in as well.
+NO_BASE: JsonDict = {"not": {"required": ["base"]}}
+
+
 class OwnModelForm(Form):
     """A class of your own; every key that is not below is an argument of it."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=NO_BASE)
     __pydantic_extra__: dict[str, Setting]
 
     reference: Reference = Field(alias="class")
@@ -110,7 +110,7 @@ Wants: Any = Annotated[
 class OwnGroup(Form):
     """What one role's parameters get; without `class`, settings over those of the variant."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=NO_BASE)
     __pydantic_extra__: dict[str, Setting]
 
     reference: Reference | None = Field(None, alias="class")
@@ -139,7 +139,8 @@ def variants(kinds: dict[str, Any], own: type[Form], kind: Any = _kind) -> Any:
 
 
 def _named(form: Any) -> Any:
-    return dict[Name, form]
+    closed: JsonDict = {"additionalProperties": False}  # its names are the patternProperties
+    return Annotated[dict[Name, form], Field(json_schema_extra=closed)]
 
 
 GROUP = variants(OPTIMIZER_OPTIONS, OwnGroup, lambda value: _kind(value) or OWN)
@@ -263,12 +264,12 @@ def _kind_of_values(values: Any) -> str | None:
     return kinds[0] if kinds else None
 
 
-Values = Log | Linear | list[Any]
+Values = Log | Linear | list[Setting]
 Space = dict[str, Values]
 _Values = Annotated[
     Annotated[Log, Tag("log")]
     | Annotated[Linear, Tag("linear")]
-    | Annotated[list[Any], Tag("list"), Field(min_length=1)],
+    | Annotated[list[Setting], Tag("list"), Field(min_length=1)],
     Discriminator(_kind_of_values),
 ]
 

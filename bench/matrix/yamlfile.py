@@ -1,6 +1,8 @@
 """YAML -> plain data that remembers its lines. Only safe scalars, lists and mappings are built."""
 
-from collections.abc import Iterable, Mapping
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,22 @@ from typing import Any
 import yaml
 
 from bench.errors import MatrixError, Mistake
+from bench.matrix.scalars import (
+    BOOLEAN,
+    FLOAT,
+    INT,
+    KINDS,
+    MERGE,
+    NULL,
+    PLAIN,
+    TAG,
+    TEXT,
+    is_utf8,
+    read_scalar,
+)
 
 Where = tuple[str | int, ...]  # keys and list positions from the top
+Entry = tuple[yaml.Node, yaml.Node]  # of a mapping: key and value
 Wrong = tuple[Where, str]  # a mistake before its line is looked up: where, and what with its remedy
 
 # A matrix of thousands of cells needs some hundred values. The bounds stop alias bombs, which
@@ -18,14 +34,8 @@ MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
 
-BOOLEAN = "tag:yaml.org,2002:bool"
-SCALARS = {
-    "tag:yaml.org,2002:null": "null",
-    BOOLEAN: "true or false",
-    "tag:yaml.org,2002:int": "a whole number of at most 64 bits",
-    "tag:yaml.org,2002:float": "a number",
-    "tag:yaml.org,2002:str": "text in UTF-8",
-}
+# 1e-3 is a number, but for a name: variants are called so.
+EXPONENT = re.compile(r"[0-9.]+[eE]-?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Document:
     text: str
     data: Any
     lines: Mapping[Where, int]
+    plain: Mapping[Where, str]  # what text and nothing were written as, where without quotes
     mistakes: tuple[Mistake, ...]  # of reading: keys and values that a matrix cannot hold
 
     def error(self, found: Iterable[Wrong] = ()) -> MatrixError:
@@ -94,7 +105,7 @@ def read_yaml(path: Path) -> Document:
         raise _no_matrix(file, "is empty. `name` and `matrix` are required.")
     builder = _Builder(file)
     data = builder.build(root, ())
-    return Document(file, text, data, builder.lines, tuple(builder.mistakes))
+    return Document(file, text, data, builder.lines, builder.plain, tuple(builder.mistakes))
 
 
 def _no_matrix(file: str, what: str, line: int = 0) -> MatrixError:
@@ -102,12 +113,13 @@ def _no_matrix(file: str, what: str, line: int = 0) -> MatrixError:
 
 
 class _Loader(yaml.SafeLoader):
-    """With the booleans of YAML 1.2: `off`, `no` and `y` are text, as people mean them."""
+    """Composes nodes by the rules of PLAIN, in their order; constructs nothing."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012, overrides what SafeLoader has
-        first: [entry for entry in entries if first in "tTfF" or entry[0] != BOOLEAN]
-        for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012, instead of SafeLoader's
+
+
+for _tag, _written in PLAIN.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_written.pattern})\Z"), None)
 
 
 class _Builder:
@@ -115,57 +127,93 @@ class _Builder:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.constructor = yaml.constructor.SafeConstructor()
-        self.values = 0
+        self.visits = 0
         self.lines: dict[Where, int] = {}
+        self.plain: dict[Where, str] = {}
         self.mistakes: list[Mistake] = []
 
     def build(self, node: yaml.Node, where: Where) -> Any:
-        line = self.lines.setdefault(where, node.start_mark.line + 1)
-        self.values += 1
-        if self.values > MAX_VALUES or len(where) > MAX_DEPTH:
+        line = self.lines.setdefault(where, _line(node))
+        self._count(line, len(where))
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{TAG}map":
+            return self._mapping(node, where)
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{TAG}seq":
+            return [self.build(item, (*where, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and node.tag == MERGE:
+            return self._scalar(node, where, TEXT)  # it merges as a key alone
+        if isinstance(node, yaml.ScalarNode) and node.tag in KINDS:
+            return self._scalar(node, where, node.tag)
+        tag = node.tag.replace(TAG, "!!")
+        self._mistake(line, where, f"{tag} is not allowed. Use text, numbers, lists, mappings.")
+        return None
+
+    def _count(self, line: int, depth: int) -> None:
+        self.visits += 1
+        if self.visits > MAX_VALUES or depth > MAX_DEPTH:
             what = (
                 f"expands to more than {MAX_VALUES:,} values or {MAX_DEPTH} levels. "
                 "Write lists out instead of nesting aliases."
             )
             raise _no_matrix(self.file, what, line)
-        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-            return self._mapping(node, where)
-        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-            return [self.build(item, (*where, index)) for index, item in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode) and node.tag in SCALARS:
-            return self._scalar(node, where)
-        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        self._mistake(line, where, f"{tag} is not allowed. Use text, numbers, lists, mappings.")
-        return None
 
     def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
         content: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = key_node.value
-            is_text = key_node.tag == "tag:yaml.org,2002:str" and _is_utf8(str(key))
-            if not (is_text and isinstance(key_node, yaml.ScalarNode)):
-                what = f"the key at line {line} is not text. Put it in quotes."
-                self._mistake(line, (*where, line), what)
+            line = _line(key_node)
+            if _merges(key_node):
                 continue
-            inner = (*where, key)
-            if key in content:
-                first = self.lines[inner]
-                self._mistake(line, inner, f"is set twice, first in line {first}. Remove one.")
-                continue
-            self.lines[inner] = line
-            content[key] = self.build(value_node, inner)
+            if why := _why_no_key(node, key_node, value_node):
+                self._mistake(line, (*where, *_as_step(key_node)), why)
+            elif (key := key_node.value) in content:
+                what = f"is set twice, first in line {self.lines[(*where, key)]}. Remove one."
+                self._mistake(line, (*where, key), what)
+            else:
+                self.lines[(*where, key)] = line
+                content[key] = self.build(value_node, (*where, key))
+        self._check_merges(node, (*where, "<<"))
+        for key_node, value_node in self._merged(node, len(where)):
+            if (key := key_node.value) not in content:
+                self.lines[(*where, key)] = _line(key_node)
+                content[key] = self.build(value_node, (*where, key))
         return content
 
-    def _scalar(self, node: yaml.ScalarNode, where: Where) -> Any:
+    def _check_merges(self, node: yaml.MappingNode, where: Where) -> None:
+        merges = [entry for entry in node.value if _merges(entry[0])]
+        for key_node, _ in merges[1:]:
+            what = f"is set twice, first in line {_line(merges[0][0])}. Write <<: [*one, *other]."
+            self._mistake(_line(key_node), where, what)
+        for key_node, value_node in merges[:1]:
+            if key_node.tag != MERGE:
+                what = "merges only where it has no quotes. Remove them."
+                self._mistake(_line(key_node), where, what)
+            if not all(isinstance(each, yaml.MappingNode) for each in _merged_by(value_node)):
+                what = "merges mappings alone. Write <<: *name, with &name before a mapping."
+                self._mistake(_line(key_node), where, what)
+
+    def _merged(self, node: yaml.MappingNode, depth: int) -> Iterator[Entry]:
+        """What `<<: *name` or `<<: [*a, *b]` brings in, the first of a key before others.
+
+        Without what is wrong in it: that is told where it stands.
+        """
+        self._count(_line(node), depth)
+        values = [value_node for key_node, value_node in node.value if _merges(key_node)]
+        for each in itertools.chain.from_iterable(map(_merged_by, values)):
+            if isinstance(each, yaml.MappingNode):
+                for entry in each.value:
+                    self._count(_line(entry[0]), depth)
+                    if not (_merges(entry[0]) or _why_no_key(each, *entry)):
+                        yield entry
+                yield from self._merged(each, depth + 1)
+
+    def _scalar(self, node: yaml.ScalarNode, where: Where, tag: str) -> Any:
+        if tag == FLOAT and _is_name(where) and EXPONENT.fullmatch(node.value):
+            tag = TEXT
+        if node.style is None and tag in (TEXT, NULL):
+            self.plain[where] = node.value
         try:
-            value = self.constructor.construct_object(node)
-            if _holds(value):
-                return value
-        except (ValueError, LookupError, OverflowError, yaml.YAMLError):
-            pass  # PyYAML's own constructors fail in all these ways
-        what = f"{node.value[:40]!a} cannot be read as {SCALARS[node.tag]}. Correct it."
+            return read_scalar(node.value, tag)
+        except ValueError:
+            what = f"{node.value[:40]!a} cannot be read as {KINDS[tag]}. Correct it."
         self._mistake(self.lines[where], where, what)
         return None
 
@@ -173,16 +221,51 @@ class _Builder:
         self.mistakes.append(Mistake(line, dotted(where), what))
 
 
-def _holds(value: Any) -> bool:
-    """Whether a scalar can be stored and shown: text in UTF-8, whole numbers of 64 bits."""
-    if isinstance(value, int):
-        return value.bit_length() <= 64
-    return not isinstance(value, str) or value.isascii() or _is_utf8(value)
+def _line(node: yaml.Node) -> int:
+    line: int = node.start_mark.line + 1
+    return line
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # half a character, by an escape
-        return False
-    return True
+def _merges(key_node: yaml.Node) -> bool:
+    """Whether a key is `<<`; in quotes it is no merge key to YAML, and can be meant as no other."""
+    return isinstance(key_node, yaml.ScalarNode) and key_node.value == "<<"
+
+
+def _merged_by(value_node: yaml.Node) -> list[yaml.Node]:
+    """What the value of `<<` names: one node, or those of a list."""
+    return value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+
+
+def _is_name(where: Where) -> bool:
+    """Whether the matrix is named here, or a model or an optimizer."""
+    if where == ("name",):
+        return True
+    in_section = bool(where) and where[0] in ("matrix", "exclude", "include", "claim")
+    return in_section and not {"model", "optimizer"}.isdisjoint(where)
+
+
+def _as_step(key_node: yaml.Node) -> Where:
+    """A key as a part of a place; nothing for a list or a mapping, which have no short form."""
+    is_text = isinstance(key_node, yaml.ScalarNode) and is_utf8(key_node.value)
+    return (key_node.value or "nothing",) if is_text else ()
+
+
+def _why_no_key(node: yaml.MappingNode, key_node: yaml.Node, value_node: yaml.Node) -> str | None:
+    """Why an entry of a mapping is none, with the remedy; None if it is one."""
+    if not isinstance(key_node, yaml.ScalarNode):
+        return f"the key at line {_line(key_node)} is not text. Write a word."
+    key = key_node.value
+    if not is_utf8(key):
+        return f"the key {key[:40]!a} is not text in UTF-8. Correct it."
+    without = value_node.value == "" and value_node.tag == NULL
+    if node.flow_style and without and not key.isidentifier():
+        return (
+            f"{key[:40]!r} has no value: in {{...}} a comma ends the one before. Write a list as "
+            "[0.9, 0.95], a fraction with a point, text with a comma in quotes."
+        )
+    if key_node.tag == TEXT or EXPONENT.fullmatch(key):
+        return None
+    kind = {NULL: "nothing", BOOLEAN: "true or false", INT: "a number", FLOAT: "a number"}
+    if key_node.tag not in kind:
+        return f"the key {key[:40]!r} is not text. Write a word, without a tag."
+    return f"the key {key[:40] or '~'} is {kind[key_node.tag]}, not text. Put it in quotes."

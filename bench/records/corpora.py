@@ -39,16 +39,16 @@ class Corpus:
 
     def check(self, block_size: int, data: DataOptions) -> None:
         """Every split holds at least one block and the character that follows it."""
-        n_train, end = data.bounds(self.n_chars)
-        sizes = (n_train, end - n_train, self.n_chars - end)[: len(data.shares)]
-        shortest = min(sizes)
-        if shortest < block_size + 1:
-            needed = math.ceil((block_size + 1) / min(data.shares))
-            raise CorpusError(
-                f"corpus {self.name}: {self.n_chars:,} characters leave a split of {shortest:,}, "
-                f"shorter than one block of {block_size} and its next character. Use a text of at "
-                f"least {needed:,} characters or a smaller train.block_size."
-            )
+        shortest = _shortest_split(self.n_chars, data)
+        if shortest > block_size:
+            return
+        remedy = f"a text of at least {_shortest_text(block_size, data):,} characters"
+        if shortest > 1:
+            remedy += f" or a smaller train.block_size, of at most {shortest - 1:,}"
+        raise CorpusError(
+            f"corpus {self.name}: {self.n_chars:,} characters leave a split of {shortest:,}, "
+            f"shorter than one block of {block_size} and its next character. Use {remedy}."
+        )
 
     @property
     def file(self) -> Path:
@@ -76,6 +76,25 @@ class Corpus:
         """
         files = {"": tokenise(self.store().read_bytes().decode("utf-8"))}
         return store(_in_cache(f"{sha256_of(files)}.tokens"), lambda: files)
+
+
+def _shortest_split(n_chars: int, data: DataOptions) -> int:
+    """Its characters, of a text of so many."""
+    n_train, end = data.bounds(n_chars)
+    return min((n_train, end - n_train, n_chars - end)[: len(data.shares)])
+
+
+def _shortest_text(block_size: int, data: DataOptions) -> int:
+    """From how many characters on every split has a block and the character after it.
+
+    Shares are cut to whole characters, so that a split may be one shorter in a longer text.
+    """
+    enough = math.ceil((block_size + 2) / min(data.shares)) + 1
+    # For a share so small that this does not reach down, the text is longer than it had to be.
+    for n_chars in range(enough - 1, max(enough - 100_000, 0), -1):
+        if _shortest_split(n_chars, data) <= block_size:
+            return n_chars + 1
+    return enough
 
 
 def _in_cache(name: str) -> Path:

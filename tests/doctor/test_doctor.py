@@ -1,10 +1,13 @@
 """The doctor: here and on made-up machines, with an engine and without, with GPUs and without."""
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from bench.records.cache import cache_folder
 from bench.records.corpora import TINYSHAKESPEARE_SHA256, find_corpus
 from tests.builders.doctor import examined, made_up
 from tests.builders.nvml_stub import NvmlStub
-from tests.builders.shared import bench
+from tests.builders.shared import ROOT, bench
 
 pytest_plugins = "tests.builders.nvml_stub"
 
@@ -178,10 +181,24 @@ def test_the_pythons_of_the_package_are_those_that_pass(
 
 def test_a_report_without_its_packages_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host.report_extra().state == "ok"
-    monkeypatch.setattr(host, "REPORT_PACKAGES", ("jinja2", "not_here"))
+    monkeypatch.setattr(host, "REPORT_PACKAGES", {"jinja2": "jinja2", "not_here": "not-here"})
     absent = host.report_extra()
     assert absent.state == "warning"
-    assert "no not_here" in absent.text
+    assert "no not-here" in absent.text
+    assert "pip install 'bench-matrix[report]'" in (absent.remedy or "")
+
+
+def test_every_package_that_a_report_needs_is_looked_for() -> None:
+    """Those of the extra, and nothing that the report's rooms import is left out."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.split("[>=]", each)[0] for each in extras["optional-dependencies"]["report"]]
+    assert sorted(host.REPORT_PACKAGES.values()) == sorted(names)
+    always = {"pydantic", "yaml", "rich", "typer", "bench", *sys.stdlib_module_names}
+    files = [file for room in ("report", "merge") for file in (ROOT / "bench" / room).rglob("*.py")]
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+        assert {name.split(".")[0] for name in names} <= {*always, *host.REPORT_PACKAGES}
 
 
 def test_memory_is_held_against_a_cells_limit() -> None:

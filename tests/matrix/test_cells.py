@@ -13,6 +13,7 @@ from bench.border.options import (
     NanoKimiOptions,
     TrainOptions,
 )
+from bench.errors import MatrixError
 from bench.matrix.expansion import load_matrix
 from bench.matrix.forms import validated
 from bench.records.corpora import find_corpus
@@ -173,3 +174,42 @@ def test_the_original_has_40_cells():
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_every_shipped_matrix_loads_under_its_own_name(file):
     assert load_matrix(file).name == file.stem
+
+
+@pytest.mark.parametrize(
+    ("corpus", "line", "says"),
+    [
+        ("absent.txt", 2, "corpus absent.txt: No such file or directory"),
+        ("latin.txt", 2, "corpus latin.txt: not UTF-8, byte 3 is 0xe9."),
+        ("empty.txt", 2, "corpus empty.txt: the file is empty. Give a text."),
+        ("short.txt", 2, "Use a text of at least 321 characters or a smaller train.block_size"),
+    ],
+)
+def test_a_text_that_cannot_be_used_is_told_with_the_line_that_names_it(
+    tmp_path, corpus, line, says
+):
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "short.txt").write_text("short " * 20)
+    matrix = load(tmp_path, broken("corpus: input.txt", f"corpus: {corpus}"))
+    with pytest.raises(MatrixError) as caught:
+        matrix.find_corpus()
+    (mistake,) = caught.value.mistakes
+    assert (mistake.line, mistake.where) == (line, "data.corpus")
+    assert says in mistake.what
+
+
+@pytest.mark.parametrize(
+    ("split", "says"),
+    [
+        ("[0.9]", "has too few: 1. Give at least 2."),
+        ("[]", "is empty. Give at least one value."),
+        ("[0.5, 0.3]", "sums to 0.8. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."),
+        ("[0.3333333, 0.3333333, 0.3333333]", "sums to 0.9999999. Give shares that sum to 1"),
+    ],
+)
+def test_a_split_that_is_none_says_why(tmp_path, split, says):
+    text = broken("corpus: input.txt", f"corpus: input.txt, split: {split}")
+    (mistake,) = refusal(tmp_path, text).mistakes
+    assert (mistake.line, mistake.where) == (2, "data.split")
+    assert says in mistake.what

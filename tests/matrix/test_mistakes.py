@@ -57,7 +57,7 @@ def test_a_folder_is_no_matrix(tmp_path):
 def test_all_mistakes_are_shown_in_the_order_of_their_lines(tmp_path):
     text = broken("[1, 2, 3]", "[1, two, 3]")
     text = broken("steps: 100", "step: 100", text)
-    text = broken("3.0e-4", "3e-4", text)
+    text = broken("3.0e-4", "3_0e-4", text)
     text = "eval: {evry: 10}\n" + broken("eval: {every: 10}\n", "", text)
     error = refusal(tmp_path, text)
     assert [(mistake.line, mistake.where) for mistake in error.mistakes] == [

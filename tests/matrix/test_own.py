@@ -205,12 +205,15 @@ def test_what_a_class_wants_is_part_of_what_it_is(package):
         ("mine: {class: MyOpt}", "mine.class: 'MyOpt' names no class. Write package.module:Name."),
         ("mine: {class: 7}", "mine.class: 7 is not text. Put it in quotes."),
         ("mine: {class: a.B, base: adamw}", "mine: has a `base` and a `class`. Leave one of them"),
-        ("mine: {class: a.B, lr: 3e-4}", "mine.lr: '3e-4' is text to YAML, which wants a point"),
+        (
+            "mine: {class: a.B, lr: '3e-4'}",
+            "mine.lr: '3e-4' is text. Write it without quotes: 3e-4.",
+        ),
         (
             "mine: {class: a.B, x: {y: 1}}",
             "mine.x: {'y': 1} cannot be an argument. Give a plain value",
         ),
-        ("mine: {class: a.B, x: [[1], {}]}", "mine.x: {} cannot be an argument."),
+        ("mine: {class: a.B, x: [[1], {}]}", "mine.x[1]: {} cannot be an argument."),
         ("mine: {class: a.B, leaves: matrix}", "mine.leaves: 'matrix' is not allowed. Did you "),
         (
             "mine: {class: a.B, groups: {hidden: {}, head: {}}}",

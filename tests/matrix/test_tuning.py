@@ -277,7 +277,9 @@ def test_where_the_untuned_setting_is_best_its_own_cells_are_the_tuned_ones(tmp_
             {"space": {"lr": [0.0, 0.1]}},
             r"tune.space.lr\[0\]: not for adamw: 0.0 should be greater than",
         ),
-        ({"space": {"lr": ["3e-4"]}}, r"lr\[0\]: not for adamw: '3e-4' .* Write 3.0e-4\."),
+        ({"space": {"lr": ["3_0e-5"]}}, r"lr\[0\]: '3_0e-5' is text\. Write 30e-5\."),
+        ({"space": {"lr": ["0,001"]}}, r"lr\[0\]: '0,001' is text\. Write 0\.001, or put"),
+        ({"space": {"lr": ["high"]}}, r"lr\[0\]: not for adamw: 'high' is not a number\."),
         ({"space": {"ns_steps": [2, 4]}}, r"tune.space: names no option of 'adamw', .* It has: lr"),
         (
             {"space": {"lr": [0.1], "ns_steps": {"linear": [1, 9]}}},

@@ -7,11 +7,14 @@ import re
 import urllib.error
 import urllib.request
 from array import array
+from itertools import pairwise
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from bench.border.options import DataOptions
 from bench.errors import CacheError, CorpusError
@@ -183,10 +186,51 @@ def test_each_split_needs_a_block_and_the_character_after_it():
 
 def test_a_text_that_is_too_short_is_told_how_long_it_must_be():
     corpus = Corpus("text", "0" * 64, 300, 3, "text", lambda: b"")
-    says = r"corpus text: 300 characters leave a split of 30, shorter than one block of 32 .* 330 "
+    says = r"corpus text: 300 characters leave a split of 30, shorter than one block of 32 .* 321 "
     with pytest.raises(CorpusError, match=says + r"characters or a smaller train.block_size"):
         corpus.check(32, DataOptions())
-    Corpus("text", "0" * 64, 330, 3, "text", lambda: b"").check(32, DataOptions())
+    Corpus("text", "0" * 64, 321, 3, "text", lambda: b"").check(32, DataOptions())
+
+
+def of_length(n_chars: int) -> Corpus:
+    return Corpus("text", "0" * 64, n_chars, 3, "text", lambda: b"")
+
+
+def shares() -> st.SearchStrategy[tuple[float, ...]]:
+    """Two or three that sum to 1, as a person writes them: in hundredths."""
+    hundredths = st.lists(st.integers(1, 99), min_size=1, max_size=2, unique=True).map(sorted)
+    return hundredths.map(lambda ends: tuple((b - a) / 100 for a, b in pairwise([0, *ends, 100])))
+
+
+@pytest.mark.parametrize("examples", [100, pytest.param(5_000, marks=pytest.mark.slow)])
+def test_a_text_of_the_length_that_is_asked_for_is_taken_and_a_shorter_one_is_not(examples):
+    @settings(max_examples=examples, deadline=None, derandomize=True, database=None)
+    @given(split=shares(), block_size=st.integers(1, 300), n_chars=st.integers(1, 3_000))
+    @example(split=(0.3, 0.05, 0.65), block_size=8, n_chars=100)
+    @example(split=(0.3, 0.05, 0.65), block_size=8, n_chars=180)
+    def check(split: tuple[float, ...], block_size: int, n_chars: int) -> None:
+        data = DataOptions(split)
+        try:
+            of_length(n_chars).check(block_size, data)
+        except CorpusError as error:
+            follow(str(error), block_size, data)
+
+    def follow(said: str, block_size: int, data: DataOptions) -> None:
+        needed = int(re.search(r"at least ([\d,]+) characters", said)[1].replace(",", ""))
+        for longer in range(200):
+            of_length(needed + longer).check(block_size, data)
+        with pytest.raises(CorpusError):
+            of_length(needed - 1).check(block_size, data)
+        if smaller := re.search(r"([\d,]+) characters leave .* of at most ([\d,]+)\.", said):
+            n_chars, most = (int(each.replace(",", "")) for each in smaller.groups())
+            of_length(n_chars).check(most, data)
+
+    check()
+
+
+def test_a_text_without_room_for_any_block_is_not_told_to_take_a_smaller_one():
+    with pytest.raises(CorpusError, match=r"Use a text of at least 31 characters\."):
+        of_length(10).check(3, DataOptions())
 
 
 # --- The cache ----------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""What a matrix gives to classes of its own, and what it tries: plain values, and none a slip."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.errors import shown
+from bench.matrix.explain import instead
+from bench.matrix.forms import OwnGroup, OwnModelForm
+from bench.matrix.slips import meant, perhaps_meant
+from bench.matrix.yamlfile import Where, Wrong
+
+
+def check_arguments(form: Any, plain: Mapping[Where, str]) -> list[Wrong]:
+    """What cannot be an argument, and what can only be a slip of one.
+
+    `plain`: what stands without quotes and is text or nothing, as it is written.
+    """
+    wrong: list[Wrong] = []
+    for where, value in _arguments(form):
+        if where[0] != "tune" and not str(where[-1]).isidentifier():
+            what = f"{shown(where[-1])} cannot be an argument's name. Use letters, digits and '_'."
+            wrong.append((where, what))
+        wrong += _check_value(where, value, plain)
+    return wrong
+
+
+def _arguments(form: Any) -> Iterator[tuple[Where, Any]]:
+    """Each argument of a class, and each option's list of values to try."""
+    for kind in ("models", "optimizers"):
+        for name, variant in getattr(form, kind).items():
+            groups = getattr(variant, "groups", {}).items()
+            holders: dict[Where, Any] = {("groups", role): group for role, group in groups}
+            for within, holder in {**holders, (): variant}.items():
+                if isinstance(holder, OwnModelForm | OwnGroup):
+                    given = holder.model_extra or {}
+                    yield from (((kind, name, *within, key), given[key]) for key in given)
+    if form.tune is not None:
+        for key, values in form.tune.space.items():
+            yield ("tune", "space", key), values if isinstance(values, list) else values.ends
+
+
+def _check_value(where: Where, value: Any, plain: Mapping[Where, str]) -> Iterator[Wrong]:
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _check_value((*where, index), each, plain)
+    elif isinstance(value, str):
+        if right := meant(value):
+            yield where, f"{shown(value)} is text. {instead(value, right)}"
+        elif where in plain and (right := perhaps_meant(value)):
+            yield where, f"{value!r} is text. Write {right}, or put it in quotes to keep the text."
+    elif value is None and plain.get(where) == "":
+        yield where, "has no value. Write one; null is Python's None."
+    elif isinstance(value, dict) or (isinstance(value, float) and not math.isfinite(value)):
+        yield where, f"{shown(value)} cannot be an argument. Give a plain value, or a list of them."
