@@ -381,7 +381,7 @@ def test_a_corpus_means_the_same_from_any_folder(
 def test_a_corpus_that_is_not_there_is_told_before_anything_is_built(tmp_path: Path) -> None:
     matrix = write_tiny_matrix(tmp_path)
     matrix.write_text(matrix.read_text().replace("text.txt", "absent.txt"))
-    with pytest.raises(MatrixError, match=r"corpus absent\.txt: No such file"):
+    with pytest.raises(MatrixError, match=r"corpus .*absent\.txt: No such file"):
         pinned(matrix, None)
 
 
