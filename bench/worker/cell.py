@@ -288,6 +288,7 @@ def reset(trainer: Trainer, spec: RunSpec) -> None:
     else:
         initialise(model.stacks(), lambda name: torch_stream(spec.seed, "weights", name))
     trainer.optimizers = build_optimizers(spec.optimizer, model)
+    trainer.fresh = True
     seed_shared_streams(spec.seed, "training")
 
 

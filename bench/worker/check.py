@@ -61,10 +61,13 @@ def examine(files: CellFiles, spec: RunSpec, tokens: Path, say: Speaker) -> Iter
     from bench.worker.conformance import checks_of
     from bench.worker.data import read_tokens
 
+    told = set[str]()
     vocab_size = read_tokens(tokens, spec.corpus.sha256, spec.data).vocab_size
     for name, look in checks_of(spec, vocab_size):
         found = finding(name, look)
-        yield found
+        if found["ok"] or found["text"] not in told:  # one fault may fail several checks
+            yield found
+        told.add(found["text"])
         if not found["ok"] and name in ("class", "logits"):
             return  # nothing more can be said of what cannot be made, or gives no logits
 
@@ -78,9 +81,9 @@ def finding(name: str, look: Callable[[], str]) -> Finding:
         return {"check": name, "ok": False, "text": str(error)}
     except Exception as error:
         log(traceback.format_exc())
-        text = f"{type(error).__name__}: {error}{_own_line(error)}"
+        text = ": ".join(filter(None, [type(error).__name__, str(error).rstrip(".")]))
         hints = [hint for part, hint in HINTS.items() if part in text]
-        return {"check": name, "ok": False, "text": ". ".join([text, *hints])}
+        return {"check": name, "ok": False, "text": ". ".join([text + _own_line(error), *hints])}
 
 
 def _own_line(error: Exception) -> str:

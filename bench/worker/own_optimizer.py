@@ -80,7 +80,8 @@ def _make(model: nn.Module, options: OwnOptimizer, groups: Sequence[Group]) -> O
             f"{options.reference} is no subclass of torch.optim.Optimizer: derive it from that"
         )
     first, *valid = named(kind) or ["params"]
-    _check_first(options, kind, first)
+    if "base_optimizer" in valid and "base_optimizer" not in options.settings:
+        raise _wraps_another(options.reference)
     unnamed = check_arguments(options.reference, kind, options.settings, given=[first])
     for _, settings in groups:
         _check_group(options.reference, settings, valid)
@@ -90,7 +91,7 @@ def _make(model: nn.Module, options: OwnOptimizer, groups: Sequence[Group]) -> O
     given: Any = model
     if "model" not in options.wants:
         given = _given(model, options, groups, on_leaves)
-    optimizer: Optimizer = kind(given, **arguments(options.settings))
+    optimizer = _made(options, kind, first, given)
     for name in unnamed:  # of a **kwargs that may drop it
         kept = name in optimizer.defaults or hasattr(optimizer, name)
         if not kept or _is_misspelt(name, valid):
@@ -122,19 +123,25 @@ def _pairs(
     return list(zip(stack.names, leaves.of(stack), strict=True))
 
 
-def _check_first(options: OwnOptimizer, kind: type[Optimizer], first: str) -> None:
-    """What a class is made of is what it gets."""
-    known = (parameters(kind) or {}).items()
-    needs = [first, *(name for name, each in known if each.default is each.empty)]
-    if wrapped := [name for name in needs if name in ("optimizer", "base_optimizer")]:
-        raise WrongClassError(
-            f"{options.reference} is made of another optimizer ({wrapped[0]}), which a matrix "
-            "cannot give. Write a class of your own whose constructor makes both"
-        )
+def _made(options: OwnOptimizer, kind: type[Optimizer], first: str, given: Any) -> Optimizer:
+    """The optimizer, of what its class is made of."""
     if first == "model" and "model" not in options.wants:
         raise WrongClassError(
             f"{options.reference} is made of the model itself: give it `wants: model`"
         )
+    try:
+        return kind(given, **arguments(options.settings))
+    except Exception as error:
+        if first != "optimizer":
+            raise
+        raise _wraps_another(options.reference) from error
+
+
+def _wraps_another(reference: str) -> WrongClassError:
+    return WrongClassError(
+        f"{reference} is made of another optimizer, which a matrix cannot give. Write a class of "
+        "your own whose constructor makes both"
+    )
 
 
 def _check_group(reference: str, settings: Mapping[str, Any], valid: Sequence[str]) -> None:

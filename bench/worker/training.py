@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +84,7 @@ class Trainer:
         self.auxiliary_loss: Callable[[], Tensor | None] = getattr(
             model, "auxiliary_loss", lambda: None
         )
+        self.fresh = True  # no step was made since the optimizers were built
         self.passes = self.stepped = 0  # forward and backward passes, in so many calls of `step`
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
@@ -101,6 +102,7 @@ class Trainer:
 
     def step(self, positions: Tensor) -> Tensor:
         """One update on the batch at these positions (B,); the cross-entropy before it."""
+        self.fresh = False
         batch = self.windows[positions].long()
         if any(map(needs_closure, self.optimizers)):
             return self._step_by_closure(batch)
@@ -155,7 +157,8 @@ class Trainer:
         """
         total = len(self.positions)
         if self.on_device is None:  # a graph repeats what its capture has counted
-            self.passes = self.stepped = 0
+            self.fresh = True  # no step was made since the optimizers were built
+        self.passes = self.stepped = 0
         if unchanged := self.rates_left_alone():
             log(f"train.schedule does not change {', '.join(unchanged)}")
         span = self.on_device.together if self.on_device else 1
@@ -229,17 +232,21 @@ class Trainer:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """The model and its optimizers in the mode, and with the weights, that are judged."""
-        self._switch("eval")
+        """The model and its optimizers in the mode, and with the weights, that are judged.
+
+        Before a step, an optimizer that averages weights has none to put in place.
+        """
+        optimizers = [] if self.fresh else self.optimizers
+        self._switch("eval", optimizers)
         try:
             with number_format(self.windows.device, self.train):
                 yield
         finally:
-            self._switch("train")
+            self._switch("train", optimizers)
 
-    def _switch(self, mode: str) -> None:
+    def _switch(self, mode: str, optimizers: Iterable[torch.optim.Optimizer]) -> None:
         self.model.train(mode == "train")
-        for optimizer in self.optimizers:
+        for optimizer in optimizers:
             switch(optimizer, mode)
 
     def _evaluate(self, evaluator: Evaluator, say: Callable[..., None]) -> None:

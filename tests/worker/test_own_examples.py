@@ -5,6 +5,7 @@ PyPI's packages `muon`, `scion` and `adopt` are unrelated projects.
 
 import importlib.metadata
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ import torch
 
 from bench.border.options import OWN, EvalOptions, OwnOptimizer, TrainOptions
 from bench.border.spec import Optimizer, RunSpec
+from bench.matrix.expansion import load_matrix
 from bench.run.check import TOY_BLOCK, TOY_MODEL
+from bench.worker import rehearse
 from bench.worker.cell import reset
 from bench.worker.conformance import Toy
-from tests.builders.own_code import LETTERS_REF, checked
-from tests.builders.shared import without
+from tests.builders.own_code import LETTERS, LETTERS_REF, checked
+from tests.builders.shared import ROOT, without
 
 REQUIREMENT = "pytorch_optimizer==4.1.0"
 ADAMW_ON_THE_REST = {
@@ -69,7 +72,7 @@ def test_an_argument_that_it_would_swallow_is_told() -> None:
 
 
 def test_schedule_free_is_judged_by_its_average_and_trained_beside_it() -> None:
-    toy = Toy(spec_of("ScheduleFreeAdamW"))
+    toy = Toy(spec_of("ScheduleFreeAdamW"), len(set(LETTERS)))
     trainer = toy.fresh(5)
     training = [each.detach().clone() for each in trainer.model.parameters()]
     with trainer.evaluating():
@@ -80,3 +83,58 @@ def test_schedule_free_is_judged_by_its_average_and_trained_beside_it() -> None:
         torch.testing.assert_close(before, after)
     reset(trainer, toy.spec)
     assert not trainer.optimizers[0].state
+
+
+# --- The table of docs/own.md -------------------------------------------------------------------
+
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split(" | ")]
+    for line in (ROOT / "docs" / "own.md").read_text(encoding="utf-8").splitlines()
+    if line.startswith("| `{class: NAME") or line.count(" | ") == 2
+]
+HOW = {
+    name: settings.strip("`")
+    for settings, *names in (row for row in ROWS if row[0].startswith("`{class"))
+    for name in names[0].split(", ")
+}
+REFUSED = {
+    name: says.strip("`")
+    for names, says, _ in (row for row in ROWS if len(row) == 3)
+    for name in names.split(", ")
+    if name[:1].isupper()
+}
+
+
+def test_the_table_has_every_optimizer_of_the_package() -> None:
+    package = importlib.import_module("pytorch_optimizer")
+    kinds = [each for each in vars(package).values() if isinstance(each, type)]
+    names = [each.__name__ for each in kinds if issubclass(each, torch.optim.Optimizer)]
+    assert sorted([*HOW, *REFUSED]) == sorted(set(names))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ImportWarning")  # of packages that it would use as well
+@pytest.mark.parametrize("name", [*HOW, *REFUSED])
+def test_what_the_table_says_of_an_optimizer_is_so(name: str, tmp_path: Path) -> None:
+    how = HOW.get(name, "{class: NAME, wants: model}" if "LOMO" in name else "{class: NAME}")
+    how = {
+        "BSAM": "{class: NAME, wants: closure, num_data: 1000}",
+        "DistributedMuon": HOW["Muon"],
+    }.get(name, how)
+    (tmp_path / "text.txt").write_text(LETTERS)
+    (tmp_path / "m.yaml").write_text(
+        "name: table\ndata: {corpus: text.txt}\n"
+        "train: {steps: 20, batch_size: 4, block_size: 16}\neval: {every: 10, train_windows: 4}\n"
+        "models: {toy: {base: nanokimi, n_embd: 16, n_layer: 1, n_head: 2, n_experts: 2}}\n"
+        f"optimizers: {{it: {how.replace('NAME', f'pytorch_optimizer.{name}')}}}\n"
+        "matrix: {model: [toy], optimizer: [it], device: [cpu], seed: [1]}\n"
+    )
+    (cell,) = load_matrix(tmp_path / "m.yaml").with_corpus(LETTERS_REF).cells
+    findings = [*checked(cell.spec, rehearse.examine)]
+    if name in REFUSED:
+        findings += checked(cell.spec)
+    wrong = " ".join(each["text"] for each in findings if not each["ok"])
+    if name in HOW:
+        assert wrong == ""
+    else:
+        assert REFUSED[name].replace("`", "") in wrong.replace("`", "")
