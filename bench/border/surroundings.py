@@ -17,13 +17,30 @@ KEEP_MEMORY = ":".join(
 )
 
 
+# What libraries and interpreter read, by how the names begin: env.json holds those that are set.
+TOLD = (
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "NVPL_"),  # threads and kernels
+    *("TORCH", "PYTORCH_", "ATEN_", "TRITON_", "INDUCTOR_"),
+    *("CUDA_", "CUBLAS", "CUDNN_", "NCCL_", "NVIDIA_"),
+    *("GLIBC_", "MALLOC_", "LD_", "PYTHON", "LC_"),
+)
+# What a machine may need to compute at all, and that may change a result: where libraries of CUDA
+# lie on a cluster, which compilers torch.compile calls.
+CHANGING = ("CC", "CXX", "LD_LIBRARY_PATH")
+
+
 def worker_environment(threads: int) -> dict[str, str]:
-    """Variables that every worker gets, in a container or not."""
+    """Variables that every worker gets, in a container or not; they win over those of an image."""
     return {
         "GLIBC_TUNABLES": KEEP_MEMORY,
+        "LC_ALL": "C.UTF-8",
+        "OMP_DYNAMIC": "FALSE",  # else the load of the machine may take threads away
         "OMP_NUM_THREADS": str(threads),
+        "OMP_THREAD_LIMIT": str(2**31 - 1),  # that of OpenMP itself: no lower one holds
         "MKL_NUM_THREADS": str(threads),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
     }

@@ -11,6 +11,8 @@ from bench.launch.engine import Engine
 from bench.launch.image import bases, find_image
 from bench.launch.job import Launcher
 from bench.launch.local import LocalLauncher
+from bench.launch.variables import local_environment
+from bench.measure.nvml import Gpus
 
 BENCHMARKS = {"cpu": CPU, "cuda": GPU}  # by the device of their cells
 # Disk space that building an image takes. A CPU image is 0.9 GB, 1.3 GB with its build's layers;
@@ -97,14 +99,16 @@ def packages(launcher: LocalLauncher) -> Answer:
     return ok(f"{launcher.python} has them")
 
 
-def cuda(launcher: LocalLauncher) -> Answer:
-    """Whether the worker's torch reaches the GPU: asked in its own interpreter."""
+def cuda(launcher: LocalLauncher, gpus: Gpus) -> Answer:
+    """Whether the worker's torch reaches these GPUs: asked as a worker runs."""
     remedy = "install one with CUDA that fits the driver: make setup RUNTIME=local TORCH_INDEX=URL"
     try:
         answer = subprocess.run(
             [launcher.python, "-P", "-c", TORCH_PROBE],
+            env=local_environment(threads=1, gpus=",".join(gpu.uuid for gpu in gpus.gpus)),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=TORCH_PROBE_TIMEOUT_S,
             check=True,
         )

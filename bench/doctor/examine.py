@@ -60,4 +60,4 @@ def _of_cells(runtime: str, worker_python: str | None, gpus: Gpus) -> Iterator[D
     elif isinstance(launcher, LocalLauncher):
         yield checked("torch and numpy", partial(cells.packages, launcher), BOTH, needed=True)
         if gpus.gpus:
-            yield checked("torch with CUDA", partial(cells.cuda, launcher), (GPU,), needed=True)
+            yield checked("torch with CUDA", partial(cells.cuda, launcher, gpus), (GPU,), needed=True)

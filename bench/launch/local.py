@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.border.identity import PACKAGE
-from bench.border.surroundings import worker_environment
 from bench.errors import MissingError, RequestError
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
+from bench.launch.probe import ANSWER
 from bench.launch.process import Command, supervise
+from bench.launch.variables import changing, local_environment
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
 from bench.records.requirements import pinned
@@ -53,12 +53,7 @@ class LocalLauncher:
                 str(job.tokens.absolute()),
                 *(str(folder.absolute()) for folder in job.code),
             ],
-            environment={
-                **os.environ,
-                **worker_environment(job.spec.train.threads),
-                "PYTHONPATH": str(PACKAGE.parent),
-                "CUDA_VISIBLE_DEVICES": job.gpu_uuid or "",
-            },
+            environment=local_environment(job.spec.train.threads, job.gpu_uuid or ""),
             log=files.log,
             limits=job.limits,
             find=find_tree,
@@ -69,7 +64,10 @@ class LocalLauncher:
 
     @cached_property
     def _env_id(self) -> str:
-        """local:<hash>, by versions and, of the packages that hold `installed`, by their files.
+        """local:<hash>, by versions and whatever else is there that may change a result.
+
+        That is: the files of the packages that hold `installed`, code that Python runs by itself
+        as it starts, and variables that are passed on.
 
         Raises:
             MissingError: if it is no interpreter, or lacks a package, with what installs it.
@@ -85,6 +83,8 @@ class LocalLauncher:
         told += [f"{name} {wanted[name]}" for name in sorted(wanted.keys() - set(NEEDED))]
         holders = [held for held in found["modules"].values() if held is not None]
         told += sorted({f"{held['package']} {held['sha256']}" for held in holders})
+        told += sorted(f"{name} {sha256}" for name, sha256 in found["startup"].items())
+        told += [f"{name} {value}" for name, value in changing().items()]
         return "local:" + hashlib.sha256(" ".join(told).encode()).hexdigest()[:12]
 
     def _ask(self, packages: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
@@ -93,13 +93,16 @@ class LocalLauncher:
         try:
             answer = subprocess.run(
                 [self.python, "-P", "-m", "bench.launch.probe", asked],
-                env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+                env=local_environment(threads=1),
+                stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 timeout=PROBE_TIMEOUT_S,
                 check=True,
             )
-            found: dict[str, Any] = json.loads(answer.stdout)
+            # What prints as the interpreter starts or ends must not break it.
+            _, _, told = answer.stdout.partition(ANSWER)
+            found: dict[str, Any] = json.loads(told.partition("\n")[0])
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             raise MissingError(
                 f"{self.python} does not answer as a Python interpreter ({error}). "

@@ -8,6 +8,8 @@ ASKED: {"packages": [name, ...], "modules": [name, ...]}.
 
 import json
 import platform
+import re
+import site
 import sys
 from importlib.metadata import (
     Distribution,
@@ -22,6 +24,16 @@ from typing import Any
 
 from bench.records.cache import sha256_of
 
+ANSWER = "bench.launch.probe answers: "  # before the JSON, which may not be all that is printed
+
+# Files that run code as an interpreter starts and change nothing of a cell: of setuptools and
+# virtualenv, editable packages, namespaces, coverage.
+HARMLESS = re.compile(
+    r"distutils-precedence|_virtualenv|__editable__.*|.*-nspkg|a1_coverage", re.IGNORECASE
+)
+# The sitecustomize.py that Debian and Ubuntu ship, for a tool that reports crashes.
+DEBIANS = "43d81125d92376b1a69d53a71126a041cc9a18d8080e92dea0a2ae23be138b1e"
+
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
@@ -29,8 +41,9 @@ def main() -> None:
         "python": platform.python_version(),
         "versions": {name: version_of(name) for name in asked["packages"]},
         "modules": {name: module(name) for name in asked["modules"]},
+        "startup": startup_code(),
     }
-    print(json.dumps(answer))
+    print(f"\n{ANSWER}{json.dumps(answer)}")
 
 
 def version_of(package: str) -> str | None:
@@ -39,6 +52,31 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def startup_code() -> dict[str, str]:
+    """SHA-256 of what Python runs here by itself before any program, by name; most run nothing."""
+    found = {}
+    for folder in site.getsitepackages():
+        for file in sorted(Path(folder).glob("*.pth")):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            lines = [line for line in text.splitlines() if line.startswith(("import ", "import\t"))]
+            if lines and not HARMLESS.fullmatch(file.stem):
+                imported = {name: _content(name) for name in map(_imported, lines)}
+                found[file.name] = sha256_of({**imported, "lines": "\n".join(lines).encode()})
+    if own := _content("sitecustomize"):
+        found["sitecustomize"] = sha256_of({"": own})
+    return {name: sha256 for name, sha256 in found.items() if sha256 != DEBIANS}
+
+
+def _imported(line: str) -> str:
+    return line.split()[1].rstrip(",;")
+
+
+def _content(module: str) -> bytes:
+    """Of the file that an import of it begins with; empty where there is none."""
+    file = first_file(module)
+    return file.read_bytes() if file and file.suffix == ".py" else b""
 
 
 def module(name: str) -> dict[str, str] | None:

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -39,6 +40,56 @@ def leave_out_compiler() -> None:
     for method in (Optimizer.add_param_group, Optimizer.zero_grad):
         plain = inspect.unwrap(method)
         setattr(plain, ANSWER, plain)
+
+
+def check_compiled() -> None:
+    """After the step in which the model was to be compiled: whether torch did it.
+
+    Raises:
+        RuntimeError: where it left the model as it was, as some variables of an image ask for.
+    """
+    if not torch._dynamo.utils.counters["stats"]["unique_graphs"]:
+        switches = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
+        found = [name for name in switches if os.environ.get(name)]
+        why = f"{' and '.join(found)} is set" if found else "the model forbids it"
+        raise RuntimeError(
+            f"train.compile: torch compiled nothing, for {why}. Change that, or leave out "
+            "train.compile"
+        )
+
+
+@contextlib.contextmanager
+def compiled_once(train: TrainOptions) -> Iterator[None]:
+    """Steps in which nothing is compiled any more: that would count as the time of a step.
+
+    Raises:
+        RuntimeError: where torch has to compile again.
+    """
+    if not train.compile:
+        yield
+        return
+    try:
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            yield
+    except torch._dynamo.exc.RecompileError as error:
+        raise RuntimeError(
+            "train.compile: the model had to be compiled again after warm-up, since its shapes or "
+            "its code change from step to step; step times would hold that. Leave out "
+            "train.compile. Torch says: " + str(error)
+        ) from error
+
+
+def check_threads(train: TrainOptions) -> None:
+    """After steps of the model: whether they had the threads that were asked for.
+
+    Raises:
+        RuntimeError: where brought code chose for itself.
+    """
+    if (found := torch.get_num_threads()) != train.threads:
+        raise RuntimeError(
+            f"train.threads is {train.threads}, and the model or the optimizer made it {found}. "
+            "Leave torch.set_num_threads to the matrix"
+        )
 
 
 def number_format(device: torch.device, train: TrainOptions) -> AbstractContextManager[object]:

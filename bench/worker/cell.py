@@ -19,7 +19,7 @@ from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.border.logical import assert_covers, initialise
 from bench.border.spec import CellFiles, RunSpec
 from bench.models.nanokimi import NanoKimi
-from bench.worker.arithmetic import prepare
+from bench.worker.arithmetic import check_compiled, check_threads, compiled_once, prepare
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.environment import environment, gpu_peaks_mib, processor_use, rss_peak_mib
@@ -131,7 +131,9 @@ class CellRun:
             self._capture(trainer)
         train, seed = self.spec.train, self.spec.seed
         evaluator = Evaluator(tokens, self.spec.eval, train.batch_size, train.block_size, seed)
-        trainer.run(evaluator, self.spec.eval.every, self.say)
+        with compiled_once(train):
+            trainer.run(evaluator, self.spec.eval.every, self.say)
+        check_threads(train)
         self._infer(trainer, tokens)
 
     def _open_device(self) -> torch.device:
@@ -217,6 +219,7 @@ class CellRun:
             for buffer, value in zip(ours, before, strict=True):
                 buffer.copy_(value)
             reset(trainer, self.spec)
+        check_threads(self.spec.train)
 
     def _compile(self, trainer: Trainer) -> None:
         """One step, in which torch.compile does its work; warm-up undoes what it trained."""
@@ -229,7 +232,9 @@ class CellRun:
         self.say(stage="compile")
         with self.clock.during("compile"):
             trainer.forward = torch.compile(trainer.model)
-            trainer.step(trainer.positions[0])
+            with torch._dynamo.config.patch(suppress_errors=False):  # which is to go on uncompiled
+                trainer.step(trainer.positions[0])
+        check_compiled()
 
     def _capture(self, trainer: Trainer) -> None:
         self.say(stage="compile")

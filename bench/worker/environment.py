@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.border.surroundings import CHANGING, TOLD
+
 MIB = 2**20
 
 
@@ -25,7 +27,7 @@ def environment() -> dict[str, Any]:
         "variables": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(("OMP_", "MKL_", "TORCH_", "CUDA_", "NVIDIA_", "GLIBC_"))
+            if (name.startswith(TOLD) and name != "PYTHONPATH") or name in CHANGING
         },
     }
     if torch.cuda.is_available():
@@ -36,7 +38,7 @@ def environment() -> dict[str, Any]:
 
 def rss_peak_mib() -> float | None:
     """Peak resident memory of this process. Not ru_maxrss, which a parent's memory leaks into."""
-    with open("/proc/self/status") as status:
+    with open("/proc/self/status", encoding="utf-8") as status:
         for line in status:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024

@@ -24,11 +24,12 @@ STAND_IN = f"""
 import json, os
 from bench.border.atomic import write_atomically
 
-PLAY = json.loads(os.environ["GPU_PLAY"])  # moment -> readings from then on
+STAGE = Path(sys.argv[1]).parents[2]  # of the results folder: what lies beside it
+PLAY = json.loads((STAGE / "play.json").read_text())  # moment -> readings from then on
 
 
 def show(moment):
-    script = Path(os.environ["NVML_STUB"])
+    script = STAGE / "script"
     readings = dict(line.split(" ", 1) for line in script.read_text().splitlines())
     readings |= PLAY.get(moment, {{}})
     lines = [f"{{key}} {{value}}\\n" for key, value in readings.items() if value is not None]
@@ -191,12 +192,13 @@ def perform(play: Play, copy: Path, library: Path, folder: Path) -> Ran:
     matrix.write_text(f"{text}data: {{corpus: {corpus}}}\n")
     stub = NvmlStub(library, folder / "script")
     stub.write(play.script())
+    (folder / "play.json").write_text(play.play())
     results = folder / "results"
     arguments = ["run", matrix, "--out", results, "--runtime", "local"]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments, "--sample-ms", str(play.sample_ms)],
         cwd=copy,
-        env=os.environ | stub.environment | {"GPU_PLAY": play.play()},
+        env=os.environ | stub.environment,
         capture_output=True,
         text=True,
         timeout=300,

@@ -111,10 +111,9 @@ def test_podmans_way_to_a_gpu(tmp_path: Path, nvml: NvmlStub) -> None:
 
 
 def test_a_torch_that_reaches_no_gpu_is_a_problem_of_bench_gpu_alone(
-    nvml: NvmlStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nvml: NvmlStub, tmp_path: Path
 ) -> None:
-    nvml.write(TWO_GPUS)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # of a machine that has a real one
+    nvml.write(TWO_GPUS)  # torch is asked for these, also on a machine that has a real one
     found = examined(tmp_path)["torch with CUDA"]
     assert (found.state, found.concerns) == ("problem", (GPU,))
     assert "reaches no GPU" in found.text
@@ -127,5 +126,5 @@ def test_the_workers_own_torch_is_asked(
     printed: str, state: str, program: Callable[[str, str], None], no_engine: Path
 ) -> None:
     program("python", printed)
-    assert cells.cuda(LocalLauncher(str(no_engine / "python"))).state == state
-    assert cells.cuda(LocalLauncher("/nonexistent")).state == "problem"
+    assert cells.cuda(LocalLauncher(str(no_engine / "python")), NO_GPU).state == state
+    assert cells.cuda(LocalLauncher("/nonexistent"), NO_GPU).state == "problem"

@@ -28,9 +28,11 @@ docker run --interactive --name bench-FOLDER-abc-1 --label bench.records.folder=
 --tmpfs /tmp:rw,exec,nosuid,nodev,size=1g --cap-drop ALL --security-opt no-new-privileges
 --user 65532:65532 --pids-limit 512 --memory 2147483648b --memory-swap 2147483648b
 --cpuset-cpus 2,3 --gpus device=GPU-abc
---env GLIBC_TUNABLES=KEEP_MEMORY
---env OMP_NUM_THREADS=1 --env MKL_NUM_THREADS=1 --env PYTHONDONTWRITEBYTECODE=1
---env PYTHONHASHSEED=0 --env PYTHONUNBUFFERED=1 --env HOME=/tmp --env PYTHONPATH=/opt/bench
+--env GLIBC_TUNABLES=KEEP_MEMORY --env LC_ALL=C.UTF-8
+--env OMP_DYNAMIC=FALSE --env OMP_NUM_THREADS=1 --env OMP_THREAD_LIMIT=2147483647
+--env MKL_NUM_THREADS=1 --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONHASHSEED=0
+--env PYTHONNOUSERSITE=1 --env PYTHONUNBUFFERED=1 --env PYTHONUTF8=1
+--env HOME=/tmp --env PYTHONPATH=/opt/bench
 --mount type=bind,source=/results/x/cells/abc-1,target=/cell
 --mount type=bind,source=/results/x/cells/abc-1/spec.json,target=/cell/spec.json,readonly
 --mount type=bind,source=/cache/text.tokens,target=/corpus.tokens,readonly

@@ -19,14 +19,14 @@ def only_row(results: Path) -> tuple[Row, Path]:
     return row, results / "cells" / f"{row['run_id']}-{row['attempt']}"
 
 
-@pytest.fixture
-def slow_python(tmp_path: Path) -> Path:
+def slow_python(folder: Path, phase: str) -> Path:
     """An interpreter that runs the slow worker in the real one's place."""
-    script = tmp_path / "python"
+    script = folder / "python"
+    variables = f"SLOW_PHASE={phase} SLEEP_S={SLEEP_S} SLEPT={folder / 'slept'}"
     script.write_text(
         "#!/bin/sh\n"
         f'[ "$3" = bench.worker ] || exec {sys.executable} "$@"\n'
-        f'shift 3; exec {sys.executable} {SLOW_WORKER} "$@"\n'
+        f'shift 3; {variables} exec {sys.executable} {SLOW_WORKER} "$@"\n'
     )
     script.chmod(0o755)
     return script
@@ -37,17 +37,10 @@ WORKERS = tuple(phase for phase in PHASES if phase != "compile")
 
 @pytest.mark.parametrize("phase", ["startup", *WORKERS, "teardown"])
 def test_a_sleep_is_found_in_its_phase_and_nowhere_else(
-    phase: str,
-    tiny_matrix: Path,
-    tmp_path: Path,
-    slow_python: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    phase: str, tiny_matrix: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("SLOW_PHASE", phase)
-    monkeypatch.setenv("SLEEP_S", str(SLEEP_S))
-    monkeypatch.setenv("SLEPT", str(tmp_path / "slept"))
-    results = tmp_path / "results"
-    options = ["--runtime", "local", "--worker-python", slow_python, "--out", results]
+    results, python = tmp_path / "results", slow_python(tmp_path, phase)
+    options = ["--runtime", "local", "--worker-python", python, "--out", results]
     answer = bench("run", tiny_matrix, *options, "--shard", "1/4")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     row, folder = only_row(results)
