@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from bench.cli.common import INTERRUPTED, WRONG_REQUEST, err
+from bench.cli.common import INTERRUPTED, WRONG_REQUEST, err, print_anywhere
 from bench.cli.here import check, doctor, image, schema
 from bench.cli.original import original
 from bench.cli.reports import ab, bundle, compare, report, verify
@@ -25,6 +25,7 @@ for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
 
 
 def main() -> None:
+    print_anywhere()
     try:
         app()
     except StoppedError as error:

@@ -1,5 +1,7 @@
 """What all commands share: where they print, how they exit, the options of more than one."""
 
+import codecs
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +71,25 @@ AcceptOption = Annotated[
     list[str] | None,
     typer.Option(help="count rows of this older code_sha256 as well", metavar="HASH"),
 ]
+
+
+# Our signs, for a terminal whose encoding lacks them.
+PLAIN = {"✓": "ok", "✗": "x", "↻": "again", "…": "...", "–": "-", "−": "-", "±": "+/-", "×": "x"}
+
+
+def print_anywhere() -> None:
+    """No sign and no file name ends a run because a terminal's encoding lacks it."""
+    codecs.register_error("bench", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="bench")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)  # what a stream that is written to meets
+    return "".join(
+        PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]
+    ), error.end
 
 
 def report_builder() -> Callable[[Sequence[Path], Path], Built]:

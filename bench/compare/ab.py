@@ -55,7 +55,7 @@ class Turns:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             start_new_session=True,  # it hears of Ctrl-C once, from us
         ) as self.child:

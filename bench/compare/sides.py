@@ -41,7 +41,7 @@ class Side:
 
     def environment(self) -> dict[str, str]:
         """With this side's package before any other, also one that is installed."""
-        return {**os.environ, "PYTHONPATH": str(self.root)}
+        return {**os.environ, "PYTHONPATH": str(self.root), "PYTHONUTF8": "1"}
 
 
 @contextmanager
@@ -116,7 +116,8 @@ def _git(*arguments: str) -> str:
         answer = subprocess.run(
             ["git", "-C", str(ROOT), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C must not leave a checkout half made, or half removed
         )

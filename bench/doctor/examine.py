@@ -11,6 +11,7 @@ from bench.errors import EngineError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
 from bench.launch.local import LocalLauncher
+from bench.measure.machine import this_room
 from bench.measure.nvml import Gpus, find_gpus
 
 
@@ -30,7 +31,7 @@ def examine(
         checked("NVML", partial(gpu.nvml, gpus), (GPU,), needed=True),
         checked("GPU", partial(gpu.gpu, gpus), (GPU,), needed=True),
         checked("GPU processes", partial(gpu.processes, gpus), (GPU,)),
-        checked("memory", lambda: host.memory(host.available_memory())),
+        checked("memory", lambda: host.memory(this_room().free_gib)),
         checked("load", lambda: host.load(os.getloadavg()[0], len(os.sched_getaffinity(0)))),
         checked("CPU governor", host.governor),
         checked("CPU turbo", host.turbo),
@@ -60,4 +61,5 @@ def _of_cells(runtime: str, worker_python: str | None, gpus: Gpus) -> Iterator[D
     elif isinstance(launcher, LocalLauncher):
         yield checked("torch and numpy", partial(cells.packages, launcher), BOTH, needed=True)
         if gpus.gpus:
-            yield checked("torch with CUDA", partial(cells.cuda, launcher, gpus), (GPU,), needed=True)
+            reached = partial(cells.cuda, launcher, gpus)
+            yield checked("torch with CUDA", reached, (GPU,), needed=True)

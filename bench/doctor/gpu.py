@@ -25,18 +25,22 @@ def nvml(gpus: Gpus) -> Answer:
 
 def gpu(gpus: Gpus, pci_devices: Path = PCI_DEVICES) -> Answer:
     if gpus.gpus:
-        return ok(", ".join(f"{gpu.name} ({gpu.uuid})" for gpu in gpus.gpus))
-    elsewhere = "run where nvidia-smi lists one"
+        found = ", ".join(map(str, gpus.gpus))
+        return ok(f"{found}; {gpus.left_out}" if gpus.left_out else found)
     if gpus.driver_version is not None:
-        return problem(gpus.reason or "none", elsewhere)
+        return problem(gpus.reason or "none", gpus.remedy)
     if count := sum(_is_nvidia_gpu(device) for device in pci_devices.glob("*")):
         return unknown(f"{count} from NVIDIA on the PCI bus, but no driver answers")
-    return problem("none from NVIDIA on the PCI bus", elsewhere)
+    return problem("none from NVIDIA on the PCI bus", gpus.remedy)
 
 
 def _is_nvidia_gpu(device: Path) -> bool:
-    vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+    vendor, kind = (_text(device / name) for name in ("vendor", "class"))
     return vendor == NVIDIA and kind.startswith(DISPLAY)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip()
 
 
 def toolkit(gpus: Gpus, engine: Engine, folders: tuple[Path, ...] = CDI_FOLDERS) -> Answer:

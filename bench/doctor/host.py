@@ -4,8 +4,6 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import psutil
-
 from bench.border.options import Limits
 from bench.doctor.finding import Answer, ok, problem, unknown, warning
 
@@ -48,19 +46,15 @@ def report_extra() -> Answer:
     )
 
 
-def memory(available: int) -> Answer:
-    """`available` in bytes, against what the container of a cell may take by default."""
-    gib, limit = available / 2**30, Limits().memory_gib
+def memory(gib: float) -> Answer:
+    """What is free, against what the container of a cell may take by default."""
+    limit = Limits().memory_gib
     if gib >= limit:
         return ok(f"{gib:.1f} GiB available; a cell may take {limit:g} GiB (limits.memory_gib)")
     return warning(
         f"{gib:.1f} GiB available, less than the {limit:g} GiB that a cell may take",
         "end what uses it, or set a lower limits.memory_gib in the matrix",
     )
-
-
-def available_memory() -> int:
-    return int(psutil.virtual_memory().available)
 
 
 def load(one_minute: float, cpus: int) -> Answer:
@@ -77,7 +71,7 @@ def load(one_minute: float, cpus: int) -> Answer:
 def governor(sysfs: Path = CPU_SYSFS) -> Answer:
     """What sets the CPUs' clock."""
     files = sorted(sysfs.glob("cpu[0-9]*/cpufreq/scaling_governor"))
-    names = sorted({file.read_text().strip() for file in files})
+    names = sorted({file.read_text(encoding="utf-8").strip() for file in files})
     if not names:
         return unknown("the kernel does not say, as in most virtual machines")
     if names == ["performance"]:
@@ -93,7 +87,7 @@ def turbo(sysfs: Path = CPU_SYSFS) -> Answer:
     switches = {"intel_pstate/no_turbo": "0", "cpufreq/boost": "1"}  # file: its text where on
     for name, on in switches.items():
         if (sysfs / name).is_file():
-            if (sysfs / name).read_text().strip() == on:
+            if (sysfs / name).read_text(encoding="utf-8").strip() == on:
                 return ok("on: the clock depends on heat and on the load of the other cores")
             return ok("off: the clock does not depend on heat")
     return unknown("the kernel does not say, as in most virtual machines")

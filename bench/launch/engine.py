@@ -25,7 +25,8 @@ class Engine:
             answer = subprocess.run(
                 [self.name, *arguments],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=timeout_s,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C must not cut off our bookkeeping

@@ -26,7 +26,7 @@ def changing() -> dict[str, str]:
 
 
 def _home() -> str:
-    """The user's own folder, where compilers keep caches; if it is not one, that for temporary files."""
+    """Where compilers keep caches: the user's folder, or that for temporary files if there is none."""
     home = os.path.expanduser("~")
     usable = os.path.isdir(home) and os.access(home, os.W_OK)
     return os.path.abspath(home) if usable else tempfile.gettempdir()

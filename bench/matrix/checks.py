@@ -132,13 +132,10 @@ def _check_train(cells: Sequence[Cell]) -> Iterator[Wrong]:
             yield ("train", name), what
     options = {spec.model.name: spec.model.options for spec in specs}
     changing = [name for name in options if not getattr(options[name], "same_each_step", True)]
-    if train.graph_steps and changing:
-        what = f"captures one step, and those of {', '.join(changing)} differ (top-k, pruning)."
-        yield ("train", "graph_steps"), f"{what} Leave one of them out."
-    pruned = [name for name in options if getattr(options[name], "prune_every", None)]
-    if train.compile and pruned:
-        what = f"compiles a model once, and {', '.join(pruned)} loses experts while it trains."
-        yield ("train", "compile"), f"{what} Leave one of them out."
+    for name, does in (("graph_steps", "captures"), ("compile", "compiles")):
+        if getattr(train, name) and changing:
+            what = f"{does} one step, and those of {', '.join(changing)} differ (top-k, pruning)."
+            yield ("train", name), f"{what} Leave one of them out."
 
 
 def _check_packages(cells: Sequence[Cell], codes: Sequence[OwnCode]) -> Iterator[Wrong]:

@@ -21,7 +21,7 @@ class Cgroup:
     def of(cls, pid: int) -> "Cgroup | None":
         """The group of a process; None if it has ended, or its folders are not in our view."""
         try:
-            lines = (PROC / str(pid) / "cgroup").read_text().splitlines()
+            lines = (PROC / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines()
         except OSError:
             return None
         paths: dict[str, str] = {}
@@ -62,6 +62,10 @@ class Cgroup:
         """What its processes may hold together, by the groups above it as well; None: no limit."""
         return min(_upwards(self.memory, _memory_limit_mib), default=None)
 
+    def memory_free_mib(self) -> float | None:
+        """What its processes may still take, by the groups above it as well; None: no limit."""
+        return min(_upwards(self.memory, _memory_free_mib), default=None)
+
     def cpu_quota(self) -> float | None:
         """CPUs' worth of time that it may take, by the groups above it as well; None: no quota."""
         return min(_upwards(self.cpu, _cpu_quota), default=None)
@@ -95,6 +99,20 @@ def _memory_limit_mib(folder: Path) -> float | None:
     return int(text) / MIB if text.isdecimal() else None
 
 
+def _memory_free_mib(folder: Path) -> float | None:
+    """All but what is in use; that includes files read a while ago, which the kernel gives up.
+
+    The kubelet counts likewise: what it calls the working set leaves out `inactive_file`.
+    """
+    limit_mib = _memory_limit_mib(folder)
+    text = _read(folder / "memory.current", folder / "memory.usage_in_bytes")  # versions 2 and 1
+    if limit_mib is None or not text.isdecimal():
+        return limit_mib
+    stat = folder / "memory.stat"
+    old_files = _entry(stat, "total_inactive_file") or _entry(stat, "inactive_file") or 0
+    return max(0.0, limit_mib - (int(text) - old_files) / MIB)
+
+
 def _cpu_quota(folder: Path) -> float | None:
     """Version 2 has "max 100000" where there is none, version 1 a quota of -1."""
     quota, _, period = _read(folder / "cpu.max").partition(" ")
@@ -122,7 +140,7 @@ def _read(*files: Path) -> str:
     """The first of them that can be read; empty if there is none."""
     for file in files:
         try:
-            return file.read_text().strip()
+            return file.read_text(encoding="utf-8").strip()
         except OSError:
             continue
     return ""

@@ -92,7 +92,7 @@ def read_host(cpus: Sequence[int], cell: CellProcesses | None) -> HostSample:
 def _cpu_seconds(cpus: Sequence[int]) -> tuple[float | None, float | None]:
     """(busy, stolen) since the machine started, by /proc/stat's lines for these CPUs."""
     try:
-        lines = (PROC / "stat").read_text().splitlines()
+        lines = (PROC / "stat").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None, None
     wanted, busy, stolen = {f"cpu{cpu}" for cpu in cpus}, 0, 0
@@ -112,7 +112,7 @@ def _memory_mib(pids: set[int]) -> tuple[float | None, float | None]:
     for pid in pids:
         try:
             # A process may call itself anything, also what is no text.
-            status = (PROC / str(pid) / "status").read_text(errors="replace")
+            status = (PROC / str(pid) / "status").read_text("utf-8", errors="replace")
         except OSError:  # it has ended
             continue
         for line in status.split("\n"):  # the one separator that the kernel escapes in a name
@@ -128,7 +128,8 @@ def _mhz(cpus: Sequence[int]) -> float | None:
     found = []
     for cpu in cpus:
         try:
-            text = (CPUS / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq").read_text()
+            file = CPUS / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq"
+            text = file.read_text(encoding="utf-8")
         except OSError:
             return None
         found.append(int(text) / 1000)

@@ -62,7 +62,7 @@ def _host_id() -> str:
     Its GPUs are not among it: NVML may lose one, and the machine stays the same. Rows name theirs.
     """
     machine = Path("/etc/machine-id")
-    name = machine.read_text().strip() if machine.exists() else ""
+    name = machine.read_text(encoding="utf-8").strip() if machine.exists() else ""
     hardware = [
         name or platform.node(),
         _cpu_model(),
@@ -77,7 +77,7 @@ def _ask_git(*arguments: str) -> str | None:
     """Git's answer about our own files, None where they are in no working tree of git."""
     try:
         command = ["git", "-C", str(PACKAGE), *arguments]
-        answer = subprocess.run(command, capture_output=True, text=True)
+        answer = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     except OSError:
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
@@ -91,14 +91,18 @@ def this_room() -> Room:
     group, memory = Cgroup.of(os.getpid()), psutil.virtual_memory()
     quota = group.cpu_quota() if group else None
     limit = group.memory_limit_mib() if group else None
-    most_gib = limit / 1024 if limit is not None else float("inf")
+    left = group.memory_free_mib() if group else None
     return Room(
         cpus=tuple(cpu for _, cpu in ranked),
         cores=len(cores) if quota is None else max(1, min(len(cores), int(quota))),
-        memory_gib=min(memory.total / 2**30, most_gib),
-        free_gib=min(memory.available / 2**30, most_gib),
+        memory_gib=_at_most(memory.total / 2**30, limit),
+        free_gib=_at_most(memory.available / 2**30, left),
         quota=quota,
     )
+
+
+def _at_most(gib: float, limit_mib: float | None) -> float:
+    return gib if limit_mib is None else min(gib, limit_mib / 1024)
 
 
 def _cores(cpus: set[int]) -> list[list[int]]:
@@ -108,8 +112,9 @@ def _cores(cpus: set[int]) -> list[list[int]]:
     """
     cores: dict[str, list[int]] = {}
     for cpu in sorted(cpus):
+        file = CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
         try:
-            siblings = (CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text()
+            siblings = file.read_text(encoding="utf-8")
         except OSError:
             siblings = str(cpu)
         cores.setdefault(siblings, []).append(cpu)

@@ -6,6 +6,7 @@ Sources: NVML's API reference for units and meaning of each call.
 """
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from functools import cache
 from typing import Any, TypeVar
 
 import pynvml
+
+from bench.measure.visible import VARIABLE, AmbiguousError, chosen
 
 T = TypeVar("T")
 MIB = 2**20
@@ -51,14 +54,19 @@ class Gpu:
     uuid: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.uuid})"
+
 
 @dataclass(frozen=True)
 class Gpus:
-    """What NVML found, or why it found nothing."""
+    """What NVML found and CUDA_VISIBLE_DEVICES leaves to us, or why there is nothing."""
 
     gpus: tuple[Gpu, ...]
     driver_version: str | None
     reason: str | None  # None if there is a GPU
+    remedy: str = "run where nvidia-smi lists one"  # if there is none
+    left_out: str = ""  # which GPUs of the machine are not for us, and by what
 
     @property
     def names(self) -> set[str]:
@@ -89,12 +97,25 @@ def _ask() -> Gpus:
             for handle in handles
         )
         driver = pynvml.nvmlSystemGetDriverVersion()
-        return Gpus(gpus, driver, None if gpus else "the NVIDIA driver lists no GPU")
+        return _ours(gpus, driver) if gpus else Gpus((), driver, "the NVIDIA driver lists no GPU")
     except Exception as error:  # pynvml's are not all NVMLErrors
         return Gpus((), None, f"NVML fails: {error}")
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+
+def _ours(gpus: tuple[Gpu, ...], driver: str) -> Gpus:
+    """Those that whoever called us may use."""
+    uuids, names = [gpu.uuid for gpu in gpus], [gpu.name for gpu in gpus]
+    try:
+        shown = [gpus[index] for index in chosen(uuids, names, os.environ)]
+    except AmbiguousError as error:
+        return Gpus((), driver, *error.args)
+    hidden = ", ".join(str(gpu) for gpu in gpus if gpu not in shown)
+    left_out = f"{VARIABLE}={os.environ[VARIABLE]} leaves out {hidden}" if hidden else ""
+    reason = None if shown else left_out
+    return Gpus(tuple(shown), driver, reason, f"change {VARIABLE}", left_out)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class ResultsFolder:
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             write_atomically(holder, f"process {os.getpid()} on {os.uname().nodename}, {since}")
         except filelock.Timeout as error:
-            who = holder.read_text() if holder.exists() else "another process"
+            who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
             raise FolderError(
                 f"{self.path} is in use by {who}. Wait for it, stop it, or give another --out."
             ) from error

@@ -46,7 +46,7 @@ def choose_jobs(cells: Sequence[Cell], machine: Machine) -> tuple[int, str]:
     ]
     if _needs_gpu(cells):
         gpus = len(machine.gpus.gpus)
-        most.append((gpus, f"{counted(gpus, 'GPU')} for one a cell"))
+        most.append((gpus, f"{counted(gpus, 'GPU')} for one a cell{_left_out(machine)}"))
     jobs, why = min(most, key=lambda one: one[0])
     return max(1, jobs), why
 
@@ -74,12 +74,17 @@ def make_slots(jobs: int, cells: Sequence[Cell], machine: Machine) -> list[Slot]
         )
     if _needs_gpu(cells) and jobs > len(gpus):
         raise RequestError(
-            f"{jobs} cuda cells at once need as many GPUs; here are {len(gpus)}. Lower --jobs."
+            f"{jobs} cuda cells at once need as many GPUs; "
+            f"here are {len(gpus)}{_left_out(machine)}. Lower --jobs."
         )
     return [
         Slot(cpus[i * each : (i + 1) * each], gpus[i] if i < len(gpus) else None)
         for i in range(jobs)
     ]
+
+
+def _left_out(machine: Machine) -> str:
+    return f" ({machine.gpus.left_out})" if machine.gpus.left_out else ""
 
 
 def _cpus(limits: Limits) -> int:

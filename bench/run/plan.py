@@ -29,6 +29,9 @@ def describe(
     limits = cells[0].limits
     cpus, timeout = counted(limits.cpus or 1, "CPU"), duration(limits.timeout_s)
     yield f"limits   {cpus}, {limits.memory_gib:g} GiB, {timeout} for each cell"
+    gpus = machine.gpus
+    if any(cell.spec.device == "cuda" for cell in cells) and (gpus.left_out or gpus.reason):
+        yield f"GPUs     {len(gpus.gpus)}; {gpus.left_out or gpus.reason}"
     yield ""
     estimates = estimate_arms((cell.spec for cell in cells), corpus, rows)
     table: list[tuple[str, ...]] = [HEADER]

@@ -79,8 +79,7 @@ def limit_raised(cell: Cell, row: Row | None) -> bool:
 def skip_reason(cell: Cell, machine: Machine) -> str | None:
     """Why this machine cannot run a cell at all, with the remedy; None if it can."""
     if cell.spec.device == "cuda" and not machine.gpus.gpus:
-        return (
-            f"no GPU here: {machine.gpus.reason}. Run it where nvidia-smi lists one, "
-            "or choose --only device=cpu"
-        )
+        remedy = machine.gpus.remedy
+        remedy = f"{remedy[0].upper()}{remedy[1:]}, or choose --only device=cpu"
+        return f"no GPU here: {machine.gpus.reason}. {remedy}"
     return None
