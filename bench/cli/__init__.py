@@ -1,5 +1,6 @@
 """The commands. The only place that prints and exits; it never imports torch."""
 
+import os
 import sys
 
 import typer
@@ -18,6 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+# Variables by which Python keeps us from exiting with a code, drops the texts of our help and
+# schema, and makes errors of other packages' warnings. It has read them by now: we begin anew.
+MEDDLING = ("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
+
 ON_A_MATRIX = (plan, run, original, check, ab)
 ON_RESULTS = (report, compare, bundle, verify)
 for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
@@ -25,6 +30,9 @@ for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
 
 
 def main() -> None:
+    if any([os.environ.pop(name, "") for name in MEDDLING]):
+        os.execv(sys.executable, sys.orig_argv)
+    os.environ.pop("MPLBACKEND", None)  # a notebook's: its own Python may have what it names
     print_anywhere()
     try:
         app()

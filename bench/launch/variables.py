@@ -26,7 +26,7 @@ def changing() -> dict[str, str]:
 
 
 def _home() -> str:
-    """Where compilers keep caches: the user's folder, or that for temporary files if there is none."""
+    """Where compilers keep caches: the user's folder, or or that for temporary files."""
     home = os.path.expanduser("~")
     usable = os.path.isdir(home) and os.access(home, os.W_OK)
     return os.path.abspath(home) if usable else tempfile.gettempdir()

@@ -56,9 +56,9 @@ def _fitting(entry: str, uuids: Sequence[str]) -> list[int]:
     number = _number(entry)
     if number is not None:
         return [number] if number < len(uuids) else []
-    return [
-        i for i, uuid in enumerate(uuids) if entry.startswith("GPU-") and uuid.startswith(entry)
-    ]
+    if not entry.startswith("GPU-"):
+        return []
+    return [index for index, uuid in enumerate(uuids) if uuid.startswith(entry)]
 
 
 def _number(entry: str) -> int | None:

@@ -14,23 +14,37 @@ from bench.errors import CacheError
 
 
 def cache_folder() -> Path:
-    """$BENCH_CACHE, else the user's cache folder."""
+    """$BENCH_CACHE, else the user's cache folder.
+
+    Raises:
+        CacheError: if there is neither.
+    """
     if own := os.environ.get("BENCH_CACHE"):
         return Path(own).absolute()
-    users = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(users) / "bench"
+    if users := os.environ.get("XDG_CACHE_HOME"):
+        return Path(users) / "bench"
+    try:
+        return Path.home() / ".cache" / "bench"
+    except RuntimeError as error:  # neither HOME nor an entry in /etc/passwd
+        raise CacheError(
+            "there is no home folder to keep a cache in. Set BENCH_CACHE to a folder."
+        ) from error
 
 
 def names_in(path: Path) -> Iterator[str]:
     """Paths of the files in a folder, however deep, without hidden and compiled ones; else ""."""
     if not path.is_dir():
         yield ""
-    for where, folders, names in os.walk(path):
+    for where, _, names in walk(path):
+        files = (where / name for name in names)
+        yield from (file.relative_to(path).as_posix() for file in files if file.is_file())
+
+
+def walk(path: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """(where, folders, names) of a folder and those below it, links followed, nothing hidden."""
+    for where, folders, names in os.walk(path, followlinks=True):
         folders[:] = [each for each in folders if each != "__pycache__" and each[0] != "."]
-        for name in names:
-            file = Path(where) / name
-            if name[0] != "." and file.is_file():
-                yield file.relative_to(path).as_posix()
+        yield Path(where), folders, [name for name in names if name[0] != "."]
 
 
 def sha256_of(files: Mapping[str, bytes]) -> str:

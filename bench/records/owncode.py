@@ -1,10 +1,11 @@
 """Code that a matrix brings along: kept in the cache under its hash, never imported here."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import CodeError
-from bench.records.cache import cache_folder, names_in, sha256_of, store
+from bench.records.cache import cache_folder, names_in, sha256_of, store, walk
 
 MOST_BYTES = 50 * 2**20
 
@@ -32,6 +33,7 @@ def read_code(path: Path) -> OwnCode:
         if not path.exists():
             raise CodeError(f"{path} is not there. A path is relative to the matrix file.")
         files, left = {}, MOST_BYTES
+        _check_links(path)
         for name in names_in(path):
             content = (path / name).read_bytes()
             files[f"{path.name}/{name}" if name else path.name] = content
@@ -46,3 +48,22 @@ def read_code(path: Path) -> OwnCode:
     if not any(name.endswith(".py") for name in files):
         raise CodeError(f"{path} holds no Python file. Give a package's folder, or a .py file.")
     return OwnCode(path.name, sha256_of(files), files)
+
+
+def _check_links(path: Path) -> None:
+    """A link is read as what it leads to; one to a folder that holds it would have no end.
+
+    Raises:
+        CodeError: for such a link, and for one that leads nowhere.
+    """
+    for where, folders, names in walk(path):
+        holders = [each for each in (where, *where.parents) if each.is_relative_to(path)]
+        for link in (where / name for name in (*folders, *names)):
+            if not link.is_symlink():
+                continue
+            if not link.exists():
+                raise CodeError(
+                    f"{link} leads to {os.readlink(link)}, which is not there. Remove it."
+                )
+            if any(holder.resolve().is_relative_to(link.resolve()) for holder in holders):
+                raise CodeError(f"{link} leads to a folder that holds it. Remove it.")

@@ -25,6 +25,7 @@ class Speaker:
     def __init__(self) -> None:
         self.stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
+        self.stream.write("\n")  # ends what was printed before us and has no end
 
     def __call__(self, **event: Any) -> None:
         """One event; numbers that JSON cannot hold (NaN, infinity) are left out."""
