@@ -30,7 +30,7 @@ for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
 
 
 def main() -> None:
-    if any([os.environ.pop(name, "") for name in MEDDLING]):
+    if [name for name in MEDDLING if os.environ.pop(name, "")]:
         os.execv(sys.executable, sys.orig_argv)
     os.environ.pop("MPLBACKEND", None)  # a notebook's: its own Python may have what it names
     print_anywhere()

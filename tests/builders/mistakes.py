@@ -325,6 +325,14 @@ ONE_MISTAKE = {
         "train.graph_steps",
         "captures one step, and those of sparse differ (top-k, pruning). Leave one of them out.",
     ),
+    "compiled steps that differ": (
+        "name: compiled\ntrain: {compile: true}\n"
+        "matrix: {model: [nanogpt, pruned], optimizer: [adamw], device: [cpu], seed: [1]}\n"
+        "models: {pruned: {base: nanokimi, prune_every: 10, prune_to: 2}}\n",
+        2,
+        "train.compile",
+        "compiles one step, and those of pruned differ (top-k, pruning). Leave one of them out.",
+    ),
     "decay without its schedule": (
         broken("steps: 100", "steps: 100, schedule: cosine, decay_steps: 20"),
         3,

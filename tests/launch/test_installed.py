@@ -21,7 +21,7 @@ from bench.launch.image import derived_tag
 from bench.launch.local import LocalLauncher
 from bench.matrix.expansion import load_matrix
 from tests.builders.own_code import OPTIMIZER, rows, write_matrix, write_package
-from tests.builders.shared import bench
+from tests.builders.shared import bench, without
 
 CLASS = "devopt.signs:MyOpt"
 NEVER_IMPORTED = "raise RuntimeError('imported by who only asks where it is')\n"
@@ -186,6 +186,63 @@ def test_a_class_whose_edits_nobody_would_see_is_refused(
     way(folder_of(tmp_path), tmp_path / "source")
     with pytest.raises(RequestError, match=r"devopt.signs:MyOpt: .*devopt/__init__.py.* `path`"):
         env_id(python, CLASS)
+
+
+# --- What Python runs by itself -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "counts"),
+    [
+        ("sitecustomize.py", "print('hello')\n", True),
+        ("usercustomize.py", "print('hello')\n", False),  # a worker has no user's site
+        ("mine.pth", "import devopt\n", True),
+        ("mine.pth", "import devopt; devopt.patch()\n", True),
+        ("mine.pth", "/a/folder\n# import devopt\n", False),
+        ("distutils-precedence.pth", "import os; os.environ.get('X')\n", False),
+        ("__editable__.mine-0.1.pth", "import devopt\n", False),
+        ("mine-0.1-nspkg.pth", "import sys, types, os\n", False),
+    ],
+)
+def test_code_that_runs_before_the_worker_is_part_of_the_environment(
+    name: str, text: str, counts: bool, python: Path, tmp_path: Path
+) -> None:
+    before = env_id(python)
+    write_code(folder_of(tmp_path), "")
+    (folder_of(tmp_path) / name).write_text(text)
+    assert (env_id(python) != before) == counts
+
+
+def test_so_is_the_module_that_a_pth_file_imports(python: Path, tmp_path: Path) -> None:
+    write_code(folder_of(tmp_path), "")
+    (folder_of(tmp_path) / "mine.pth").write_text("import devopt\n")
+    before = env_id(python)
+    (folder_of(tmp_path) / "devopt" / "__init__.py").write_text("# edited\n")
+    assert env_id(python) != before
+
+
+def test_debians_own_sitecustomize_is_none(
+    python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debians = Path("/usr/lib/python3.11/sitecustomize.py")
+    if not debians.exists():
+        without("no Python of Debian's is here")
+    before = env_id(python)
+    (folder_of(tmp_path) / "sitecustomize.py").write_bytes(debians.read_bytes())
+    assert env_id(python) == before
+
+
+def test_a_sitecustomize_that_prints_breaks_nothing(python: Path, tmp_path: Path) -> None:
+    """Neither the question what is installed nor what the worker says, from its first word on."""
+    noise = "import atexit, sys\nsys.stdout.write('hello {')\natexit.register(print, '} bye')\n"
+    (folder_of(tmp_path) / "sitecustomize.py").write_text(noise)
+    write_package(tmp_path)
+    results, options = tmp_path / "results", ("--runtime", "local", "--worker-python", python)
+    ran = bench("run", write_matrix(tmp_path), *options, "--out", results)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (row,) = rows(results)
+    assert "hello {" in (results / row["log_path"]).read_text()
+    assert float(row["import_time_s"]) > 0
 
 
 # --- Which classes of a matrix are meant --------------------------------------------------------

@@ -1,6 +1,7 @@
 """A class of one's own in a matrix: what is asked, who it is, and which mistakes are told."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -193,6 +194,49 @@ def test_what_a_class_wants_is_part_of_what_it_is(package):
     assert len({*ids}) == 3
     for one in asked.values():
         assert RunSpec.from_json(one.to_json()).run_id == one.run_id
+
+
+# --- Links --------------------------------------------------------------------------------------
+
+
+def test_what_a_link_leads_to_is_part_of_the_code(package, tmp_path_factory):
+    """A folder elsewhere, one within the package, and a file."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "layers").mkdir()
+    (elsewhere / "layers" / "norm.py").write_text("ONE = 1\n")
+    for link, target in (
+        ("layers", elsewhere / "layers"),
+        ("again", Path("layers")),
+        ("norm.py", elsewhere / "layers" / "norm.py"),
+    ):
+        (package / link).symlink_to(target)
+    code = read_code(package)
+    names = {"layers/norm.py", "again/norm.py", "norm.py"}
+    assert {f"my_package/{name}" for name in names} <= code.files.keys()
+    stored = code.store()
+    assert (stored / "my_package" / "again" / "norm.py").read_text() == "ONE = 1\n"
+    before = spec(package.parent).run_id
+    (elsewhere / "layers" / "norm.py").write_text("ONE = 2\n")
+    assert spec(package.parent).run_id != before
+
+
+@pytest.mark.parametrize(
+    ("links", "says"),
+    [
+        ({"gone": "nowhere"}, "gone leads to nowhere, which is not there. Remove it."),
+        ({"gone.py": "nowhere.py"}, "gone.py leads to nowhere.py, which is not there"),
+        ({"me": "me"}, "me leads to me, which is not there"),
+        ({"here": "."}, "here leads to a folder that holds it. Remove it."),
+        ({"up": "../.."}, "up leads to a folder that holds it"),
+        ({"a/to_b": "../b", "b/to_a": "../a"}, "leads to a folder that holds it"),
+    ],
+)
+def test_a_link_without_an_end_is_refused_by_name(package, links, says):
+    for link, target in links.items():
+        (package / link).parent.mkdir(exist_ok=True)
+        (package / link).symlink_to(target)
+    with pytest.raises(CodeError, match=re.escape(says)):
+        read_code(package)
 
 
 # --- Mistakes -----------------------------------------------------------------------------------

@@ -148,3 +148,43 @@ def test_a_control_group_of_ours_may_allow_less(
     assert (found.free_gib if free_gib else None) == free_gib
     assert found.free_gib <= found.memory_gib
     assert (found.memory_gib if free_gib else None) == free_gib
+
+
+V1 = {"memory.limit_in_bytes": 16 * 2**20, "memory.usage_in_bytes": 15 * 2**20}
+V2 = {"memory.max": 16 * 2**20, "memory.current": 15 * 2**20}
+
+
+@pytest.mark.parametrize(
+    ("above", "ours", "free_mib"),
+    [
+        (V2, {}, 1),
+        (V2, {"memory.max": "max", "memory.current": 2**20}, 1),
+        ({"memory.max": "max"}, V2, 1),
+        (V2, {"memory.max": 4 * 2**20, "memory.current": 7 * 2**19}, 0.5),
+        (V2 | {"memory.stat": f"anon 1\ninactive_file {3 * 2**20}\nactive_file 9"}, {}, 4),
+        (V2 | {"memory.current": 17 * 2**20}, {}, 0),
+        (V1, {}, 1),
+        (V1 | {"memory.stat": f"inactive_file 0\ntotal_inactive_file {2**20}"}, {}, 2),
+    ],
+)
+def test_what_our_control_group_has_in_use_is_not_free(
+    matrix: Path,
+    kernel: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    above: dict[str, int | str],
+    ours: dict[str, int | str],
+    free_mib: float,
+) -> None:
+    """A notebook beside us, in our group or in the one above; files read a while ago are free."""
+    mount = kernel / "cgroup"
+    folder = mount / "above" / "ours"
+    folder.mkdir(parents=True)
+    for place, files in ((folder.parent, above), (folder, ours)):
+        for name, content in files.items():
+            (place / name).write_text(f"{content}\n")
+    monkeypatch.setattr(cgroup, "MOUNT", mount)
+    monkeypatch.setattr(Cgroup, "of", lambda pid: Cgroup(folder, folder, folder))
+    found = this_room()
+    assert found.free_gib * 1024 == free_mib
+    jobs, why = choose_jobs(cells(matrix, "memory_gib: 0.25"), machine(free_gib=found.free_gib))
+    assert (jobs, "GiB free" in why) == (1, True)

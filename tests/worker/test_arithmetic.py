@@ -1,8 +1,11 @@
 """Number formats, algorithms that repeat, compiled models, and steps that find their own place."""
 
 import dataclasses
+import itertools
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +19,7 @@ from bench.records.rows import read_table
 from bench.worker.arithmetic import prepare
 from bench.worker.graphs import StepsOnDevice
 from bench.worker.training import Trainer
-from tests.builders.shared import bench, without
+from tests.builders.shared import ROOT, bench, without
 from tests.builders.worker_cells import run, spec_of
 
 MODELS = [("nanogpt", {}), ("nanokimi", {}), ("nanokimi", {"gating": "topk"})]
@@ -131,6 +134,71 @@ def test_compiling_without_a_compiler_says_where_there_is_one(tmp_path, monkeypa
     ran = run(tmp_path, asking(spec_of(), compile=True))
     assert ran.result["status"] == "crashed"
     assert "Run with --runtime local where g++ is" in ran.result["reason"]
+
+
+@pytest.mark.parametrize("switch", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])
+def test_a_switch_that_leaves_a_model_uncompiled_is_told(switch):
+    """In an image, whose variables reach a worker. `torch.compile` then says nothing."""
+    if shutil.which("g++") is None:
+        without("torch.compile needs g++")
+    text = """
+import torch
+from bench.worker.arithmetic import check_compiled
+torch.compile(torch.nn.Linear(2, 2))(torch.ones(2))
+check_compiled()
+"""
+    ended = python(text, **{switch: "1"})
+    assert f"torch compiled nothing, for {switch} is set. Change that, or leave out" in ended.stderr
+
+
+COMPILED_AGAIN = """
+import torch
+from bench.border.options import TrainOptions
+from bench.worker.arithmetic import check_compiled, compiled_once
+model = torch.compile(torch.nn.Linear(2, 2), backend="eager")
+model(torch.ones(4, 2))
+check_compiled()
+with compiled_once(TrainOptions(compile=True)):
+    model(torch.ones(4, 2))
+    print("the same shapes go on", flush=True)
+    model(torch.ones(6, 2))
+"""
+
+
+def test_a_model_that_is_compiled_again_while_it_trains_is_refused():
+    ended = python(COMPILED_AGAIN)
+    assert ended.stdout == "the same shapes go on\n"
+    assert "RuntimeError: train.compile: the model had to be compiled again" in ended.stderr
+    assert "Leave out train.compile. Torch says: " in ended.stderr
+
+
+def python(text: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, which torch.compile leaves its mark on."""
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("at", ["warmup", "train"])
+def test_threads_that_were_not_asked_for_are_told(tmp_path, monkeypatch, at):
+    """As where brought code chooses for itself: the row has what it was, and why it is refused."""
+    plain, first = Trainer.step, {"warmup": 0, "train": 7}[at]
+    steps = itertools.count()
+
+    def greedy(trainer: Trainer, positions: Tensor) -> Any:
+        if next(steps) == first:
+            torch.set_num_threads(3)
+        return plain(trainer, positions)
+
+    monkeypatch.setattr(Trainer, "step", greedy)
+    ran = run(tmp_path, spec_of(steps=8))
+    assert (ran.result["status"], ran.row["threads"]) == ("crashed", 3)
+    assert "train.threads is 1, and the model or the optimizer made it 3" in ran.result["reason"]
 
 
 # --- steps on the device ------------------------------------------------------------------------

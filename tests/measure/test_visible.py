@@ -1,0 +1,151 @@
+"""CUDA_VISIBLE_DEVICES of whoever called us: the GPUs that it leaves out are not there for us."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.doctor import gpu
+from bench.matrix.expansion import load_matrix
+from bench.measure.machine import this_machine
+from bench.measure.nvml import Gpus, find_gpus
+from bench.measure.visible import AmbiguousError, chosen
+from bench.run.lanes import choose_jobs, make_slots
+from bench.run.standing import skip_reason
+from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
+from tests.builders.shared import bench
+
+pytest_plugins = "tests.builders.nvml_stub"
+
+UUIDS = ("GPU-aaaa", "GPU-abbb", "GPU-cccc")
+A, B = "Stub GPU A (GPU-aaaa)", "Stub GPU B (GPU-bbbb)"
+
+
+def of(asked: str | None, names: Sequence[str] = ("a GPU",) * 3, order: str = "") -> list[int]:
+    variables = {"CUDA_DEVICE_ORDER": order}
+    return chosen(
+        UUIDS, names, variables if asked is None else variables | {"CUDA_VISIBLE_DEVICES": asked}
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("0", [0]),
+        ("2,0", [2, 0]),
+        (" 1 , 2 ", [1, 2]),
+        ("1gpu,+2", [1, 2]),  # as strtoul reads them
+        ("1,7,2", [1]),  # the first that is none ends the list
+        ("1,-1,2", [1]),
+        ("1,,2", [1]),
+        ("1,1", []),  # one that comes twice empties it
+        ("GPU-cccc", [2]),
+        ("GPU-c,GPU-aa", [2, 0]),
+        ("GPU-a", []),  # how two of them begin
+        ("GPU-c,GPU-x,GPU-aa", [2]),
+        ("GPU-c,GPU-cc", []),
+        ("gpu-cccc", []),
+        ("cccc", []),
+    ],
+)
+def test_the_list_is_read_as_cuda_reads_it(asked: str | None, found: list[int]) -> None:
+    assert of(asked) == found
+
+
+MIXED = ("large", "small", "large")
+
+
+@pytest.mark.parametrize("asked", ["0", "2", "0,1", "1,9"])
+def test_a_number_among_gpus_that_differ_may_mean_another(asked: str) -> None:
+    with pytest.raises(AmbiguousError, match="numbers GPUs that differ"):
+        of(asked, MIXED)
+    with pytest.raises(AmbiguousError, match="numbers GPUs that differ"):
+        of(asked, MIXED, "FASTEST_FIRST")
+    assert of(asked, MIXED, "PCI_BUS_ID") == of(asked)
+
+
+def test_a_number_that_can_mean_one_set_alone_is_none_of_these() -> None:
+    for asked in itertools.permutations("012"):
+        assert of(",".join(asked), MIXED) == [int(number) for number in asked]
+    assert (of("", MIXED), of("-1", MIXED), of("GPU-c", MIXED)) == ([], [], [2])
+
+
+def test_a_part_of_a_gpu_is_no_gpu() -> None:
+    with pytest.raises(AmbiguousError, match="a part of a GPU"):
+        of("MIG-GPU-aaaa/1/0")
+
+
+# --- Where it is told ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpus(nvml: NvmlStub, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Gpus:
+    """Two GPUs of different kinds, as far as the variable leaves them to us."""
+    nvml.write(TWO_GPUS)
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", request.param)
+    return find_gpus()
+
+
+def visible(asked: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("gpus", [asked], indirect=True)
+
+
+@pytest.fixture
+def cuda_matrix(tiny_matrix: Path) -> Path:
+    tiny_matrix.write_text(tiny_matrix.read_text().replace("[cpu]", "[cuda]"))
+    return tiny_matrix
+
+
+@visible("GPU-b")
+def test_cells_get_what_is_left(gpus: Gpus, cuda_matrix: Path) -> None:
+    cells = list(load_matrix(cuda_matrix).cells)
+    machine = this_machine()
+    (slot,) = make_slots(1, cells, machine)
+    assert slot.gpu == gpus.gpus[0]
+    assert str(slot.gpu) == B
+    told = f"CUDA_VISIBLE_DEVICES=GPU-b leaves out {A}"
+    assert gpus.left_out == told
+    if machine.room.cores > 1 and machine.room.free_gib > 16:
+        assert choose_jobs(cells, machine) == (1, f"1 GPU for one a cell ({told})")
+    found = gpu.gpu(gpus)
+    assert (found.state, found.text) == ("ok", f"{B}; {told}")
+
+
+@visible("")
+def test_where_all_are_left_out_cells_are_skipped(gpus: Gpus, cuda_matrix: Path) -> None:
+    why = skip_reason(load_matrix(cuda_matrix).cells[0], this_machine())
+    told = f"CUDA_VISIBLE_DEVICES= leaves out {A}, {B}"
+    remedy = "Change CUDA_VISIBLE_DEVICES, or choose --only device=cpu"
+    assert why == f"no GPU here: {told}. {remedy}"
+    found = gpu.gpu(gpus)
+    assert (found.state, found.text) == ("problem", told)
+    assert found.remedy == "change CUDA_VISIBLE_DEVICES"
+
+
+@visible("1")
+def test_a_number_for_one_of_two_kinds_is_refused_with_the_remedy(
+    gpus: Gpus, cuda_matrix: Path, tmp_path: Path
+) -> None:
+    assert gpus.gpus == ()
+    planned = bench("plan", cuda_matrix, "--runtime", "local", "--out", tmp_path / "none")
+    assert "GPUs     0; CUDA_VISIBLE_DEVICES=1 numbers GPUs that differ" in planned.stdout
+    assert planned.stdout.count("no GPU: will be skipped") == 4
+    assert gpu.gpu(gpus).remedy == (
+        "name them by UUID (nvidia-smi -L), or set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+    )
+
+
+@visible("GPU-bbbb")
+def test_plan_and_doctor_say_what_is_left_out(
+    gpus: Gpus, cuda_matrix: Path, tmp_path: Path
+) -> None:
+    planned = bench("plan", cuda_matrix, "--runtime", "local", "--out", tmp_path / "none")
+    assert f"GPUs     1; CUDA_VISIBLE_DEVICES=GPU-bbbb leaves out {A}" in planned.stdout
+    assert planned.stdout.count(" open ") == 4
+    assert f"{B}; {gpus.left_out}" in bench("doctor", "--runtime", "local").stdout
