@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.border.surroundings import CHANGING
@@ -33,6 +33,7 @@ NAMES = st.one_of(
 VALUES = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES))
 def test_nothing_of_the_callers_reaches_a_worker(variables: dict[str, str]) -> None:
     def made(caller: Mapping[str, str]) -> dict[str, str]:
