@@ -91,7 +91,7 @@ class Rehearsal:
                 f"{', '.join(lost)} get no gradient once the model was evaluated, as a run "
                 f"begins: {KEPT}"
             )
-        never = [name for name, each in _trained(model).items() if name not in after]
+        never = [name for name in _trained(model) if name not in after]
         return f"reach {len(after)} parameters" + (f", not {', '.join(never)}" if never else "")
 
     def moves(self) -> str:
