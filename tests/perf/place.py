@@ -11,12 +11,12 @@ from typing import Any
 
 from bench.border.options import Limits
 from bench.border.spec import CellFiles
-from bench.border.surroundings import worker_environment
 from bench.launch.choose import choose_launcher
 from bench.launch.container import NOBODY, ContainerLauncher, container_name, run_argv
 from bench.launch.job import Job, Launcher, Stop
 from bench.launch.local import LocalLauncher, kill_group
 from bench.launch.process import Command, supervise
+from bench.launch.variables import local_environment
 from bench.matrix.expansion import load_matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import this_machine
@@ -105,7 +105,7 @@ class Place:
         environment = dict(os.environ)
         if isinstance(launcher, LocalLauncher):
             argv = [launcher.python, *words]
-            environment |= worker_environment(job.spec.train.threads) | {"CUDA_VISIBLE_DEVICES": ""}
+            environment = local_environment(job.spec.train.threads)
         else:
             assert isinstance(launcher, ContainerLauncher)
             image = launcher.environment(job.spec.device).env_id
