@@ -87,9 +87,8 @@ def print_anywhere() -> None:
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)  # what a stream that is written to meets
-    return "".join(
-        PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]
-    ), error.end
+    signs = error.object[error.start : error.end]
+    return "".join(PLAIN.get(sign, "?") for sign in signs), error.end
 
 
 def report_builder() -> Callable[[Sequence[Path], Path], Built]:

@@ -232,8 +232,8 @@ class CellRun:
         self.say(stage="compile")
         with self.clock.during("compile"):
             trainer.forward = torch.compile(trainer.model)
-            with torch._dynamo.config.patch(suppress_errors=False):  # which is to go on uncompiled
-                trainer.step(trainer.positions[0])
+            torch._dynamo.config.suppress_errors = False  # they would leave parts uncompiled
+            trainer.step(trainer.positions[0])
         check_compiled()
 
     def _capture(self, trainer: Trainer) -> None:
