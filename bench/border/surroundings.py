@@ -24,6 +24,9 @@ TOLD = (
     *("CUDA_", "CUBLAS", "CUDNN_", "NCCL_", "NVIDIA_"),
     *("GLIBC_", "MALLOC_", "LD_", "PYTHON", "LC_"),
 )
+# Variables by which Python drops assertions and the texts of help and schema, makes errors of other
+# packages' warnings, and goes on after its end. They are emptied, for Python has no other way back.
+MEDDLING = ("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
 # What a machine may need to compute at all, and that may change a result: where libraries of CUDA
 # lie on a cluster, which compilers torch.compile calls.
 CHANGING = ("CC", "CXX", "LD_LIBRARY_PATH")
@@ -38,6 +41,7 @@ def worker_environment(threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "OMP_THREAD_LIMIT": str(2**31 - 1),  # that of OpenMP itself: no lower one holds
         "MKL_NUM_THREADS": str(threads),
+        **dict.fromkeys(MEDDLING, ""),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONNOUSERSITE": "1",

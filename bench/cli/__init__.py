@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from bench.border.surroundings import MEDDLING
 from bench.cli.common import INTERRUPTED, WRONG_REQUEST, err, print_anywhere
 from bench.cli.here import check, doctor, image, schema
 from bench.cli.original import original
@@ -19,10 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-# Variables by which Python keeps us from exiting with a code, drops the texts of our help and
-# schema, and makes errors of other packages' warnings. It has read them by now: we begin anew.
-MEDDLING = ("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
-
 ON_A_MATRIX = (plan, run, original, check, ab)
 ON_RESULTS = (report, compare, bundle, verify)
 for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
@@ -30,7 +27,7 @@ for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
 
 
 def main() -> None:
-    if [name for name in MEDDLING if os.environ.pop(name, "")]:
+    if [name for name in MEDDLING if os.environ.pop(name, "")]:  # Python has read them: anew
         os.execv(sys.executable, sys.orig_argv)
     os.environ.pop("MPLBACKEND", None)  # a notebook's: its own Python may have what it names
     print_anywhere()

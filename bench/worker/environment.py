@@ -27,7 +27,7 @@ def environment() -> dict[str, Any]:
         "variables": {
             name: value
             for name, value in sorted(os.environ.items())
-            if (name.startswith(TOLD) and name != "PYTHONPATH") or name in CHANGING
+            if value and name.startswith((*TOLD, *CHANGING)) and name != "PYTHONPATH"
         },
     }
     if torch.cuda.is_available():
