@@ -31,7 +31,8 @@ docker run --interactive --name bench-FOLDER-abc-1 --label bench.records.folder=
 --env GLIBC_TUNABLES=KEEP_MEMORY --env LC_ALL=C.UTF-8
 --env OMP_DYNAMIC=FALSE --env OMP_NUM_THREADS=1 --env OMP_THREAD_LIMIT=2147483647
 --env MKL_NUM_THREADS=1
---env PYTHONINSPECT= --env PYTHONOPTIMIZE= --env PYTHONWARNINGS= --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONHASHSEED=0
+--env PYTHONINSPECT= --env PYTHONOPTIMIZE= --env PYTHONWARNINGS=
+--env PYTHONDONTWRITEBYTECODE=1 --env PYTHONHASHSEED=0
 --env PYTHONNOUSERSITE=1 --env PYTHONUNBUFFERED=1 --env PYTHONUTF8=1
 --env HOME=/tmp --env PYTHONPATH=/opt/bench
 --mount type=bind,source=/results/x/cells/abc-1,target=/cell
