@@ -5,7 +5,7 @@ Only lengths are cut: what a class does wrong in a run it does wrong here, and i
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from bench.worker.cell import CellRun, reset
 from bench.worker.check import KEPT, Finding, finding
 from bench.worker.classes import WrongClassError
 from bench.worker.clocks import PhaseClock
-from bench.worker.data import Tokens, hash_tensor
+from bench.worker.data import Tokens
 from bench.worker.evaluation import EVAL_TOKENS
+from bench.worker.likeness import settings_held
 from bench.worker.own_model import BroughtModel
 from bench.worker.registry import build_optimizers
 from bench.worker.training import Trainer
@@ -28,7 +29,6 @@ from bench.worker.training import Trainer
 STEPS = 5
 MOST_STEPS = 25  # some optimizers only gather gradients at first
 PRUNE_EVERY = 2  # where a model prunes at all
-BESIDES = ("param_groups", "state", "defaults")
 AT_BASE_RATES: dict[str, Any] = {
     "schedule": "constant",
     "warmup_steps": 0,
@@ -123,7 +123,7 @@ class Rehearsal:
             tried = dataclasses.replace(self.spec.optimizer, options=OwnOptimizer(**one))
             self.trainer.optimizers = []
             made = build_optimizers(tried, self.trainer.model)
-            by_settings.setdefault(told_by(made), []).append(number)
+            by_settings.setdefault(settings_held(made), []).append(number)
         if same := [numbers for numbers in by_settings.values() if len(numbers) > 1]:
             raise WrongClassError(
                 f"of {len(options)} trials {len(by_settings)} differ: in trials "
@@ -167,30 +167,6 @@ class _Short(CellRun):
 
     def _infer(self, trainer: Trainer, tokens: Tokens) -> None:
         """An evaluation has shown the model what inference does."""
-
-
-def told_by(optimizers: Sequence[torch.optim.Optimizer]) -> str:
-    """All settings that optimizers hold: of their parameter groups, and in attributes."""
-    told = []
-    for optimizer in optimizers:
-        inner = optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
-        groups = [{**group, "params": len(group["params"])} for group in inner.param_groups]
-        # The defaults are what groups were made of; what a group sets itself, it holds.
-        attributes = {key: value for key, value in vars(inner).items() if key not in BESIDES}
-        told.append((type(inner).__qualname__, groups, attributes))
-    return _plain(told)
-
-
-def _plain(value: Any) -> str:
-    """A text by which settings can be compared; what is no setting counts by its kind alone."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_plain(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_plain, value)) + "]"
-    if isinstance(value, Tensor):
-        return hash_tensor(value)
-    plain = isinstance(value, str | int | float | bool | None)
-    return repr(value) if plain else type(value).__qualname__
 
 
 def shortened(spec: RunSpec) -> RunSpec:

@@ -46,7 +46,7 @@ class Training:
         self.pruning = Pruning(
             model, 3, lambda model: self.entry.build(model.stacks(), OPTIONS[optimizer])
         )
-        self.optimizers = self.pruning.build(model.stacks())
+        self.optimizers = self.pruning.build(model)
         self.batch = torch.randint(11, (4, 7), generator=torch.Generator().manual_seed(0))
         self.run(3)
 

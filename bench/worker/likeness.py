@@ -1,0 +1,59 @@
+"""Whether optimizers hold the same settings, whatever was written in the matrix."""
+
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.optim.leaves import OnLeaves
+from bench.worker.data import hash_tensor
+
+# What groups were made of: a group that sets a key itself holds its own value. And what trains.
+BESIDES = ("param_groups", "state", "defaults")
+
+
+def settings_held(optimizers: Iterable[torch.optim.Optimizer]) -> str:
+    """A text of all that they hold but parameters and state: equal settings have equal ones."""
+    told = []
+    for optimizer in optimizers:
+        inner = optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
+        groups = [{**group, "params": len(group["params"])} for group in inner.param_groups]
+        attributes = {key: value for key, value in vars(inner).items() if key not in BESIDES}
+        told.append([type(inner).__qualname__, groups, attributes])
+    return _text(told, set())
+
+
+def _text(value: Any, within: set[int]) -> str:
+    """`within`: ids of what this value is part of, which may hold each other."""
+    if isinstance(value, str | int | float | complex | None):
+        return repr(value)
+    if isinstance(value, Tensor):
+        return hash_tensor(value)
+    if id(value) in within:
+        return "itself"
+    parts = (f"{key}={_text(each, within | {id(value)})}" for key, each in _parts(value).items())
+    return f"{type(value).__qualname__}({', '.join(parts)})"
+
+
+def _parts(value: Any) -> Mapping[Any, Any]:
+    """What a container, a function or an object holds, by a name or a place."""
+    if isinstance(value, Mapping):
+        return {
+            key if isinstance(key, str) else n: each for n, (key, each) in enumerate(value.items())
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return dict(enumerate(value))
+    if isinstance(value, functools.partial):
+        return {"func": value.func, "args": value.args, "keywords": value.keywords}
+    if inspect.isfunction(value):
+        return {
+            "of": value.__qualname__,
+            "defaults": value.__defaults__,
+            **inspect.getclosurevars(value).nonlocals,
+        }
+    if inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value):
+        return {"of": getattr(value, "__qualname__", value.__name__)}
+    return getattr(value, "__dict__", {})
