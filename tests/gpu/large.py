@@ -1,4 +1,4 @@
-"""Utilisation of large cells: `python -m tests.gpu.large RESULTS OUT.csv`.
+"""Utilisation of large cells: `python -m tests.gpu.large OUT.csv RESULTS...`.
 
 MFU (Chowdhery et al. 2022, appendix B) is the arithmetic that a token's active parameters need,
 `flops_per_token`, times tokens a second, over what the GPU could do: by the H200's datasheet (dense
@@ -35,12 +35,12 @@ HEAD = (
 )
 
 
-def main(results: str, out: str) -> None:
+def main(out: str, *results: str) -> None:
     rate_tflops = matrix_rate_tflops()
     with open(out, "w", newline="") as file:
         writer = csv.DictWriter(file, HEAD, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        for row in read_table(Path(results) / "runs.csv"):
+        for row in (row for folder in results for row in read_table(Path(folder) / "runs.csv")):
             if row["status"] != "ok":
                 continue
             done_tflops = float(row["flops_per_token"]) * float(row["tokens_per_s"]) / 1e12

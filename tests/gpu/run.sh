@@ -38,8 +38,8 @@ part() {
         done
         ;;
     large)
-        run "$(matrix large)" "$OUT/large" &&
-            "$PYTHON" -m tests.gpu.large "$OUT/large" "$OUT/large.csv"
+        run "$(matrix large)" "$OUT/large" && run "$(matrix large-topk)" "$OUT/large-topk" &&
+            "$PYTHON" -m tests.gpu.large "$OUT/large.csv" "$OUT/large" "$OUT/large-topk"
         ;;
     *)
         echo "no part is named $1: tests, speed, original, formats, large" >&2
