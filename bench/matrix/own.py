@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def _options(where: Where, form: OwnModelForm) -> tuple[OwnModel, list[Wrong]]:
     if form.groups and missing and OTHER not in form.groups:
         what = f"has no group for {', '.join(missing)}. Add them, or `{OTHER}` for the rest."
         wrong.append(((*where, "groups"), what))
-    wrong += _check_wants(where, form)
+    wrong += [*_check_wants(where, form), *_check_used(where, form, settings)]
     return OwnOptimizer(reference, settings, "", groups, form.leaves, form.wants), wrong
 
 
@@ -90,6 +90,17 @@ def _source(path: str, named: Sequence[str], folder: Path) -> Path:
 def _check_one_kind(where: Where, form: Any) -> Iterator[Wrong]:
     if "base" in (form.model_extra or {}):
         yield where, "has a `base` and a `class`. Leave one of them out."
+
+
+def _check_used(
+    where: Where, form: OwnOptimizerForm, settings: Mapping[str, Any]
+) -> Iterator[Wrong]:
+    """Settings of a variant reach some group of it."""
+    apart = [getattr(each, "reference", "base") for each in form.groups.values()]
+    if apart and all(apart):
+        for key in settings:
+            what = "reaches nothing: each group names an optimizer of its own. Leave it out, or"
+            yield (*where, key), f"{what} give it to a group."
 
 
 def _check_wants(where: Where, form: OwnOptimizerForm) -> Iterator[Wrong]:

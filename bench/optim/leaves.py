@@ -70,6 +70,14 @@ def _is_copy(values: Tensor, stack: Stack) -> bool:
     return values.data_ptr() != stack.parameter.data_ptr()
 
 
+def step_by(optimizer: torch.optim.Optimizer, closure: Any) -> Any:
+    """A step with a closure, which some take by its name alone."""
+    asked = inspect.signature(optimizer.step).parameters.get("closure")
+    if asked is not None and asked.kind is asked.KEYWORD_ONLY:
+        return optimizer.step(closure=closure)
+    return optimizer.step(closure)
+
+
 class OnLeaves(torch.optim.Optimizer):
     """An optimizer over leaves, which steps as one over the parameters that they are parts of.
 
@@ -95,7 +103,9 @@ class OnLeaves(torch.optim.Optimizer):
 
     def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
         self.leaves.gather()
-        loss = self.inner.step() if closure is None else self.inner.step(self._on_leaves(closure))
+        loss = (
+            self.inner.step() if closure is None else step_by(self.inner, self._on_leaves(closure))
+        )
         self.leaves.scatter()
         return loss
 
@@ -111,7 +121,7 @@ class OnLeaves(torch.optim.Optimizer):
         return on_leaves
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        self.inner.zero_grad(set_to_none)
+        self.inner.zero_grad()
         for stack in self.leaves.stacks:
             stack.parameter.grad = None
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.border.options import OWN, AdamWOptions, NanoKimiOptions
-from bench.border.spec import CellFiles, Model, Optimizer
+from bench.border.options import OWN, AdamWOptions, NanoKimiOptions, SGDOptions
+from bench.border.spec import CellFiles, Model, Optimizer, RunSpec
 from bench.errors import StoppedError
 from bench.launch.job import Exit, Job, Launcher, Stop, read_left
 from bench.matrix.expansion import Matrix
@@ -27,6 +27,8 @@ from bench.statistics.text import printable
 TOY_MODEL = Model("toy", "nanokimi", NanoKimiOptions(n_embd=16, n_layer=1, n_head=2, n_experts=2))
 TOY_BLOCK = 16
 TOY_OPTIMIZER = Optimizer("toy", "adamw", AdamWOptions(lr=3e-3))
+# For a model of sparse gradients, which AdamW cannot use: all its arms are of other optimizers.
+TOY_SGD = Optimizer("toy", "sgd", SGDOptions(lr=0.3))
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,18 @@ def subjects(cells: Sequence[Cell]) -> list[Subject]:
             trials.setdefault(arm_of(cell), {})[cell.tried.trial] = cell.spec.optimizer.options
     classes: dict[tuple[str, str], Subject] = {}
     arms: dict[Arm, Subject] = {}
+    pairs = {(cell.spec.model, cell.spec.optimizer) for cell in cells if not cell.tried}
     for cell in cells:
         spec, alone = cell.spec, {}
         if cell.tried:
             continue
         if spec.model.base == OWN:
-            alone[f"model {spec.model.name}"] = replace(spec, optimizer=TOY_OPTIMIZER)
+            partner = _toy_optimizer([one for model, one in pairs if model == spec.model])
+            alone[f"model {spec.model.name}"] = replace(spec, optimizer=partner)
         if spec.optimizer.base == OWN:
-            train = replace(spec.train, block_size=TOY_BLOCK)
-            alone[f"optimizer {spec.optimizer.name}"] = replace(spec, model=TOY_MODEL, train=train)
+            alone[f"optimizer {spec.optimizer.name}"] = _beside_toy(
+                spec, [model for model, one in pairs if one == spec.optimizer]
+            )
         for name, toy in alone.items():
             subject = Subject(name, replace(cell, spec=toy), "bench.worker.check")
             classes.setdefault((name, spec.device), subject)
@@ -74,6 +79,18 @@ def subjects(cells: Sequence[Cell]) -> list[Subject]:
             tried = trials.get(arm_of(cell), {}) if spec.optimizer.base == OWN else {}
             arms.setdefault(arm_of(cell), Subject(name, cell, "bench.worker.rehearse", tried))
     return [*classes.values(), *arms.values()]
+
+
+def _toy_optimizer(partners: Sequence[Optimizer]) -> Optimizer:
+    ours = {each.base for each in partners} - {OWN}
+    return TOY_SGD if ours == {"sgd"} else TOY_OPTIMIZER
+
+
+def _beside_toy(spec: RunSpec, partners: Sequence[Model]) -> RunSpec:
+    """With a model of ours; one whose every model is brought may be made for these alone."""
+    if all(each.base == OWN for each in partners):
+        return spec
+    return replace(spec, model=TOY_MODEL, train=replace(spec.train, block_size=TOY_BLOCK))
 
 
 def check(

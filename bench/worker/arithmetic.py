@@ -17,7 +17,7 @@ ANSWER = "__dynamo_disable"  # the attribute, in torch/_compile.py
 def prepare(train: TrainOptions) -> None:
     """Settings of the whole process; call before CUDA is first used."""
     torch.set_num_threads(train.threads)
-    torch.set_float32_matmul_precision("high" if train.matmul_precision == "tf32" else "highest")
+    torch.set_float32_matmul_precision(matmul_precision(train))
     if train.deterministic:
         # cuBLAS reads it as it is loaded: two workspaces of a fixed size, the same in each run
         # (CUDA's documentation, "results reproducibility").
@@ -75,12 +75,12 @@ def compiled_once(train: TrainOptions) -> Iterator[None]:
         raise RuntimeError(
             "train.compile: the model had to be compiled again after warm-up, since its shapes or "
             "its code change from step to step; step times would hold that. Leave out "
-            "train.compile. Torch says: " + str(error)
+            "train.compile. Torch says: " + next(iter(str(error).splitlines()), "")[:300]
         ) from error
 
 
-def check_threads(train: TrainOptions) -> None:
-    """After steps of the model: whether they had the threads that were asked for.
+def check_unchanged(train: TrainOptions) -> None:
+    """After steps of the model: whether the process computes as the matrix asks.
 
     Raises:
         RuntimeError: where brought code chose for itself.
@@ -90,6 +90,21 @@ def check_threads(train: TrainOptions) -> None:
             f"train.threads is {train.threads}, and the model or the optimizer made it {found}. "
             "Leave torch.set_num_threads to the matrix"
         )
+    wanted = {
+        "matmul_precision": (torch.get_float32_matmul_precision(), matmul_precision(train)),
+        "deterministic": (torch.are_deterministic_algorithms_enabled(), train.deterministic),
+        "dtype": (torch.get_default_dtype(), torch.float32),
+    }
+    for name, (has, asked) in wanted.items():
+        if has != asked:
+            raise RuntimeError(
+                f"train.{name} means {asked} in torch, and the model or the optimizer made it "
+                f"{has}. Leave such settings of the whole process to the matrix"
+            )
+
+
+def matmul_precision(train: TrainOptions) -> str:
+    return "high" if train.matmul_precision == "tf32" else "highest"
 
 
 def number_format(device: torch.device, train: TrainOptions) -> AbstractContextManager[object]:

@@ -19,7 +19,7 @@ from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.border.logical import assert_covers, initialise
 from bench.border.spec import CellFiles, RunSpec
 from bench.models.nanokimi import NanoKimi
-from bench.worker.arithmetic import check_compiled, check_threads, compiled_once, prepare
+from bench.worker.arithmetic import check_compiled, check_unchanged, compiled_once, prepare
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.environment import environment, gpu_peaks_mib, processor_use, rss_peak_mib
@@ -133,7 +133,7 @@ class CellRun:
         evaluator = Evaluator(tokens, self.spec.eval, train.batch_size, train.block_size, seed)
         with compiled_once(train):
             trainer.run(evaluator, self.spec.eval.every, self.say)
-        check_threads(train)
+        check_unchanged(train)
         self._infer(trainer, tokens)
 
     def _open_device(self) -> torch.device:
@@ -219,7 +219,7 @@ class CellRun:
             for buffer, value in zip(ours, before, strict=True):
                 buffer.copy_(value)
             reset(trainer, self.spec)
-        check_threads(self.spec.train)
+        check_unchanged(self.spec.train)
 
     def _compile(self, trainer: Trainer) -> None:
         """One step, in which torch.compile does its work; warm-up undoes what it trained."""

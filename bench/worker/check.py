@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.border.identity import code_sha256
+from bench.border.identity import PACKAGE, code_sha256
 from bench.border.spec import CellFiles, RunSpec
 from bench.border.surroundings import RUNNER_GONE
 from bench.worker.lifeline import TerminatedError, hold_on_to_runner
@@ -21,6 +21,7 @@ KEPT = (
     "every pass"
 )
 CLOSURE = "If it is to get a closure, say so in the matrix: `wants: closure`"
+BACKWARD = "A closure computes the gradients itself: call no backward() after it"
 # Part of what PyTorch and others say -> what it means for the class.
 HINTS = {
     "backward through the graph a second time": f"In other words: {KEPT}",
@@ -82,8 +83,22 @@ def finding(name: str, look: Callable[[], str]) -> Finding:
     except Exception as error:
         log(traceback.format_exc())
         text = ": ".join(filter(None, [type(error).__name__, str(error).rstrip(".")]))
+        line = _own_line(error)
         hints = [hint for part, hint in HINTS.items() if part in text]
-        return {"check": name, "ok": False, "text": ". ".join([text + _own_line(error), *hints])}
+        if _goes_back(error):
+            hints = [BACKWARD]
+        text += line
+        return {"check": name, "ok": False, "text": ". ".join([text, *hints])}
+
+
+def _goes_back(error: Exception) -> bool:
+    """Whether a backward() is to blame that neither we nor PyTorch called."""
+    import torch
+
+    known = (str(PACKAGE), str(Path(torch.__file__).parent))
+    frames = traceback.extract_tb(error.__traceback__)
+    others = [frame.line or "" for frame in frames if not frame.filename.startswith(known)]
+    return any(".backward(" in line for line in others)
 
 
 def _own_line(error: Exception) -> str:

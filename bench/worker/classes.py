@@ -33,6 +33,11 @@ def load(reference: str, code_sha256: str = "") -> Any:
             f"{reference}: there is no module {error.name!r} where the cell runs. Name the code "
             "that holds it by `path`, or what is to be installed by `image: {requirements: [...]}`"
         ) from error
+    except SystemExit as error:
+        raise WrongClassError(
+            f"{reference}: importing {module_name} ended the process. Put what is no definition "
+            "under `if __name__ == '__main__':`"
+        ) from error
     file = inspect.getsourcefile(module) or ""
     if _is_brought(module_name, code_sha256) and code_sha256 not in Path(file).parts:
         raise WrongClassError(

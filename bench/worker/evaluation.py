@@ -78,7 +78,7 @@ class Evaluator:
         return total.item() / (len(starts) * self.block_size)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # as evaluations are
 def infer_times_ms(
     model: nn.Module, batch: Tensor, beat: Callable[[], None] = lambda: None
 ) -> list[float] | None:

@@ -2,9 +2,11 @@
 
 import functools
 import inspect
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +30,10 @@ def settings_held(optimizers: Iterable[torch.optim.Optimizer]) -> str:
 
 def _text(value: Any, within: set[int]) -> str:
     """`within`: ids of what this value is part of, which may hold each other."""
-    if isinstance(value, str | int | float | complex | None):
+    if isinstance(value, str | bytes | int | float | complex | np.generic | None):
         return repr(value)
+    if isinstance(value, np.ndarray):
+        return repr(value.tolist())
     if isinstance(value, Tensor):
         return hash_tensor(value)
     if id(value) in within:
@@ -44,7 +48,7 @@ def _parts(value: Any) -> Mapping[Any, Any]:
         return {
             key if isinstance(key, str) else n: each for n, (key, each) in enumerate(value.items())
         }
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset | deque):
         return dict(enumerate(value))
     if isinstance(value, functools.partial):
         return {"func": value.func, "args": value.args, "keywords": value.keywords}
@@ -56,4 +60,8 @@ def _parts(value: Any) -> Mapping[Any, Any]:
         }
     if inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value):
         return {"of": getattr(value, "__qualname__", value.__name__)}
-    return getattr(value, "__dict__", {})
+    slots: list[str] = []
+    for kind in type(value).__mro__:
+        named = kind.__dict__.get("__slots__", ())
+        slots += [named] if isinstance(named, str) else named
+    return {name: getattr(value, name, None) for name in slots} | getattr(value, "__dict__", {})

@@ -1,6 +1,7 @@
 """A model that the matrix names by class, in the form that a cell trains."""
 
 import inspect
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ class BroughtModel(nn.Module):
                     f"{options.reference.partition(':')[2]}(vocab_size=, block_size=, **settings)"
                 )
         check_arguments(options.reference, self.builder, options.settings, GIVEN)
+        self._before: list[weakref.ref[nn.Parameter]] = []  # of modules drawn before
+        self._names: list[str] | None = None  # of parameters, until the first pass
         self._wider: dict[str, int] | None = None  # its layers' widths with a larger vocabulary
 
     def draw(self, seed: int, device: torch.device) -> None:
@@ -68,6 +71,8 @@ class BroughtModel(nn.Module):
         seed_shared_streams(seed, "weights")
         module = self._built(self.sizes["vocab_size"])
         _check_module(self.options.reference, module)
+        self._check_new(module)
+        self._names = [name for name, _ in module.named_parameters()]
         self.module = module.to(device)
         self.logical = self._stacks()
 
@@ -102,6 +107,8 @@ class BroughtModel(nn.Module):
         """
         logits: Tensor = self.module(tokens)
         self._check_logits(logits, tokens)
+        if self._names is not None:
+            self._check_names()
         return logits
 
     def stacks(self) -> list[Stack]:
@@ -132,7 +139,27 @@ class BroughtModel(nn.Module):
             count = getattr(self.module, name, None)
             return _whole(count() if inspect.isroutine(count) else count)
 
-        return told(name, ask)
+        return told(f"{name}()", ask)
+
+    def _check_new(self, module: nn.Module) -> None:
+        """Weights of before would have been trained by warm-up."""
+        known = {id(parameter()) for parameter in self._before} - {id(None)}
+        if any(id(parameter) in known for parameter in module.parameters()):
+            raise WrongClassError(
+                f"{self.options.reference} returned parameters that it had returned before. Build "
+                "new ones at each call: no cache, no module that is kept"
+            )
+        self._before = [weakref.ref(parameter) for parameter in module.parameters()]
+
+    def _check_names(self) -> None:
+        """After a first pass: it has made no parameter, which no optimizer would know."""
+        names = [name for name, _ in self.module.named_parameters()]
+        if made := [name for name in names if name not in (self._names or [])]:
+            raise WrongClassError(
+                f"{self.options.reference}: forward makes parameters ({', '.join(made)}), which no "
+                "optimizer has. Make them in __init__"
+            )
+        self._names = None
 
     def _check_logits(self, logits: Any, tokens: Tensor) -> None:
         told_by = f"{self.options.reference}: forward returned"
@@ -211,14 +238,21 @@ def derived_stacks(module: nn.Module, heads: Sequence[str]) -> list[Stack]:
     vectors, whatever their shape: what lies stacked in one parameter, only the module's own
     `stacks` can tell.
     """
-    embeddings = {id(each.weight) for each in module.modules() if isinstance(each, nn.Embedding)}
-    head = id(module.get_submodule(heads[-1]).weight) if heads else None
+    # All parameters of a layer: of weight_norm, a weight is made of several.
+    embeddings = {
+        id(parameter)
+        for each in module.modules()
+        if isinstance(each, nn.Embedding)
+        for parameter in each.parameters()
+    }
+    of_head = module.get_submodule(heads[-1]).parameters() if heads else ()
+    head = {id(parameter) for parameter in of_head if parameter.ndim == 2}
     stacks = []
     for name, parameter in module.named_parameters():  # one that is used twice comes once
         if id(parameter) in embeddings:
             role = "embedding"
         elif parameter.ndim == 2:
-            role = "head" if id(parameter) == head else "hidden"
+            role = "head" if id(parameter) in head else "hidden"
         else:
             role = "vector"
         stacks.append(Stack((name,), role, parameter, tuple(parameter.shape)))  # type: ignore[arg-type]

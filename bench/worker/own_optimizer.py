@@ -12,8 +12,10 @@ from torch.optim import Optimizer
 from bench.border.logical import Stack
 from bench.border.options import OPTIMIZER_OPTIONS, OwnOptimizer
 from bench.border.options.own import OTHER
+from bench.border.spec import Optimizer as Asked
 from bench.optim.leaves import Leaves, OnLeaves
 from bench.worker.classes import (
+    LEFT_OVER,
     WrongClassError,
     arguments,
     check_arguments,
@@ -66,6 +68,13 @@ def build(
     for optimizer in made:
         switch(optimizer, "train")
     return sorted(made, key=needs_closure)
+
+
+def empty_groups(stacks: Sequence[Stack], asked: Asked) -> list[str]:
+    """The groups of a matrix that none of a model's parameters is for; `other` may well be one."""
+    groups = getattr(asked.options, "groups", {})
+    roles = {stack.role for stack in stacks}
+    return [name for name in groups if name != OTHER and name not in roles]
 
 
 def _group_of(stack: Stack, options: OwnOptimizer) -> str:
@@ -170,5 +179,9 @@ def needs_closure(optimizer: Optimizer) -> bool:
 
 @cache
 def _needs_closure(kind: Any) -> bool:
-    closure = (parameters(kind.step) or {}).get("closure")
-    return closure is not None and closure.default is closure.empty
+    """Whatever its step requires is a closure: nothing else can be given to one."""
+    return any(
+        each.default is each.empty and each.kind not in LEFT_OVER
+        for name, each in (parameters(kind.step) or {}).items()
+        if name != "self"
+    )

@@ -44,6 +44,12 @@ class Passes:
     @torch.no_grad()
     def _put(self, copies: dict[str, Tensor]) -> None:
         """One that the first pass made has no copy from before it, and is left as it is."""
-        for name, buffer in self.model.named_buffers():
-            if name in copies:
-                buffer.copy_(copies[name])
+        for place, module in self.model.named_modules():
+            for name, buffer in module._buffers.items():
+                copy = copies.get(f"{place}.{name}" if place else name)
+                if buffer is None or copy is None:
+                    continue
+                if buffer.shape == copy.shape:
+                    buffer.copy_(copy)
+                else:
+                    module._buffers[name] = copy.clone()

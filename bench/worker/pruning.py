@@ -40,16 +40,27 @@ def carry_over(before: Optimizer, after: Optimizer, cuts: Sequence[Cut]) -> None
             and for an optimizer of other tensors than the model's parameters.
     """
     by_new: dict[Tensor, Cut] = {cut.new: cut for cut in cuts}
+    total = sum(each.numel() for group in before.param_groups for each in group["params"])
     for old_group, group in zip(before.param_groups, after.param_groups, strict=True):
         group |= {key: value for key, value in old_group.items() if key != "params"}
+    of_all = {key: value for key, value in before.state.items() if not isinstance(key, Tensor)}
+    after.state.update(of_all)  # a count under a name, say
     for old, new, cut in _pairs(before, after, by_new):
         state = after.state[new]
         for key, value in before.state[old].items():
+            if isinstance(value, Tensor) and old.numel() != value.numel() == total:
+                raise ValueError(_NOT_TOLD_APART.format(what=f"of {total} numbers", of="the model"))
             left = _left(value, cut)
             if isinstance(state.get(key), Tensor):
                 state[key].copy_(left)
             else:
                 state[key] = left
+
+
+_NOT_TOLD_APART = (
+    "an optimizer's state {what} for {of} cannot be told apart by experts, so they cannot be "
+    "pruned: give the optimizer `leaves: matrices`, or leave prune_every out"
+)
 
 
 def _pairs(
@@ -81,12 +92,13 @@ def _pairs(
 
 def _left(value: object, cut: Cut | None) -> object:
     """What has the parameter's own shape is cut like it; a count of steps, say, is not."""
+    if isinstance(value, list | tuple):
+        return type(value)([_left(each, cut) for each in value])
+    if isinstance(value, dict):
+        return {key: _left(each, cut) for key, each in value.items()}
     if cut is None or not isinstance(value, Tensor) or value.numel() == 1:
         return value
     if value.shape != cut.old.shape:
-        raise ValueError(
-            f"an optimizer's state of {tuple(value.shape)} for a stack of {tuple(cut.old.shape)} "
-            "cannot be told apart by experts, so they cannot be pruned: give the optimizer "
-            "`leaves: matrices`, or leave prune_every out"
-        )
+        of = f"a stack of {tuple(cut.old.shape)}"
+        raise ValueError(_NOT_TOLD_APART.format(what=f"of {tuple(value.shape)}", of=of))
     return cut.of(value)

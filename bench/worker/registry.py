@@ -41,10 +41,27 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     stacks = model.stacks()
     if isinstance(asked.options, OwnOptimizer):
+        if not isinstance(model, BroughtModel):  # of which each drawing is a new module
+            forget_hooks(model)
         built_in = {base: entry.build for base, entry in OPTIMIZERS.items()}
         module = model.module if isinstance(model, BroughtModel) else model
         return own_optimizer.build(module, stacks, asked.options, built_in)
     return OPTIMIZERS[asked.base].build(stacks, asked.options)
+
+
+def forget_hooks(model: Decoder) -> None:
+    """Take away what an earlier optimizer has hung on the model's parameters and modules.
+
+    The same model goes on after warm-up and after a pruning, and another optimizer hangs it anew.
+    """
+    for parameter in model.parameters():
+        for hooks in (parameter._backward_hooks, parameter._post_accumulate_grad_hooks):
+            if hooks is not None:
+                hooks.clear()
+    for module in model.modules():
+        for name, hooks in vars(module).items():
+            if name.endswith("_hooks"):
+                hooks.clear()
 
 
 def flops_per_step(asked: Optimizer, stacks: Sequence[Stack]) -> int | None:

@@ -5,7 +5,7 @@ Only lengths are cut: what a class does wrong in a run it does wrong here, and i
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.border.options import OwnOptimizer
 from bench.border.spec import CellFiles, RunSpec
 from bench.optim.leaves import OnLeaves
+from bench.worker import own_optimizer
 from bench.worker.cell import CellRun, reset
 from bench.worker.check import KEPT, Finding, finding
 from bench.worker.classes import WrongClassError
@@ -24,6 +25,7 @@ from bench.worker.evaluation import EVAL_TOKENS
 from bench.worker.likeness import settings_held
 from bench.worker.own_model import BroughtModel
 from bench.worker.registry import build_optimizers
+from bench.worker.schedule import changes_rates, set_rates
 from bench.worker.training import Trainer
 
 STEPS = 5
@@ -46,6 +48,8 @@ def rehearse(
     if not ran["ok"]:
         return
     yield finding("gradients", rehearsal.gradients)
+    if changes_rates(spec.train):
+        yield finding("schedule", rehearsal.schedule)
     yield finding("moves", rehearsal.moves)
     if trials := json.loads(files.trials.read_text(encoding="utf-8")):
         yield finding("trials", lambda: rehearsal.trials(trials))
@@ -73,6 +77,8 @@ class Rehearsal:
         told = [f"val loss {first.val_loss:.4g}, after {last.step} steps {last.val_loss:.4g}"]
         if (passes := self.trainer.passes_per_step) not in (None, 1):
             told.append(f"{passes:.3g} forward and backward passes a step")
+        if empty := own_optimizer.empty_groups(self.trainer.model.stacks(), self.spec.optimizer):
+            told.append(f"no parameter for group {', '.join(empty)}")
         if unchanged := self.trainer.rates_left_alone():
             told.append(f"train.schedule does not change {', '.join(unchanged)}")
         return "; ".join(told)
@@ -107,14 +113,41 @@ class Rehearsal:
             steps += 1
             after = _trained(trainer.model)
             waiting = {name for name in waiting if torch.equal(before[name], after[name])}
-        if waiting:
-            names = [name for name in before if name in waiting]
+        names = [name for name in before if name in waiting]
+        if waiting and (len(waiting) == moving or _moved_elsewhere(trainer, waiting)):
             raise WrongClassError(
                 f"{', '.join(names)} have gradients and are what they were after {steps} steps. "
                 "Update what the class was given in place, parameter.add_(...): parameter.data = "
                 "... leaves the model with the old one. (Or is lr too small for float32?)"
             )
-        return f"{moving} of {len(before)} parameters are others after {steps} steps"
+        later = f"; not {', '.join(names)}: is that meant?" if waiting else ""
+        moved = moving - len(waiting)
+        return f"{moved} of {len(before)} parameters are others after {steps} steps{later}"
+
+    def schedule(self) -> str:
+        """Half the learning rates move every parameter otherwise than the whole."""
+        ends = [self._moved_at(share) for share in (0.0, 1.0, 0.5)]
+        moved = [name for name in ends[0] if not torch.equal(ends[1][name], ends[0][name])]
+        alike = [name for name in moved if torch.equal(ends[1][name], ends[2][name])]
+        if moved and len(alike) == len(moved):
+            raise WrongClassError(
+                "no parameter moves otherwise at half the rate: the class steps by a rate of its "
+                "own. Let it read group['lr'] at each step, or leave out train.schedule and "
+                "train.warmup_steps"
+            )
+        if alike:
+            return f"does not reach {', '.join(alike)}: their rate is none of a parameter group"
+        return f"reaches all {len(moved)} parameters that move" if moved else "nothing moves yet"
+
+    def _moved_at(self, share: float) -> dict[str, Tensor]:
+        """The parameters after a few steps at this share of all rates; at 0, before any."""
+        trainer = self.trainer
+        trainer.train = dataclasses.replace(trainer.train, **AT_BASE_RATES)
+        reset(trainer, self.spec)
+        for _ in range(STEPS if share else 0):
+            set_rates(trainer.optimizers, share)
+            trainer.step(trainer.positions[0])
+        return {name: each.detach().clone() for name, each in _trained(trainer.model).items()}
 
     def trials(self, options: Mapping[str, Mapping[str, Any]]) -> str:
         """Each trial's optimizers hold settings that no other trial's do."""
@@ -196,3 +229,19 @@ def _at_rate_zero(trainer: Trainer) -> set[str]:
                     names[held[id(each)]] for each in group["params"] if held[id(each)] in names
                 }
     return found
+
+
+def _moved_elsewhere(trainer: Trainer, names: Collection[str]) -> bool:
+    """Whether what an optimizer holds in place of one of these is no longer what the model has."""
+    parameters = _trained(trainer.model)
+    still = {id(parameters[name]) for name in names}
+    return any(
+        not torch.equal(leaf, part)
+        for optimizer in trainer.optimizers
+        if isinstance(optimizer, OnLeaves)
+        for stack in optimizer.leaves.stacks
+        if id(stack.parameter) in still
+        for leaf, part in zip(
+            optimizer.leaves.of(stack), stack.view(stack.parameter.detach()), strict=True
+        )
+    )

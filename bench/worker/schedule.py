@@ -1,13 +1,16 @@
 """Learning rates over a run: which share of its base rate each step takes."""
 
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.border.options import TrainOptions
+from bench.optim.leaves import OnLeaves
 
 # Where a rate began (PyTorch's schedulers), or how far it may go; no step is made with them.
 BOUNDS = ("initial_", "base_", "final_", "min_", "max_")
@@ -48,7 +51,7 @@ def set_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None
         ValueError: for a group without a learning rate.
     """
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
+        for group in groups_of(optimizer):
             if not (rates := rates_of(group)):
                 raise ValueError(
                     f"{type(optimizer).__name__} has no learning rate `lr` that a schedule could "
@@ -59,6 +62,17 @@ def set_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None
                 group[name] = group.setdefault(f"initial_{name}", group[name]) * share
 
 
+def groups_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Its parameter groups, and those of optimizers that it keeps and steps by; each once."""
+    inner = optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
+    found = {id(group): group for group in inner.param_groups}
+    for value in vars(inner).values():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, torch.optim.Optimizer):
+                found |= {id(group): group for group in groups_of(each)}
+    return list(found.values())
+
+
 def rates_of(group: Mapping[str, Any]) -> list[str]:
     """The keys of a parameter group that are learning rates: `lr`, and each number `..._lr`."""
     return [
@@ -66,7 +80,7 @@ def rates_of(group: Mapping[str, Any]) -> list[str]:
         for name, value in group.items()
         if (name == "lr" or name.endswith("_lr"))
         and not name.startswith(BOUNDS)
-        and isinstance(value, float | int | torch.Tensor)
+        and isinstance(value, numbers.Real | np.number | torch.Tensor)
         and not isinstance(value, bool)
     ]
 
@@ -77,7 +91,7 @@ def left_alone(optimizers: Iterable[torch.optim.Optimizer]) -> list[str]:
         {
             name
             for optimizer in optimizers
-            for group in optimizer.param_groups
+            for group in groups_of(optimizer)
             for name in group
             if LIKE_A_RATE.search(name)
             and not name.startswith("initial_")

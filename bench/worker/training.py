@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench.border.options import TrainOptions
 from bench.models.decoder import Decoder
+from bench.optim.leaves import step_by
 from bench.worker.arithmetic import number_format
 from bench.worker.clocks import PhaseClock, StepTimer
 from bench.worker.environment import MIB
@@ -27,6 +28,10 @@ from bench.worker.usage import watched
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
+
+
+def _is_sparse(gradient: Tensor | None) -> bool:
+    return gradient is not None and gradient.layout is not torch.strided
 
 
 class DivergedError(Exception):
@@ -118,7 +123,7 @@ class Trainer:
         passes = Passes(self.model, lambda: self.gradients(batch))
         for optimizer in self.optimizers:
             if needs_closure(optimizer):
-                optimizer.step(passes)  # type: ignore[arg-type]
+                step_by(optimizer, passes)
             else:
                 if not passes.count:
                     passes()
@@ -144,8 +149,20 @@ class Trainer:
         minimised = loss if auxiliary is None else loss + auxiliary
         minimised.backward()
         if self.train.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
+            self._clip()
         return loss, minimised
+
+    def _clip(self) -> None:
+        try:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
+        except (NotImplementedError, RuntimeError) as error:
+            sparse = [name for name, each in self.model.named_parameters() if _is_sparse(each.grad)]
+            if not sparse:
+                raise
+            raise ValueError(
+                f"train.clip_norm cannot clip the sparse gradient of {', '.join(sparse)}: leave it "
+                "out, or build the layer with sparse=False"
+            ) from error
 
     def run(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
         """All steps, with an evaluation at step 0, every `every` steps and after the last.

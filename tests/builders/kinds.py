@@ -87,6 +87,34 @@ MODELS: dict[str, Kind] = {
     "has a layer that it does not use": Kind({"# INIT": "self.spare = nn.Linear(d, d)"}),
     "drops out": Kind({"# AFTER": "x = F.dropout(x, 0.1, self.training)"}),
     "is built for an even vocabulary alone": Kind({"# INIT": "assert vocab_size % 2 == 0"}),
+    "takes gradients in its forward": Kind(
+        {
+            "# AFTER": "with torch.enable_grad():\n"
+            "            y = x if x.requires_grad else x.detach().requires_grad_()\n"
+            "            x = x + torch.autograd.grad((y * y).sum(), y, create_graph=True)[0]"
+        }
+    ),
+    "has a buffer of the batch's size": Kind(
+        {
+            "# INIT": "self.register_buffer('last', torch.zeros(0))",
+            "# AFTER": "self.last = x.detach()[:, -1]",
+        }
+    ),
+    "has a weight in two parts": Kind(
+        {"# INIT": "nn.utils.parametrizations.weight_norm(self.head)"}
+    ),
+    "makes a layer in its first pass": Kind(
+        {
+            "# AFTER": "if not hasattr(self, 'more'):\n"
+            "            self.more = nn.Linear(x.shape[-1], x.shape[-1])\n"
+            "        x = self.more(x)"
+        },
+        "forward makes parameters (more.weight, more.bias), which no optimizer has",
+    ),
+    "sets the arithmetic of the process": Kind(
+        {"# INIT": "torch.set_float32_matmul_precision('medium')"},
+        "train.matmul_precision means highest in torch",
+    ),
     "calls a setting train": Kind(
         {"# INIT": "self.train = True"}, "hides nn.Module.train(). Call it by another name"
     ),
@@ -199,6 +227,26 @@ OPTIMIZERS: dict[str, Kind] = {
             "        torch.autograd.grad(first.grad.sum(), first)"
         },
         "Its step takes gradients of gradients, which a run does not keep",
+    ),
+    "asks for a closure by name alone": Kind(
+        {"closure=None):  # STEP": "*, closure):", "# BEFORE": "closure()"}
+    ),
+    "calls its closure otherwise": Kind(
+        {"closure=None):  # STEP": "loss_fn):", "# BEFORE": "loss_fn()"}
+    ),
+    "clears gradients without a choice": Kind(
+        {"# METHODS": "def zero_grad(self): super().zero_grad()"}
+    ),
+    "updates half of all in turns": Kind(
+        {
+            "# INIT": "self.steps = 0",
+            "# BEFORE": "self.steps += 1",
+            'in group["params"]:': 'in group["params"][:: 2 if self.steps < 99 else 1]:',
+        }
+    ),
+    "goes back once more": Kind(
+        {"closure=None):  # STEP": "closure):", "# BEFORE": "closure().backward()"},
+        "A closure computes the gradients itself: call no backward() after it",
     ),
     "moves copies": Kind(
         {"super().__init__(params,": "super().__init__([p.detach().clone() for p in params],"},

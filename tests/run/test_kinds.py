@@ -1,5 +1,6 @@
 """What a check finds sound, a run can do, and every parameter in it moves; and the other way."""
 
+import dataclasses
 import importlib
 import itertools
 import math
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.border.options import (
+    MODEL_OPTIONS,
     OWN,
     AdamWOptions,
     EvalOptions,
@@ -68,8 +70,8 @@ def spec_of(
         ADAMW if optimizer is None else Optimizer("mine", OWN, mine),
         "cpu",
         1,
-        TrainOptions(**{"steps": 6, "batch_size": 4, "block_size": 8} | train),
-        EvalOptions(every=3, train_windows=4),
+        TrainOptions(**{"steps": 16, "batch_size": 4, "block_size": 8} | train),
+        EvalOptions(every=8, train_windows=4),
         LETTERS_REF,
     )
 
@@ -126,12 +128,93 @@ def test_a_kind_of_optimizer_runs_or_is_told_by_name(place: Path, name: str, lea
     [
         ({"schedule": "cosine"}, "has no rate that is called lr", "no learning rate `lr` that a"),
         ({"warmup_steps": 2}, "has no rate that is called lr", "no learning rate `lr` that a"),
+        (
+            {"clip_norm": 1.0, "sparse": True},
+            None,
+            "train.clip_norm cannot clip the sparse gradient",
+        ),
     ],
 )
 def test_settings_of_the_matrix_are_those_of_the_check(place, train, name, says):
-    spec = spec_of(place, [], [OPTIMIZERS[name]], **train)
+    sparse = Kind({"(vocab_size, d)  # TOKEN": "(vocab_size, d, sparse=True)"})
+    models = [sparse] if train.pop("sparse", False) else []
+    spec = spec_of(place, models, [OPTIMIZERS[name]] if name else None, **train)
     assert says in found(spec)["run"]
     assert says in ran(place, spec).result["reason"]
+
+
+MORE = """
+class Hooked(Mine):
+    def __init__(self, params, lr=0.01):
+        params = list(params)
+        super().__init__(params, lr)
+        for p in params:
+            p.register_hook(lambda gradient: gradient * 0.5)
+
+    def momentum_of(self, p):
+        return p.grad.clone()
+
+class Unhooked(Mine):
+    def momentum_of(self, p):
+        return p.grad * 0.5
+
+class Inside(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.01):
+        super().__init__(params, {"lr": lr})
+        self.inside = torch.optim.AdamW(self.param_groups[0]["params"], lr=lr)
+
+    def step(self, closure=None):
+        self.inside.step()
+
+class Apart(Mine):
+    def __init__(self, params, lr=0.01):
+        super().__init__(params, lr)
+        self.lr = lr
+
+    def step(self, closure=None):
+        self.param_groups[0]["lr"] = self.lr
+        super().step()
+"""
+
+
+def ours(place: Path, name: str, **train: Any) -> RunSpec:
+    """A cell of our own model with one of these."""
+    text = OPTIMIZER + MORE
+    options = OwnOptimizer(
+        f"{module_of(place, text)}:{name}", {"lr": 0.5 if "ook" in name else 0.01}
+    )
+    tiny = Model("tiny", "nanogpt", MODEL_OPTIONS["nanogpt"](n_embd=8, n_layer=1, n_head=2))
+    plain = spec_of(place, [], None, **train)
+    assert plain is not None
+    return dataclasses.replace(plain, model=tiny, optimizer=Optimizer("it", OWN, options))
+
+
+def test_hooks_of_warm_up_are_gone_when_a_run_begins(place: Path) -> None:
+    text = {name: ran(place, ours(place, name)) for name in ("Hooked", "Unhooked")}
+    losses = [cell.column("steps.csv", "loss") for cell in text.values()]
+    assert losses[0] == losses[1]
+
+
+def test_a_schedule_reaches_an_optimizer_inside_another_or_says_that_it_does_not(place):
+    train = {"schedule": "cosine", "warmup_steps": 4}
+    inside = ours(place, "Inside", **train)
+    assert found(inside)["schedule"] == "ok"
+    torchs = Optimizer("it", OWN, OwnOptimizer("torch.optim:AdamW", {"lr": 0.01}))
+    whole = dataclasses.replace(inside, optimizer=torchs)
+    assert ran(place, inside).column("steps.csv", "loss") == ran(place, whole).column(
+        "steps.csv", "loss"
+    )
+    assert (
+        "the class steps by a rate of its own" in found(ours(place, "Apart", **train))["schedule"]
+    )
+
+
+def test_a_module_that_is_returned_twice_is_refused(place: Path) -> None:
+    cached = Kind({"def build(": "import functools\n\n\n@functools.cache\ndef build("})
+    spec = spec_of(place, [cached], None)
+    assert spec is not None
+    assert "returned parameters that it had returned before" in found(spec)["run"]
+    assert "returned parameters that it had" in ran(place, spec).result["reason"]
 
 
 KINDS = (sorted(MODELS), sorted(OPTIMIZERS))
