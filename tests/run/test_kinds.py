@@ -254,7 +254,7 @@ FEW, MANY = (
         derandomize=n < 100,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
-    for n in (12, 400)
+    for n in (12, 150)
 )
 
 
