@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,19 +133,23 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
         corpus = str(Path(DEFAULT_FILE).absolute()) if Path(DEFAULT_FILE).is_file() else "pydoc"
     elif corpus not in BUILT_IN:
         asked.find_corpus()  # or it is told here, before an image is built
-        corpus = str((asked.folder / corpus).absolute())
+        corpus = _absolute(asked.folder, corpus)
     content["data"] = {**(content.get("data") or {}), "corpus": corpus}
     for section in ("tune", "claim"):  # two versions are compared, on the matrix's own cells
         content.pop(section, None)
     for key in ("models", "optimizers"):
         for variant in (content.get(key) or {}).values():
             if "path" in variant:
-                variant["path"] = str((asked.folder / variant["path"]).absolute())
+                variant["path"] = _absolute(asked.folder, variant["path"])
     if n_pairs is not None:
         if not 1 <= n_pairs <= MOST_PAIRS:
             raise RequestError(f"--pairs {n_pairs}: give a number from 1 to {MOST_PAIRS:,}.")
         content |= _with_seeds(asked, content.get("exclude") or [], n_pairs)
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _absolute(folder: Path, asked: str) -> str:
+    return str((folder / os.path.expanduser(asked)).absolute())
 
 
 class _Dumper(yaml.SafeDumper):

@@ -77,7 +77,7 @@ def _source(path: str, named: Sequence[str], folder: Path) -> Path:
     Raises:
         CodeError: if none is from there.
     """
-    source = Path(os.path.abspath(folder / path))
+    source = Path(os.path.abspath(folder / os.path.expanduser(path)))
     packages = [_package(name) for name in named]
     if source.name.removesuffix(".py") not in packages:
         raise CodeError(

@@ -116,11 +116,11 @@ def find_corpus(asked: str | None, folder: Path = Path()) -> Corpus:
         return _pydoc(f"pydoc, Python's own reference manual (no {DEFAULT_FILE} in this folder)")
     if asked in BUILT_IN:
         return BUILT_IN[asked](asked)
-    return _from_file(asked, folder, str(folder / asked))
+    return _from_file(asked, folder, str(folder / os.path.expanduser(asked)))
 
 
 def _from_file(asked: str, folder: Path, chosen: str) -> Corpus:
-    path = folder / asked
+    path = folder / os.path.expanduser(asked)
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have

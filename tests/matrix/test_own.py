@@ -373,9 +373,14 @@ def test_a_damaged_copy_is_noticed_and_mended(package, damage):
     check_stored(code.store(), "code")
 
 
-def test_two_versions_are_compared_on_the_same_code(package):
+@pytest.mark.parametrize("path", ["./my_package", "~/my_package"])
+def test_two_versions_are_compared_on_the_same_code(package, monkeypatch, path):
     """`ab` reads its matrix elsewhere, where a relative path would lead to nothing."""
+    monkeypatch.setenv("HOME", str(package.parent))
     file = write_matrix(package.parent)
+    file.write_text(file.read_text().replace("./my_package", path))
+    codes = load_matrix(file).codes
+    assert [code.sha256 for code in codes] == [read_code(package).sha256]
     content = yaml.safe_load(pinned(file, None))
     assert content["optimizers"]["mine"]["path"] == str(package)
     assert content["models"]["mymodel"]["path"] == str(package)

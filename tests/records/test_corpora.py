@@ -91,10 +91,13 @@ def test_a_relative_path_starts_at_the_folder_that_is_named(here, tmp_path):
         assert find_corpus(asked, folder).ref == corpus.ref
 
 
-def test_a_tilde_is_no_home_folder(here):
-    (here / "~").mkdir()
-    (here / "~" / "mine.txt").write_text(TEXT)
-    assert find_corpus("~/mine.txt").sha256 == sha256(TEXT)
+def test_a_tilde_in_front_is_the_home_folder_and_elsewhere_a_name(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder, text in ((tmp_path / "home", TEXT), (here / "~", TEXT[1:])):
+        folder.mkdir()
+        (folder / "mine.txt").write_text(text)
+    assert find_corpus("~/mine.txt", here).sha256 == sha256(TEXT)
+    assert find_corpus("./~/mine.txt", here).sha256 == sha256(TEXT[1:])
 
 
 def test_characters_are_counted_and_not_bytes(here):
