@@ -38,6 +38,7 @@ from bench.border.options.own import GroupName, LeafKind, Want
 from bench.matrix.explain import explain
 from bench.matrix.yamlfile import Where, Wrong
 
+SHARED = "x-"  # begins keys at the top that hold anchors alone, as in compose files
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -321,8 +322,10 @@ MatrixFile = create_model(
 def validated(data: Any) -> tuple[Any, list[Wrong]]:
     """What a file holds in its form, as far as its sections are sound, and what is wrong with it.
 
-    None for the form where no cells can be told.
+    None for the form where no cells can be told. What is shared alone (`x-...`) is passed over.
     """
+    if isinstance(data, dict):
+        data = {key: value for key, value in data.items() if not key.startswith(SHARED)}
     try:
         return MatrixFile.model_validate(data), []
     except pydantic.ValidationError as failure:
@@ -379,4 +382,5 @@ def _allowed_keys(loc: Where) -> list[str]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a matrix file, for editors."""
     schema: dict[str, Any] = MatrixFile.model_json_schema()
+    schema["patternProperties"] = {f"^{SHARED}": {}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "matrix"}

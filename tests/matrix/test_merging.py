@@ -29,6 +29,16 @@ def test_a_variant_may_be_another_one_with_a_change(tmp_path):
     assert (two.n_embd, two.n_layer) == (8, 2)
 
 
+@pytest.mark.parametrize("shared", ["{base: nanogpt, n_embd: 8}", "{n_embd: 9, n_layer: ~}"])
+def test_what_is_shared_at_the_top_means_nothing_itself(tmp_path, shared):
+    text = MINIMAL.replace("[nanogpt]", "[mine]")
+    (alone,) = load(tmp_path, f"{text}models: {{mine: {{base: nanogpt, n_embd: 8}}}}\n").cells
+    variant = "{<<: *common, base: nanogpt, n_embd: 8, n_layer: 4}"
+    merged = f"x-common: &common {shared}\nx-: [~]\n{text}models: {{mine: {variant}}}\n"
+    (cell,) = load(tmp_path, merged).cells
+    assert cell.spec.run_id == alone.spec.run_id
+
+
 @pytest.mark.parametrize(
     ("merging", "found"),
     [

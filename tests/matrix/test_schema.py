@@ -65,8 +65,9 @@ optimizers:
       head: {base: adamw, lr: 1e-3}
       router: {class: torch.optim.SGD, lr: 0.5, leaves: matrices}
       other: {}
+x-shared: [{width: &width 8, nothing: ~}]
 models:
-  narrow: &narrow {base: nanogpt, n_embd: 8}
+  narrow: &narrow {base: nanogpt, n_embd: *width }
   narrower: {<<: *narrow, n_embd: 4}
   brought: {class: my_package.model:build, path: ./my_package, n_layer: 3, name: text}
 tune:
@@ -125,6 +126,7 @@ def test_an_editor_sees_what_the_schema_can_tell(tmp_path, mistake):
         ("narrower:", "narrow er:"),
         ("n_embd: 4", "n_embed: 4"),
         ("trials: 4", "trials: 1"),
+        ("x-shared:", "xshared:"),
         ("{linear: [0, 1]}", "{line: [0, 1]}"),
         ("{linear: [0, 1]}", "{linear: [0, 1, 2]}"),
         ("{log: [1e-4, 1e-1]}", "{log: [0, 1]}"),
