@@ -52,33 +52,42 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
         case "too_short" if length:
             return f"has too few: {length}. Give at least {context['min_length']}."
         case "too_short" | "string_too_short":
-            return "is empty. Give at least one value."
+            least = context["min_length"]
+            return f"is empty. Give at least {'one value' if least == 1 else f'{least} values'}."
         case "too_long":
             return f"has too many: {length}. Give at most {context['max_length']}."
         case "model_type" | "dict_type":
             return f"{shown(given)} is not a mapping. Write {{key: value}}."
         case "list_type":
             return f"{shown(given)} is not a list. Write [value, value]."
+        case "string_type" if isinstance(given, list | dict):
+            kind = "a list" if isinstance(given, list) else "a mapping"
+            wanted = "path" if error["loc"][-1] in ("corpus", "path") else "name"
+            return f"{shown(given)} is {kind}, not text. Write a {wanted}."
         case "string_type":
             return f"{shown(given)} is not text. Put it in quotes."
         case "bool_type":
             return f"{shown(given)} is not true or false. Write one of these two."
         case "float_type" | "int_type" | "int_from_float":
-            return _not_a_number(error["type"], given)
+            return _not_a_number(error["type"], given, error["loc"][-1])
         case _:
             return f"{shown(given)} {error['msg'].removeprefix('Input ')}."
 
 
-def _not_a_number(kind: str, given: Any) -> str:
+def _not_a_number(kind: str, given: Any, key: str | int) -> str:
     wanted = "a number" if kind == "float_type" else "a whole number"
     is_text = isinstance(given, str)
+    if is_text and given.endswith("%") and kind != "float_type":
+        return f"{shown(given)} is a share, not a whole number. Write how many, in digits."
     right = meant(given) or perhaps_meant(given) if is_text else str(given)
     numbers = [each for each in (right or "").split(" or ") if is_number(each)]
     if numbers and kind != "float_type":
         whole = [each for each in numbers if PLAIN[INT].fullmatch(each)]
         numbers = whole or _beside(float(numbers[0]))
     if not numbers:
-        return f"{shown(given)} is not {wanted}. Write one in digits."
+        # A setting that may be null is null by default.
+        or_none = f", or leave {key} out" if right == "null" and isinstance(key, str) else ""
+        return f"{shown(given)} is not {wanted}. Write one in digits{or_none}."
     told = f"{shown(given)} is {'text, ' if is_text else ''}not {wanted}."
     return f"{told} {instead(given, ' or '.join(numbers))}"
 
@@ -91,4 +100,5 @@ def _beside(number: float) -> list[str]:
 
 def instead(given: Any, right: str) -> str:
     """The remedy for what is not as it should be written."""
-    return f"Write it without quotes: {right}." if given == right else f"Write {right}."
+    in_quotes = given in (right, right.title(), right.upper())  # "True" as well
+    return f"Write it without quotes: {right}." if in_quotes else f"Write {right}."

@@ -1,6 +1,7 @@
 """YAML -> plain data that remembers its lines. Only safe scalars, lists and mappings are built."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ MAX_DEPTH = 50
 
 # 1e-3 is a number, but for a name: variants are called so.
 EXPONENT = re.compile(r"[0-9.]+[eE]-?[0-9]+")
+TOGETHER = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*) ?[:=] ?(\S.*)")  # {lr:1e-3, eps=1e-8}
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,17 @@ class Document:
     text: str
     data: Any
     lines: Mapping[Where, int]
-    plain: Mapping[Where, str]  # what text and nothing were written as, where without quotes
+    plain: Mapping[Where, str]  # what stands without quotes, as it is written
+    unread: frozenset[Where]  # what could not be read, and is None in `data`
     mistakes: tuple[Mistake, ...]  # of reading: keys and values that a matrix cannot hold
 
     def error(self, found: Iterable[Wrong] = ()) -> MatrixError:
         """The mistakes of reading and these, each with its line."""
-        told = [Mistake(self._line(where), dotted(where), what) for where, what in found]
+        told = [
+            Mistake(self._line(where), dotted(where), what)
+            for where, what in found
+            if where not in self.unread  # that is told already
+        ]
         return MatrixError(self.file, [*self.mistakes, *told])
 
     def raise_mistakes(self, found: Iterable[Wrong] = ()) -> None:
@@ -82,7 +89,7 @@ def read_yaml(path: Path) -> Document:
     """
     file = str(path)
     try:
-        raw = path.read_bytes()
+        raw = _read_bytes(path)
     except OSError as error:
         raise _no_matrix(file, f"cannot be read: {error.strerror}.") from error
     if len(raw) > MAX_BYTES:
@@ -96,6 +103,9 @@ def read_yaml(path: Path) -> Document:
         raise _no_matrix(file, what) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
+        if error.problem == "but found another document":
+            what = "`---` begins another document, and a matrix is one. Make it a file of its own."
+            raise _no_matrix(file, what, line) from error
         what = f"this is not YAML: {error.problem or error.context}. Check indents and quotes."
         raise _no_matrix(file, what, line) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -105,7 +115,16 @@ def read_yaml(path: Path) -> Document:
         raise _no_matrix(file, "is empty. `name` and `matrix` are required.")
     builder = _Builder(file)
     data = builder.build(root, ())
-    return Document(file, text, data, builder.lines, builder.plain, tuple(builder.mistakes))
+    unread, mistakes = frozenset(builder.unread), tuple(builder.mistakes)
+    return Document(file, text, data, builder.lines, builder.plain, unread, mistakes)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """A file or a pipe, up to what is too long: a device may have no end."""
+    # A pipe that nobody writes to has nothing; opened as usual, it would be waited for.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        os.set_blocking(file.fileno(), True)
+        return file.read(MAX_BYTES + 1)
 
 
 def _no_matrix(file: str, what: str, line: int = 0) -> MatrixError:
@@ -130,6 +149,7 @@ class _Builder:
         self.visits = 0
         self.lines: dict[Where, int] = {}
         self.plain: dict[Where, str] = {}
+        self.unread: set[Where] = set()
         self.mistakes: list[Mistake] = []
 
     def build(self, node: yaml.Node, where: Where) -> Any:
@@ -144,6 +164,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode) and node.tag in KINDS:
             return self._scalar(node, where, node.tag)
         tag = node.tag.replace(TAG, "!!")
+        self.unread.add(where)
         self._mistake(line, where, f"{tag} is not allowed. Use text, numbers, lists, mappings.")
         return None
 
@@ -208,12 +229,13 @@ class _Builder:
     def _scalar(self, node: yaml.ScalarNode, where: Where, tag: str) -> Any:
         if tag == FLOAT and _is_name(where) and EXPONENT.fullmatch(node.value):
             tag = TEXT
-        if node.style is None and tag in (TEXT, NULL):
+        if node.style is None:
             self.plain[where] = node.value
         try:
             return read_scalar(node.value, tag)
         except ValueError:
             what = f"{node.value[:40]!a} cannot be read as {KINDS[tag]}. Correct it."
+        self.unread.add(where)
         self._mistake(self.lines[where], where, what)
         return None
 
@@ -258,6 +280,9 @@ def _why_no_key(node: yaml.MappingNode, key_node: yaml.Node, value_node: yaml.No
     if not is_utf8(key):
         return f"the key {key[:40]!a} is not text in UTF-8. Correct it."
     without = value_node.value == "" and value_node.tag == NULL
+    if node.flow_style and without and (found := TOGETHER.fullmatch(key)):
+        right = repr(f"{found[1]}: {found[2][:40]}")[1:-1]
+        return f"{key[:40]!r} is one word. Write a space after the colon: {right}."
     if node.flow_style and without and not key.isidentifier():
         return (
             f"{key[:40]!r} has no value: in {{...}} a comma ends the one before. Write a list as "

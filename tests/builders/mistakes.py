@@ -231,6 +231,30 @@ ONE_MISTAKE = {
         "train.deterministic",
         "'yes' is not true or false. Write one of these two.",
     ),
+    "name that is a list": (
+        broken("name: trial", "name: [trial]"),
+        1,
+        "name",
+        "['trial'] is a list, not text. Write a name.",
+    ),
+    "path that is a list": (
+        broken("input.txt", "[input.txt]"),
+        2,
+        "data.corpus",
+        "['input.txt'] is a list, not text. Write a path.",
+    ),
+    "name that is a mapping": (
+        broken("[nanogpt, nanokimi]", "[nanogpt, {base: nanokimi}]"),
+        6,
+        "matrix.model[1]",
+        "{'base': 'nanokimi'} is a mapping, not text. Write a name.",
+    ),
+    "list of two at least that is empty": (
+        broken("input.txt", "input.txt, split: []"),
+        2,
+        "data.split",
+        "is empty. Give at least 2 values.",
+    ),
     "list that is too short": (
         broken("input.txt", "input.txt, split: [0.9]"),
         2,
@@ -248,6 +272,24 @@ ONE_MISTAKE = {
         18,
         "limits.cpus",
         "cannot be read as a whole number of at most 64 bits. Correct it.",
+    ),
+    "whole number that is too large, where one is required": (
+        broken("steps: 100", f"steps: {2**64}"),
+        3,
+        "train.steps",
+        "cannot be read as a whole number of at most 64 bits. Correct it.",
+    ),
+    "number that is None": (
+        broken("cpus: 2", "cpus: None"),
+        18,
+        "limits.cpus",
+        "'None' is not a whole number. Write one in digits, or leave cpus out.",
+    ),
+    "steps as a share": (
+        broken("steps: 100", "steps: 100, warmup_steps: 10%"),
+        3,
+        "train.warmup_steps",
+        "'10%' is a share, not a whole number. Write how many, in digits.",
     ),
     "variants that are a list": (
         broken("  slow: {base: adamw, lr: 3.0e-4}", "  - {base: adamw, lr: 3.0e-4}"),
@@ -502,6 +544,18 @@ ONE_MISTAKE = {
         "'5' has no value: in {...} a comma ends the one before. Write a list as [0.9, 0.95], a "
         "fraction with a point, text with a comma in quotes.",
     ),
+    "colon without a space": (
+        broken("{base: adamw, lr: 3.0e-4}", "{base: adamw, lr:3.0e-4}"),
+        17,
+        "optimizers.slow.lr:3.0e-4",
+        "'lr:3.0e-4' is one word. Write a space after the colon: lr: 3.0e-4.",
+    ),
+    "equals sign for a colon": (
+        broken("{base: adamw, lr: 3.0e-4}", "{base: adamw, lr=3.0e-4}"),
+        17,
+        "optimizers.slow.lr=3.0e-4",
+        "'lr=3.0e-4' is one word. Write a space after the colon: lr: 3.0e-4.",
+    ),
     "merge key in quotes": (
         broken("{base: adamw, lr: 3.0e-4}", "{'<<': {base: adamw}, lr: 3.0e-4}"),
         17,
@@ -544,7 +598,12 @@ ONE_MISTAKE = {
         "",
         "this is not YAML: found undefined alias 'devices'.",
     ),
-    "second document": (SOUND + "---\nname: other\n", END, "", "found another document."),
+    "second document": (
+        SOUND + "---\nname: other\n",
+        END,
+        "",
+        "`---` begins another document, and a matrix is one. Make it a file of its own.",
+    ),
     "list of matrices": ("- name: trial\n", 1, "", "must be a mapping with `name` and `matrix`."),
     "no axes": ("name: trial\n", 1, "matrix", "is required."),
 }

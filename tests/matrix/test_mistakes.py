@@ -1,10 +1,14 @@
 """A matrix that is wrong says so, all at once, each mistake with its line, place and remedy."""
 
+import os
+import re
+import threading
+
 import pytest
 
 from bench.errors import MatrixError
 from bench.matrix.expansion import load_matrix
-from tests.builders.matrices import broken, refusal
+from tests.builders.matrices import SOUND, broken, refusal
 from tests.builders.mistakes import ONE_MISTAKE
 
 # --- One mistake --------------------------------------------------------------------------------
@@ -49,6 +53,36 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_a_folder_is_no_matrix(tmp_path):
     with pytest.raises(MatrixError, match=r"cannot be read: Is a directory"):
         load_matrix(tmp_path)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    """As a shell has them for `bench plan <(...)`: the other end is open before this one."""
+    file, content = tmp_path / "matrix.yaml", SOUND.encode()
+    os.mkfifo(file)
+    handle = os.open(file, os.O_RDWR)
+    os.write(handle, content[:100])
+
+    def write_the_rest() -> None:
+        os.write(handle, content[100:])
+        os.close(handle)
+
+    threading.Timer(0.5, write_the_rest).start()
+    assert load_matrix(file).name == "trial"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (os.mkfifo, "is empty."),  # nobody writes to it
+        (lambda file: file.symlink_to("/dev/zero"), "has more than 1,000,000 bytes."),
+    ],
+    ids=["pipe", "device"],
+)
+def test_what_never_ends_is_no_matrix(tmp_path, make, says):
+    file = tmp_path / "matrix.yaml"
+    make(file)
+    with pytest.raises(MatrixError, match=re.escape(says)):
+        load_matrix(file)
 
 
 # --- Several mistakes ---------------------------------------------------------------------------

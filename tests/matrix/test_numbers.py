@@ -40,7 +40,20 @@ OWN = f"name: small\n{ARM.format(model='nanogpt', optimizer='mine')}{CLASS}"
         ("2024-05-01", "2024-05-01"),
         ("2024-05-01 10:00:00", "2024-05-01 10:00:00"),
         ("=", "="),
-        ("nan", "nan"),
+        ("'nan'", "nan"),
+        ("'inf'", "inf"),
+        ("'none'", "none"),
+        ("'n'", "n"),
+        ("'No'", "No"),
+        ("'$x'", "$x"),
+        ("'1d-3'", "1d-3"),
+        ("'0.9 0.95'", "0.9 0.95"),
+        ('""', ""),
+        ("1k", "1k"),
+        ("3d", "3d"),
+        ("1d3", "1d3"),
+        ("nano", "nano"),
+        ("[010, 1, 10]", [10, 1, 10]),
         ("cosine", "cosine"),
         ("bfloat16", "bfloat16"),
         ("1d", "1d"),
@@ -120,8 +133,41 @@ SLIPS = [
     ("no", "'no' is text. Write false, or put it in quotes to keep the text."),
     ("On", "Write true, or put it in quotes"),
     (".inf", "inf cannot be an argument."),
+    ("None", "'None' is text. Write null."),
+    ("'None'", "'None' is text. Write null."),
+    ("none", "Write null, or put it in quotes"),
+    ("Nil", "Write null, or put it in quotes"),
+    ("'False'", "'False' is text. Write it without quotes: false."),
+    ("'true'", "'true' is text. Write it without quotes: true."),
+    ("'TRUE'", "Write it without quotes: true."),
+    ("tRUE", "'tRUE' is text. Write true."),
+    ("'False,'", "'False,' is text. Write false."),
+    ("'None,'", "Write null."),
+    ("true;", "'true;' is text. Write true."),
+    ("y", "Write true, or put it in quotes"),
+    ("N", "Write false, or put it in quotes"),
+    ("no;", "'no;' is text. Write false, or put it in quotes"),
+    ("1e-3;", "'1e-3;' is text. Write 1e-3."),
+    ("'1e-3,'", "Write 1e-3."),
+    ("1 e-8", "'1 e-8' is text. Write 1e-8."),
+    ("3 e− 4", "Write 3e-4."),
+    ("= 1e-3", "Write 1e-3."),
+    ("=5", "Write 5."),
+    ("1*10^-3", "Write 0.001."),
+    ("3 × 10**-4", "Write 0.0003."),
+    ("1d-3", "Write 1e-3, or put it in quotes"),
+    ("1e-3#note", "Write 1e-3 with a space before the #, or put"),
+    ("-inf", "Write a finite number, or put it in quotes"),
+    ("nan", "Write a finite number, or put it in quotes"),
+    ("${lr}", "Write the value itself (nothing fills it in, as Hydra would), or put"),
+    ("0.9 0.95", "Write [0.9, 0.95], or put it in quotes"),
+    ("0.9; 0.95", "Write [0.9, 0.95], or put it in quotes"),
+    ("'[0.9, 0.95]'", "Write it without quotes: [0.9, 0.95]."),
+    ("tuple(0.9, 0.95)", "Write [0.9, 0.95]."),
+    ("tuple([0.9, 0.95])", "Write [0.9, 0.95]."),
 ]
 SPACE = "    x: 1\ntune:\n  trials: 2\n  seeds: [8]\n  space:\n    x:\n    - 1\n    - "
+SPACE_OF_X = f"{OWN}    x: 1\ntune:\n  trials: 2\n  seeds: [8]\n  space:\n    x: "
 PLACES = {  # up to the value
     "optimizers.mine.x": f"{OWN}    y: 1\n    x: ",
     "optimizers.mine.x[1]": f"{OWN}    x:\n    - 1\n    - ",
@@ -152,6 +198,37 @@ def test_what_braces_tore_apart_at_a_comma_is_told(tmp_path):
     )
     assert "in {...} a comma ends the one before. Write a list as [0.9, 0.95]" in one.what
     assert other.what == "'(0.9' is text. Write a list in square brackets, such as [0.9, 0.95]."
+
+
+@pytest.mark.parametrize(
+    ("where", "before"),
+    [
+        ("optimizers.mine.x", f"{OWN}    x: "),
+        ("tune.space.x", SPACE_OF_X),
+    ],
+)
+def test_decimal_commas_in_a_list_are_told_by_their_zeros(tmp_path, where, before):
+    found = refusal(tmp_path, f"{before}[0,001, 1,05, 7]\n").mistakes
+    assert [(each.where, each.what) for each in found] == [
+        (f"{where}[{index}]", f"{text} has a zero in front: a decimal comma? Write {right}.")
+        for index, text, right in (
+            (1, "001", "0.001, or 1 for the whole number"),
+            (3, "05", "1.05, or 5 for the whole number"),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "at", "what"),
+    [
+        ("[0,5, 0,1]", 2, "0 is"),
+        ("[8, 16, 8]", 2, "8 is"),
+    ],
+)
+def test_a_whole_number_that_is_tried_twice_is_told(tmp_path, values, at, what):
+    (mistake,) = refusal(tmp_path, f"{SPACE_OF_X}{values}\n").mistakes
+    assert mistake.where == f"tune.space.x[{at}]"
+    assert mistake.what.startswith(f"{what} listed twice. Remove one;")
 
 
 @pytest.mark.parametrize("key", ["weight-decay", "1st", "'a b'"])
