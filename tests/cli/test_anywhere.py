@@ -64,6 +64,56 @@ def test_a_locale_of_another_encoding(skipped: Sequence[str | Path], tmp_path: P
     assert (code, b"- 4 cells skipped: no GPU here" in said) == (1, True)
 
 
+# What a shell does with standard output, and how the loss is told.
+PIPE = '("$@"; echo $? >code) | true; exit $(cat code)'
+NOWHERE = {
+    '"$@" >&-': "it is closed",
+    '"$@" <&- >&-': "it is closed",
+    '"$@" >/dev/full': "No space left on device",
+    PIPE: "Broken pipe",
+}
+
+
+def into_nowhere(
+    shell: str, place: Path, *arguments: str | Path
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", shell, "sh", sys.executable, "-m", "bench", *map(str, arguments)],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("shell", [PIPE, '"$@" >/dev/full 2>&-', '"$@" <&- >&- 2>&-'])
+def test_a_run_whose_progress_cannot_be_printed_goes_on(
+    shell: str, tiny_matrix: Path, tmp_path: Path
+) -> None:
+    one = ("--only", "seed=1", "--only", "optimizer=adamw", "--out", tmp_path / "results")
+    ended = into_nowhere(shell, tmp_path, "run", tiny_matrix, "--runtime", "local", *one)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    (row,) = read_table(tmp_path / "results" / "runs.csv")
+    assert row["status"] == "ok"
+
+
+@pytest.mark.parametrize(("shell", "why"), NOWHERE.items())
+@pytest.mark.parametrize("command", ["plan", "schema"])
+def test_what_a_command_is_for_cannot_be_lost_silently(
+    command: str, shell: str, why: str, tiny_matrix: Path, tmp_path: Path
+) -> None:
+    arguments = (command, tiny_matrix, "--runtime", "local") if command == "plan" else (command,)
+    ended = into_nowhere(shell, tmp_path, *arguments)
+    assert ended.returncode == 1
+    assert ended.stderr == f"error: not all could be printed to standard output: {why}\n"
+
+
+def test_without_standard_error_codes_stay(tmp_path: Path) -> None:
+    for shell in ('"$@" 2>&-', '"$@" 2>/dev/full', '"$@" >&- 2>&-'):
+        assert into_nowhere(shell, tmp_path, "plan", "none.yaml").returncode == 2
+
+
 def test_every_sign_of_the_progress_has_a_plain_one() -> None:
     assert set(progress.SIGN.values()) | {"✗", "↻", "–"} <= PLAIN.keys()
     assert all(plain.isascii() for plain in PLAIN.values())
