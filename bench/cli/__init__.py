@@ -6,7 +6,7 @@ import sys
 import typer
 
 from bench.border.surroundings import MEDDLING
-from bench.cli.common import INTERRUPTED, WRONG_REQUEST, err, print_anywhere
+from bench.cli.common import INTERRUPTED, NOT_ALL_OK, OK, WRONG_REQUEST, err, print_anywhere
 from bench.cli.here import check, doctor, image, schema
 from bench.cli.original import original
 from bench.cli.reports import ab, bundle, compare, report, verify
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 ON_A_MATRIX = (plan, run, original, check, ab)
 ON_RESULTS = (report, compare, bundle, verify)
+# What they are for is on the disk as they end; of all others it is what they print.
+LEAVING = {command.__name__ for command in (run, original, ab, bundle, image)}
 for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
     app.command()(command)
 
@@ -30,12 +32,25 @@ def main() -> None:
     if [name for name in MEDDLING if os.environ.pop(name, "")]:  # Python has read them: anew
         os.execv(sys.executable, sys.orig_argv)
     os.environ.pop("MPLBACKEND", None)  # a notebook's: its own Python may have what it names
-    print_anywhere()
+    outlet = print_anywhere()
+    code = _run_command()
+    sys.stdout.flush()
+    if outlet.lost and LEAVING.isdisjoint(sys.argv[1:2]):
+        err.print(f"error: not all could be printed to standard output: {outlet.lost.strerror}")
+        code = code or NOT_ALL_OK
+    sys.exit(code)
+
+
+def _run_command() -> int:
+    """The exit code of the command that was typed."""
     try:
         app()
+    except SystemExit as ended:
+        return int(ended.code or OK)
     except StoppedError as error:
         err.print(str(error))
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except BenchError as error:
         err.print(f"error: {error}")
-        sys.exit(WRONG_REQUEST)
+        return WRONG_REQUEST
+    return OK

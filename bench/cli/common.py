@@ -1,12 +1,14 @@
 """What all commands share: where they print, how they exit, the options of more than one."""
 
 import codecs
+import errno
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -18,7 +20,9 @@ from bench.report.built import Built
 OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 # No markup: names and paths may hold brackets, and package:Up: is no picture.
-out = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+# Standard output that was closed is None.
+_wrap = sys.stdout is None or not sys.stdout.isatty()
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=_wrap)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 MatrixArgument = Annotated[Path, typer.Argument(help="the matrix, a YAML file")]
@@ -77,12 +81,47 @@ AcceptOption = Annotated[
 PLAIN = {"✓": "ok", "✗": "x", "↻": "again", "…": "...", "–": "-", "−": "-", "±": "+/-", "×": "x"}
 
 
-def print_anywhere() -> None:
-    """No sign and no file name ends a run because a terminal's encoding lacks it."""
+class Outlet(io.FileIO):
+    """Where we print. What it does not take is dropped: the disk may be full, a reader gone."""
+
+    lost: OSError | None = None  # why something was dropped, at first
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.lost = self.lost or error
+            return len(data)
+
+
+def print_anywhere() -> Outlet:
+    """No line ends a run because it cannot be printed; standard output, which knows what was lost.
+
+    A sign or a file name that a terminal's encoding lacks is printed as a plain one.
+    """
     codecs.register_error("bench", _plain)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="bench")
+    # A number that was closed would be that of the next file opened, and print into it.
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(spare)
+    sys.stderr, _ = _patient(sys.stderr, 2)
+    sys.stdout, outlet = _patient(sys.stdout, 1)
+    return outlet
+
+
+def _patient(stream: TextIO | None, number: int) -> tuple[TextIO, Outlet]:
+    """The same stream, by an outlet; None: it was closed."""
+    outlet = Outlet(number if stream else os.devnull, "w", closefd=not stream)
+    if stream is None:
+        outlet.lost = OSError(errno.EBADF, "it is closed")
+    patient = io.TextIOWrapper(
+        io.BufferedWriter(outlet),
+        encoding=stream.encoding if stream else "utf-8",
+        errors="bench",
+        line_buffering=getattr(stream, "line_buffering", False),
+        write_through=getattr(stream, "write_through", False),
+    )
+    return patient, outlet
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from bench.errors import EngineError, FolderError, RequestError
 from bench.launch.container import ContainerLauncher
 from bench.launch.image import require_named
 from bench.launch.job import Launcher
+from bench.measure.machine import without_gits
 from bench.records.cache import sha256_of
 
 ROOT = PACKAGE.parent
@@ -41,7 +42,7 @@ class Side:
 
     def environment(self) -> dict[str, str]:
         """With this side's package before any other, also one that is installed."""
-        return {**os.environ, "PYTHONPATH": str(self.root), "PYTHONUTF8": "1"}
+        return {**without_gits(os.environ), "PYTHONPATH": str(self.root), "PYTHONUTF8": "1"}
 
 
 @contextmanager
@@ -115,6 +116,7 @@ def _git(*arguments: str) -> str:
     try:
         answer = subprocess.run(
             ["git", "-C", str(ROOT), *arguments],
+            env=without_gits(os.environ),
             capture_output=True,
             encoding="utf-8",
             errors="replace",

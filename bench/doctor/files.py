@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from bench.border.options import DataOptions, TrainOptions
-from bench.doctor.finding import Answer, explained, ok, problem, warning
+from bench.doctor.finding import Answer, explained, ok, problem, unknown, warning
 from bench.errors import CorpusError
 from bench.records.cache import is_whole
 from bench.records.corpora import TINYSHAKESPEARE_SHA256, find_corpus
@@ -16,6 +16,11 @@ RESULTS_GIB = 1.0
 
 
 def results_folder(folder: Path) -> Answer:
+    if _is_nowhere(folder):
+        return problem(
+            f"{folder} would be in the current folder, which has been removed",
+            "change to a folder that is there (cd), or give another folder: --out DIR",
+        )
     base = existing(folder)
     if why := why_not_writable(base):
         return problem(f"{base} cannot be written: {why}", "give another folder: --out DIR")
@@ -23,6 +28,8 @@ def results_folder(folder: Path) -> Answer:
 
 
 def results_room(folder: Path) -> Answer:
+    if _is_nowhere(folder):
+        return unknown("the current folder has been removed")
     gib = shutil.disk_usage(existing(folder)).free / 2**30
     if gib >= RESULTS_GIB:
         return ok(f"{gib:.1f} GiB free for {folder}")
@@ -30,6 +37,15 @@ def results_room(folder: Path) -> Answer:
         f"{gib:.2f} GiB free for {folder}; a large matrix may write {RESULTS_GIB:g} GiB",
         "make room there, or give another folder: --out DIR",
     )
+
+
+def _is_nowhere(folder: Path) -> bool:
+    """Whether it is told from a current folder that has been removed."""
+    try:
+        folder.absolute()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def corpus(asked: str | None) -> Answer:

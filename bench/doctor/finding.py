@@ -1,5 +1,6 @@
 """What the doctor found, a line each, and what follows for the two benchmarks."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,8 +29,9 @@ unknown = partial(Answer, "unknown")
 
 def explained(error: Exception) -> tuple[str, str | None]:
     """Text and remedy of our own errors, which say what is wrong first and what to do then."""
-    text, _, remedy = str(error).rstrip(".").partition(". ")
-    return text, remedy[:1].lower() + remedy[1:] or None
+    # A sentence begins with a capital; a dot before anything else may be the current folder.
+    text, *remedy = re.split(r"\. (?=[A-Z])", str(error).rstrip("."), maxsplit=1)
+    return text, remedy[0][:1].lower() + remedy[0][1:] if remedy else None
 
 
 @dataclass(frozen=True)

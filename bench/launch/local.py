@@ -97,6 +97,7 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8",
+                errors="replace",
                 timeout=PROBE_TIMEOUT_S,
                 check=True,
             )
@@ -105,8 +106,8 @@ class LocalLauncher:
             found: dict[str, Any] = json.loads(told.partition("\n")[0])
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             raise MissingError(
-                f"{self.python} does not answer as a Python interpreter ({error}). "
-                "Name one that has torch and numpy: --worker-python PATH."
+                f"{self.python} does not tell what is installed for it ({_why(error)}). "
+                "Name a Python interpreter that has torch and numpy: --worker-python PATH."
             ) from error
         return found
 
@@ -139,6 +140,12 @@ class LocalLauncher:
                     "folder with `path`, so that its bytes are part of the cell's identity, and "
                     "uninstall it; or install it in the usual way."
                 )
+
+
+def _why(error: Exception) -> str:
+    """The last line that a program said before it failed; else the error's own words."""
+    said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else ""
+    return said.splitlines()[-1] if said else str(error)
 
 
 def find_tree(pid: int) -> CellProcesses:

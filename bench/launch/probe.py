@@ -59,24 +59,37 @@ def startup_code() -> dict[str, str]:
     found = {}
     for folder in site.getsitepackages():
         for file in sorted(Path(folder).glob("*.pth")):
-            text = file.read_text(encoding="utf-8", errors="replace")
+            try:
+                text = file.read_text(encoding="utf-8", errors="replace")
+            except OSError:  # a folder, a link to nowhere: Python passes over them too
+                continue
             lines = [line for line in text.splitlines() if line.startswith(("import ", "import\t"))]
             if lines and not HARMLESS.fullmatch(file.stem):
                 imported = {name: _content(name) for name in map(_imported, lines)}
                 found[file.name] = sha256_of({**imported, "lines": "\n".join(lines).encode()})
-    if own := _content("sitecustomize"):
-        found["sitecustomize"] = sha256_of({"": own})
+    own = _all_code("sitecustomize")
+    if any(own.values()):
+        found["sitecustomize"] = sha256_of(own)
     return {name: sha256 for name, sha256 in found.items() if sha256 != DEBIANS}
 
 
 def _imported(line: str) -> str:
-    return line.split()[1].rstrip(",;")
+    return "".join(line.split()[1:2]).rstrip(",;")  # empty of an import of nothing, which fails
 
 
 def _content(module: str) -> bytes:
     """Of the file that an import of it begins with; empty where there is none."""
     file = first_file(module)
     return file.read_bytes() if file and file.suffix == ".py" else b""
+
+
+def _all_code(module: str) -> dict[str, bytes]:
+    """Of one file as of `_content`; of a package every Python file, by its path there."""
+    file = first_file(module)
+    if not file or file.name != "__init__.py":
+        return {"": _content(module)}
+    files = (each for each in file.parent.rglob("*.py") if each.is_file())
+    return {each.relative_to(file.parent).as_posix(): each.read_bytes() for each in files}
 
 
 def module(name: str) -> dict[str, str] | None:
@@ -103,7 +116,7 @@ def first_file(name: str) -> Path | None:
     for end in range(1, len(parts) + 1):
         try:
             spec = find_spec(".".join(parts[:end]))
-        except ModuleNotFoundError:  # the part before it is no package
+        except (ModuleNotFoundError, ValueError):  # the part before it is no package; no name
             return None
         if spec is None or spec.has_location:
             return Path(str(spec.origin)) if spec else None

@@ -28,7 +28,7 @@ class Cgroup:
         for line in lines:
             _, controllers, path = line.split(":", 2)
             paths |= dict.fromkeys(controllers.split(","), path)
-        memory, cpu, cpuacct = (_folder(paths, name) for name in ("memory", "cpu", "cpuacct"))
+        memory, cpu, cpuacct = (_folder(paths, name, pid) for name in ("memory", "cpu", "cpuacct"))
         if memory is None or cpu is None or cpuacct is None:
             return None
         return cls(memory, cpu, cpuacct)
@@ -71,19 +71,27 @@ class Cgroup:
         return min(_upwards(self.cpu, _cpu_quota), default=None)
 
 
-def _folder(paths: dict[str, str], controller: str) -> Path | None:
+def _folder(paths: dict[str, str], controller: str, pid: int) -> Path | None:
     """Version 1 mounts a tree a controller; version 2 has one tree, whose entry has no name.
 
     Where both are mounted, that one tree lies in a folder beside those of version 1.
+
+    A container may have the host's path and a part of the host's tree: its own group is mounted as
+    the root. Then the group is where an end of the path leads, and it lists the process.
     """
     if controller in paths:
         path, roots = paths[controller], [controller, "cpu,cpuacct", "cpuacct,cpu"]
     else:
         path, roots = paths.get("", ""), ["", "unified"]
+    names = Path(path).parts[1:]
+    if not path or ".." in names:
+        return None
     for root in roots:
-        folder = MOUNT / root / path.lstrip("/")
-        if path and ".." not in Path(path).parts and (folder / "cgroup.procs").exists():
-            return folder
+        for start in range(len(names) + 1):
+            folder = MOUNT.joinpath(root, *names[start:])
+            listed = folder / "cgroup.procs"
+            if listed.exists() if start == 0 else str(pid) in _read(listed).split():
+                return folder
     return None
 
 
@@ -94,9 +102,12 @@ def _upwards(folder: Path, of: Callable[[Path], float | None]) -> list[float]:
 
 
 def _memory_limit_mib(folder: Path) -> float | None:
-    """Without a limit, version 2 says "max", and version 1 a number beyond all memory."""
-    text = _read(folder / "memory.max", folder / "memory.limit_in_bytes")
-    return int(text) / MIB if text.isdecimal() else None
+    """Without a limit, version 2 says "max", and version 1 a number beyond all memory.
+
+    Version 2 has a second one: above "high", processes are not killed but slowed to a crawl.
+    """
+    texts = (_read(folder / f"memory.{name}") for name in ("max", "high", "limit_in_bytes"))
+    return min((int(text) / MIB for text in texts if text.isdecimal()), default=None)
 
 
 def _memory_free_mib(folder: Path) -> float | None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +43,27 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    commit, changes = _ask_git("rev-parse", "HEAD"), _ask_git("status", "--porcelain", "-uno")
-    dirty = None if changes is None else bool(changes)
-    return Machine(_host_id(), _cpu_model(), this_room(), find_gpus(), commit, dirty)
+    return Machine(_host_id(), _cpu_model(), this_room(), find_gpus(), *_working_tree())
+
+
+def without_gits(variables: Mapping[str, str]) -> dict[str, str]:
+    """Without what git sets for its hooks: there GIT_DIR and others lead to another repository."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG")  # such as safe.directory
+    }
+
+
+def _working_tree() -> tuple[str | None, bool | None]:
+    """Its commit, and whether tracked files differ from it; None where git does not track ours.
+
+    Ours may be installed in an environment that lies in somebody else's working tree.
+    """
+    if _ask_git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None, None
+    changes = _ask_git("status", "--porcelain", "-uno")
+    return _ask_git("rev-parse", "HEAD"), None if changes is None else bool(changes)
 
 
 def _cpu_model() -> str | None:
@@ -74,10 +93,15 @@ def _host_id() -> str:
 
 
 def _ask_git(*arguments: str) -> str | None:
-    """Git's answer about our own files, None where they are in no working tree of git."""
+    """Git's answer in the folder of our own files, None where it has none."""
     try:
-        command = ["git", "-C", str(PACKAGE), *arguments]
-        answer = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+        answer = subprocess.run(
+            ["git", "-C", str(PACKAGE), *arguments],
+            env=without_gits(os.environ),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+        )
     except OSError:
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

@@ -22,31 +22,37 @@ def chosen(uuids: Sequence[str], names: Sequence[str], variables: Mapping[str, s
     it.
 
     Raises:
-        AmbiguousError: for a number where GPUs differ and CUDA's order is not that of the bus, and
-            for a part of a GPU (MIG).
+        AmbiguousError: for a number where GPUs differ and CUDA's order is not that of the bus, for
+            how several UUIDs begin, and for a part of a GPU (MIG).
     """
     asked = variables.get(VARIABLE)
     if asked is None:
         return list(range(len(uuids)))
+    entries = [entry.strip() for entry in asked.split(",")]
+    if any(entry.startswith("MIG-") for entry in entries):
+        raise AmbiguousError(
+            f"{VARIABLE}={asked} names a part of a GPU (MIG), and a cell gets a whole one",
+            f"name whole GPUs alone in {VARIABLE}",
+        )
     found: list[int] = []
-    for entry in asked.split(","):
-        fitting = _fitting(entry.strip(), uuids)
-        if len(fitting) != 1:
+    for entry in entries:
+        fitting = _fitting(entry, uuids)
+        if len(fitting) > 1:
+            raise AmbiguousError(
+                f"{VARIABLE}={asked}: the UUIDs of {len(fitting)} GPUs begin with {entry}",
+                "write more of the UUID (nvidia-smi -L)",
+            )
+        if not fitting:
             break
         if fitting[0] in found:
             return []
         found += fitting
-    by_number = any(_number(entry.strip()) is not None for entry in asked.split(",")[: len(found)])
+    by_number = any(_number(entry) is not None for entry in entries[: len(found)])
     which_matters = len(set(names)) > 1 and len(found) < len(uuids)
     if by_number and which_matters and variables.get(ORDER) != BUS:
         raise AmbiguousError(
             f"{VARIABLE}={asked} numbers GPUs that differ, and CUDA counts from the fastest one",
             f"name them by UUID (nvidia-smi -L), or set {ORDER}={BUS}",
-        )
-    if asked.strip().startswith("MIG-"):
-        raise AmbiguousError(
-            f"{VARIABLE}={asked} names a part of a GPU (MIG), and a cell gets a whole one",
-            f"name a GPU in {VARIABLE}",
         )
     return found
 

@@ -53,7 +53,8 @@ def sha256_of(files: Mapping[str, bytes]) -> str:
         return hashlib.sha256(files[""]).hexdigest()
     total = hashlib.sha256()
     for name, content in sorted(files.items()):
-        total.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+        line = f"{name} {hashlib.sha256(content).hexdigest()}\n"
+        total.update(line.encode(errors="surrogateescape"))  # a name may be no UTF-8
     return total.hexdigest()
 
 

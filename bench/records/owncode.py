@@ -1,6 +1,7 @@
 """Code that a matrix brings along: kept in the cache under its hash, never imported here."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from bench.errors import CodeError
 from bench.records.cache import cache_folder, names_in, sha256_of, store, walk
 
 MOST_BYTES = 50 * 2**20
+MOST_PATHS = 16  # to one folder, by links: where each holds two to the next, paths double
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,17 @@ def _check_links(path: Path) -> None:
     """A link is read as what it leads to; one to a folder that holds it would have no end.
 
     Raises:
-        CodeError: for such a link, and for one that leads nowhere.
+        CodeError: for such a link, for one that leads nowhere, and where too many lead to a folder.
     """
+    reached: Counter[Path] = Counter()
     for where, folders, names in walk(path):
+        folder = where.resolve()
+        reached[folder] += 1
+        if reached[folder] > MOST_PATHS:
+            raise CodeError(
+                f"{folder} is reached by more than {MOST_PATHS} paths, by links within {path}. "
+                "Remove links to it, or to folders that hold it."
+            )
         holders = [each for each in (where, *where.parents) if each.is_relative_to(path)]
         for link in (where / name for name in (*folders, *names)):
             if not link.is_symlink():

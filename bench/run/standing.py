@@ -80,6 +80,7 @@ def skip_reason(cell: Cell, machine: Machine) -> str | None:
     """Why this machine cannot run a cell at all, with the remedy; None if it can."""
     if cell.spec.device == "cuda" and not machine.gpus.gpus:
         remedy = machine.gpus.remedy
-        remedy = f"{remedy[0].upper()}{remedy[1:]}, or choose --only device=cpu"
-        return f"no GPU here: {machine.gpus.reason}. {remedy}"
+        remedy = f"{remedy[0].upper()}{remedy[1:]}"
+        on_cpu = "give the matrix device cpu and choose --only device=cpu"  # it may have cuda alone
+        return f"no GPU here: {machine.gpus.reason}. {remedy}, or {on_cpu}"
     return None

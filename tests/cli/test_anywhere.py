@@ -12,6 +12,7 @@ import pytest
 
 from bench.cli.common import PLAIN
 from bench.errors import CacheError
+from bench.measure import machine
 from bench.records.cache import cache_folder
 from bench.records.rows import read_table
 from bench.run import progress
@@ -63,6 +64,56 @@ def test_a_locale_of_another_encoding(skipped: Sequence[str | Path], tmp_path: P
     assert (code, b"- 4 cells skipped: no GPU here" in said) == (1, True)
 
 
+# What a shell does with standard output, and how the loss is told.
+PIPE = '("$@"; echo $? >code) | true; exit $(cat code)'
+NOWHERE = {
+    '"$@" >&-': "it is closed",
+    '"$@" <&- >&-': "it is closed",
+    '"$@" >/dev/full': "No space left on device",
+    PIPE: "Broken pipe",
+}
+
+
+def into_nowhere(
+    shell: str, place: Path, *arguments: str | Path
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", shell, "sh", sys.executable, "-m", "bench", *map(str, arguments)],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("shell", [PIPE, '"$@" >/dev/full 2>&-', '"$@" <&- >&- 2>&-'])
+def test_a_run_whose_progress_cannot_be_printed_goes_on(
+    shell: str, tiny_matrix: Path, tmp_path: Path
+) -> None:
+    one = ("--only", "seed=1", "--only", "optimizer=adamw", "--out", tmp_path / "results")
+    ended = into_nowhere(shell, tmp_path, "run", tiny_matrix, "--runtime", "local", *one)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    (row,) = read_table(tmp_path / "results" / "runs.csv")
+    assert row["status"] == "ok"
+
+
+@pytest.mark.parametrize(("shell", "why"), NOWHERE.items())
+@pytest.mark.parametrize("command", ["plan", "schema"])
+def test_what_a_command_is_for_cannot_be_lost_silently(
+    command: str, shell: str, why: str, tiny_matrix: Path, tmp_path: Path
+) -> None:
+    arguments = (command, tiny_matrix, "--runtime", "local") if command == "plan" else (command,)
+    ended = into_nowhere(shell, tmp_path, *arguments)
+    assert ended.returncode == 1
+    assert ended.stderr == f"error: not all could be printed to standard output: {why}\n"
+
+
+def test_without_standard_error_codes_stay(tmp_path: Path) -> None:
+    for shell in ('"$@" 2>&-', '"$@" 2>/dev/full', '"$@" >&- 2>&-'):
+        assert into_nowhere(shell, tmp_path, "plan", "none.yaml").returncode == 2
+
+
 def test_every_sign_of_the_progress_has_a_plain_one() -> None:
     assert set(progress.SIGN.values()) | {"✗", "↻", "–"} <= PLAIN.keys()
     assert all(plain.isascii() for plain in PLAIN.values())
@@ -89,6 +140,57 @@ def test_a_notebooks_backend_is_not_asked_for(tmp_path: Path) -> None:
     """`verify` loads what draws the report before it looks at the file."""
     code, said = typed("verify", tmp_path / "none", MPLBACKEND="module://of.a.notebook")
     assert (code, said.startswith(b"error: ")) == (2, True)
+
+
+def git(place: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    command = ["git", "-C", str(place), *who, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Somebody's, with a package of theirs; it ignores its .venv."""
+    place = tmp_path / "somebodys"
+    for package in (place / "theirs", place / ".venv" / "bench"):
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+    (place / ".gitignore").write_text(".venv/\n")
+    git(place, "init", "--quiet")
+    git(place, "add", "--all")
+    git(place, "commit", "--quiet", "--message", "theirs")
+    return place
+
+
+def test_a_repository_that_holds_us_untracked_is_not_ours(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "PACKAGE", repository / ".venv" / "bench")
+    found = machine.this_machine()
+    assert (found.git_commit, found.git_dirty) == (None, None)
+    monkeypatch.setattr(machine, "PACKAGE", repository / "theirs")
+    found = machine.this_machine()
+    assert (found.git_commit, found.git_dirty) == (git(repository, "rev-parse", "HEAD"), False)
+
+
+def test_variables_of_a_hook_lead_to_no_other_repository(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    (ours / "__init__.py").write_text("")
+    git(ours, "init", "--quiet")
+    git(ours, "add", "--all")
+    git(ours, "commit", "--quiet", "--message", "ours")
+    commit = git(ours, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(repository))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(repository / ".git" / "index"))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "0")
+    monkeypatch.setattr(machine, "PACKAGE", ours)
+    found = machine.this_machine()
+    assert (found.git_commit, found.git_dirty) == (commit, False)
+    assert "GIT_CONFIG_COUNT" in machine.without_gits(os.environ)  # what git is told of owners
 
 
 def test_without_a_home_the_cache_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

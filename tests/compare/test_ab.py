@@ -17,6 +17,7 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from bench.compare import sides
 from bench.compare.ab import in_turn, pinned
 from bench.compare.sides import prepared
 from bench.errors import EngineError, MatrixError, RequestError
@@ -405,6 +406,17 @@ def test_what_is_no_revision_is_refused(revision: str) -> None:
         prepared(revision, ".", LocalLauncher(sys.executable)),
     ):
         pass
+
+
+def test_variables_of_a_hook_do_not_lead_elsewhere(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides, "ROOT", repository)
+    monkeypatch.setenv("GIT_DIR", str(ROOT / "nowhere"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(ROOT / "nowhere"))
+    with prepared("v1", "crashing", LocalLauncher(sys.executable)) as versions:
+        assert [checked.name for checked in versions] == ["base", "head"]
+        assert "GIT_DIR" not in versions[0].environment()
 
 
 def test_images_need_an_engine() -> None:

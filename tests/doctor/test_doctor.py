@@ -18,6 +18,7 @@ from bench.doctor import cells, files, host
 from bench.doctor.examine import examine
 from bench.doctor.finding import CPU, GPU, Answer, Diagnosis, as_lines, checked, missing
 from bench.launch.engine import Engine
+from bench.launch.local import LocalLauncher
 from bench.measure.machine import this_room
 from bench.measure.nvml import find_gpus
 from bench.records.cache import cache_folder
@@ -262,6 +263,27 @@ def test_a_results_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) ->
         answer = files.results_folder(folder)
         assert answer.state == "problem"
         assert f"{folder.parent} cannot be written" in answer.text
+
+
+def test_a_current_folder_that_was_removed_holds_no_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    answer = files.results_folder(Path("results"))
+    assert (answer.state, "current folder, which has been removed" in answer.text) == (
+        "problem",
+        True,
+    )
+    assert files.results_room(Path("results")).state == "unknown"
+    assert files.results_folder(tmp_path / "results").state == "ok"
+
+
+def test_a_worker_python_that_is_a_folder_is_told_whole(tmp_path: Path) -> None:
+    answer = cells.packages(LocalLauncher("."))
+    assert answer.state == "problem"
+    assert answer.text.startswith(". does not tell what is installed for it")
 
 
 def test_room_for_results_is_measured_where_they_go(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy
 import pytest
 import torch
 
-from bench.errors import MatrixError, RequestError
+from bench.errors import MatrixError, MissingError, RequestError
 from bench.launch.choose import choose_launcher
 from bench.launch.image import derived_tag
 from bench.launch.local import LocalLauncher
@@ -195,10 +195,13 @@ def test_a_class_whose_edits_nobody_would_see_is_refused(
     ("name", "text", "counts"),
     [
         ("sitecustomize.py", "print('hello')\n", True),
+        ("sitecustomize.py", "", False),
         ("usercustomize.py", "print('hello')\n", False),  # a worker has no user's site
         ("mine.pth", "import devopt\n", True),
         ("mine.pth", "import devopt; devopt.patch()\n", True),
         ("mine.pth", "/a/folder\n# import devopt\n", False),
+        ("mine.pth", "import \n", True),  # Python says so and goes on
+        ("mine.pth", "import .devopt\n", True),
         ("distutils-precedence.pth", "import os; os.environ.get('X')\n", False),
         ("__editable__.mine-0.1.pth", "import devopt\n", False),
         ("mine-0.1-nspkg.pth", "import sys, types, os\n", False),
@@ -219,6 +222,31 @@ def test_so_is_the_module_that_a_pth_file_imports(python: Path, tmp_path: Path) 
     before = env_id(python)
     (folder_of(tmp_path) / "devopt" / "__init__.py").write_text("# edited\n")
     assert env_id(python) != before
+
+
+def test_every_file_of_a_sitecustomize_counts(python: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path) / "sitecustomize"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "__init__.py").write_text("from sitecustomize.deep import patch\n")
+    (folder / "deep" / "patch.py").write_text("ONE = 1\n")
+    before = env_id(python)
+    (folder / "deep" / "patch.py").write_text("ONE = 2\n")
+    assert env_id(python) != before
+
+
+def test_a_pth_that_python_cannot_read_is_passed_over(python: Path, tmp_path: Path) -> None:
+    before = env_id(python)
+    (folder_of(tmp_path) / "gone.pth").symlink_to("nowhere.pth")
+    (folder_of(tmp_path) / "folder.pth").mkdir()
+    assert env_id(python) == before
+
+
+def test_a_question_that_fails_is_told_by_its_last_words(tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho first >&2; echo 'ValueError: of its own' >&2; exit 3\n")
+    broken.chmod(0o755)
+    with pytest.raises(MissingError, match=r"installed for it \(ValueError: of its own\)"):
+        env_id(broken)
 
 
 def test_debians_own_sitecustomize_is_none(

@@ -1,6 +1,7 @@
 """A class of one's own in a matrix: what is asked, who it is, and which mistakes are told."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -176,6 +177,19 @@ def test_hidden_and_compiled_files_do_not_count(package):
     assert spec(package.parent).run_id == before
 
 
+def test_a_file_name_may_be_no_text(package):
+    before = spec(package.parent).run_id
+    names = [b"n\xff.py", b"n\xfe.py"]
+    ids = set()
+    for name in names:
+        file = Path(os.fsdecode(os.fsencode(package) + b"/" + name))
+        file.write_text("ONE = 1\n")
+        ids.add(spec(package.parent).run_id)
+        assert (read_code(package).store() / package.name / file.name).read_text() == "ONE = 1\n"
+        file.unlink()
+    assert len({before, *ids}) == 3
+
+
 def test_what_a_class_wants_is_part_of_what_it_is(package):
     folder = package.parent
     plain = spec(folder)
@@ -236,6 +250,17 @@ def test_a_link_without_an_end_is_refused_by_name(package, links, says):
         (package / link).parent.mkdir(exist_ok=True)
         (package / link).symlink_to(target)
     with pytest.raises(CodeError, match=re.escape(says)):
+        read_code(package)
+
+
+def test_links_that_multiply_paths_are_refused_by_name(package):
+    """Two to the power of 40 paths in 40 folders."""
+    for depth in range(40):
+        (package / f"f{depth}").mkdir()
+        for link in ("a", "b"):
+            (package / f"f{depth}" / link).symlink_to(f"../f{depth + 1}")
+    (package / "f40").mkdir()
+    with pytest.raises(CodeError, match=r"my_package/f\d+ is reached by more than 16 paths"):
         read_code(package)
 
 

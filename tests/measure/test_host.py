@@ -198,6 +198,30 @@ class TestOutOfView:
         write(kernel / "cgroup" / "cgroup.procs", "1\n")
         assert Cgroup.of(PID) is None
 
+    @pytest.mark.parametrize("below", ["", "ours"])
+    def test_the_hosts_path_in_a_container_that_has_its_own_group_alone(
+        self, below: str, kernel: Path
+    ) -> None:
+        """Version 2 with --cgroupns=host: what is mounted is the container's group."""
+        member_of(kernel, f"0::/system.slice/docker-0123abc.scope/{below}".rstrip("/"))
+        folder = kernel / "cgroup" / below
+        write(kernel / "cgroup" / "cgroup.procs", "1\n")
+        write(folder / "cgroup.procs", "47\n4711\n")
+        write(kernel / "cgroup" / "memory.max", f"{16 * MIB}\n")
+        group = Cgroup.of(PID)
+        assert group == Cgroup(folder, folder, folder)
+        assert group.memory_limit_mib() == 16
+
+    def test_the_same_of_version_1(self, kernel: Path) -> None:
+        member_of(kernel, "9:memory:/docker/abc", "4:cpu,cpuacct:/docker/abc", "0::/docker/abc")
+        memory, cpu = (kernel / "cgroup" / name for name in ("memory", "cpu,cpuacct"))
+        for folder in (memory, cpu):
+            write(folder / "cgroup.procs", "4711\n")
+        write(memory / "memory.limit_in_bytes", f"{16 * MIB}\n")
+        group = Cgroup.of(PID)
+        assert group == Cgroup(memory, cpu, cpu)
+        assert group.memory_limit_mib() == 16
+
     def test_no_groups_at_all(self, kernel: Path) -> None:
         member_of(kernel)
         write(kernel / "cgroup" / "cgroup.procs", "1\n")

@@ -46,7 +46,6 @@ def of(asked: str | None, names: Sequence[str] = ("a GPU",) * 3, order: str = ""
         ("1,1", []),  # one that comes twice empties it
         ("GPU-cccc", [2]),
         ("GPU-c,GPU-aa", [2, 0]),
-        ("GPU-a", []),  # how two of them begin
         ("GPU-c,GPU-x,GPU-aa", [2]),
         ("GPU-c,GPU-cc", []),
         ("gpu-cccc", []),
@@ -75,9 +74,22 @@ def test_a_number_that_can_mean_one_set_alone_is_none_of_these() -> None:
     assert (of("", MIXED), of("-1", MIXED), of("GPU-c", MIXED)) == ([], [], [2])
 
 
-def test_a_part_of_a_gpu_is_no_gpu() -> None:
+@pytest.mark.parametrize("asked", ["MIG-GPU-aaaa/1/0", "0,MIG-GPU-aaaa/1/0", "7, MIG-xx"])
+def test_a_part_of_a_gpu_is_no_gpu(asked: str) -> None:
     with pytest.raises(AmbiguousError, match="a part of a GPU"):
-        of("MIG-GPU-aaaa/1/0")
+        of(asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "entry"),
+    [("GPU-a", 2, "GPU-a"), ("GPU-", 3, "GPU-"), ("2, GPU-a", 2, "GPU-a")],
+)
+def test_how_several_uuids_begin_is_refused(asked: str, count: int, entry: str) -> None:
+    with pytest.raises(AmbiguousError) as caught:
+        of(asked)
+    why, remedy = caught.value.args
+    assert why == f"CUDA_VISIBLE_DEVICES={asked}: the UUIDs of {count} GPUs begin with {entry}"
+    assert remedy == "write more of the UUID (nvidia-smi -L)"
 
 
 # --- Where it is told ---------------------------------------------------------------------------
@@ -121,7 +133,9 @@ def test_cells_get_what_is_left(gpus: Gpus, cuda_matrix: Path) -> None:
 def test_where_all_are_left_out_cells_are_skipped(gpus: Gpus, cuda_matrix: Path) -> None:
     why = skip_reason(load_matrix(cuda_matrix).cells[0], this_machine())
     told = f"CUDA_VISIBLE_DEVICES= leaves out {A}, {B}"
-    remedy = "Change CUDA_VISIBLE_DEVICES, or choose --only device=cpu"
+    remedy = (
+        "Change CUDA_VISIBLE_DEVICES, or give the matrix device cpu and choose --only device=cpu"
+    )
     assert why == f"no GPU here: {told}. {remedy}"
     found = gpu.gpu(gpus)
     assert (found.state, found.text) == ("problem", told)
