@@ -203,7 +203,7 @@ def test_a_text_that_cannot_be_used_is_told_with_the_line_that_names_it(
     ("split", "says"),
     [
         ("[0.9]", "has too few: 1. Give at least 2."),
-        ("[]", "is empty. Give at least one value."),
+        ("[]", "is empty. Give at least 2 values."),
         ("[0.5, 0.3]", "sums to 0.8. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."),
         ("[0.3333333, 0.3333333, 0.3333333]", "sums to 0.9999999. Give shares that sum to 1"),
     ],
