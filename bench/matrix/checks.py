@@ -130,6 +130,12 @@ def _check_train(cells: Sequence[Cell]) -> Iterator[Wrong]:
         for name in train.for_cuda:
             what = "is for device cuda, and the matrix plans cells on cpu. Leave one out."
             yield ("train", name), what
+    if train.graph_steps > specs[0].eval.every:
+        what = (
+            f"launches {train.graph_steps} steps at once, and an evaluation comes every "
+            f"{specs[0].eval.every} (eval.every). Give at most that, or evaluate less often."
+        )
+        yield ("train", "graph_steps"), what
     options = {spec.model.name: spec.model.options for spec in specs}
     changing = [name for name in options if not getattr(options[name], "same_each_step", True)]
     for name, does in (("graph_steps", "captures"), ("compile", "compiles")):

@@ -190,6 +190,11 @@ COLUMNS: dict[str, Column] = {
         FIGURE,
         heading="passes / step",
     ),
+    "graph_steps_share": Column(
+        "of the steps, how many ran in CUDA graphs (`train.graph_steps`); empty where none were "
+        "asked for",
+        CONSTANT,
+    ),
     "threads": Column("threads of one CPU operator", CONSTANT),
     "cpus": Column("CPUs the cell was bound to"),
     "neighbours": Column(

@@ -107,8 +107,15 @@ def matmul_precision(train: TrainOptions) -> str:
     return "high" if train.matmul_precision == "tf32" else "highest"
 
 
-def number_format(device: torch.device, train: TrainOptions) -> AbstractContextManager[object]:
-    """The format of products and activations, for a forward pass."""
+def number_format(
+    device: torch.device, train: TrainOptions, narrow_once: bool = True
+) -> AbstractContextManager[object]:
+    """The format of products and activations, for a forward pass.
+
+    narrow_once: a weight is narrowed at its first use and kept until the block ends, which a CUDA
+    graph that outlives the block must not read.
+    """
     if train.dtype == "float32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, train.dtype))
+    dtype = getattr(torch, train.dtype)
+    return torch.autocast(device.type, dtype=dtype, cache_enabled=narrow_once)

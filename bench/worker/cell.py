@@ -127,8 +127,6 @@ class CellRun:
         tokens, positions = self._read(tokens_file, device)
         self.trainer = trainer = self._build(tokens, positions, device)
         self._warm_up(trainer)
-        if self.spec.train.graph_steps:
-            self._capture(trainer)
         train, seed = self.spec.train, self.spec.seed
         evaluator = Evaluator(tokens, self.spec.eval, train.batch_size, train.block_size, seed)
         with compiled_once(train):
@@ -213,9 +211,7 @@ class CellRun:
         devices = [self.clock.device] if self.clock.device.type == "cuda" else []
         with self.clock.during("warmup"):
             with torch.random.fork_rng(devices=devices):  # torch's own streams, put back after
-                for step in range(min(WARMUP_STEPS, len(trainer.positions))):
-                    trainer.pace(step)
-                    trainer.step(trainer.positions[step])
+                trainer.warm_up(WARMUP_STEPS)
             for buffer, value in zip(ours, before, strict=True):
                 buffer.copy_(value)
             reset(trainer, self.spec)
@@ -235,11 +231,6 @@ class CellRun:
             torch._dynamo.config.suppress_errors = False  # they would leave parts uncompiled
             trainer.step(trainer.positions[0])
         check_compiled()
-
-    def _capture(self, trainer: Trainer) -> None:
-        self.say(stage="compile")
-        with self.clock.during("compile"):
-            trainer.capture()
 
     def _infer(self, trainer: Trainer, tokens: Tokens) -> None:
         self.say(stage="infer")
@@ -293,7 +284,7 @@ def reset(trainer: Trainer, spec: RunSpec) -> None:
     else:
         initialise(model.stacks(), lambda name: torch_stream(spec.seed, "weights", name))
     trainer.optimizers = build_optimizers(spec.optimizer, model)
-    trainer.fresh = True
+    trainer.begin()
     seed_shared_streams(spec.seed, "training")
 
 
@@ -305,6 +296,7 @@ def _training_columns(trainer: Trainer) -> dict[str, Any]:
         "epochs": trainer.epochs,
         "optimizer_state_mib": trainer.optimizer_state_mib,
         "passes_per_step": trainer.passes_per_step,
+        "graph_steps_share": trainer.graph_steps_share,
     }
     if timer.steps:
         row["tokens_per_s"] = timer.steps * trainer.tokens_per_step / seconds

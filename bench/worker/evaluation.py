@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.border.options import EvalOptions
+from bench.worker import graphs
 from bench.worker.clocks import synchronise
 from bench.worker.data import Tokens
 from bench.worker.streams import numpy_stream
@@ -48,6 +49,12 @@ class Evaluator:
         self.sampled = options.batches * batch_size
         self.block_size = block_size
         self.windows = {split: tokens.windows(split, block_size) for split in tokens.splits}
+        device = tokens.train.device
+        # What a graph of a whole chunk reads and writes: first characters of windows, and nats.
+        whole = max(1, EVAL_TOKENS[device.type] // block_size)
+        self.chunk = torch.zeros(whole, dtype=torch.int64, device=device)
+        self.total = torch.zeros((), dtype=torch.float64, device=device)
+        self.graphs: dict[str, graphs.Graph] = {}  # by split
 
     def starts(self, split: str, step: int) -> Tensor:
         """First characters of the windows to evaluate: (n,) int64."""
@@ -67,15 +74,30 @@ class Evaluator:
         self, model: nn.Module, split: str, step: int, beat: Callable[[], None] = lambda: None
     ) -> float:
         """Mean nats a token over the split's windows at this step; `beat` is called on the way."""
-        windows = self.windows[split]
-        starts = self.starts(split, step).to(windows.device)
-        total = torch.zeros((), dtype=torch.float64, device=windows.device)
-        together = max(1, EVAL_TOKENS[windows.device.type] // self.block_size)
-        for chunk in starts.split(together):
-            batch = windows[chunk].long()
-            total += cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction="sum")
+        self.total.zero_()
+        starts = self.starts(split, step).to(self.total.device)
+        for chunk in starts.split(len(self.chunk)):
+            if split in self.graphs and len(chunk) == len(self.chunk):
+                self.chunk.copy_(chunk)
+                self.graphs[split].replay()
+            else:
+                self._add(model, split, chunk)
             beat()
-        return total.item() / (len(starts) * self.block_size)
+        return self.total.item() / (len(starts) * self.block_size)
+
+    def _add(self, model: nn.Module, split: str, chunk: Tensor) -> None:
+        batch = self.windows[split][chunk].long()
+        self.total += cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction="sum")
+
+    @torch.no_grad()
+    def capture(self, model: nn.Module, split: str) -> None:
+        """From here on, whole chunks of this split are launched as a CUDA graph.
+
+        Raises:
+            RuntimeError: for a model that a graph cannot hold.
+        """
+        with graphs.capturing("an evaluation", model, (), self.total.device):
+            self.graphs[split] = graphs.captured(lambda: self._add(model, split, self.chunk))
 
 
 @torch.no_grad()  # as evaluations are

@@ -1,4 +1,4 @@
-"""How much memory optimizers hold beside the model: whatever they keep it in."""
+"""What optimizers and models hold, whatever they keep it in; and how much memory that is."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,8 +23,8 @@ def held_bytes(optimizers: Iterable[object], model: nn.Module) -> int:
     Through attributes, dicts, lists, tuples, sets and objects. The model's parameters, their
     gradients and its buffers are its own, and so is what shares memory with them.
     """
-    found = dict(_storages(optimizers))
-    for place, _ in _storages(_of_model(model)):
+    found = _storages(optimizers)
+    for place in _storages(_of_model(model)):
         found.pop(place, None)
     return sum(found.values())
 
@@ -37,38 +37,59 @@ def _of_model(model: nn.Module) -> Iterator[Tensor]:
             yield parameter.grad
 
 
-def _storages(roots: Iterable[object]) -> Iterator[tuple[Place, int]]:
+def _storages(roots: Iterable[object]) -> dict[Place, int]:
     """Where the tensors that can be reached from these lie, and the bytes there."""
+    storages = {}
+    for _, value in held({"": each} for each in roots):
+        if isinstance(value, Tensor):
+            storage = value.untyped_storage()
+            storages[value.device, storage.data_ptr()] = storage.nbytes()
+    return storages
+
+
+def held(roots: Iterable[Mapping[str, object]]) -> Iterator[tuple[str, Any]]:
+    """All tensors, numbers and texts that can be reached from named objects, each object once.
+
+    With the way to each: `Lion.state[head.weight]['exp_avg']`. A tensor that is a key is called as
+    its name is in a model among the roots.
+    """
     seen: set[int] = set()
-    waiting = deque(roots)
+    waiting = deque(pair for each in roots for pair in each.items())
+    names: dict[int, str] = {}
     alive = []  # an id is of its object only for as long as that lives
     while waiting:
-        value = waiting.pop()
-        if isinstance(value, (*LEAVES, *CLOSED)) or id(value) in seen:
+        way, value = waiting.popleft()
+        if isinstance(value, LEAVES):
+            yield way, value
+            continue
+        if isinstance(value, CLOSED) or id(value) in seen:
             continue
         seen.add(id(value))
         alive.append(value)
+        if isinstance(value, nn.Module):
+            names |= {id(each): name for name, each in value.named_parameters()}
         if isinstance(value, Tensor) and not _parts(value):
-            storage = value.untyped_storage()
-            yield (value.device, storage.data_ptr()), storage.nbytes()
+            yield way, value
         else:
-            waiting.extend(_inside(value))
+            waiting.extend((way + step, each) for step, each in _inside(value, names))
 
 
-def _inside(value: Any) -> Iterator[Any]:
-    """What a container or an object holds; of a tensor made of others, those."""
+def _inside(value: Any, names: Mapping[int, str]) -> Iterator[tuple[str, Any]]:
+    """What a container or an object holds, and how one gets there; of a tensor of others, those."""
     if isinstance(value, Tensor):
-        yield from _parts(value)
+        yield from ((".part", part) for part in _parts(value))
         return
     if isinstance(value, Mapping):
-        yield from value.values()
+        for number, (key, each) in enumerate(value.items()):
+            is_tensor = isinstance(key, Tensor)
+            yield f"[{names.get(id(key), number) if is_tensor else repr(key)}]", each
     elif isinstance(value, list | tuple | set | frozenset | deque):
-        yield from value
-    yield from getattr(value, "__dict__", {}).values()
+        yield from ((f"[{number}]", each) for number, each in enumerate(value))
+    yield from ((f".{name}", each) for name, each in getattr(value, "__dict__", {}).items())
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
-            yield getattr(value, name, None)
+            yield f".{name}", getattr(value, name, None)
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:

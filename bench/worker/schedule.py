@@ -3,11 +3,12 @@
 import math
 import numbers
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.border.options import TrainOptions
 from bench.optim.leaves import OnLeaves
@@ -50,6 +51,39 @@ def set_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None
     Raises:
         ValueError: for a group without a learning rate.
     """
+    for group, name in _all_rates(optimizers):
+        # `initial_lr` is where PyTorch's own schedulers keep that of `lr`.
+        group[name] = group.setdefault(f"initial_{name}", group[name]) * share
+
+
+class RatesOnDevice:
+    """Every learning rate as a number that lies on the device, where a CUDA graph finds it.
+
+    Raises:
+        ValueError: for a group without a learning rate.
+    """
+
+    def __init__(
+        self, optimizers: Iterable[torch.optim.Optimizer], train: TrainOptions, device: torch.device
+    ) -> None:
+        shares = [rate_share(train, step) for step in range(train.steps)]
+        self.shares = torch.tensor(shares, dtype=torch.float64, device=device)
+        rates = list(_all_rates(optimizers))
+        base = [float(group[name]) for group, name in rates]
+        self.base = torch.tensor(base, dtype=torch.float64, device=device)
+        self.now = torch.zeros(len(rates), device=device)
+        for (group, name), rate in zip(rates, self.now, strict=True):
+            group[f"initial_{name}"], group[name] = group[name], rate
+
+    def set(self, step: Tensor) -> None:
+        """Those of a step (1,) of the run."""
+        torch.mul(self.base, self.shares.index_select(0, step), out=self.now)
+
+
+def _all_rates(
+    optimizers: Iterable[torch.optim.Optimizer],
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each learning rate: the parameter group, and the key in it."""
     for optimizer in optimizers:
         for group in groups_of(optimizer):
             if not (rates := rates_of(group)):
@@ -57,9 +91,7 @@ def set_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None
                     f"{type(optimizer).__name__} has no learning rate `lr` that a schedule could "
                     "change: leave out train.schedule and train.warmup_steps"
                 )
-            for name in rates:
-                # `initial_lr` is where PyTorch's own schedulers keep that of `lr`.
-                group[name] = group.setdefault(f"initial_{name}", group[name]) * share
+            yield from ((group, name) for name in rates)
 
 
 def groups_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

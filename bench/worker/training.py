@@ -3,13 +3,14 @@
 import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bench.border.options import TrainOptions
+from bench.border.options import FIRST_STEPS, TrainOptions
 from bench.models.decoder import Decoder
 from bench.optim.leaves import step_by
 from bench.worker.arithmetic import number_format
@@ -24,7 +25,7 @@ from bench.worker.passes import Passes
 from bench.worker.protocol import log, told
 from bench.worker.pruning import Pruning
 from bench.worker.schedule import changes_rates, left_alone, rate_share, set_rates
-from bench.worker.usage import watched
+from bench.worker.usage import Usage
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
@@ -84,17 +85,42 @@ class Trainer:
         self.train = train or TrainOptions()
         self.timer = StepTimer(windows.device, self.train.step_timing)
         self.pruning: Pruning | None = None
-        self.on_device: StepsOnDevice | None = None  # instead of step by step
+        self.usage = Usage(model)
         # A model may add to the loss that training minimises, for the forward before.
         self.auxiliary_loss: Callable[[], Tensor | None] = getattr(
             model, "auxiliary_loss", lambda: None
         )
-        self.fresh = True  # no step was made since the optimizers were built
-        self.passes = self.stepped = 0  # forward and backward passes, in so many calls of `step`
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.test_loss: float | None = None  # after the last step, where there is a test split
+        self.begin()
+
+    def begin(self) -> None:
+        """Before step 0, with optimizers that have not made one."""
+        self.fresh = True  # no step was made since the optimizers were built
+        self.passes = self.stepped = 0  # forward and backward passes, in so many calls of `step`
         self.done = 0
+        self.losses.fill_(math.nan)
+        self.on_device: StepsOnDevice | None = None  # instead of one by one
+        if self.train.graph_steps and self.optimizers:
+            self.on_device = StepsOnDevice(
+                self.step, self._module(), self.optimizers, self.positions, self.losses, self.train
+            )
+
+    def warm_up(self, steps: int) -> None:
+        """Steps that count for nothing: `begin` anew after them, with other optimizers.
+
+        Raises:
+            WrongClassError: for a step that is to be repeated by a CUDA graph, and cannot be.
+        """
+        steps = min(steps, len(self.positions))
+        if self.on_device is None:
+            deque(self._one_by_one(steps), maxlen=0)
+            return
+        deque(self.on_device.run(steps - 1), maxlen=0)
+        compiled, self.forward = self.forward, self.model  # it would not show what it reads
+        self.on_device.watched()
+        self.forward = compiled
 
     def pace(self, step: int) -> None:
         """Set the learning rates of this step, where the schedule has any but the base rates."""
@@ -173,12 +199,9 @@ class Trainer:
             DivergedError: at the first loss that is NaN or infinite.
         """
         total = len(self.positions)
-        if self.on_device is None:  # a graph repeats what its capture has counted
-            self.fresh = True  # no step was made since the optimizers were built
-        self.passes = self.stepped = 0
         if unchanged := self.rates_left_alone():
             log(f"train.schedule does not change {', '.join(unchanged)}")
-        span = self.on_device.together if self.on_device else 1
+        span = FIRST_STEPS if self.on_device else 1
         while True:
             if self.done % every == 0 or self.done == total:
                 self._evaluate(evaluator, say)
@@ -198,8 +221,28 @@ class Trainer:
             loss = self.losses[self.done - 1].item()
             rate = steps * self.tokens_per_step / seconds
             say(stage="train", step=self.done, loss=loss, tokens_per_s=rate)
-            span = max(1, int(HEARTBEAT_S * steps / seconds))
             self._prune_if_due()
+            self._capture_if_due(evaluator, say)
+            span = max(1, int(HEARTBEAT_S * steps / seconds))
+            if self.on_device:
+                span = self.on_device.whole(span)
+
+    def _capture_if_due(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
+        """From here on steps and evaluations are launched as CUDA graphs.
+
+        Not from the first step on: what an optimizer makes in it, and the libraries that it loads,
+        must be there.
+        """
+        steps = self.on_device
+        if steps is None or steps.graphs or self.done < FIRST_STEPS:
+            return
+        say(stage="compile")
+        with self.clock.during("compile"):
+            steps.capture()
+            with self.evaluating(narrow_once=False):
+                evaluator.capture(self.model, "train")
+                with self.usage.watching():
+                    evaluator.capture(self.model, "val")
 
     def _to_next(self, every: int) -> int:
         """Steps to what comes next: an evaluation, or a pruning."""
@@ -218,7 +261,7 @@ class Trainer:
 
     def _train(self, steps: int) -> None:
         begin, end = self.done, self.done + steps
-        launches = self.on_device.run(steps) if self.on_device else self._one_by_one(steps)
+        launches = (self.on_device.run if self.on_device else self._one_by_one)(steps)
         try:
             with self.clock.during("train"):
                 self.timer.begin_span()
@@ -241,22 +284,17 @@ class Trainer:
             self.losses[step] = self.step(self.positions[step])
             yield 1
 
-    def capture(self) -> None:
-        """From here on, steps are launched as CUDA graphs of train.graph_steps each."""
-        steps = StepsOnDevice(self.step, self.positions, self.losses, self.train.graph_steps)
-        steps.capture()
-        self.on_device = steps
-
     @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self, narrow_once: bool = True) -> Iterator[None]:
         """The model and its optimizers in the mode, and with the weights, that are judged.
 
-        Before a step, an optimizer that averages weights has none to put in place.
+        Before a step, an optimizer that averages weights has none to put in place. narrow_once: as
+        `number_format` has it.
         """
         optimizers = [] if self.fresh else self.optimizers
         self._switch("eval", optimizers)
         try:
-            with number_format(self.windows.device, self.train):
+            with number_format(self.windows.device, self.train, narrow_once):
                 yield
         finally:
             self._switch("train", optimizers)
@@ -269,8 +307,10 @@ class Trainer:
     def _evaluate(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
         beat = self._beat(say)
         with self.clock.during("eval"), self.evaluating():
+            if self.on_device:
+                self.on_device.check()
             train_loss = evaluator.loss(self.model, "train", self.done, beat)
-            with watched(self.model) as usage:
+            with self.usage.watching():
                 val_loss = evaluator.loss(self.model, "val", self.done, beat)
         point = Point(
             step=self.done,
@@ -278,8 +318,8 @@ class Trainer:
             train_time_s=self.clock.seconds["train"],
             train_loss=train_loss,
             val_loss=val_loss,
-            expert_load_max=usage.load_max,
-            router_entropy=usage.entropy,
+            expert_load_max=self.usage.load_max,
+            router_entropy=self.usage.entropy,
             n_params=sum(parameter.numel() for parameter in self.model.parameters()),
             n_params_active=self.model.n_params_active(),
             optimizer_state_mib=self.optimizer_state_mib,
@@ -309,6 +349,10 @@ class Trainer:
 
         return beat
 
+    def _module(self) -> nn.Module:
+        """The model as its author knows it."""
+        return self.model.module if isinstance(self.model, BroughtModel) else self.model
+
     @property
     def optimizer_state_mib(self) -> float | None:
         """Of all tensors that the optimizers hold beside the model's; None: it cannot be told."""
@@ -318,6 +362,11 @@ class Trainer:
     def passes_per_step(self) -> float | None:
         """Forward and backward passes of a training step: more than 1 by an optimizer's closure."""
         return self.passes / self.stepped if self.stepped else None
+
+    @property
+    def graph_steps_share(self) -> float | None:
+        """Of the steps so far, how many ran in CUDA graphs; None where none were asked for."""
+        return self.on_device.in_graphs / self.done if self.on_device and self.done else None
 
     @property
     def epochs(self) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,22 +10,54 @@ from torch import Tensor, nn
 from bench.models.router import Router, Routing
 
 
+@dataclass
+class Sums:
+    """Of one router, over all tokens since it began to be watched, on its device."""
+
+    load: Tensor  # (E,)
+    entropy: Tensor
+    tokens: Tensor
+
+
 class Usage:
-    """Sums over all tokens since it began to watch; of each block's router apart."""
+    """How the routers of a model are used for as long as they are watched.
 
-    def __init__(self) -> None:
-        self.loads: dict[nn.Module, Tensor] = {}  # (E,) each
-        self.entropies: list[Tensor] = []  # means over the tokens of a batch
-        self.tokens: list[int] = []
+    Sums are written in place, so that a CUDA graph of an evaluation adds to them as well.
+    """
 
-    def add(self, router: nn.Module, inputs: tuple[Tensor, ...], routing: Routing) -> None:
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.of: dict[nn.Module, Sums] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count anew what comes in this block."""
+        routers = [module for module in self.model.modules() if isinstance(module, Router)]
+        for router in routers:
+            self._start(router)
+        hooks = [router.register_forward_hook(self._add) for router in routers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _start(self, router: Router) -> None:
+        sums, n_experts = self.of.get(router), len(router.gate_bias)
+        if sums is None or len(sums.load) != n_experts:  # some were dropped
+            zero = router.gate_bias.new_zeros((), dtype=torch.float64)
+            self.of[router] = Sums(zero.repeat(n_experts), zero.clone(), zero.clone())
+        else:
+            for each in (sums.load, sums.entropy, sums.tokens):
+                each.zero_()
+
+    def _add(self, router: nn.Module, inputs: tuple[Tensor, ...], routing: Routing) -> None:
         """A forward hook of a router."""
-        load = routing.gate.sum(0) if routing.load is None else routing.load
-        before = self.loads.get(router)
-        self.loads[router] = load.double() if before is None else before + load
+        sums, tokens = self.of[router], len(routing.scores)
+        sums.load += routing.gate.sum(0) if routing.load is None else routing.load
         shares = routing.scores / routing.scores.sum(-1, keepdim=True)
-        self.entropies.append(torch.special.entr(shares).sum(-1).mean())
-        self.tokens.append(len(shares))
+        sums.entropy += torch.special.entr(shares).sum(-1).mean().double() * tokens
+        sums.tokens += tokens
 
     @property
     def load_max(self) -> float | None:
@@ -32,27 +65,13 @@ class Usage:
 
         The load is the tokens that chose an expert; where all are visited, their weights for it.
         """
-        if not self.loads:
-            return None
-        return max((load.max() / load.mean()).item() for load in self.loads.values())
+        loads = [sums.load for sums in self.of.values()]
+        return max(((load.max() / load.mean()).item() for load in loads), default=None)
 
     @property
     def entropy(self) -> float | None:
         """Of a token's scores as shares, in nats, the mean over tokens and blocks."""
-        if not self.entropies:
+        if not self.of:
             return None
-        entropies, tokens = torch.stack(self.entropies), torch.tensor(self.tokens)
-        return (entropies.cpu().double() * tokens).sum().item() / sum(self.tokens)
-
-
-@contextmanager
-def watched(model: nn.Module) -> Iterator[Usage]:
-    """Watch the routers for as long as the block lasts; without any, nothing happens."""
-    usage = Usage()
-    routers = [module for module in model.modules() if isinstance(module, Router)]
-    hooks = [router.register_forward_hook(usage.add) for router in routers]
-    try:
-        yield usage
-    finally:
-        for hook in hooks:
-            hook.remove()
+        entropy = sum(sums.entropy.item() for sums in self.of.values())
+        return entropy / sum(sums.tokens.item() for sums in self.of.values())

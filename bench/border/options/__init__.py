@@ -26,6 +26,7 @@ from bench.border.options.optimizers import (
 )
 from bench.border.options.own import OWN, OwnModel, OwnOptimizer
 from bench.border.options.training import (
+    FIRST_STEPS,
     SHARES,
     TRAIN_SHARE,
     DataOptions,
@@ -35,6 +36,7 @@ from bench.border.options.training import (
 )
 
 __all__ = [
+    "FIRST_STEPS",
     "MODEL_OPTIONS",
     "OPTIMIZER_OPTIONS",
     "OPTIMIZER_VARIANTS",

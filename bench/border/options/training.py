@@ -6,6 +6,9 @@ from typing import Literal
 from bench.border.options.fields import Options, asked, option
 
 TRAIN_SHARE = 0.9  # of a text, from its start, where a matrix says nothing else
+# Done kernel by kernel before the first CUDA graph, as in PyTorch's notes on them: libraries are
+# loaded, and an optimizer makes its state.
+FIRST_STEPS = 3
 SHARES = (TRAIN_SHARE, 0.1)  # the rest is the validation split
 
 
@@ -51,8 +54,8 @@ class TrainOptions(Options):
     )
     graph_steps: int = option(
         0,
-        "cuda: training steps that are captured as one CUDA graph and launched together; "
-        "0: kernel by kernel",
+        "cuda: training steps that are launched together as one CUDA graph, after the first "
+        f"{FIRST_STEPS} steps; evaluations are graphs too; 0: kernel by kernel",
         ge=0,
         le=1_000,
     )
@@ -103,11 +106,12 @@ class TrainOptions(Options):
                 "min_lr_share is where a decay ends, and schedule constant has none: "
                 "leave it out, or give schedule cosine or wsd"
             )
-
-        if self.graph_steps and (self.schedule != "constant" or self.warmup_steps):
+        most = self.steps - FIRST_STEPS
+        if self.graph_steps > max(0, most):
             raise ValueError(
-                "graph_steps captures learning rates with the step, and the schedule changes them: "
-                "leave out graph_steps, or schedule and warmup_steps"
+                f"graph_steps {self.graph_steps} are never done at once: the first {FIRST_STEPS} of "
+                f"steps {self.steps} are no part of a graph. "
+                + (f"Give at most {most}, or leave it out" if most > 0 else "Leave it out")
             )
 
     @property
