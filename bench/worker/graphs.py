@@ -8,13 +8,13 @@ and leaves its loss, by a counter on the device.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bench.border.options import TrainOptions
-from bench.worker.repeats import Held, Places, Watch
+from bench.worker.repeats import Held, Places, Reads
 from bench.worker.schedule import RatesOnDevice, changes_rates
 
 
@@ -63,7 +63,7 @@ def capturing(
 
 
 @cache
-def _pool() -> tuple[int, int]:
+def _pool() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
@@ -105,9 +105,9 @@ class StepsOnDevice:
             WrongClassError: where it would not.
         """
         before = Held(self.model, self.optimizers, self.device)
-        with Watch(self.device) as watch:
+        with Reads(self.device) as reads:
             self._do(1)
-        before.check(Held(self.model, self.optimizers, self.device), watch.read)
+        before.check(Held(self.model, self.optimizers, self.device), reads.addresses)
 
     def capture(self) -> None:
         """Record `together` steps as one graph, and one step for what these leave of a span.

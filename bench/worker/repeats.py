@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from bench.optim.leaves import OnLeaves
 from bench.worker.classes import WrongClassError
 from bench.worker.holdings import held
+from bench.worker.own_model import BroughtModel
 
 SHOWN = 3  # of what is told at once
 PLACES = re.compile(r"\._(?:parameters|buffers|modules)\['([^']*)'\]")
@@ -42,6 +43,7 @@ class Held:
     def __init__(
         self, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], device: torch.device
     ) -> None:
+        model = _as_known(model)
         roots: dict[str, object] = {type(model).__name__: model}
         self.of_model = type(model).__name__
         for number, each in enumerate(optimizers, 1):
@@ -92,6 +94,11 @@ class Held:
         for name, state in self.streams.items():
             if state != later.streams[name]:
                 yield f"{name} draws other numbers on the host"
+
+
+def _as_known(model: nn.Module) -> nn.Module:
+    """The module that its author knows."""
+    return model.module if isinstance(model, BroughtModel) else model
 
 
 class _Nothing:
@@ -154,7 +161,7 @@ def _host_streams(device: torch.device) -> dict[str, object]:
     return streams
 
 
-class Watch(TorchDispatchMode):
+class Reads(TorchDispatchMode):
     """Which memory is read while a block runs. Nothing may wait for the device.
 
     Raises:
@@ -162,9 +169,9 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self, device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
-        self.read: set[int] = set()  # addresses of storages
+        self.addresses: set[int] = set()  # of storages
 
     def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
@@ -172,7 +179,7 @@ class Watch(TorchDispatchMode):
             raise WrongClassError(WAITS)
         for tensor in given:
             if tensor.layout is torch.strided:
-                self.read.add(tensor.untyped_storage().data_ptr())
+                self.addresses.add(tensor.untyped_storage().data_ptr())
         return call(*args, **(kwargs or {}))
 
 
@@ -180,8 +187,8 @@ class Places:
     """Where a model's tensors lie, which a graph of it holds on to."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.of = _places_of(model)
+        self.model = _as_known(model)
+        self.of = _places_of(self.model)
 
     def check(self) -> None:
         """Call before a graph is launched.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.border.options import FIRST_STEPS, TrainOptions
 from bench.models.decoder import Decoder
@@ -104,7 +104,7 @@ class Trainer:
         self.on_device: StepsOnDevice | None = None  # instead of one by one
         if self.train.graph_steps and self.optimizers:
             self.on_device = StepsOnDevice(
-                self.step, self._module(), self.optimizers, self.positions, self.losses, self.train
+                self.step, self.model, self.optimizers, self.positions, self.losses, self.train
             )
 
     def warm_up(self, steps: int) -> None:
@@ -348,10 +348,6 @@ class Trainer:
                 say(stage="eval", step=self.done)
 
         return beat
-
-    def _module(self) -> nn.Module:
-        """The model as its author knows it."""
-        return self.model.module if isinstance(self.model, BroughtModel) else self.model
 
     @property
     def optimizer_state_mib(self) -> float | None:

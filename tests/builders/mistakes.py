@@ -340,12 +340,20 @@ ONE_MISTAKE = {
         "train",
         "warmup_steps 100 leaves nothing of steps 100: give at most 99.",
     ),
-    "graphs of steps whose rates change": (
-        broken("steps: 100", "steps: 100, graph_steps: 10, warmup_steps: 5"),
+    "a graph of more steps than the run has left": (
+        broken("steps: 100", "steps: 100, graph_steps: 98"),
         3,
         "train",
-        "graph_steps captures learning rates with the step, and the schedule changes them: leave "
-        "out graph_steps, or schedule and warmup_steps.",
+        "graph_steps 98 would never be launched: the first 3 of steps 100 are done kernel by "
+        "kernel, so give at most 97, or leave it out.",
+    ),
+    "a graph of more steps than lie between evaluations": (
+        "name: graphs\ntrain: {graph_steps: 100}\neval: {every: 50}\n"
+        "matrix: {model: [nanogpt], optimizer: [adamw], device: [cuda], seed: [1]}\n",
+        2,
+        "train.graph_steps",
+        "launches 100 steps at once, and an evaluation comes every 50 (eval.every). Give at most "
+        "that, or evaluate less often.",
     ),
     "TF32 on a CPU": (
         broken("steps: 100", "steps: 100, matmul_precision: tf32"),

@@ -61,9 +61,7 @@ class _Recorder(TorchDispatchMode):
         self.made: dict[int, Tensor] = {}  # storages that were made on the way
         self.before: dict[int, tuple[Tensor, torch.UntypedStorage]] = {}  # of others, what was in
 
-    def __torch_dispatch__(
-        self, call: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if call in WAITING:
             raise RuntimeError("operation not permitted when stream is capturing")
         kwargs = kwargs or {}

@@ -13,7 +13,7 @@ from bench.border.logical import initialise
 from bench.border.options import NanoKimiOptions
 from bench.models.nanokimi import Mixture, NanoKimi, build
 from bench.models.router import Router, Routing
-from bench.worker.usage import watched
+from bench.worker.usage import Usage
 from tests.builders.reference import Mixture as PlainMixture
 from tests.builders.reference import assert_near, logical, stream
 
@@ -229,9 +229,14 @@ def test_load_and_entropy_are_those_of_all_tokens_watched(options):
         router.register_forward_pre_hook(lambda router, given: seen[router].append(given[0]))
         for router in seen
     ]
-    with torch.no_grad(), watched(model) as usage:
-        model(batch)
-        model(batch[:1])
+    usage = Usage(model)
+    with torch.no_grad():
+        for _ in range(2):  # the second time counts anew
+            with usage.watching():
+                model(batch)
+                model(batch[:1])
+            for given in seen.values():
+                del given[:-2]
     for hook in hooks:
         hook.remove()
 
@@ -253,8 +258,9 @@ def test_load_and_entropy_are_those_of_all_tokens_watched(options):
 
 def test_nothing_watches_once_it_is_over():
     model, batch = small_model(SMALL)
+    usage = Usage(model)
     with torch.no_grad():
-        with watched(model) as usage:
+        with usage.watching():
             model(batch)
         before = usage.entropy
         model(batch)
@@ -263,7 +269,8 @@ def test_nothing_watches_once_it_is_over():
 
 
 def test_a_model_without_experts_has_no_figures():
-    with watched(torch.nn.Linear(2, 2)) as usage:
+    usage = Usage(torch.nn.Linear(2, 2))
+    with usage.watching():
         pass
     assert (usage.load_max, usage.entropy) == (None, None)
 

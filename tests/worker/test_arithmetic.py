@@ -17,7 +17,6 @@ from bench.border.options import MODEL_OPTIONS, TrainOptions
 from bench.border.spec import Model, RunSpec
 from bench.records.rows import read_table
 from bench.worker.arithmetic import prepare
-from bench.worker.graphs import StepsOnDevice
 from bench.worker.training import Trainer
 from tests.builders.shared import ROOT, bench, without
 from tests.builders.worker_cells import run, spec_of
@@ -199,56 +198,3 @@ def test_threads_that_were_not_asked_for_are_told(tmp_path, monkeypatch, at):
     ran = run(tmp_path, spec_of(steps=8))
     assert (ran.result["status"], ran.row["threads"]) == ("crashed", 3)
     assert "train.threads is 1, and the model or the optimizer made it 3" in ran.result["reason"]
-
-
-# --- steps on the device ------------------------------------------------------------------------
-
-
-class Replays:
-    """A CUDA graph's stand-in: replaying it does what was recorded, so many steps."""
-
-    def __init__(self, steps: StepsOnDevice) -> None:
-        self.steps = steps
-        self.replays = 0
-
-    def replay(self) -> None:
-        self.replays += 1
-        for _ in range(self.steps.together):
-            self.steps._one()
-
-
-@pytest.mark.parametrize("together", [1, 3, 4, 100])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_steps_that_find_their_own_place_have_the_same_losses(
-    tmp_path, monkeypatch, optimizer, together
-):
-    """To the last digit; what is left of a span is done step by step."""
-    monkeypatch.setattr(
-        StepsOnDevice, "capture", lambda steps: setattr(steps, "graph", Replays(steps))
-    )
-    plain = spec_of("nanokimi", optimizer, steps=22, every=7)
-    found = run(tmp_path, asking(plain, graph_steps=together))
-    expected = run(tmp_path, plain)
-    assert [float(row["loss"]) for row in found.table("steps.csv")] == [
-        loss
-        for row, loss in zip(expected.table("steps.csv"), losses(expected), strict=True)
-        if row["step"] in found.column("steps.csv", "step")
-    ]
-    assert found.row["val_loss_final"] == expected.row["val_loss_final"]
-    assert sum(map(int, found.column("steps.csv", "steps"))) == 22
-    assert found.row["compile_time_s"] > 0
-
-
-def test_a_span_is_launched_in_as_few_graphs_as_it_holds():
-    steps = StepsOnDevice(
-        lambda positions: positions.sum().float(),
-        torch.arange(20).view(10, 2),
-        torch.zeros(10),
-        together=4,
-    )
-    steps.graph = Replays(steps)  # type: ignore[assignment]
-    assert list(steps.run(9)) == [4, 4, 1]
-    assert list(steps.run(1)) == [1]
-    assert steps.graph.replays == 2
-    assert steps.losses.tolist() == torch.arange(20).view(10, 2).sum(1).tolist()
-    assert steps.place.tolist() == [10]

@@ -106,18 +106,22 @@ class TrainOptions(Options):
                 "min_lr_share is where a decay ends, and schedule constant has none: "
                 "leave it out, or give schedule cosine or wsd"
             )
-        most = self.steps - FIRST_STEPS
-        if self.graph_steps > max(0, most):
-            raise ValueError(
-                f"graph_steps {self.graph_steps} are never done at once: the first {FIRST_STEPS} of "
-                f"steps {self.steps} are no part of a graph. "
-                + (f"Give at most {most}, or leave it out" if most > 0 else "Leave it out")
-            )
+        if self.graph_steps:
+            self._check_graphs()
 
     @property
     def for_cuda(self) -> list[str]:
         """Settings asked for that mean nothing on a CPU."""
         return [name for name in ("matmul_precision", "graph_steps") if name in asked(self)]
+
+    def _check_graphs(self) -> None:
+        most = self.steps - FIRST_STEPS
+        if self.graph_steps > most:
+            remedy = f"give at most {most}, or leave it out" if most > 0 else "leave it out"
+            raise ValueError(
+                f"graph_steps {self.graph_steps} would never be launched: the first {FIRST_STEPS} "
+                f"of steps {self.steps} are done kernel by kernel, so {remedy}"
+            )
 
     def _check_decay(self) -> None:
         most = self.steps - self.warmup_steps

@@ -1,0 +1,379 @@
+"""Steps and evaluations in CUDA graphs, as builders/recorded.py has them on a CPU."""
+
+import dataclasses
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.border.options import OWN, OwnModel, OwnOptimizer
+from bench.border.spec import Model, Optimizer, RunSpec
+from bench.worker import evaluation, training
+from bench.worker.training import Trainer
+from tests.builders.recorded import RecordedGraph, recorded_graphs
+from tests.builders.worker_cells import Ran, run, spec_of
+
+BUILT_IN = ["adamw", "sgd", "truemuon", "muon", "muonclip"]
+Graphs = list[RecordedGraph]
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Graphs]:
+    """Those that are captured; evaluations are of several chunks."""
+    monkeypatch.setattr(evaluation, "EVAL_TOKENS", {"cpu": 32})
+    with recorded_graphs() as found:
+        yield found
+
+
+def asking(spec: RunSpec, **settings: Any) -> RunSpec:
+    """The same cell with other settings of training."""
+    return dataclasses.replace(spec, train=dataclasses.replace(spec.train, **settings))
+
+
+def losses(ran: Ran) -> dict[int, float]:
+    """Step -> loss, as far as steps ended a launch."""
+    return {int(row["step"]): float(row["loss"]) for row in ran.table("steps.csv")}
+
+
+def evaluations(ran: Ran) -> list[dict[str, str]]:
+    return [
+        {name: value for name, value in row.items() if name != "train_time_s"}
+        for row in ran.table("curve.csv")
+    ]
+
+
+def assert_same(found: Ran, expected: Ran) -> None:
+    """To the last digit."""
+    assert found.result["status"] == expected.result["status"] == "ok", found.result["reason"]
+    plain = losses(expected)
+    assert losses(found) == {step: plain[step] for step in losses(found)}
+    assert evaluations(found) == evaluations(expected)
+
+
+# --- What runs in graphs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("together", [1, 3, 5])
+@pytest.mark.parametrize("optimizer", BUILT_IN)
+@pytest.mark.parametrize("model", ["nanogpt", "nanokimi"])
+def test_graphs_have_the_losses_of_steps_by_themselves(
+    tmp_path: Path, graphs: Graphs, model: str, optimizer: str, together: int
+) -> None:
+    """Also where what they launch at once does not fit between two evaluations."""
+    spec = spec_of(model, optimizer, steps=22, every=7)
+    found = run(tmp_path, asking(spec, graph_steps=together))
+    assert_same(found, run(tmp_path, spec))
+    assert found.row["graph_steps_share"] == 19 / 22
+    assert found.row["compile_time_s"] > 0
+    launched = [int(steps) for steps in found.column("steps.csv", "steps")]
+    assert sum(launched) == 22
+    assert set(launched) == {1, together}
+    *steps, train, val = graphs
+    lengths = sorted({together, 1}, reverse=True)
+    assert sum(n * each.replays for n, each in zip(lengths, steps, strict=True)) == 19
+    assert train.replays == 1 * 4  # evaluations after the first one, of a whole chunk each
+    assert val.replays > train.replays
+
+
+def test_without_graphs_no_share_of_them_is_told(tmp_path: Path) -> None:
+    assert run(tmp_path, spec_of()).row["graph_steps_share"] is None
+
+
+SCHEDULES = {
+    "cosine": {"schedule": "cosine", "warmup_steps": 5, "min_lr_share": 0.1},
+    "wsd": {"schedule": "wsd", "decay_steps": 9},
+    "warm-up": {"warmup_steps": 8},
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", BUILT_IN)
+def test_a_schedule_and_clipping_go_on_within_a_graph(
+    tmp_path: Path,
+    graphs: Graphs,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+    schedule: str,
+) -> None:
+    spec = spec_of("nanokimi", optimizer, steps=22, every=7)
+    spec = asking(spec, clip_norm=0.2, **SCHEDULES[schedule])
+    in_graphs = run(tmp_path, asking(spec, graph_steps=5))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "FIRST_STEPS", 100)  # more than there are: nothing is captured
+        one_by_one = run(tmp_path, asking(spec, graph_steps=5))
+    assert_same(in_graphs, one_by_one)
+    assert (in_graphs.row["graph_steps_share"], one_by_one.row["graph_steps_share"]) == (19 / 22, 0)
+    plain = run(tmp_path, spec)  # of rates that are numbers of Python's
+    for step, loss in losses(in_graphs).items():
+        assert loss == pytest.approx(losses(plain)[step], rel=1e-5), step
+    constant = run(tmp_path, asking(spec, schedule="constant", warmup_steps=0, **NO_DECAY))
+    assert losses(plain)[21] != pytest.approx(losses(constant)[21], rel=1e-4)
+
+
+NO_DECAY = {"decay_steps": 0, "min_lr_share": 0.0}
+
+
+def test_narrow_weights_of_an_evaluation_are_those_of_its_own_step(
+    tmp_path: Path, graphs: Graphs
+) -> None:
+    """Autocast keeps what it has narrowed until the evaluation ends, which a graph outlives."""
+    spec = asking(spec_of("nanokimi", steps=22, every=7, lr=0.01), dtype="bfloat16")
+    assert_same(run(tmp_path, asking(spec, graph_steps=3)), run(tmp_path, spec))
+
+
+def test_a_compiled_model_is_what_a_graph_holds(
+    tmp_path: Path, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the compiler's front, which leads back to PyTorch's operators: those can be recorded."""
+    plain_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: plain_compile(model, backend="aot_eager"))
+    spec = asking(spec_of("nanokimi", "truemuon", steps=22, every=7), compile=True)
+    found = run(tmp_path, asking(spec, graph_steps=5))
+    assert_same(found, run(tmp_path, spec))
+    assert found.row["graph_steps_share"] == 19 / 22
+
+
+def test_capturing_leaves_all_as_it_was(tmp_path: Path, graphs: Graphs) -> None:
+    """Weights, optimizer state, the place in the run, and the streams of random numbers."""
+    seen: list[Any] = []
+
+    def everything(trainer: Trainer) -> list[Any]:
+        tensors = [*trainer.model.parameters(), *trainer.model.buffers(), trainer.losses]
+        tensors += [
+            value
+            for optimizer in trainer.optimizers
+            for state in optimizer.state.values()
+            for value in state.values()
+        ]
+        assert trainer.on_device is not None
+        copies = [each.detach().clone().tolist() for each in [*tensors, trainer.on_device.place]]
+        streams = [random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()]
+        return [copies, streams, trainer.model.training, trainer.done]
+
+    plain = Trainer._capture_if_due
+
+    def watched(trainer: Trainer, *arguments: Any) -> None:
+        before = everything(trainer)
+        plain(trainer, *arguments)
+        if graphs and not seen:
+            seen.append((before, everything(trainer)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_capture_if_due", watched)
+        run(tmp_path, asking(spec_of("nanokimi", "muon", steps=12), graph_steps=2))
+    ((before, after),) = seen
+    assert str(before) == str(after)  # as text, losses to come are the same nan
+
+
+# --- What a graph would not repeat --------------------------------------------------------------
+
+
+class Signs(torch.optim.Optimizer):
+    """That of README: its state is made at the first step."""
+
+    def __init__(self, params: Any, lr: float = 0.02) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                momentum = state.setdefault("momentum", torch.zeros_like(parameter))
+                momentum.lerp_(parameter.grad, 0.1)
+                self.update(group, state, parameter, momentum)
+
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        parameter.add_(momentum.sign(), alpha=-group["lr"])
+
+
+class CountsInState(Signs):
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        state["step"] = state.get("step", 0) + 1
+        parameter.add_(momentum, alpha=-group["lr"] / state["step"])
+
+
+class CountsInGroup(Signs):
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        group["k"] = group.get("k", 0) + 1
+        parameter.add_(momentum, alpha=-group["lr"] / group["k"])
+
+
+class CountsInItself(Signs):
+    calls = 0
+
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        self.calls += 1
+        parameter.add_(momentum, alpha=-group["lr"] / self.calls)
+
+
+class MakesAnew(Signs):
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        state["momentum"] = 0.9 * momentum
+        parameter.add_(momentum, alpha=-group["lr"])
+
+
+class Gathers(Signs):
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        state.setdefault("past", []).append(momentum.clone())
+        parameter.add_(sum(state["past"]), alpha=-group["lr"])
+
+
+class DrawsOnTheHost(Signs):
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        if random.random() < 0.5:
+            parameter.add_(momentum, alpha=-group["lr"])
+
+
+class Waits(Signs):
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        parameter.add_(momentum, alpha=-group["lr"] / (1 + momentum.norm().item()))
+
+
+class SwapsForEvaluation(Signs):
+    """Puts another tensor in a parameter's place, and the old one back as a copy."""
+
+    def eval(self) -> None:
+        self.kept = [p.data for group in self.param_groups for p in group["params"]]
+
+    def train(self) -> None:
+        for kept, p in zip(getattr(self, "kept", ()), self._parameters(), strict=False):
+            p.data = kept.clone()
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        return (p for group in self.param_groups for p in group["params"])
+
+
+class Plain(nn.Module):
+    """A model that may keep something between two batches."""
+
+    def __init__(self, vocab_size: int, block_size: int) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, 8)
+        self.head = nn.Linear(8, vocab_size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.head(self.keep(self.token(tokens)))
+        return out
+
+    def keep(self, x: Tensor) -> Tensor:
+        return x
+
+
+class LeavesActivations(Plain):
+    """For others to look at: no step reads those of the one before."""
+
+    def keep(self, x: Tensor) -> Tensor:
+        self.last = x.detach()
+        return x
+
+
+class Remembers(Plain):
+    """The batch before."""
+
+    memory: Tensor | None = None
+
+    def keep(self, x: Tensor) -> Tensor:
+        known = self.memory if self.training and self.memory is not None else 0
+        if self.training:
+            self.memory = x.detach().mean((0, 1))
+        return x + known
+
+
+class RemembersInPlace(Plain):
+    def __init__(self, vocab_size: int, block_size: int) -> None:
+        super().__init__(vocab_size, block_size)
+        self.register_buffer("memory", torch.zeros(8))
+
+    def keep(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        known = self.memory.clone()
+        self.memory.copy_(x.detach().mean((0, 1)))
+        return x + known
+
+
+class NewBuffer(RemembersInPlace):
+    def keep(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.memory = 0.9 * self.memory
+        return x
+
+
+class CountsBatches(Plain):
+    batches = 0
+
+    def keep(self, x: Tensor) -> Tensor:
+        self.batches += 1
+        return x / self.batches
+
+
+class CountsEvaluations(Plain):
+    evaluated = 0
+
+    def keep(self, x: Tensor) -> Tensor:
+        self.evaluated += not self.training
+        return x / (1 + self.evaluated)
+
+
+def brought(model: type[Plain] | None = None, optimizer: type[Signs] | None = None) -> RunSpec:
+    spec = spec_of("nanokimi", steps=14, every=7)
+    if model is not None:
+        own = OwnModel(f"{__name__}:{model.__name__}", {}, "")
+        spec = dataclasses.replace(spec, model=Model("own", OWN, own))
+    if optimizer is not None:
+        opt = OwnOptimizer(f"{__name__}:{optimizer.__name__}", {}, "")
+        spec = dataclasses.replace(spec, optimizer=Optimizer("own", OWN, opt))
+    return spec
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        brought(optimizer=Signs),
+        brought(model=Plain),
+        brought(model=LeavesActivations),
+        brought(model=RemembersInPlace),
+    ],
+    ids=["lazy state", "plain model", "left activations", "memory in place"],
+)
+def test_a_brought_class_that_can_be_repeated_is(
+    tmp_path: Path, graphs: Graphs, spec: RunSpec
+) -> None:
+    assert_same(run(tmp_path, asking(spec, graph_steps=3)), run(tmp_path, spec))
+    assert graphs
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        (brought(optimizer=CountsInState), r"CountsInState\.state\[token\]\['step'\] is 4, then 5"),
+        (brought(optimizer=CountsInGroup), r"CountsInGroup\.param_groups\[0\]\['k'\] is \d+, then"),
+        (brought(optimizer=CountsInItself), r"CountsInItself\.calls is \d+, then \d+"),
+        (brought(optimizer=MakesAnew), r"state\[token\]\['momentum'\] becomes another tensor"),
+        (brought(optimizer=Gathers), r"\['past'\]\[4\] is made anew"),
+        (brought(optimizer=DrawsOnTheHost), "random draws other numbers on the host"),
+        (brought(optimizer=Waits), r"reads a number from the device, as \.item\(\)"),
+        (brought(optimizer=SwapsForEvaluation), "token, position, .* lies elsewhere since its"),
+        (brought(model=Remembers), r"Remembers\.memory becomes another tensor"),
+        (brought(model=NewBuffer), r"NewBuffer\.memory becomes another tensor"),
+        (brought(model=CountsBatches), r"CountsBatches\.batches is \d+, then \d+"),
+        (brought(model=CountsEvaluations), r"CountsEvaluations\.evaluated is \d+, then \d+"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else None,
+)
+def test_what_a_graph_would_not_repeat_is_refused_by_name(
+    tmp_path: Path, graphs: Graphs, spec: RunSpec, why: str
+) -> None:
+    found = run(tmp_path, asking(spec, graph_steps=3))
+    assert found.result["status"] == "crashed"
+    assert found.result["reason"].startswith("WrongClassError: train.graph_steps: ")
+    assert found.result["reason"].endswith("leave out train.graph_steps")
+    assert re.search(why, found.result["reason"]), found.result["reason"]
+    assert run(tmp_path, spec).result["status"] == "ok"  # nothing is wrong with it otherwise
