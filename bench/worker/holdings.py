@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ Place = tuple[torch.device, int]
 
 # What is not looked into: code, and what tells of the model and holds nothing of its own.
 CLOSED = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, Stack)
-LEAVES = (str, bytes, int, float, complex, bool, type(None))
+LEAVES = (str, bytes, int, float, complex, bool, type(None), np.generic, np.ndarray)
 
 
 def held_bytes(optimizers: Iterable[object], model: nn.Module) -> int:
@@ -48,10 +49,10 @@ def _storages(roots: Iterable[object]) -> dict[Place, int]:
 
 
 def held(roots: Iterable[Mapping[str, object]]) -> Iterator[tuple[str, Any]]:
-    """All tensors, numbers and texts that can be reached from named objects, each object once.
+    """All tensors, arrays, numbers and texts that can be reached from named objects.
 
-    With the way to each: `Lion.state[head.weight]['exp_avg']`. A tensor that is a key is called as
-    its name is in a model among the roots.
+    Each once, with the way to it: `Lion.state[head.weight]['exp_avg']`. A tensor that is a key is
+    called as its name is in a model among the roots.
     """
     seen: set[int] = set()
     waiting = deque(pair for each in roots for pair in each.items())

@@ -8,6 +8,7 @@ is drawn on the host is drawn once.
 import random
 import re
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,12 @@ from bench.worker.own_model import BroughtModel
 
 SHOWN = 3  # of what is told at once
 PLACES = re.compile(r"\._(?:parameters|buffers|modules)\['([^']*)'\]")
-REMEDY = (
-    "Keep it in a tensor on the device that each step writes in place (PyTorch's own optimizers: "
-    "`capturable: true`), or leave out train.graph_steps"
-)
+OR = "(of PyTorch's own optimizers by `capturable: true`), or leave out train.graph_steps"
+REMEDY = f"Keep it in a tensor on the device that each step writes in place {OR}"
 WAITS = (
     "train.graph_steps: the step reads a number from the device, as .item(), float() and `alpha=` "
-    "of a tensor do, and so waits for it, which a CUDA graph cannot. Compute with the tensor (a "
-    "schedule makes each learning rate one), or leave out train.graph_steps"
+    "of a tensor do, and so waits for it, which a CUDA graph cannot. Compute with the tensor, as "
+    f"with a learning rate that a schedule changes {OR}"
 )
 
 
@@ -70,8 +69,11 @@ class Held:
             )
 
     def _kept(self, value: Any) -> Any:
-        elsewhere = isinstance(value, Tensor) and value.device != self.device
-        return _Host(value) if elsewhere else value
+        if isinstance(value, np.ndarray):
+            return _Host(value.tolist())
+        if isinstance(value, Tensor) and value.device != self.device:
+            return _Host(value.tolist())
+        return value
 
     def _changes(self, later: "Held", read: Collection[int]) -> Iterator[str]:
         for way in [*self.values, *(way for way in later.values if way not in self.values)]:
@@ -108,20 +110,14 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
+@dataclass(frozen=True)
 class _Host:
-    """The value of a tensor that lies elsewhere than training does."""
+    """What is in an array, or in a tensor that lies elsewhere than training does."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.value = tensor.detach().clone()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Host) and torch.equal(self.value, other.value)
+    values: Any
 
     def __str__(self) -> str:
-        shown = self.value.tolist() if self.value.numel() == 1 else "another tensor"
-        return f"{shown} (on {self.value.device})"
-
-    __hash__ = None  # type: ignore[assignment]
+        return "others" if isinstance(self.values, list) else str(self.values)
 
 
 def _same(was: Any, now: Any) -> bool:
@@ -146,7 +142,7 @@ def _told(was: Any, now: Any) -> str:
         return "is made anew"
     if now is _NOTHING or now is None:
         return "goes away"
-    return f"is {was}, then {now}"
+    return f"is {was}, then {now}" if str(was) != str(now) else "has other numbers in it"
 
 
 def _host_streams(device: torch.device) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from bench.border.spec import CellFiles, CorpusRef, RunSpec
 from bench.border.tokenised import tokenise
 from bench.worker.check import Examine, examine
+from tests.builders.shared import ROOT
 
 OPTIMIZER = '''\
 import torch
@@ -71,6 +73,24 @@ models:
 optimizers:
   mine: {class: my_package.opt:MyOpt, path: ./my_package, lr: 0.02}
 """
+
+
+OWN_PAGE = ROOT / "docs" / "own.md"
+FOX = "the quick brown fox jumps over the lazy dog\n" * 91
+
+
+def write_examples(folder: Path) -> Path:
+    """The files and the matrix of docs/own.md, as a person would copy them; the matrix's path."""
+    page = OWN_PAGE.read_text(encoding="utf-8")
+    (folder / "my_package").mkdir()
+    for name, text in re.findall(r"```python\n# (\S+)\n(.*?)```", page, re.DOTALL):
+        (folder / name).write_text(text)
+    matrix, models = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (folder / "input.txt").write_text(FOX)
+    corpus = f"data: {{corpus: {folder / 'input.txt'}}}\n"
+    file = folder / "mine.yaml"
+    file.write_text(matrix.replace("[nanogpt]", "[nanogpt, mymodel]") + models + corpus)
+    return file
 
 
 def write_package(folder: Path) -> Path:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bench.worker import graphs
 
@@ -72,7 +72,8 @@ class _Recorder(TorchDispatchMode):
         for tensor in _tensors(found):
             if not any(_share(tensor, each) for each in given):
                 self.made[_place(tensor)] = tensor
-        self.calls.append((call, args, kwargs, found))
+        if torch.Tag.inplace_view not in call.tags:  # which has no kernel
+            self.calls.append((call, *_now((args, kwargs, found))))
         return found
 
     def _keep(self, tensor: Tensor) -> None:
@@ -83,6 +84,11 @@ class _Recorder(TorchDispatchMode):
     def put_back(self) -> None:
         for tensor, storage in self.before.values():
             tensor.untyped_storage().copy_(storage)
+
+
+def _now(tree: Any) -> Any:
+    """The same memory in the shape that it has now: some calls change that of their argument."""
+    return tree_map_only(Tensor, aten.alias.default, tree)
 
 
 def _tensors(tree: Any) -> list[Tensor]:

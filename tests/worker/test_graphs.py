@@ -3,7 +3,9 @@
 import dataclasses
 import random
 import re
+import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from torch import Tensor, nn
 
 from bench.border.options import OWN, OwnModel, OwnOptimizer
 from bench.border.spec import Model, Optimizer, RunSpec
+from bench.matrix.expansion import load_matrix
 from bench.worker import evaluation, training
 from bench.worker.training import Trainer
+from tests.builders.own_code import write_examples
 from tests.builders.recorded import RecordedGraph, recorded_graphs
 from tests.builders.worker_cells import Ran, run, spec_of
 
@@ -171,6 +175,35 @@ def test_capturing_leaves_all_as_it_was(tmp_path: Path, graphs: Graphs) -> None:
     assert str(before) == str(after)  # as text, losses to come are the same nan
 
 
+@pytest.mark.parametrize("capturable", [True, False])
+def test_the_classes_of_the_protocol_run_in_graphs(
+    tmp_path: Path, graphs: Graphs, monkeypatch: pytest.MonkeyPatch, capturable: bool
+) -> None:
+    """Those of docs/own.md, as an author would copy them; PyTorch's AdamW must be asked for it."""
+    file, cells = write_examples(tmp_path), tmp_path / "cells"
+    cells.mkdir()
+    if capturable:
+        text = file.read_text().replace("lr: 1.0e-3, betas", "lr: 1.0e-3, capturable: true, betas")
+        assert text != file.read_text()
+        file.write_text(text)
+        # PyTorch has this for GPUs alone: on a CPU it makes no difference that one could measure.
+        adam = sys.modules["torch.optim.adam"]
+        monkeypatch.setattr(adam, "_get_capturable_supported_devices", lambda: ["cpu"])
+    matrix = load_matrix(file)
+    monkeypatch.setattr(sys, "path", [*sys.path, *(str(code.store()) for code in matrix.codes)])
+    for model, optimizer in product(("nanogpt", "mymodel"), ("mine", "parts")):
+        spec = next(cell.spec for cell in matrix.cells if cell.place[:2] == (model, optimizer))
+        spec = dataclasses.replace(
+            spec_of(steps=14, every=7), model=spec.model, optimizer=spec.optimizer
+        )
+        found = run(cells, asking(spec, graph_steps=3))
+        if optimizer == "parts" and not capturable:
+            assert "(of PyTorch's own optimizers by `capturable: true`)" in found.result["reason"]
+        else:
+            assert_same(found, run(cells, spec))
+            assert graphs.pop().replays > 0  # of an evaluation
+
+
 # --- What a graph would not repeat --------------------------------------------------------------
 
 
@@ -211,6 +244,14 @@ class CountsInItself(Signs):
     def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
         self.calls += 1
         parameter.add_(momentum, alpha=-group["lr"] / self.calls)
+
+
+class CountsByNumPy(Signs):
+    """On the host as well, where no kernel sees it."""
+
+    def update(self, group: Any, state: Any, parameter: Tensor, momentum: Tensor) -> None:
+        self.past = np.append(getattr(self, "past", []), 1.0)
+        parameter.add_(momentum, alpha=-group["lr"] / len(self.past))
 
 
 class MakesAnew(Signs):
@@ -322,14 +363,27 @@ class CountsEvaluations(Plain):
         return x / (1 + self.evaluated)
 
 
-def brought(model: type[Plain] | None = None, optimizer: type[Signs] | None = None) -> RunSpec:
+TORCHS_MUON: dict[str, Any] = {
+    "settings": {"lr": 0.02},
+    "leaves": "matrices",
+    "groups": {"hidden": {"settings": {}}, "other": {"base": "adamw"}},
+}
+
+
+def brought(
+    model: type[Plain] | None = None,
+    optimizer: type[torch.optim.Optimizer] | None = None,
+    **asked: Any,
+) -> RunSpec:
+    """asked: of the optimizer, beside its class."""
     spec = spec_of("nanokimi", steps=14, every=7)
     if model is not None:
         own = OwnModel(f"{__name__}:{model.__name__}", {}, "")
         spec = dataclasses.replace(spec, model=Model("own", OWN, own))
     if optimizer is not None:
-        opt = OwnOptimizer(f"{__name__}:{optimizer.__name__}", {}, "")
-        spec = dataclasses.replace(spec, optimizer=Optimizer("own", OWN, opt))
+        reference = f"{optimizer.__module__}:{optimizer.__name__}"
+        own_optimizer = OwnOptimizer(reference, **{"settings": {}, **asked})
+        spec = dataclasses.replace(spec, optimizer=Optimizer("own", OWN, own_optimizer))
     return spec
 
 
@@ -337,11 +391,12 @@ def brought(model: type[Plain] | None = None, optimizer: type[Signs] | None = No
     "spec",
     [
         brought(optimizer=Signs),
+        brought(optimizer=torch.optim.Muon, **TORCHS_MUON),
         brought(model=Plain),
         brought(model=LeavesActivations),
         brought(model=RemembersInPlace),
     ],
-    ids=["lazy state", "plain model", "left activations", "memory in place"],
+    ids=["lazy state", "torch's Muon", "plain model", "left activations", "memory in place"],
 )
 def test_a_brought_class_that_can_be_repeated_is(
     tmp_path: Path, graphs: Graphs, spec: RunSpec
@@ -356,11 +411,17 @@ def test_a_brought_class_that_can_be_repeated_is(
         (brought(optimizer=CountsInState), r"CountsInState\.state\[token\]\['step'\] is 4, then 5"),
         (brought(optimizer=CountsInGroup), r"CountsInGroup\.param_groups\[0\]\['k'\] is \d+, then"),
         (brought(optimizer=CountsInItself), r"CountsInItself\.calls is \d+, then \d+"),
+        (brought(optimizer=CountsByNumPy), r"CountsByNumPy\.past has other numbers in it"),
         (brought(optimizer=MakesAnew), r"state\[token\]\['momentum'\] becomes another tensor"),
         (brought(optimizer=Gathers), r"\['past'\]\[4\] is made anew"),
         (brought(optimizer=DrawsOnTheHost), "random draws other numbers on the host"),
         (brought(optimizer=Waits), r"reads a number from the device, as \.item\(\)"),
         (brought(optimizer=SwapsForEvaluation), "token, position, .* lies elsewhere since its"),
+        (asking(brought(optimizer=Signs), warmup_steps=5), r"\.item\(\), float\(\) and `alpha=`"),
+        (
+            asking(brought(optimizer=torch.optim.Muon, **TORCHS_MUON), schedule="cosine"),
+            r"\.item\(\), float\(\) and `alpha=` of a tensor do",
+        ),
         (brought(model=Remembers), r"Remembers\.memory becomes another tensor"),
         (brought(model=NewBuffer), r"NewBuffer\.memory becomes another tensor"),
         (brought(model=CountsBatches), r"CountsBatches\.batches is \d+, then \d+"),

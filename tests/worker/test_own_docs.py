@@ -7,11 +7,11 @@ import pytest
 
 from bench.matrix.expansion import load_matrix
 from bench.records.rows import read_table
+from tests.builders.own_code import FOX, write_examples
 from tests.builders.shared import ROOT, bench, type_in
 
 README = (ROOT / "README.md").read_text()
 OWN = (ROOT / "docs" / "own.md").read_text()
-TEXT = "the quick brown fox jumps over the lazy dog\n" * 91
 
 
 def test_five_minutes_are_enough(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_five_minutes_are_enough(tmp_path: Path) -> None:
     for slow, quick in (("steps: 300", "steps: 20"), ("[1, 2, 3, 4, 5]", "[1]")):
         assert slow in script
         script = script.replace(slow, quick)
-    (tmp_path / "input.txt").write_text(TEXT)
+    (tmp_path / "input.txt").write_text(FOX)
     answer = type_in(tmp_path, script)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "9 of 9 checks ok" in answer.stdout
@@ -33,16 +33,7 @@ def test_five_minutes_are_enough(tmp_path: Path) -> None:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    """The files and the matrix of docs/own.md, as a person would copy them."""
-    (tmp_path / "my_package").mkdir()
-    for name, text in re.findall(r"```python\n# (\S+)\n(.*?)```", OWN, re.DOTALL):
-        (tmp_path / name).write_text(text)
-    matrix, models = re.findall(r"```yaml\n(.*?)```", OWN, re.DOTALL)
-    (tmp_path / "input.txt").write_text(TEXT)
-    corpus = f"data: {{corpus: {tmp_path / 'input.txt'}}}\n"
-    file = tmp_path / "mine.yaml"
-    file.write_text(matrix.replace("[nanogpt]", "[nanogpt, mymodel]") + models + corpus)
-    return file
+    return write_examples(tmp_path)
 
 
 def test_the_examples_of_the_protocol_hold(written: Path) -> None:

@@ -3,6 +3,7 @@
 PyPI's packages `muon`, `scion` and `adopt` are unrelated projects.
 """
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,16 @@ import torch
 
 from bench.border.options import OWN, EvalOptions, OwnOptimizer, TrainOptions
 from bench.border.spec import Optimizer, RunSpec
+from bench.border.tokenised import tokenise
 from bench.matrix.expansion import load_matrix
 from bench.run.check import TOY_BLOCK, TOY_MODEL
 from bench.worker import rehearse
 from bench.worker.cell import reset
 from bench.worker.conformance import Toy
 from tests.builders.own_code import LETTERS, LETTERS_REF, checked
+from tests.builders.recorded import recorded_graphs
 from tests.builders.shared import ROOT, without
+from tests.builders.worker_cells import Ran, run
 
 REQUIREMENT = "pytorch_optimizer==4.1.0"
 ADAMW_ON_THE_REST = {
@@ -83,6 +87,34 @@ def test_schedule_free_is_judged_by_its_average_and_trained_beside_it() -> None:
         torch.testing.assert_close(before, after)
     reset(trainer, toy.spec)
     assert not trainer.optimizers[0].state
+
+
+# --- In CUDA graphs -----------------------------------------------------------------------------
+
+
+def in_graphs(spec: RunSpec, tmp_path: Path) -> Ran:
+    """Twelve steps, all but the first of them in graphs of two and of one."""
+    corpus = tmp_path / "tokens"
+    corpus.write_bytes(tokenise(LETTERS))
+    train = dataclasses.replace(spec.train, steps=12, graph_steps=2)
+    with recorded_graphs():
+        return run(tmp_path, dataclasses.replace(spec, train=train), corpus, inferences=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("SOAP", "SOAP.param_groups[0]['step'] is 4, then 5"),
+        ("ScheduleFreeAdamW", "ScheduleFreeAdamW.param_groups[0]['weight_sum'] is "),
+        ("Lion", "Lion.param_groups[0]['step'] is 4, then 5"),
+    ],
+)
+def test_one_that_a_graph_would_not_repeat_is_refused_by_name(
+    name: str, why: str, tmp_path: Path
+) -> None:
+    result = in_graphs(spec_of(name, groups={}), tmp_path).result
+    assert result["status"] == "crashed"
+    assert why in result["reason"]
 
 
 # --- The table of docs/own.md -------------------------------------------------------------------
