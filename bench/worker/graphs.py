@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from bench.border.options import TrainOptions
+from bench.border.options import FIRST_STEPS, TrainOptions
 from bench.worker.repeats import Held, Places, Reads
 from bench.worker.schedule import RatesOnDevice, changes_rates
 
@@ -112,13 +112,15 @@ class StepsOnDevice:
     def capture(self) -> None:
         """Record `together` steps as one graph, and one step for what these leave of a span.
 
-        Some steps must have been done before: they make what an optimizer makes at its first step,
-        which a graph would make anew each time.
+        FIRST_STEPS must have been done before: they load libraries, which is not allowed in a
+        capture, and make what an optimizer makes at its first step, which a graph would make anew
+        each time.
 
         Raises:
             RuntimeError: for a step that a graph cannot hold.
             WrongClassError: for steps that it would not repeat.
         """
+        assert self.place.item() >= FIRST_STEPS, "captured before the first steps were done"
         lengths = sorted({self.together, 1}, reverse=True)
         with capturing("a training step", self.model, self.optimizers, self.device):
             self.graphs = [(n, captured(partial(self._do, n))) for n in lengths]
