@@ -85,6 +85,16 @@ def test_graphs_have_the_losses_of_steps_by_themselves(
     assert val.replays > train.replays
 
 
+@pytest.mark.parametrize("heartbeat_s", [1e-9, 1e9])
+def test_however_often_it_reports_a_run_launches_whole_graphs(
+    tmp_path: Path, graphs: Graphs, monkeypatch: pytest.MonkeyPatch, heartbeat_s: float
+) -> None:
+    monkeypatch.setattr(training, "HEARTBEAT_S", heartbeat_s)
+    run(tmp_path, asking(spec_of(steps=22, every=11), graph_steps=4))
+    four, one, *_ = graphs
+    assert (four.replays, one.replays) == (2 + 2, 0 + 3)  # from 3 to 11, and from there to 22
+
+
 def test_without_graphs_no_share_of_them_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, spec_of()).row["graph_steps_share"] is None
 
