@@ -14,8 +14,9 @@ from bench.optim.memory import by_memory, refuse_repeats, repeats_memory
 class SGD(KeepsPlace, torch.optim.SGD):
     """PyTorch's SGD, one tensor after another, whatever their memory is like.
 
-    Its loop is written out, since its own reads a rate that is a tensor on the host. The momentum begins as zeros, which gives the b = g of PyTorch's first step. A sparse gradient
-    is made dense: momentum and decay reach all numbers, so that the figures are the same.
+    The loop is written out, since PyTorch's reads a rate that is a tensor on the host. The momentum
+    begins as zeros, which gives the b = g of PyTorch's first step. A sparse gradient is made dense:
+    momentum and decay reach all numbers, so that the figures are the same.
     """
 
     def __init__(self, stacks: Sequence[Stack], options: SGDOptions) -> None:
