@@ -6,36 +6,37 @@ sqrt(tau / S), which brings that logit back to tau. Other heads are left alone.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from bench.border.logical import Stack
 from bench.border.options import MuonClipOptions
-from bench.optim import muon
-from bench.optim.leaves import Closure, Leaves, OnLeaves
+from bench.optim import batched, muon
+from bench.optim.muon import MUON_ROLES, Muon
+from bench.optim.orthogonal import by_role
 
 
-class MuonClip(OnLeaves):
-    """An optimizer over leaves, and QK-clip after each of its steps."""
+class MuonClip(Muon):
+    """Muon, and QK-clip after each of its steps."""
 
-    def __init__(self, leaves: Leaves, inner: torch.optim.Optimizer, tau: float) -> None:
-        super().__init__(leaves, inner)
-        self.tau = tau
-        self.attentions = _telling(leaves.stacks)
+    name = "muonclip"
+
+    def __init__(self, stacks: Sequence[Stack], options: MuonClipOptions) -> None:
+        super().__init__(stacks, options)
+        self.tau = options.tau
+        self.attentions = _telling(stacks)
         for stack in self.attentions:
             assert stack.logits is not None
             stack.logits.asked = True
 
-    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
-        loss = super().step(closure)
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        super().step()
         for stack in self.attentions:
             if stack.parameter.grad is None:  # the step has left it alone, and so do we
                 assert stack.logits is not None
                 stack.logits.largest = None
             else:
                 clip_heads(stack, self.tau)
-        return loss
 
 
 @torch.no_grad()
@@ -70,9 +71,7 @@ def build(stacks: Sequence[Stack], options: MuonClipOptions) -> list[torch.optim
             "the stack of its query and key projections `heads` and `logits` "
             "(bench/border/logical.py), or take muon"
         )
-    on_leaves, *rest = muon.build(stacks, options)
-    assert isinstance(on_leaves, OnLeaves)
-    return [MuonClip(on_leaves.leaves, on_leaves.inner, options.tau), *rest]
+    return batched.build(MuonClip, by_role(stacks, MUON_ROLES), options)
 
 
 def flops_per_step(stacks: Sequence[Stack], options: MuonClipOptions) -> int:

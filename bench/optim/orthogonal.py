@@ -29,6 +29,26 @@ def orthogonalise(X: Tensor, steps: int) -> Tensor:
     return X
 
 
+def orthogonalise_in_float32(X: Tensor, steps: int) -> Tensor:
+    """The same in float32, whatever X has."""
+    return orthogonalise(X.float(), steps)
+
+
+def orthogonalise_in_bfloat16(X: Tensor, steps: int) -> Tensor:
+    """The same in bfloat16 as torch.optim.Muon rounds it, whatever X has.
+
+    bfloat16 has 8 bits: a on the diagonal of B would cost the small numbers there their own.
+    """
+    a, b, c = NS_COEFFICIENTS
+    X = X.bfloat16()
+    X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp(min=NS_EPSILON)
+    for _ in range(steps):
+        A = X @ X.mT  # (n, rows, rows)
+        B = torch.baddbmm(A, A, A, beta=b, alpha=c)
+        X = torch.baddbmm(X, B, X, beta=a)
+    return X
+
+
 def orthogonalise_flops(rows: int, columns: int, steps: int) -> int:
     """Floating-point operations of the products in `orthogonalise` for one matrix."""
     small, large = sorted((rows, columns))

@@ -1,6 +1,5 @@
 """Stochastic gradient descent with momentum (Polyak 1964), PyTorch's own, on every parameter."""
 
-import inspect
 from collections.abc import Sequence
 
 import torch
@@ -15,12 +14,10 @@ from bench.optim.memory import by_memory, refuse_repeats, repeats_memory
 class SGD(KeepsPlace, torch.optim.SGD):
     """PyTorch's SGD, one tensor after another, whatever their memory is like.
 
-    The momentum begins as zeros, which gives the b = g of PyTorch's first step. A sparse gradient
-    is made dense: momentum and decay reach all numbers, so that the figures are the same.
+    The loop is written out, since PyTorch's reads a rate that is a tensor on the host. The momentum
+    begins as zeros, which gives the b = g of PyTorch's first step. A sparse gradient is made dense:
+    momentum and decay reach all numbers, so that the figures are the same.
     """
-
-    # Without what loads torch's compiler at each step.
-    _plain_step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
     def __init__(self, stacks: Sequence[Stack], options: SGDOptions) -> None:
         super().__init__(
@@ -42,11 +39,21 @@ class SGD(KeepsPlace, torch.optim.SGD):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         refuse_repeats(self.repeating)
         (group,) = self.param_groups
+        rate, beta = group["lr"], group["momentum"]
         for parameter in group["params"]:
-            if parameter.grad is not None:
-                self.state_of(parameter)
-                parameter.grad = parameter.grad.to_dense()
-        self._plain_step()
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.to_dense()
+            if group["weight_decay"]:
+                gradient = gradient.add(parameter, alpha=group["weight_decay"])
+            if self.has_momentum:
+                momentum = self.state_of(parameter)["momentum_buffer"]
+                momentum.mul_(beta).add_(gradient)
+                gradient = gradient.add(momentum, alpha=beta) if group["nesterov"] else momentum
+            if isinstance(rate, Tensor):
+                parameter.addcmul_(gradient, rate, value=-1)
+            else:
+                parameter.add_(gradient, alpha=-rate)
 
 
 class FusedSGD(SGD):

@@ -213,14 +213,19 @@ class Muon:
             "match_rms": 0.2 * max(rows, columns) ** 0.5,
         }
         self.scale = scales[update_scale]
-        self.own_share = {"original": 1.0, "nesterov": 1 - momentum}[momentum_form]
+        shares = {  # of momentum and gradient, in what is orthogonalised
+            "original": (momentum, 1.0),
+            "nesterov": (momentum, 1 - momentum),
+            "momentum": (1.0, 0.0),
+        }
+        self.share, self.own_share = shares[momentum_form]
         self.W, self.m = W.clone(), torch.zeros_like(W)
         self.lr, self.momentum = lr, momentum
         self.weight_decay, self.ns_steps = weight_decay, ns_steps
 
     def step(self, g: Tensor) -> None:
         self.m = self.momentum * self.m + (1 - self.momentum) * g
-        X = newton_schulz(self.momentum * self.m + self.own_share * g, self.ns_steps)
+        X = newton_schulz(self.share * self.m + self.own_share * g, self.ns_steps)
         self.W = self.W - self.lr * (self.scale * X + self.weight_decay * self.W)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bench.border.logical import AttentionLogits, Stack
 from bench.border.options import MuonOptions, TrueMuonOptions
 from bench.optim import muon, truemuon
+from bench.optim.leaves import Leaves, OnLeaves
 from bench.worker.holdings import held_bytes
 from bench.worker.protocol import told
 
@@ -108,13 +109,23 @@ def hidden(parameter: nn.Parameter, transposed: bool = False) -> Stack:
     return Stack(("w",), "hidden", parameter, (4, 6), transposed=transposed)
 
 
-def test_the_work_space_of_truemuon_and_the_copies_of_muon_count():
+def test_the_work_space_of_batches_and_the_copies_of_leaves_count():
     model = nn.ParameterList([torch.randn(4, 6)])
     assert held_bytes(truemuon.build([hidden(model[0])], TrueMuonOptions()), model) == FLOAT * 48
-    assert held_bytes(muon.build([hidden(model[0])], MuonOptions()), model) == FLOAT * 24
+    assert held_bytes(muon.build([hidden(model[0])], MuonOptions()), model) == FLOAT * 48
+    assert held_bytes([momentum_on_leaves(hidden(model[0]))], model) == FLOAT * 24
     stored = nn.ParameterList([torch.randn(6, 4)])
-    copied = muon.build([hidden(stored[0], transposed=True)], MuonOptions())
-    assert held_bytes(copied, stored) == FLOAT * 48
+    copied = momentum_on_leaves(hidden(stored[0], transposed=True))
+    assert held_bytes([copied], stored) == FLOAT * 48
+
+
+def momentum_on_leaves(stack: Stack) -> OnLeaves:
+    stack.parameter.grad = torch.ones_like(stack.parameter)
+    leaves = Leaves([stack])
+    optimizer = OnLeaves(leaves, torch.optim.Muon(leaves.tensors))
+    optimizer.step()
+    optimizer.zero_grad()
+    return optimizer
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,14 @@ def test_a_state_keeps_its_place_in_memory(module, options):
 
 @pytest.mark.parametrize(
     ("module", "options"),
-    [(adamw, AdamWOptions()), (sgd, SGDOptions()), (truemuon, TrueMuonOptions())],
-    ids=["adamw", "sgd", "truemuon"],
+    [
+        (adamw, AdamWOptions()),
+        (sgd, SGDOptions()),
+        (truemuon, TrueMuonOptions()),
+        (muon, MuonOptions()),
+        (muonclip, MuonClipOptions()),
+    ],
+    ids=["adamw", "sgd", "truemuon", "muon", "muonclip"],
 )
 def test_a_restored_state_keeps_its_place_in_memory(module, options):
     toy, other = Toy(module, options), Toy(module, options)
@@ -196,7 +202,7 @@ def matrix(name: str, tensor: Tensor, role="hidden", gradient: Tensor | None = N
             muon,
             MuonOptions(),
             lambda: matrix("w", torch.ones(2, 3), gradient=torch.ones(2, 3).to_sparse()),
-            "w has a sparse gradient, which an optimizer of single matrices cannot use",
+            "w has a sparse gradient, which muon cannot use",
         ),
         (
             truemuon,
@@ -266,10 +272,15 @@ def test_sgd_takes_sparse_gradients_as_dense_ones(form):
     torch.testing.assert_close(stack.parameter.detach(), twin.detach())
 
 
-def test_matrices_of_two_formats_are_apart_under_truemuon():
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [(truemuon, TrueMuonOptions()), (muon, MuonOptions()), (muon, MuonOptions(ns_dtype="float32"))],
+    ids=["truemuon", "muon", "muon-float32"],
+)
+def test_matrices_of_two_formats_are_apart(module, options):
     both = [matrix("a", torch.randn(2, 3)), matrix("b", torch.randn(2, 3).double())]
     alone = [matrix(stack.names[0], stack.parameter.detach().clone()) for stack in both]
-    build_and_step(truemuon, TrueMuonOptions(), *both)
+    build_and_step(module, options, *both)
     for stack, expected in zip(both, alone, strict=True):
-        build_and_step(truemuon, TrueMuonOptions(), expected)
+        build_and_step(module, options, expected)
         assert torch.equal(stack.parameter, expected.parameter)

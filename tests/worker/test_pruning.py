@@ -1,6 +1,6 @@
 """What is left after experts are dropped: their fellows, and what optimizers knew of these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.border.logical import assert_covers, cut, initialise
+from bench.border.logical import Stack, assert_covers, cut, initialise
 from bench.border.options import (
     AdamWOptions,
     MuonClipOptions,
@@ -17,7 +17,9 @@ from bench.border.options import (
     TrueMuonOptions,
 )
 from bench.models.nanokimi import NanoKimi, build
-from bench.optim.leaves import OnLeaves
+from bench.optim import adamw
+from bench.optim.leaves import Leaves, OnLeaves
+from bench.optim.orthogonal import by_role, of_the_rest
 from bench.worker.pruning import Pruning, carry_over
 from bench.worker.registry import OPTIMIZERS
 from tests.builders.reference import logical, stream
@@ -27,8 +29,9 @@ OPTIONS = {
     "truemuon": TrueMuonOptions(),
     "muon": MuonOptions(),
     "muonclip": MuonClipOptions(),
+    "leaves": MuonOptions(),
 }
-PER_OPTIMIZER = pytest.mark.parametrize("optimizer", ["adamw", "truemuon"])
+PER_OPTIMIZER = pytest.mark.parametrize("optimizer", ["adamw", "truemuon", "muon", "muonclip"])
 PER_GATING = pytest.mark.parametrize("gating", ["all", "topk"])
 
 
@@ -42,10 +45,8 @@ class Training:
         assert isinstance(model, NanoKimi)
         self.model = model
         initialise(model.stacks(), stream(1))
-        self.entry = OPTIMIZERS[optimizer]
-        self.pruning = Pruning(
-            model, 3, lambda model: self.entry.build(model.stacks(), OPTIONS[optimizer])
-        )
+        make = pytorchs_muon if optimizer == "leaves" else OPTIMIZERS[optimizer].build
+        self.pruning = Pruning(model, 3, lambda model: make(model.stacks(), OPTIONS[optimizer]))
         self.optimizers = self.pruning.build(model)
         self.batch = torch.randint(11, (4, 7), generator=torch.Generator().manual_seed(0))
         self.run(3)
@@ -88,6 +89,14 @@ class Training:
             for value in state.values()
             if value.dim()
         )
+
+
+def pytorchs_muon(stacks: Sequence[Stack], options: MuonOptions) -> list[torch.optim.Optimizer]:
+    """As `{class: torch.optim.Muon, leaves: matrices}` makes it of the hidden matrices."""
+    hidden, rest = by_role(stacks, ["hidden"])
+    leaves = Leaves(hidden)
+    on_leaves = OnLeaves(leaves, torch.optim.Muon(leaves.tensors, lr=options.lr))
+    return [on_leaves, *adamw.build(rest, of_the_rest(options))]
 
 
 def rows_left(before: Tensor, mass: Tensor) -> Tensor:
@@ -140,8 +149,9 @@ def test_counts_shrink_by_an_expert_and_its_row_of_the_gate(gating, optimizer):
     assert n_params - training.model.n_params() == lost
     active = n_active - training.model.n_params_active()
     assert active == (lost if gating == "all" else row_matrix + row_bias)
-    # AdamW keeps two numbers each; TrueMuon one of a matrix, and leaves vectors to AdamW
-    matrices = 2 * 3 * 8 * 8 + row_matrix
+    # AdamW keeps two numbers each; the others one of a matrix, and leave vectors to AdamW (and
+    # but for TrueMuon the gate)
+    matrices = 2 * 3 * 8 * 8 + (row_matrix if optimizer == "truemuon" else 0)
     expected = 2 * lost if optimizer == "adamw" else matrices + 2 * (lost - matrices)
     assert n_state - training.n_state() == expected
     assert_covers(training.model.stacks(), training.model)
@@ -253,9 +263,8 @@ def test_state_that_an_optimizer_makes_on_use_and_settings_that_changed_come_alo
 
 
 @PER_GATING
-@pytest.mark.parametrize("optimizer", ["muon", "muonclip"])
-def test_optimizers_of_single_matrices_go_on_with_those_that_are_left(gating, optimizer):
-    training = Training(optimizer, gating)
+def test_optimizers_of_single_matrices_go_on_with_those_that_are_left(gating):
+    training = Training("leaves", gating)
     masses = [mixture.router.mass.clone() for mixture in training.model.mixtures]
     before = momenta(training)
     training.prune()

@@ -70,16 +70,19 @@ ADJUST_LR = (
 
 @dataclass(frozen=True)
 class MuonOptions(Options):
-    """torch.optim.Muon on the blocks' hidden matrices, AdamW on everything else."""
+    """Muon, batched, on the blocks' hidden matrices, AdamW on everything else."""
 
     lr: float = option(1e-2, "learning rate of the hidden matrices", gt=0)
     momentum: float = option(0.95, "decay of the momentum", ge=0, lt=1)
     nesterov: bool = option(True, "look one step of the momentum ahead")
     weight_decay: float = option(0.01, "decoupled weight decay of the hidden matrices", ge=0)
-    ns_steps: int = option(5, "Newton-Schulz iterations, in bfloat16", ge=1, le=99)
+    ns_steps: int = option(5, "Newton-Schulz iterations", ge=1, le=99)
     adjust_lr: Literal["original", "match_rms_adamw"] = option("original", ADJUST_LR)
     adamw_lr: float = option(1e-3, "learning rate of AdamW on everything else", gt=0)
     adamw_weight_decay: float = option(0.01, "weight decay of AdamW on everything else", ge=0)
+    ns_dtype: Literal["bfloat16", "float32"] = option(
+        "bfloat16", "number format of the iterations; torch.optim.Muon's is bfloat16"
+    )
 
 
 @dataclass(frozen=True)
