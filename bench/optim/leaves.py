@@ -70,6 +70,11 @@ def _is_copy(values: Tensor, stack: Stack) -> bool:
     return values.data_ptr() != stack.parameter.data_ptr()
 
 
+def as_brought(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer that its author knows, which may be one over leaves."""
+    return optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
+
+
 def step_by(optimizer: torch.optim.Optimizer, closure: Any) -> Any:
     """A step with a closure, which some take by its name alone."""
     asked = inspect.signature(optimizer.step).parameters.get("closure")

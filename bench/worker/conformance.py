@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.border.options import OWN
 from bench.border.spec import RunSpec
+from bench.optim.leaves import as_brought
 from bench.worker.arithmetic import leave_out_compiler
 from bench.worker.cell import reset
 from bench.worker.classes import WrongClassError, load, named
@@ -90,7 +91,7 @@ class Toy:
         trainer = self.fresh()
         if self.spec.optimizer.base != OWN:
             return f"built: {trainer.model.n_params():,} parameters"
-        kinds = [type(getattr(each, "inner", each)).__name__ for each in trainer.optimizers]
+        kinds = [type(as_brought(each)).__name__ for each in trainer.optimizers]
         return f"built: {', '.join(kinds)}{_unnamed(self.spec.optimizer.options)}"
 
     def learns(self) -> str:

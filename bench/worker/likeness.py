@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.optim.leaves import OnLeaves
+from bench.optim.leaves import as_brought
 from bench.worker.data import hash_tensor
 
 # What groups were made of: a group that sets a key itself holds its own value. And what trains.
@@ -21,7 +21,7 @@ def settings_held(optimizers: Iterable[torch.optim.Optimizer]) -> str:
     """A text of all that they hold but parameters and state: equal settings have equal ones."""
     told = []
     for optimizer in optimizers:
-        inner = optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
+        inner = as_brought(optimizer)
         groups = [{**group, "params": len(group["params"])} for group in inner.param_groups]
         attributes = {key: value for key, value in vars(inner).items() if key not in BESIDES}
         told.append([type(inner).__qualname__, groups, attributes])

@@ -13,7 +13,7 @@ from bench.border.logical import Stack
 from bench.border.options import OPTIMIZER_OPTIONS, OwnOptimizer
 from bench.border.options.own import OTHER
 from bench.border.spec import Optimizer as Asked
-from bench.optim.leaves import Leaves, OnLeaves
+from bench.optim.leaves import Leaves, OnLeaves, as_brought
 from bench.worker.classes import (
     LEFT_OVER,
     WrongClassError,
@@ -172,7 +172,7 @@ def switch(optimizer: Optimizer, mode: str) -> None:
 
 def needs_closure(optimizer: Optimizer) -> bool:
     """Whether a step must be given one, that computes the loss and its gradients anew."""
-    inner = optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
+    inner = as_brought(optimizer)
     kind: Any = type(inner)
     return hasattr(inner, WANTS_CLOSURE) or bool(_needs_closure(kind))
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.optim.leaves import OnLeaves
+from bench.optim.leaves import as_brought
 from bench.worker.classes import WrongClassError
 from bench.worker.holdings import held
 from bench.worker.own_model import BroughtModel
@@ -46,7 +46,7 @@ class Held:
         roots: dict[str, object] = {type(model).__name__: model}
         self.of_model = type(model).__name__
         for number, each in enumerate(optimizers, 1):
-            inner = each.inner if isinstance(each, OnLeaves) else each
+            inner = as_brought(each)
             name = type(inner).__name__
             roots[f"{name} {number}" if name in roots else name] = inner
         self.device = device

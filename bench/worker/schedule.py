@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.border.options import TrainOptions
-from bench.optim.leaves import OnLeaves
+from bench.optim.leaves import as_brought
 
 # Where a rate began (PyTorch's schedulers), or how far it may go; no step is made with them.
 BOUNDS = ("initial_", "base_", "final_", "min_", "max_")
@@ -96,7 +96,7 @@ def _all_rates(
 
 def groups_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """Its parameter groups, and those of optimizers that it keeps and steps by; each once."""
-    inner = optimizer.inner if isinstance(optimizer, OnLeaves) else optimizer
+    inner = as_brought(optimizer)
     found = {id(group): group for group in inner.param_groups}
     for value in vars(inner).values():
         for each in value if isinstance(value, list | tuple) else [value]:
