@@ -4,8 +4,7 @@ import dataclasses
 import random
 import re
 import sys
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +62,14 @@ def assert_same(found: Ran, expected: Ran) -> None:
 # --- What runs in graphs ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("together", [1, 3, 5])
-@pytest.mark.parametrize("optimizer", BUILT_IN)
-@pytest.mark.parametrize("model", ["nanogpt", "nanokimi"])
+@pytest.mark.parametrize(
+    ("model", "optimizer", "together"),
+    [
+        *((model, optimizer, 3) for model in ("nanogpt", "nanokimi") for optimizer in BUILT_IN),
+        ("nanogpt", "adamw", 1),
+        ("nanokimi", "truemuon", 5),
+    ],
+)
 def test_graphs_have_the_losses_of_steps_by_themselves(
     tmp_path: Path, graphs: Graphs, model: str, optimizer: str, together: int
 ) -> None:
@@ -106,8 +110,10 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", BUILT_IN)
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [*((optimizer, "cosine") for optimizer in BUILT_IN), ("adamw", "wsd"), ("muon", "warm-up")],
+)
 def test_a_schedule_and_clipping_go_on_within_a_graph(
     tmp_path: Path,
     graphs: Graphs,
@@ -189,33 +195,57 @@ def test_capturing_leaves_all_as_it_was(tmp_path: Path, graphs: Graphs) -> None:
     assert str(before) == str(after)  # as text, losses to come are the same nan
 
 
-@pytest.mark.parametrize("capturable", [True, False])
+@pytest.fixture
+def protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Those of docs/own.md as an author would copy them, PyTorch's AdamW with these settings."""
+
+    def parts(adamw: str) -> dict[str, Any]:
+        file = write_examples(tmp_path)
+        text = file.read_text()
+        assert "lr: 1.0e-3, betas" in text
+        file.write_text(text.replace("lr: 1.0e-3, betas", f"lr: 1.0e-3, {adamw}betas"))
+        matrix = load_matrix(file)
+        folders = [str(code.store()) for code in matrix.codes]
+        monkeypatch.setattr(sys, "path", [*sys.path, *folders])
+        specs = [cell.spec for cell in matrix.cells]
+        return {each.name: each for spec in specs for each in (spec.model, spec.optimizer)}
+
+    return parts
+
+
+def with_parts(**parts: Any) -> RunSpec:
+    return dataclasses.replace(spec_of(steps=14, every=7), **parts)
+
+
+@pytest.mark.parametrize("optimizer", ["mine", "parts"])
+@pytest.mark.parametrize("model", ["nanogpt", "mymodel"])
 def test_the_classes_of_the_protocol_run_in_graphs(
-    tmp_path: Path, graphs: Graphs, monkeypatch: pytest.MonkeyPatch, capturable: bool
+    tmp_path: Path,
+    graphs: Graphs,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: Callable[[str], dict[str, Any]],
+    model: str,
+    optimizer: str,
 ) -> None:
-    """Those of docs/own.md, as an author would copy them; PyTorch's AdamW must be asked for it."""
-    file, cells = write_examples(tmp_path), tmp_path / "cells"
+    # PyTorch has this for GPUs alone: on a CPU it makes no difference that one could measure.
+    adam = sys.modules["torch.optim.adam"]
+    monkeypatch.setattr(adam, "_get_capturable_supported_devices", lambda: ["cpu"])
+    parts, cells = protocol("capturable: true, "), tmp_path / "cells"
     cells.mkdir()
-    if capturable:
-        text = file.read_text().replace("lr: 1.0e-3, betas", "lr: 1.0e-3, capturable: true, betas")
-        assert text != file.read_text()
-        file.write_text(text)
-        # PyTorch has this for GPUs alone: on a CPU it makes no difference that one could measure.
-        adam = sys.modules["torch.optim.adam"]
-        monkeypatch.setattr(adam, "_get_capturable_supported_devices", lambda: ["cpu"])
-    matrix = load_matrix(file)
-    monkeypatch.setattr(sys, "path", [*sys.path, *(str(code.store()) for code in matrix.codes)])
-    for model, optimizer in product(("nanogpt", "mymodel"), ("mine", "parts")):
-        spec = next(cell.spec for cell in matrix.cells if cell.place[:2] == (model, optimizer))
-        spec = dataclasses.replace(
-            spec_of(steps=14, every=7), model=spec.model, optimizer=spec.optimizer
-        )
-        found = run(cells, asking(spec, graph_steps=3))
-        if optimizer == "parts" and not capturable:
-            assert "(of PyTorch's own optimizers by `capturable: true`)" in found.result["reason"]
-        else:
-            assert_same(found, run(cells, spec))
-            assert graphs.pop().replays > 0  # of an evaluation
+    spec = with_parts(optimizer=parts[optimizer])
+    if model == "mymodel":
+        spec = with_parts(optimizer=parts[optimizer], model=parts[model])
+    assert_same(run(cells, asking(spec, graph_steps=3)), run(cells, spec))
+    assert graphs.pop().replays > 0  # of an evaluation
+
+
+def test_an_optimizer_of_pytorchs_that_must_be_asked_for_it_is_refused_otherwise(
+    tmp_path: Path, graphs: Graphs, protocol: Callable[[str], dict[str, Any]]
+) -> None:
+    spec = with_parts(optimizer=protocol("")["parts"])
+    (tmp_path / "cells").mkdir()
+    found = run(tmp_path / "cells", asking(spec, graph_steps=3))
+    assert "(of PyTorch's own optimizers by `capturable: true`)" in found.result["reason"]
 
 
 # --- What a graph would not repeat --------------------------------------------------------------
