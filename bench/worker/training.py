@@ -118,9 +118,7 @@ class Trainer:
             deque(self._one_by_one(steps), maxlen=0)
             return
         deque(self.on_device.run(steps - 1), maxlen=0)
-        compiled, self.forward = self.forward, self.model  # it would not show what it reads
         self.on_device.watched()
-        self.forward = compiled
 
     def pace(self, step: int) -> None:
         """Set the learning rates of this step, where the schedule has any but the base rates."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.border.options import OWN, OwnModel, OwnOptimizer
 from bench.border.spec import Model, Optimizer, RunSpec
@@ -482,3 +483,21 @@ def test_what_a_graph_would_not_repeat_is_refused_by_name(
     assert found.result["reason"].endswith("leave out train.graph_steps")
     assert re.search(why, found.result["reason"]), found.result["reason"]
     assert run(tmp_path, spec).result["status"] == "ok"  # nothing is wrong with it otherwise
+
+
+def test_what_a_compiled_model_reads_is_known_all_the_same(
+    tmp_path: Path, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler's own kernels are none of PyTorch's operators, as those of this one seem."""
+
+    def hiding(module: Any, inputs: Any) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with _disable_current_modes():
+                return module(*arguments)
+
+        return call
+
+    plain_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: plain_compile(model, backend=hiding))
+    found = run(tmp_path, asking(brought(model=Remembers), graph_steps=3, compile=True))
+    assert "Remembers.memory becomes another tensor" in str(found.result["reason"])
