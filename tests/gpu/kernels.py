@@ -126,14 +126,11 @@ def busy_us(events: Iterable[FunctionEvent]) -> float:
 
 
 def short(name: str) -> str:
-    """A kernel's name without namespaces, result and parameters, cut to one line."""
-    name = re.sub(r"^void |\(anonymous namespace\)::|\b\w+::", "", name)
-    depth = 0
-    for place, character in enumerate(name):
-        if character == "(" and depth == 0:
-            name = name[:place].rstrip()
-            break
-        depth += {"<": 1, ">": -1}.get(character, 0)
+    """A kernel's name without namespaces, parameters and lambdas, cut to one line."""
+    name = re.sub(r"^void |\(anonymous namespace\)::", "", name)
+    while (fewer := re.sub(r"\([^()]*\)", "", name)) != name:  # parentheses within parentheses
+        name = fewer
+    name = re.sub(r"(::operator)?::\{lambda[^}]*\}|\b\w+::", "", name).replace(" >", ">").strip()
     return name if len(name) <= WIDEST else name[: WIDEST - 3] + "..."
 
 

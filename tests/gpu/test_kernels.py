@@ -15,8 +15,13 @@ NAMES = {
     "void at::native::elementwise_kernel<128, 2, at::native::gpu_kernel_impl_nocast<"
     "at::native::CUDAFunctor_add<float> >(at::TensorIteratorBase&, at::native::CUDAFunctor_add"
     "<float> const&)::{lambda(int)#1}>(int, at::native::gpu_kernel_impl_nocast<float>)": (
-        "elementwise_kernel<128, 2, gpu_kernel_impl_nocast<CUDAFunctor_add<float> >"
-        "(TensorIteratorBase&, CUDAFunctor_ad..."
+        "elementwise_kernel<128, 2, gpu_kernel_impl_nocast<CUDAFunctor_add<float>>>"
+    ),
+    "void at::native::reduce_kernel<128, 4, at::native::ReduceOp<float, at::native::func_wrapper_t<"
+    "float, at::native::sum_functor<float, float, float>::operator()(at::TensorIterator&)::"
+    "{lambda(float, float)#1}>, unsigned int, float, 4, 4> >(at::native::ReduceOp<float>)": (
+        "reduce_kernel<128, 4, ReduceOp<float, func_wrapper_t<float, "
+        "sum_functor<float, float, float>>, unsigned int..."
     ),
     "void cutlass::Kernel2<cutlass_80_simt_sgemm_64x64_8x5_nt_align1>"
     "(cutlass_80_simt_sgemm_64x64_8x5_nt_align1::Params)": (
