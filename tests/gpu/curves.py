@@ -1,6 +1,6 @@
 """Losses of the plain implementation on a CPU, which runs on a GPU are held against.
 
-`python -m tests.gpu.curves` writes them anew into curves.csv beside this file, some three minutes
+`python -m tests.gpu.curves` writes them anew into curves.csv beside this file, some five minutes
 on one CPU: for each arm and step the loss, and how far runs whose weights are moved by their last
 place have strayed from it so far (tests/builders/twins.py). To do after a change of what the arms
 compute, and at no other time. So a machine with a GPU needs no twins of its own. The text is that
@@ -21,12 +21,13 @@ HEAD = ("model", "optimizer", "step", "loss", "envelope")
 
 def main() -> None:
     torch.set_num_threads(1)
+    lines = [
+        (model, optimizer, step, f"{loss:.9g}", f"{envelope:.3g}")
+        for model, optimizer in ARMS
+        for step, (loss, envelope) in enumerate(plain_curve(model, optimizer, word_tokens()))
+    ]
     with FILE.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEAD)
-        for model, optimizer in ARMS:
-            for step, (loss, envelope) in enumerate(plain_curve(model, optimizer, word_tokens())):
-                writer.writerow((model, optimizer, step, f"{loss:.9g}", f"{envelope:.3g}"))
+        csv.writer(file, lineterminator="\n").writerows([HEAD, *lines])
 
 
 def stored(model: str, optimizer: str) -> list[Point]:
