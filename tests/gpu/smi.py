@@ -35,8 +35,9 @@ class Smi:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.wait()
         self.reader.join()
+        with self.process:  # closes what is read, and waits
+            pass
 
     def _read(self) -> None:
         """Until the process ends; what it was writing then is no reading."""

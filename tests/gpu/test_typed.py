@@ -1,4 +1,4 @@
-"""Cells from the command line on a GPU: they end well, and NVML agrees with the driver's program."""
+"""Cells from the command line on a GPU: they end well, and NVML agrees with nvidia-smi."""
 
 import statistics
 import subprocess
@@ -85,12 +85,20 @@ def test_more_than_the_gpus_memory_is_out_of_memory(tmp_path):
     assert "memory" in row["reason"]
 
 
-@pytest.mark.parametrize("arm", ["nanogpt+adamw", "nanokimi+truemuon"])
-def test_deterministic_cells_repeat_to_the_last_digit_in_another_process(tmp_path, device, arm):
+@pytest.mark.parametrize(("model", "optimizer"), [("nanogpt", "adamw"), ("nanokimi", "truemuon")])
+def test_deterministic_cells_repeat_to_the_last_digit_in_another_process(
+    tmp_path, device, model, optimizer
+):
     """One from the command line, and what it was asked for once more in the tests' own process."""
-    steps = 200 if device == "cuda" else 20
-    train = f"steps: {steps}, deterministic: true, step_timing: every"
-    file = matrix(tmp_path, arm, device, train=train, eval=f"every: {steps}, train_windows: 10")
+    steps, size = (200, "") if device == "cuda" else (20, ", n_embd: 8, n_layer: 1, n_head: 2")
+    file = matrix(
+        tmp_path,
+        f"sized+{optimizer}",
+        device,
+        models=f"sized: {{base: {model}{size}}}",
+        train=f"steps: {steps}, deterministic: true, step_timing: every",
+        eval=f"every: {steps}, train_windows: 10",
+    )
     row = run(file)
     first = losses(file, row)
     spec = RunSpec.from_json((folder_of(file, row) / "spec.json").read_text())
