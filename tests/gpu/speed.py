@@ -32,10 +32,10 @@ class Sizes:
     """How much is measured.
 
     What launches kernels one by one takes up to 0.1 s a step on a slow host, a graph a millisecond;
-    so one minute holds twenty steps of the one and a hundred of the other, seven times.
+    so one minute holds twenty steps of the one and a hundred of the other, five times.
     """
 
-    rounds: int = 7
+    rounds: int = 5
     launched: int = 20  # steps of a measurement whose kernels are launched one by one
     replayed: int = 100  # steps of one in graphs; divided by every length of a graph
     together: tuple[int, ...] = (1, 10, 100)  # lengths of graphs
