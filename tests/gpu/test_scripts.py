@@ -1,13 +1,10 @@
 """run.sh and pack.sh with a Python that only notes what it is asked, and with the real one."""
 
-import io
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
-import zipfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
