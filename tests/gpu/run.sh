@@ -29,56 +29,30 @@ done
 cd "$(dirname "$0")/../.." || exit 2
 mkdir -p "$OUT" || exit 2
 
-run() { # a matrix of tests/gpu, on the corpus asked for, into a folder of its name
-    sed "s|CORPUS|$CORPUS|" "tests/gpu/$1.yaml" >"$INTO/$1.yaml"
-    "$PYTHON" -m bench run "$INTO/$1.yaml" --runtime local --worker-python "$PYTHON" --out "$INTO/$1"
-}
-
-part() { # what comes after a command that failed is done all the same
-    local failed=0
-    case $1 in
-    tests) REQUIRE_ALL=1 "$PYTHON" -m pytest -m gpu tests/gpu -p no:cacheprovider -W default || failed=1 ;;
-    original) run original-gpu || failed=1 ;;
-    speed)
-        "$PYTHON" -m tests.gpu.speed "$INTO/speed.csv" || failed=1
-        "$PYTHON" -m tests.gpu.kernels >"$INTO/kernels.txt" || failed=1
-        ;;
-    formats)
-        for name in float32 bfloat16 tf32; do run "$name" || failed=1; done
-        ;;
-    large)
-        for name in large large-topk; do run "$name" || failed=1; done
-        "$PYTHON" -m tests.gpu.large "$INTO/large.csv" "$INTO/large" "$INTO/large-topk" || failed=1
-        ;;
-    esac
-    return $failed
-}
-
 tell() { # also to whoever finds OUT
     echo "$*" | tee -a "$OUT/summary.txt"
 }
 
 {
     date -u +%FT%TZ
-    git rev-parse HEAD 2>/dev/null || cat commit.txt
+    cat commit.txt 2>/dev/null || git rev-parse HEAD # the former where pack.sh made this folder
     nvidia-smi
     "$PYTHON" -c 'import sys, torch; print(sys.version, torch.__version__, torch.version.cuda)'
 } >"$OUT/environment.txt" 2>&1
 
-export -f run part # for the shell that timeout can end
 failed=0
 for name in "${PARTS[@]}"; do
-    export INTO=$OUT/$name
-    mkdir -p "$INTO"
+    into=$OUT/$name
+    mkdir -p "$into"
     begin=$SECONDS
     echo "== $name"
-    timeout --kill-after 20 "$LIMIT_S" bash -c 'part "$1"' _ "$name" 2>&1 | tee "$INTO/log.txt"
+    timeout --kill-after 20 "$LIMIT_S" tests/gpu/part.sh "$name" "$into" 2>&1 | tee "$into/log.txt"
     case ${PIPESTATUS[0]} in
     0) how=ok ;;
     124 | 137) how="ENDED after $LIMIT_S s" failed=1 ;;
     *) how=FAILED failed=1 ;;
     esac
     tell "== $name: $how, $((SECONDS - begin)) s"
-    tar -czf "$INTO.tar.gz" -C "$OUT" "$name" && rm -r "$INTO"
+    tar -czf "$into.tar.gz" -C "$OUT" "$name" && rm -r "$into"
 done
-exit $failed
+exit "$failed"

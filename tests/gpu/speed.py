@@ -9,6 +9,7 @@ times the time of a node that adds 1 to a single number.
 import csv
 import statistics
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
@@ -110,6 +111,7 @@ def arm_figures(model: str, optimizer: str, device: str, sizes: Sizes) -> Iterat
     ]
     for together in sizes.together:
         steps = ours.on_device(together)
+        deque(steps.run(FIRST_STEPS), maxlen=0)
         seconds = microseconds(steps.capture, device) / 1e6
         yield figure(model, optimizer, f"capturing graphs of {together}", "s", [seconds])
         watched_steps = min(many, max(10, together))

@@ -95,6 +95,7 @@ def numbers(column: list[str]) -> list[float]:
     return [float(value) for value in column if value]
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # float32 is meant
 @pytest.mark.usefixtures("small_chunks")
 def test_a_compiled_model_is_what_a_graph_holds(tmp_path, device, monkeypatch):
     """On a CPU by the compiler's front alone: what it would write for one cannot be recorded."""

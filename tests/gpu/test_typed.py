@@ -64,7 +64,7 @@ def neighbour() -> Iterator[None]:
 @pytest.mark.gpu
 @pytest.mark.usefixtures("gpu", "neighbour")
 def test_another_process_on_the_gpu_taints_the_row(tmp_path):
-    row = run(matrix(tmp_path, "nanogpt+adamw", train="steps: 300"))
+    row = run(matrix(tmp_path, "nanogpt+adamw", train="steps: 500"))
     assert row["tainted"] == "true"
     assert "gpu_foreign_process" in row["taint_reasons"]
 
