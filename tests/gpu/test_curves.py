@@ -14,8 +14,8 @@ from tests.builders.words import word_tokens
 from tests.gpu import curves
 from tests.perf.arms import Ours
 
-TOGETHER = 10
-FEW = 23  # first steps: on a CPU each takes longer, and a graph holds the tensors of ten
+TOGETHER = 5
+FEW = 23  # first steps on a CPU, where a graph holds all tensors of its steps
 
 
 def curve(ours: Ours, steps: int, in_graphs: bool) -> list[float]:

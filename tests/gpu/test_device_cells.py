@@ -30,7 +30,7 @@ PAIRS = list(product(MODEL_OPTIONS, OPTIMIZERS))
 PER_PAIR = pytest.mark.parametrize(("model", "optimizer"), PAIRS, ids=map("-".join, PAIRS))
 # What twenty steps may differ by. Newton-Schulz in bfloat16, three digits, enlarges what sums in
 # another order do to the last digit of float32.
-NEAR = {"adamw": 1e-4, "sgd": 1e-4, "truemuon": 1e-4, "muon": 1e-2, "muonclip": 1e-2}
+NEAR = {"adamw": 1e-4, "sgd": 1e-4, "truemuon": 1e-4, "muon": 1e-3, "muonclip": 1e-3}
 NARROW: dict[str, list[dict[str, str]]] = {
     "cpu": [{"dtype": "bfloat16"}],
     "cuda": [{"dtype": "bfloat16"}, {"matmul_precision": "tf32"}],
@@ -95,14 +95,12 @@ def numbers(column: list[str]) -> list[float]:
     return [float(value) for value in column if value]
 
 
+@pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # float32 is meant
-@pytest.mark.usefixtures("small_chunks")
-def test_a_compiled_model_is_what_a_graph_holds(tmp_path, device, monkeypatch):
-    """On a CPU by the compiler's front alone: what it would write for one cannot be recorded."""
-    if device == "cpu":
-        whole = torch.compile
-        monkeypatch.setattr(torch, "compile", lambda model: whole(model, backend="aot_eager"))
-    spec = twenty("nanokimi", "truemuon", device)
+@pytest.mark.usefixtures("gpu", "small_chunks")
+def test_a_compiled_model_is_what_a_graph_holds(tmp_path):
+    """What is written for a CPU cannot be recorded; tests/worker/test_graphs.py has the rest."""
+    spec = twenty("nanokimi", "truemuon", "cuda")
     plain = run(tmp_path, spec).losses()
     found = run(tmp_path, asking(spec, compile=True, graph_steps=4))
     torch._dynamo.reset()

@@ -82,8 +82,9 @@ def test_what_a_device_does_is_seen_while_it_works(device):
     assert 0 < seen.busy_us <= seen.time_us
 
 
-def test_an_arm_is_told_in_whole(device, capsys):
-    kernels.main("nanogpt+truemuon", device=device, steps=10)
+def test_an_arm_is_told_in_whole(device, capsys, monkeypatch):
+    monkeypatch.setattr(kernels, "TOGETHER", 2)
+    kernels.main("nanogpt+truemuon", device=device, steps=2)
     head, *lines = capsys.readouterr().out.splitlines()
     launches = re.match(r"nanogpt\+truemuon: (\d+) kernels a step, busy \d+ us of \d+ us", head)
     assert launches

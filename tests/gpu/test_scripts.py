@@ -80,7 +80,7 @@ def test_all_parts_run_in_their_order_and_leave_few_files(typed, tmp_path):
     told = (out / "summary.txt").read_text().splitlines()
     assert [line.split()[1:3] for line in told] == [[f"{part}:", "ok,"] for part in PARTS]
     asked = [line for line in notes(tmp_path) if not line.startswith("-c")]
-    assert asked[0] == "-m pytest -m gpu tests/gpu -p no:cacheprovider -W default"
+    assert asked[0] == "-m pytest -m gpu tests/gpu -p no:cacheprovider -W default --durations 15"
     runs = [line.split()[3] for line in asked if "bench run" in line]
     assert [Path(file).stem for file in runs] == [
         *("original-gpu", "float32", "bfloat16", "tf32", "large", "large-topk")

@@ -7,7 +7,7 @@ from tests.builders.twins import ARMS
 from tests.gpu import speed
 from tests.gpu.speed import Sizes
 
-FEW = Sizes(rounds=2, launched=1, replayed=4, together=(1, 2))
+FEW = Sizes(rounds=2, launched=1, replayed=2, together=(1, 2))
 WAYS = ["the original's way", "kernel by kernel", "graphs of 1", "graphs of 2"]
 
 
