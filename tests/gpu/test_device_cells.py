@@ -20,10 +20,12 @@ from bench.border.options import (
 )
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.border.tokenised import tokenise
+from bench.records.corpora import find_corpus
 from bench.worker import evaluation
 from tests.builders.twins import PER_ARM
 from tests.builders.words import words
 from tests.builders.worker_cells import asking, plain_losses, run, spec_of
+from tests.gpu import command_line
 
 OPTIMIZERS = ["adamw", "sgd", "truemuon", "muon", "muonclip"]
 PAIRS = list(product(MODEL_OPTIONS, OPTIMIZERS))
@@ -116,6 +118,28 @@ def test_deterministic_cells_repeat_to_the_last_digit(tmp_path, device, model, o
     for settings in ({}, {"graph_steps": 4}):
         first, again = (run(tmp_path, asking(spec, **settings)).losses() for _ in range(2))
         assert first == again
+
+
+@pytest.mark.parametrize(("model", "optimizer"), [("nanogpt", "adamw"), ("nanokimi", "truemuon")])
+def test_deterministic_cells_repeat_to_the_last_digit_in_another_process(
+    tmp_path, device, model, optimizer
+):
+    """One from the command line, and what it was asked for once more in the tests' own process."""
+    steps, size = (200, "") if device == "cuda" else (20, ", n_embd: 8, n_layer: 1, n_head: 2")
+    file = command_line.matrix(
+        tmp_path,
+        f"sized+{optimizer}",
+        device,
+        models=f"sized: {{base: {model}{size}}}",
+        train=f"steps: {steps}, deterministic: true, step_timing: every",
+        eval=f"every: {steps}, train_windows: 10",
+    )
+    row = command_line.run(file)
+    first = command_line.losses(file, row)
+    spec = RunSpec.from_json((command_line.folder_of(file, row) / "spec.json").read_text())
+    tokens = find_corpus("pydoc").store_tokens()
+    assert len(first) == steps
+    assert run(tmp_path, spec, tokens).losses() == first
 
 
 @PER_ARM

@@ -1,4 +1,8 @@
-"""Cells from the command line on a GPU: they end well, and NVML agrees with nvidia-smi."""
+"""Cells from the command line on a GPU: they end well, and NVML agrees with nvidia-smi.
+
+In the order of names this file comes before those that use the GPU in the tests' own process,
+which would be another process on it.
+"""
 
 import statistics
 import subprocess
@@ -7,14 +11,12 @@ from collections.abc import Iterator
 from subprocess import Popen
 
 import pytest
+import torch
 
-from bench.border.spec import RunSpec
-from bench.records.corpora import find_corpus
 from bench.records.rows import Row, read_table
-from tests.builders import worker_cells
 from tests.builders.shared import bench
+from tests.gpu.command_line import matrix, result, run
 from tests.gpu.smi import Smi
-from tests.gpu.typed import folder_of, losses, matrix, result, run
 
 COMPUTE = """
 import torch
@@ -27,7 +29,13 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+def free_gpu(gpu: None) -> None:
+    """A GPU that the tests' own process does not use."""
+    assert not torch.cuda.is_initialized(), "these tests are to come first"
+
+
+@pytest.fixture(scope="module")
+def rows(free_gpu: None, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     """One seed of gpu.yaml: 300 steps of four arms."""
     out = tmp_path_factory.mktemp("gpu") / "out"
     words = ("--runtime", "local", "--only", "seed=1", "--out", out)
@@ -37,11 +45,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("free_gpu")
 def test_the_gpu_matrix_ends_well_and_its_memory_agrees_with_itself(rows):
     assert len(rows) == 4
     for row in rows:
         assert row["status"] == "ok"
+        assert "gpu_foreign_process" not in row["taint_reasons"]
         for column in ("gpu_name", "gpu_uuid", "driver_version", "cuda_version", "init_hash"):
             assert row[column], column
         nvml, reserved, allocated = (
@@ -62,7 +71,7 @@ def neighbour() -> Iterator[None]:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu", "neighbour")
+@pytest.mark.usefixtures("free_gpu", "neighbour")
 def test_another_process_on_the_gpu_taints_the_row(tmp_path):
     row = run(matrix(tmp_path, "nanogpt+adamw", train="steps: 500"))
     assert row["tainted"] == "true"
@@ -70,7 +79,7 @@ def test_another_process_on_the_gpu_taints_the_row(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("free_gpu")
 def test_more_than_the_gpus_memory_is_out_of_memory(tmp_path):
     """The first activations alone: 1,000,000 x 32 tokens of width 2,048 in float32, 244 GiB."""
     file = matrix(
@@ -85,28 +94,6 @@ def test_more_than_the_gpus_memory_is_out_of_memory(tmp_path):
     assert "memory" in row["reason"]
 
 
-@pytest.mark.parametrize(("model", "optimizer"), [("nanogpt", "adamw"), ("nanokimi", "truemuon")])
-def test_deterministic_cells_repeat_to_the_last_digit_in_another_process(
-    tmp_path, device, model, optimizer
-):
-    """One from the command line, and what it was asked for once more in the tests' own process."""
-    steps, size = (200, "") if device == "cuda" else (20, ", n_embd: 8, n_layer: 1, n_head: 2")
-    file = matrix(
-        tmp_path,
-        f"sized+{optimizer}",
-        device,
-        models=f"sized: {{base: {model}{size}}}",
-        train=f"steps: {steps}, deterministic: true, step_timing: every",
-        eval=f"every: {steps}, train_windows: 10",
-    )
-    row = run(file)
-    first = losses(file, row)
-    spec = RunSpec.from_json((folder_of(file, row) / "spec.json").read_text())
-    tokens = find_corpus("pydoc").store_tokens()
-    assert len(first) == steps
-    assert worker_cells.run(tmp_path, spec, tokens).losses() == first
-
-
 # --- NVML's columns beside nvidia-smi -----------------------------------------------------------
 
 # Of 0.6 to 0.7 ms each on an H100: energy is told of a training phase of 10 s and more.
@@ -114,7 +101,7 @@ LONG = "steps: 20000, graph_steps: 100"
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("free_gpu")
 def test_memory_and_power_are_those_that_nvidia_smi_tells(tmp_path):
     """The capture too is in a process in which nothing ran before."""
     file = matrix(tmp_path, "nanogpt+adamw", train=LONG, eval="every: 20000, train_windows: 10")
