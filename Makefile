@@ -152,7 +152,7 @@ test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine
 test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kills, whole GPU cells, 10,000 matrices
 	@$(PY) -m pytest -m "slow and not gpu" $(ARGS)
 
-test-gpu: $(VENV)/.worker $(VENV)/.dev ## the tests that need an NVIDIA GPU, one at a time
+test-gpu: $(VENV)/.worker $(VENV)/.dev ## the tests that need an NVIDIA GPU, made to end within three minutes
 	@REQUIRE_ALL=1 $(PY) -m pytest -m gpu tests/gpu $(ARGS)
 
 chaos: $(VENV)/.worker ## kill runs at random moments, resume, compare: ROUNDS=50

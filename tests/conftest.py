@@ -44,7 +44,8 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def gpu() -> None:
-    """An NVIDIA GPU that torch computes on."""
+    """An NVIDIA GPU that torch computes on, in this process also by algorithms that repeat."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch reads it at a first product
     if shutil.which("nvidia-smi") is None:
         without("there is no nvidia-smi, and so no NVIDIA GPU")
     import torch

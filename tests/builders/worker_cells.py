@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ def spec_of(
     )
 
 
+def asking(spec: RunSpec, **settings: Any) -> RunSpec:
+    """The same cell with other settings of training."""
+    return replace(spec, train=replace(spec.train, **settings))
+
+
 @dataclass
 class Ran:
     """What a cell left behind."""
@@ -83,6 +88,11 @@ class Ran:
 
     def column(self, name: str, column: str) -> list[str]:
         return [line[column] for line in self.table(name)]
+
+    def losses(self) -> dict[int, float]:
+        """Step -> loss before it, of steps that were timed by themselves or ended a launch."""
+        assert self.result["status"] == "ok", self.result["reason"]
+        return {int(line["step"]): float(line["loss"]) for line in self.table("steps.csv")}
 
 
 def run(parent: Path, spec: RunSpec, corpus: Path | None = None, inferences: int = 5) -> Ran:

@@ -1,8 +1,8 @@
 """Utilisation of large cells: `python -m tests.gpu.large OUT.csv RESULTS...`.
 
 MFU (Chowdhery et al. 2022, appendix B) is the arithmetic that a token's active parameters need,
-`flops_per_token`, times tokens a second, over what the GPU could do: by the H200's datasheet (dense
-bfloat16), and by a product of two large matrices on this very GPU.
+`flops_per_token`, times tokens a second, over what the GPU could do: by its datasheet (dense
+bfloat16) where that is known here, and by a product of two large matrices on this very GPU.
 """
 
 import csv
@@ -12,15 +12,18 @@ from pathlib import Path
 
 import torch
 
-from bench.records.rows import read_table
-from tests.gpu.speed import microseconds
+from bench.records.rows import Row, read_table
+from tests.gpu.timing import microseconds
 
-DATASHEET_TFLOPS = 989.0  # H200 SXM, bfloat16, dense: NVIDIA's datasheet
+# bfloat16, dense, by NVIDIA's datasheets of the SXM boards, by the name that NVML gives them.
+# Boards of the same chip for PCIe and NVL have other names, and other rates.
+DATASHEET_TFLOPS = {"NVIDIA H100 80GB HBM3": 989.0, "NVIDIA H200": 989.0}
 SIDE = 8_192  # of the matrices
 ROUNDS = 10
 AIMS_PCT = {"gpt2": 40.0, "kimi-2-of-2": 30.0, "kimi-2-of-8": 30.0}  # of the datasheet
 HEAD = (
     "model",
+    "gpu_name",
     "tokens_per_s",
     "step_time_ms_p50",
     "flops_per_token",
@@ -35,31 +38,37 @@ HEAD = (
 )
 
 
-def main(out: str, *results: str) -> None:
-    rate_tflops = matrix_rate_tflops()
+def main(out: str, *results: str, device: str = "cuda", side: int = SIDE) -> None:
+    rate_tflops = matrix_rate_tflops(device, side)
     with open(out, "w", newline="") as file:
         writer = csv.DictWriter(file, HEAD, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for row in (row for folder in results for row in read_table(Path(folder) / "runs.csv")):
             if row["status"] != "ok":
                 continue
-            done_tflops = float(row["flops_per_token"]) * float(row["tokens_per_s"]) / 1e12
-            line = {
-                **row,
-                "mfu_datasheet_pct": 100 * done_tflops / DATASHEET_TFLOPS,
-                "aim_pct": AIMS_PCT[row["model"]],
-                "mfu_measured_pct": 100 * done_tflops / rate_tflops,
-                "measured_tflops": rate_tflops,
-            }
+            line = utilisation(row, rate_tflops)
             writer.writerow(line)
             print(*(line[name] for name in HEAD), sep="\t")
 
 
-def matrix_rate_tflops() -> float:
+def utilisation(row: Row, rate_tflops: float) -> dict[str, object]:
+    """A row and what share of the GPU it used; empty for a GPU whose datasheet is not known."""
+    done_tflops = float(row["flops_per_token"]) * float(row["tokens_per_s"]) / 1e12
+    datasheet_tflops = DATASHEET_TFLOPS.get(row["gpu_name"])
+    return {
+        **row,
+        "mfu_datasheet_pct": 100 * done_tflops / datasheet_tflops if datasheet_tflops else "",
+        "aim_pct": AIMS_PCT[row["model"]],
+        "mfu_measured_pct": 100 * done_tflops / rate_tflops,
+        "measured_tflops": rate_tflops,
+    }
+
+
+def matrix_rate_tflops(device: str, side: int) -> float:
     """Of bfloat16 products of random matrices: those of zeros draw less power and run faster."""
-    a, b = (torch.randn(SIDE, SIDE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    times_us = [microseconds(lambda: a @ b, 10) for _ in range(ROUNDS)]
-    return 2 * SIDE**3 / statistics.median(times_us) / 1e6
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    times_us = [microseconds(lambda: a @ b, device, 10) for _ in range(ROUNDS)]
+    return 2 * side**3 / statistics.median(times_us) / 1e6
 
 
 if __name__ == "__main__":

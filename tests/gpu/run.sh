@@ -1,68 +1,58 @@
 #!/usr/bin/env bash
 # Everything that needs an NVIDIA GPU, on one machine:
-#   CORPUS=input.txt tests/gpu/run.sh OUT [PART...]     PART: tests speed original formats large
-# OUT receives logs, CSVs and result folders. PYTHON (python3 by default) has torch with CUDA and this
-# program's packages; cells run under it as local processes. A part that fails ends with its log in
-# OUT and does not keep the others from running; the exit code is then 1.
+#   CORPUS=input.txt tests/gpu/run.sh OUT [PART...]
+# Parts, those most worth knowing first, with the seconds that each takes on an H100, reckoned from
+# what cells took on one (docs/gpu.md): twelve minutes in all.
+#   tests      150   make test-gpu
+#   original   210   the published comparison's setting, four arms, seeds 1 to 3, in graphs
+#   speed       60   a step beside the original's way, and the kernels that it consists of
+#   formats    155   float32, bfloat16 and TF32, two arms, seeds 1 to 3
+#   large      145   tokens a second and utilisation at the shape of GPT-2, and of mixtures as large
+# A part that fails or takes more than LIMIT_S seconds (240) keeps no other from running; the exit code
+# is then 1. OUT receives few files: environment.txt, summary.txt, and for each part PART.tar.gz with
+# its log, CSVs and result folders. PYTHON (python3) has torch with CUDA and this program's packages;
+# cells run under it as local processes.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
 
-PYTHON=${PYTHON:-python3}
-CORPUS=${CORPUS:-tinyshakespeare}
-[ ! -f "$CORPUS" ] || CORPUS=$(realpath "$CORPUS") # the matrices that name it lie in OUT
+export PYTHON=${PYTHON:-python3}
+export CORPUS=${CORPUS:-tinyshakespeare}
+[ ! -f "$CORPUS" ] || CORPUS=$(realpath "$CORPUS") # the matrices that name it lie elsewhere
 OUT=$(realpath -m "${1:?usage: CORPUS=input.txt tests/gpu/run.sh OUT [PART...]}")
+LIMIT_S=${LIMIT_S:-240}
 shift
-PARTS=("${@:-}")
-[[ -n ${PARTS[0]} ]] || PARTS=(tests speed original formats large)
-mkdir -p "$OUT"
-failed=0
+ALL=(tests original speed formats large)
+PARTS=("$@")
+((${#PARTS[@]})) || PARTS=("${ALL[@]}")
+for name in "${PARTS[@]}"; do
+    [[ " ${ALL[*]} " == *" $name "* ]] || { echo "no part is named $name: ${ALL[*]}" >&2; exit 2; }
+done
+cd "$(dirname "$0")/../.." || exit 2
+mkdir -p "$OUT" || exit 2
 
-matrix() { # of tests/gpu, on the corpus asked for
-    sed "s|CORPUS|$CORPUS|" "tests/gpu/$1.yaml" >"$OUT/$1.yaml"
-    echo "$OUT/$1.yaml"
-}
-
-run() { # a matrix with further words, then its report
-    "$PYTHON" -m bench run "$1" --runtime local --worker-python "$PYTHON" --out "$2" "${@:3}"
-}
-
-part() {
-    case $1 in
-    tests) REQUIRE_ALL=1 "$PYTHON" -m pytest -m gpu tests/gpu -p no:cacheprovider -W default ;;
-    speed) "$PYTHON" -m tests.gpu.speed "$OUT/speed.csv" ;;
-    original) run "$(matrix original)" "$OUT/h200-original" ;;
-    formats)
-        local name
-        for name in float32 bfloat16 tf32; do
-            run "$(matrix "$name")" "$OUT/$name" || return 1
-        done
-        ;;
-    large)
-        run "$(matrix large)" "$OUT/large" && run "$(matrix large-topk)" "$OUT/large-topk" &&
-            "$PYTHON" -m tests.gpu.large "$OUT/large.csv" "$OUT/large" "$OUT/large-topk"
-        ;;
-    *)
-        echo "no part is named $1: tests, speed, original, formats, large" >&2
-        return 2
-        ;;
-    esac
+tell() { # also to whoever finds OUT
+    echo "$*" | tee -a "$OUT/summary.txt"
 }
 
 {
     date -u +%FT%TZ
-    git rev-parse HEAD 2>/dev/null
+    cat commit.txt 2>/dev/null || git rev-parse HEAD # the former where pack.sh made this folder
     nvidia-smi
     "$PYTHON" -c 'import sys, torch; print(sys.version, torch.__version__, torch.version.cuda)'
 } >"$OUT/environment.txt" 2>&1
 
+failed=0
 for name in "${PARTS[@]}"; do
+    into=$OUT/$name
+    mkdir -p "$into"
     begin=$SECONDS
     echo "== $name"
-    if part "$name" 2>&1 | tee "$OUT/$name.log"; then
-        echo "== $name: ok, $((SECONDS - begin)) s"
-    else
-        echo "== $name: FAILED, $((SECONDS - begin)) s"
-        failed=1
-    fi
+    timeout --kill-after 20 "$LIMIT_S" tests/gpu/part.sh "$name" "$into" 2>&1 | tee "$into/log.txt"
+    case ${PIPESTATUS[0]} in
+    0) how=ok ;;
+    124 | 137) how="ENDED after $LIMIT_S s" failed=1 ;;
+    *) how=FAILED failed=1 ;;
+    esac
+    tell "== $name: $how, $((SECONDS - begin)) s"
+    tar -czf "$into.tar.gz" -C "$OUT" "$name" && rm -r "$into"
 done
-exit $failed
+exit "$failed"

@@ -9,23 +9,37 @@ times the time of a node that adds 1 to a single number.
 import csv
 import statistics
 import sys
-import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
-from itertools import product
+from functools import partial
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
-from bench.worker.graphs import StepsOnDevice
-from tests.perf.arms import MODEL_OPTIONS, OPTIMIZER_OPTIONS, Ours, Theirs
+from bench.border.options import FIRST_STEPS
+from bench.worker import graphs
+from tests.builders.twins import ARMS
+from tests.gpu.kernels import replay, watched
+from tests.gpu.timing import microseconds
+from tests.perf.arms import Ours, Theirs
 from tests.perf.rows import interleaved, ratios
 
 AIMS = {("nanogpt", "adamw"): 30.0, ("nanokimi", "truemuon"): 60.0}  # times the original's way
-ROUNDS = 7
-STEPS = 100  # a measurement; divided by every length of a graph
-TOGETHER = (1, 10, 100)
 NODES = 1_000
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    What launches kernels one by one takes up to 0.1 s a step on a slow host, a graph a millisecond;
+    so one minute holds twenty steps of the one and a hundred of the other, five times.
+    """
+
+    rounds: int = 5
+    launched: int = 20  # steps of a measurement whose kernels are launched one by one
+    replayed: int = 100  # steps of one in graphs; divided by every length of a graph
+    together: tuple[int, ...] = (1, 10, 100)  # lengths of graphs
 
 
 @dataclass(frozen=True)
@@ -43,68 +57,88 @@ class Figure:
     aim: float | None = None
 
 
-def main(out: str) -> None:
-    figures = [*node_figures()]
-    for model, optimizer in product(MODEL_OPTIONS, OPTIMIZER_OPTIONS):
-        figures += arm_figures(model, optimizer)
+@dataclass(frozen=True)
+class Way:
+    """A way to make so many steps."""
+
+    what: str
+    make: Callable[[int], object]
+    steps: int  # of a measurement
+    watched: int  # under the profiler, which takes as long as some hundred kernels for each
+
+
+def main(out: str, device: str = "cuda", sizes: Sizes | None = None) -> None:
+    sizes = sizes or Sizes()
     with open(out, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(Figure)])
-        writer.writerows(astuple(figure) for figure in figures)
-    for figure in figures:
-        print(*astuple(figure), sep="\t")
+        for figure in all_figures(device, sizes):
+            writer.writerow(astuple(figure))
+            file.flush()  # what is known stays, whatever comes
+            print(*astuple(figure), sep="\t", flush=True)
 
 
-def node_figures() -> Iterator[Figure]:
+def all_figures(device: str, sizes: Sizes) -> Iterator[Figure]:
+    yield node_figure(device, sizes.rounds)
+    for model, optimizer in ARMS:
+        yield from arm_figures(model, optimizer, device, sizes)
+
+
+def node_figure(device: str, rounds: int) -> Figure:
     """Microseconds of a graph's node that does next to nothing and waits for the one before."""
-    number = torch.zeros(1, device="cuda")
-    number.add_(1)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    number = torch.zeros(1, device=device)
+
+    def add() -> None:
         for _ in range(NODES):
             number.add_(1)
-    times = [microseconds(graph.replay, 10) / NODES for _ in range(ROUNDS)]
-    yield figure("", "", "empty node of a graph", "us", times)
+
+    add()
+    graph = graphs.captured(add)
+    times = [microseconds(graph.replay, device, 10) / NODES for _ in range(rounds)]
+    return figure("", "", "empty node of a graph", "us", times)
 
 
-def arm_figures(model: str, optimizer: str) -> Iterator[Figure]:
-    theirs, ours = Theirs(model, optimizer, device="cuda"), Ours(model, optimizer, "cuda")
+def arm_figures(model: str, optimizer: str, device: str, sizes: Sizes) -> Iterator[Figure]:
+    theirs, ours = Theirs(model, optimizer, device=device), Ours(model, optimizer, device)
     trainer = ours.trainer
-    for _ in range(5):  # warm-up: operator caches, the allocator
+    for _ in range(FIRST_STEPS):  # warm-up: operator caches, the allocator, optimizers' state
         theirs.step()
-        trainer.step(trainer.positions[0])
-    graphs = {}
-    for together in TOGETHER:
-        losses = torch.zeros(len(trainer.positions), device="cuda")
-        graphs[together] = StepsOnDevice(trainer.step, trainer.positions, losses, together)
-        seconds = microseconds(graphs[together].capture, 1) / 1e6
-        yield figure(model, optimizer, f"capturing {together} steps", "s", [seconds])
+        ours.step()
+    few, many = sizes.launched, sizes.replayed
+    ways = [
+        Way("the original's way", lambda n: [theirs.step() for _ in range(n)], few, 2),
+        Way("kernel by kernel", lambda n: [*map(trainer.step, trainer.positions[:n])], few, 2),
+    ]
+    for together in sizes.together:
+        steps = ours.on_device(together)
+        deque(steps.run(FIRST_STEPS), maxlen=0)
+        seconds = microseconds(steps.capture, device) / 1e6
+        yield figure(model, optimizer, f"capturing graphs of {together}", "s", [seconds])
+        watched_steps = min(many, max(10, together))
+        ways.append(Way(f"graphs of {together}", partial(replay, steps), many, watched_steps))
+    yield from way_figures(model, optimizer, ways, device, sizes.rounds)
 
-    def in_graphs(together: int) -> None:
-        graphs[together].place.zero_()  # the table of batches starts anew
-        for _ in graphs[together].run(STEPS):
-            pass
 
-    ways: dict[str, Callable[[], object]] = {
-        "step, the original's way": lambda: [theirs.step() for _ in range(STEPS)],
-        "step, kernel by kernel": lambda: [trainer.step(p) for p in trainer.positions[:STEPS]],
-        **{
-            f"step, graphs of {together}": lambda together=together: in_graphs(together)
-            for together in TOGETHER
-        },
-    }
-    measures = [lambda way=way: microseconds(way, 1) / STEPS for way in ways.values()]
-    original, *rest = interleaved(measures, ROUNDS)
-    for what, times in zip(ways, (original, *rest), strict=True):
-        yield figure(model, optimizer, what, "us", times)
-    for what, times in list(zip(ways, (original, *rest), strict=True))[1:]:
-        aim = AIMS.get((model, optimizer)) if "graphs of 100" in what else None
-        faster = f"{what}, over the original's way"
-        yield figure(model, optimizer, faster, "x", ratios(original, times), aim)
-    for what, way in ways.items():
-        kernels, busy_us = kernels_of(way)
-        yield figure(model, optimizer, f"kernels of a {what}", "", [kernels / STEPS])
-        yield figure(model, optimizer, f"GPU busy in a {what}", "us", [busy_us / STEPS])
+def way_figures(
+    model: str, optimizer: str, ways: Sequence[Way], device: str, rounds: int
+) -> Iterator[Figure]:
+    """Times of all ways in turn, also over those of the first; then what the device does."""
+
+    def step_us(way: Way) -> float:
+        return microseconds(partial(way.make, way.steps), device) / way.steps
+
+    measures = [partial(step_us, way) for way in ways]
+    times = interleaved(measures, rounds)
+    for way, values in zip(ways, times, strict=True):
+        yield figure(model, optimizer, f"step, {way.what}", "us", values)
+    for way, values in zip(ways[1:], times[1:], strict=True):
+        aim = AIMS.get((model, optimizer)) if way.what == "graphs of 100" else None
+        faster = f"step, {way.what}, over the original's way"
+        yield figure(model, optimizer, faster, "x", ratios(times[0], values), aim)
+    for way in ways:
+        seen, n = watched(partial(way.make, way.watched), device), way.watched
+        yield figure(model, optimizer, f"kernels of a step, {way.what}", "", [seen.launches / n])
+        yield figure(model, optimizer, f"GPU busy in a step, {way.what}", "us", [seen.busy_us / n])
 
 
 def figure(
@@ -121,33 +155,6 @@ def figure(
     return Figure(
         model, optimizer, what, unit, statistics.median(values), low, high, len(values), aim
     )
-
-
-def microseconds(work: Callable[[], object], times: int) -> float:
-    """Of one, with the device waited for at both edges."""
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    for _ in range(times):
-        work()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - begin) * 1e6 / times
-
-
-def kernels_of(work: Callable[[], object]) -> tuple[int, float]:
-    """How many kernels, copies and fills, and the microseconds in which at least one ran."""
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        work()
-        torch.cuda.synchronize()
-    spans = sorted(
-        (event.time_range.start, event.time_range.end)
-        for event in seen.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    )
-    busy, until = 0.0, 0.0
-    for begin, end in spans:
-        busy += max(0.0, end - max(begin, until))
-        until = max(until, end)
-    return len(spans), busy
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from bench.records.corpora import find_corpus
 from bench.worker.clocks import PhaseClock
 from bench.worker.data import Tokens, batch_positions
 from bench.worker.evaluation import Evaluator
+from bench.worker.graphs import StepsOnDevice
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
 from bench.worker.training import Trainer
@@ -33,6 +34,7 @@ from tests.perf import original
 MODEL_OPTIONS = {"nanogpt": NanoGPTOptions(), "nanokimi": NanoKimiOptions()}
 OPTIMIZER_OPTIONS = {"adamw": AdamWOptions(), "truemuon": TrueMuonOptions()}
 SEED = 1
+STEPS = 1_000  # whose batches are drawn
 TRAIN = TrainOptions()  # the original's batch and block
 # Ours keeps the heads of a kind together, the original's program the kinds of a head.
 HEAD = re.compile(r"(query|key|value)\.(\d+)")
@@ -66,27 +68,41 @@ def tokens_of(text: str) -> Tokens:
     return Tokens(tokens[:n_train], tokens[n_train:], len(rank))
 
 
-@cache
-def batches(steps: int = 1_000) -> Tensor:
+def batches(tokens: Tokens) -> Tensor:
     """Positions (steps, B) that both sides read."""
-    n_windows = len(pydoc().windows("train", TRAIN.block_size))
-    return batch_positions(SEED, steps, TRAIN.batch_size, n_windows)
+    n_windows = len(tokens.windows("train", TRAIN.block_size))
+    return batch_positions(SEED, STEPS, TRAIN.batch_size, n_windows)
 
 
 class Ours:
-    def __init__(self, model: str, optimizer: str, device: str = "cpu") -> None:
-        tokens = pydoc()  # as a cell maps them
-        tokens = Tokens(tokens.train.int(), tokens.val.int(), tokens.vocab_size)
-        tokens, positions = tokens.to(torch.device(device)), batches().to(device)
+    def __init__(
+        self, model: str, optimizer: str, device: str = "cpu", tokens: Tokens | None = None
+    ) -> None:
+        tokens = tokens or pydoc()
+        positions = batches(tokens).to(device)
+        tokens = Tokens(
+            tokens.train.int(), tokens.val.int(), tokens.vocab_size
+        )  # as cells map them
+        tokens = tokens.to(torch.device(device))
         self.model = build(model, tokens).to(device)
         windows = tokens.windows("train", TRAIN.block_size)
-        self.trainer = Trainer(self.model, [], windows, positions, PhaseClock())
-        self.trainer.optimizers = OPTIMIZERS[optimizer].build(
-            self.model.stacks(), OPTIMIZER_OPTIONS[optimizer]
-        )
+        optimizers = OPTIMIZERS[optimizer].build(self.model.stacks(), OPTIMIZER_OPTIONS[optimizer])
+        self.trainer = Trainer(self.model, optimizers, windows, positions, PhaseClock())
         sizes = (TRAIN.batch_size, TRAIN.block_size)
         self.evaluator = Evaluator(tokens, EvalOptions(), *sizes, SEED)
         self.positions = cycle(positions)
+
+    def on_device(self, together: int) -> StepsOnDevice:
+        """The same training, of which `together` steps can be captured as one graph."""
+        trainer = self.trainer
+        return StepsOnDevice(
+            trainer.step,
+            self.model,
+            trainer.optimizers,
+            trainer.positions,
+            trainer.losses,
+            TrainOptions(graph_steps=together),
+        )
 
     def step(self) -> float:
         return self.trainer.step(next(self.positions)).item()
@@ -112,13 +128,14 @@ class Theirs:
         self, model: str, optimizer: str, tokens: Tokens | None = None, device: str = "cpu"
     ) -> None:
         tokens = (tokens or pydoc()).to(torch.device(device))
+        positions = batches(tokens).to(device)
         built = original.Model(MODEL_OPTIONS[model], tokens.vocab_size, TRAIN.block_size)
         copy_weights(build(model, tokens), built)
         built.to(device)
         splits = {"train": tokens.train, "val": tokens.val}
         sizes = (TRAIN.batch_size, TRAIN.block_size)
         self.program = original.Program(built, OPTIMIZER_OPTIONS[optimizer], splits, *sizes)
-        self.positions: Iterator[Tensor] = cycle(batches().to(device))
+        self.positions: Iterator[Tensor] = cycle(positions)
 
     def step(self) -> float:
         return self.program.step(next(self.positions))

@@ -1,0 +1,36 @@
+"""The table of speed has a line for everything, whatever the device."""
+
+import csv
+from itertools import product
+
+from tests.builders.twins import ARMS
+from tests.gpu import speed
+from tests.gpu.speed import Sizes
+
+FEW = Sizes(rounds=2, launched=1, replayed=2, together=(1, 2))
+WAYS = ["the original's way", "kernel by kernel", "graphs of 1", "graphs of 2"]
+
+
+def test_one_arm_and_an_empty_node(device, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "ARMS", ARMS[:1])
+    speed.main(str(tmp_path / "speed.csv"), device, FEW)
+    with (tmp_path / "speed.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    found = {line["what"]: line for line in lines}
+    assert len(found) == len(lines)
+    assert set(found) == {
+        "empty node of a graph",
+        *(f"capturing graphs of {n}" for n in FEW.together),
+        *(f"step, {way}" for way in WAYS),
+        *(f"step, {way}, over the original's way" for way in WAYS[1:]),
+        *(
+            f"{what}, {way}"
+            for what, way in product(("kernels of a step", "GPU busy in a step"), WAYS)
+        ),
+    }
+    for line in lines:
+        assert 0 < float(line["low"]) <= float(line["median"]) <= float(line["high"])
+        assert (line["model"], line["optimizer"]) in (("", ""), ARMS[0])
+    kernels = {way: float(found[f"kernels of a step, {way}"]["median"]) for way in WAYS}
+    assert kernels["kernel by kernel"] < kernels["the original's way"]
+    assert kernels["graphs of 2"] <= kernels["graphs of 1"]
