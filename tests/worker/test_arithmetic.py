@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from bench.border.options import MODEL_OPTIONS, TrainOptions
-from bench.border.spec import Model, RunSpec
+from bench.border.spec import Model
 from bench.records.rows import read_table
 from bench.worker.arithmetic import prepare
 from bench.worker.training import Trainer
 from tests.builders.shared import ROOT, bench, without
-from tests.builders.worker_cells import run, spec_of
+from tests.builders.worker_cells import asking, run, spec_of
 
 MODELS = [("nanogpt", {}), ("nanokimi", {}), ("nanokimi", {"gating": "topk"})]
 OPTIMIZERS = ["adamw", "truemuon", "muonclip"]
@@ -37,15 +37,6 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
-def asking(spec: RunSpec, **train: Any) -> RunSpec:
-    return dataclasses.replace(spec, train=dataclasses.replace(spec.train, **train))
-
-
-def losses(ran: Any) -> list[float]:
-    assert ran.result["status"] == "ok", ran.result["reason"]
-    return [float(loss) for loss in ran.column("steps.csv", "loss")]
-
-
 # --- number formats -----------------------------------------------------------------------------
 
 
@@ -56,9 +47,9 @@ def test_bfloat16_is_close_to_float32_and_not_the_same(tmp_path, model, options,
     plain = spec_of(model, optimizer, steps=8)
     made = MODEL_OPTIONS[model](n_embd=8, n_layer=1, n_head=2, **options)
     plain = dataclasses.replace(plain, model=Model("tiny", model, made))
-    expected, found = losses(run(tmp_path, plain)), run(tmp_path, asking(plain, dtype="bfloat16"))
-    assert losses(found) == pytest.approx(expected, rel=0.02)
-    assert losses(found) != expected
+    expected, found = run(tmp_path, plain).losses(), run(tmp_path, asking(plain, dtype="bfloat16"))
+    assert found.losses() == pytest.approx(expected, rel=0.02)
+    assert found.losses() != expected
     assert found.row["val_loss_final"] != run(tmp_path, plain).row["val_loss_final"]
 
 
@@ -73,7 +64,7 @@ def test_weights_and_their_updates_stay_float32(tmp_path, monkeypatch):
         seen.update(tensor.dtype for tensor in (*trainer.model.parameters(), *kept, trainer.losses))
 
     monkeypatch.setattr(Trainer, "run", look)
-    losses(run(tmp_path, asking(spec_of(), dtype="bfloat16")))
+    run(tmp_path, asking(spec_of(), dtype="bfloat16")).losses()
     assert seen == {torch.float32}
 
 
@@ -88,7 +79,7 @@ def test_products_of_float32_compute_in_what_is_asked(asked, found):
 
 
 def test_deterministic_leaves_no_other_algorithm(tmp_path):
-    losses(run(tmp_path, asking(spec_of(), deterministic=True)))
+    run(tmp_path, asking(spec_of(), deterministic=True)).losses()
     assert torch.are_deterministic_algorithms_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     with pytest.raises(RuntimeError, match="deterministic"):

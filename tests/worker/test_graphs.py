@@ -21,7 +21,7 @@ from bench.worker import evaluation, training
 from bench.worker.training import Trainer
 from tests.builders.own_code import write_examples
 from tests.builders.recorded import RecordedGraph, recorded_graphs
-from tests.builders.worker_cells import Ran, run, spec_of
+from tests.builders.worker_cells import Ran, asking, run, spec_of
 
 BUILT_IN = ["adamw", "sgd", "truemuon", "muon", "muonclip"]
 Graphs = list[RecordedGraph]
@@ -35,16 +35,6 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Graphs]:
         yield found
 
 
-def asking(spec: RunSpec, **settings: Any) -> RunSpec:
-    """The same cell with other settings of training."""
-    return dataclasses.replace(spec, train=dataclasses.replace(spec.train, **settings))
-
-
-def losses(ran: Ran) -> dict[int, float]:
-    """Step -> loss, as far as steps ended a launch."""
-    return {int(row["step"]): float(row["loss"]) for row in ran.table("steps.csv")}
-
-
 def evaluations(ran: Ran) -> list[dict[str, str]]:
     return [
         {name: value for name, value in row.items() if name != "train_time_s"}
@@ -55,8 +45,8 @@ def evaluations(ran: Ran) -> list[dict[str, str]]:
 def assert_same(found: Ran, expected: Ran) -> None:
     """To the last digit."""
     assert found.result["status"] == expected.result["status"] == "ok", found.result["reason"]
-    plain = losses(expected)
-    assert losses(found) == {step: plain[step] for step in losses(found)}
+    plain = expected.losses()
+    assert found.losses() == {step: plain[step] for step in found.losses()}
     assert evaluations(found) == evaluations(expected)
 
 
@@ -131,10 +121,10 @@ def test_a_schedule_and_clipping_go_on_within_a_graph(
     assert_same(in_graphs, one_by_one)
     assert (in_graphs.row["graph_steps_share"], one_by_one.row["graph_steps_share"]) == (19 / 22, 0)
     plain = run(tmp_path, spec)  # of rates that are numbers of Python's
-    for step, loss in losses(in_graphs).items():
-        assert loss == pytest.approx(losses(plain)[step], rel=1e-5), step
+    for step, loss in in_graphs.losses().items():
+        assert loss == pytest.approx(plain.losses()[step], rel=1e-5), step
     constant = run(tmp_path, asking(spec, schedule="constant", warmup_steps=0, **NO_DECAY))
-    assert losses(plain)[21] != pytest.approx(losses(constant)[21], rel=1e-4)
+    assert plain.losses()[21] != pytest.approx(constant.losses()[21], rel=1e-4)
 
 
 NO_DECAY = {"decay_steps": 0, "min_lr_share": 0.0}
