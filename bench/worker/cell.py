@@ -6,7 +6,8 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, fields
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from bench.worker.evaluation import (
     Evaluator,
     infer_times_ms,
 )
+from bench.worker.graphs import agree, disagreement, stream
 from bench.worker.lifeline import TerminatedError
 from bench.worker.own_model import BroughtModel
 from bench.worker.protocol import Speaker, log, told, write_csv, write_json
@@ -40,6 +42,8 @@ from bench.worker.training import DivergedError, Point, Trainer
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
 WARMUP_STEPS = 5
+Values = list[tuple[torch.Tensor, torch.Tensor]]  # of tensors that may change: each, and a copy
+
 # Fewer steps have no first and last third whose medians mean something.
 DRIFT_STEPS = 30
 
@@ -144,6 +148,8 @@ class CellRun:
         device = torch.device(self.spec.device)
         with self.clock.during("build"):
             torch.empty(1, device=device)
+            if device.type == "cuda" and self.spec.train.graph_steps:
+                torch.cuda.set_stream(stream())
             synchronise(device)
         self.clock.device = device
         return device
@@ -198,24 +204,48 @@ class CellRun:
         }
 
     def _warm_up(self, trainer: Trainer) -> None:
-        """A few real steps, then back to the start: warm-up trains nothing.
-
-        Weights are drawn again rather than kept in a copy, which the memory's peak would show.
-        """
+        """A few real steps, then back to the start: warm-up trains nothing."""
         # A brought model is built anew instead, with whatever it keeps.
         ours = [] if isinstance(trainer.model, BroughtModel) else list(trainer.model.buffers())
-        before = [buffer.clone() for buffer in ours]
+        before = [(buffer, buffer.clone()) for buffer in ours]
         if self.spec.train.compile:
             self._compile(trainer)
         self.say(stage="warmup")
-        devices = [self.clock.device] if self.clock.device.type == "cuda" else []
         with self.clock.during("warmup"):
-            with torch.random.fork_rng(devices=devices):  # torch's own streams, put back after
-                trainer.warm_up(WARMUP_STEPS)
-            for buffer, value in zip(ours, before, strict=True):
-                buffer.copy_(value)
-            reset(trainer, self.spec)
+            if self.spec.train.graph_steps:
+                self._try_graphs(trainer, before)
+            else:
+                with self._undone(trainer, before):
+                    trainer.warm_up(WARMUP_STEPS)
         check_unchanged(self.spec.train)
+
+    def _try_graphs(self, trainer: Trainer, before: Values) -> None:
+        """The first steps one by one, and once more in graphs, from the same start.
+
+        Raises:
+            WrongClassError: where the two do not have the same losses.
+        """
+        told = []
+        for in_graphs in (False, True):
+            with self._undone(trainer, before):
+                seed_shared_streams(self.spec.seed, "training")
+                told.append(trainer.try_steps(in_graphs))
+        for alone, by_graph in zip(*told, strict=True):
+            if not agree(by_graph, alone):
+                raise disagreement("a loss of the first steps", by_graph, alone)
+
+    @contextmanager
+    def _undone(self, trainer: Trainer, before: Values) -> Iterator[None]:
+        """Steps in this block count for nothing: back to the start after it.
+
+        Weights are drawn again rather than kept in a copy, which the memory's peak would show.
+        """
+        devices = [self.clock.device] if self.clock.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # torch's own streams, put back after
+            yield
+        for buffer, value in before:
+            buffer.copy_(value)
+        reset(trainer, self.spec)
 
     def _compile(self, trainer: Trainer) -> None:
         """One step, in which torch.compile does its work; warm-up undoes what it trained."""

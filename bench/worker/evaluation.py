@@ -96,8 +96,34 @@ class Evaluator:
         Raises:
             RuntimeError: for a model that a graph cannot hold.
         """
-        with graphs.capturing("an evaluation", model, (), self.total.device):
+        self.chunk.zero_()
+        with graphs.capturing("an evaluation"):
             self.graphs[split] = graphs.captured(lambda: self._add(model, split, self.chunk))
+
+    @torch.no_grad()
+    def compare(self, model: nn.Module, split: str, step: int) -> None:
+        """Evaluate the first whole chunk by the graph and kernel by kernel.
+
+        Raises:
+            WrongClassError: where the two do not agree.
+        """
+        starts = self.starts(split, step)[: len(self.chunk)]
+        if len(starts) < len(self.chunk):
+            return
+        self.chunk.copy_(starts)
+        works = (self.graphs[split].replay, lambda: self._add(model, split, self.chunk))
+        by_graph, alone = (self._nats_a_token(model, work) for work in works)
+        if not graphs.agree(by_graph, alone):
+            raise graphs.disagreement(f"an evaluation ({split}, step {step})", by_graph, alone)
+
+    def _nats_a_token(self, model: nn.Module, evaluate: Callable[[], object]) -> float:
+        """Of the chunk; what it leaves in the model's buffers is taken back."""
+        before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        self.total.zero_()
+        evaluate()
+        for buffer, value in before:
+            buffer.copy_(value)
+        return self.total.item() / (len(self.chunk) * self.block_size)
 
 
 @torch.no_grad()  # as evaluations are

@@ -5,7 +5,8 @@ the same kernels on the same memory, so that a step in it finds its batch and it
 and leaves its loss, by a counter on the device.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Protocol
@@ -14,8 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.border.options import FIRST_STEPS, TrainOptions
-from bench.worker.repeats import Held, Places, Reads
+from bench.worker.classes import WrongClassError
+from bench.worker.repeats import Held, Reads
 from bench.worker.schedule import RatesOnDevice, changes_rates
+
+# What a graph's losses may differ by from those of the same kernels one by one, relatively.
+AGREEMENT = 1e-4
 
 
 class Graph(Protocol):
@@ -33,38 +38,62 @@ def captured(work: Callable[[], object]) -> Graph:
         RuntimeError: for work that a graph cannot hold.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_pool()):
+    with torch.cuda.graph(graph, pool=_pool(), stream=stream()):
         work()
     return graph
 
 
+@cache
+def stream() -> torch.cuda.Stream:
+    """The stream of all that a graph is to repeat, also before it is captured.
+
+    What autograd keeps from a step done elsewhere would wait for the other stream, which a
+    capture does not allow.
+    """
+    return torch.cuda.Stream()
+
+
 @contextmanager
-def capturing(
-    what: str,
-    model: nn.Module,
-    optimizers: Iterable[torch.optim.Optimizer],
-    device: torch.device,
-) -> Iterator[None]:
+def capturing(what: str) -> Iterator[None]:
     """Say of what is captured in the block why a graph cannot hold it, and what to do.
 
     Raises:
         RuntimeError: for what waits for the device.
-        WrongClassError: for what a graph would not repeat.
     """
-    before = Held(model, optimizers, device)
     try:
         yield
     except RuntimeError as error:
+        first: BaseException = error  # what ended it; torch then tells of a capture that was ended
+        while first.__context__ is not None:
+            first = first.__context__
         raise RuntimeError(
             f"{what} cannot be captured as a CUDA graph: something in it waits for the device or "
-            f"is not allowed there. Leave out train.graph_steps. {error}"
+            f"is not allowed there. Leave out train.graph_steps. {first}"
         ) from error
-    before.check(Held(model, optimizers, device))
+
+
+def agree(one: float, other: float) -> bool:
+    """Whether a graph and the same kernels one by one have the same figure.
+
+    On a GPU some of PyTorch's kernels add up in an order that differs each time.
+    """
+    return math.isclose(one, other, rel_tol=AGREEMENT) or (one != one and other != other)
 
 
 @cache
 def _pool() -> Any:
     return torch.cuda.graph_pool_handle()
+
+
+def disagreement(what: str, by_graph: float, alone: float) -> WrongClassError:
+    """What to say where the two do not agree, for which nothing that we know of is to blame."""
+    return WrongClassError(
+        f"train.graph_steps: {what} comes to {by_graph:.6g} in a CUDA graph, and to {alone:.6g} "
+        "kernel by kernel. The model or the optimizer keeps something between steps that no graph "
+        "sees: a number in a closure, a class or an iterator, a tensor that train() or eval() "
+        "replaces. Keep it in a tensor on the device that is written in place, or leave out "
+        "train.graph_steps"
+    )
 
 
 class StepsOnDevice:
@@ -82,32 +111,39 @@ class StepsOnDevice:
         positions: Tensor,
         losses: Tensor,
         train: TrainOptions,
+        together: int,
+        read: Collection[str] = (),
     ) -> None:
         self.step = step
         self.model = model
         self.optimizers = optimizers
         self.positions = positions
         self.losses = losses
-        self.together = train.graph_steps  # steps of the longer graph
+        self.together = together  # steps of the longer graph
+        self.read = read  # ways to tensors that a step reads, as `watched` has found them
         self.device = positions.device
         self.rates: RatesOnDevice | None = None  # where a schedule changes them
         if changes_rates(train):
             self.rates = RatesOnDevice(optimizers, train, self.device)
         self.place = torch.zeros(1, dtype=torch.int64, device=self.device)  # the next step
         self.graphs: Sequence[tuple[int, Graph]] = ()  # (steps, graph), the longest first
-        self.places: Places | None = None  # of the model, since they were captured
+        self.captured_with: Held | None = None
         self.in_graphs = 0  # steps so far that were
 
-    def watched(self) -> None:
-        """Do a step that is none of the first, and look whether a graph would repeat it.
+    def watched(self) -> set[str]:
+        """Do a step that is none of the first; the ways to tensors that it reads.
 
         Raises:
-            WrongClassError: where it would not.
+            WrongClassError: where a graph would not repeat it.
         """
-        before = Held(self.model, self.optimizers, self.device)
+        before = self._held()
         with Reads(self.device) as reads:
             self._do(1)
-        before.check(Held(self.model, self.optimizers, self.device), reads.addresses)
+        read = before.read_by(reads.addresses)
+        before.check(self._held(), read)
+        if self.rates:
+            self.rates.check(self.place - 1)
+        return read
 
     def capture(self) -> None:
         """Record `together` steps as one graph, and one step for what these leave of a span.
@@ -121,19 +157,20 @@ class StepsOnDevice:
             WrongClassError: for steps that it would not repeat.
         """
         assert self.place.item() >= FIRST_STEPS, "captured before the first steps were done"
+        self.captured_with = self._held()
         lengths = sorted({self.together, 1}, reverse=True)
-        with capturing("a training step", self.model, self.optimizers, self.device):
+        with capturing("a training step"):
             self.graphs = [(n, captured(partial(self._do, n))) for n in lengths]
-        self.places = Places(self.model)
+        self.check()
 
     def check(self) -> None:
-        """Call before graphs of the model are launched.
+        """Call before steps are launched.
 
         Raises:
-            WrongClassError: for a tensor of the model that lies elsewhere now.
+            WrongClassError: for what is no longer as it was when graphs were captured.
         """
-        if self.places:
-            self.places.check()
+        if self.captured_with:
+            self.captured_with.check(self._held(), self.read)
 
     def whole(self, steps: int) -> int:
         """About so many steps, that are launched in as few graphs as possible."""
@@ -141,7 +178,6 @@ class StepsOnDevice:
 
     def run(self, steps: int) -> Iterator[int]:
         """Do so many steps; after each launch, how many steps it was."""
-        self.check()
         for n, graph in self.graphs:
             while steps >= n:
                 graph.replay()
@@ -159,3 +195,6 @@ class StepsOnDevice:
             loss = self.step(self.positions.index_select(0, self.place).squeeze(0))
             self.losses.index_copy_(0, self.place, loss.view(1))
             self.place += 1
+
+    def _held(self) -> Held:
+        return Held(self.model, self.optimizers, self.device)

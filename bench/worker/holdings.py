@@ -1,7 +1,10 @@
 """What optimizers and models hold, whatever they keep it in; and how much memory that is."""
 
+import random
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -15,17 +18,22 @@ Place = tuple[torch.device, int]
 
 # What is not looked into: code, and what tells of the model and holds nothing of its own.
 CLOSED = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, Stack)
-LEAVES = (str, bytes, int, float, complex, bool, type(None), np.generic, np.ndarray)
+LEAVES = (
+    *(str, bytes, int, float, complex, bool, type(None), np.generic, np.ndarray),
+    *(array, Decimal, random.Random, np.random.Generator, np.random.RandomState, torch.Generator),
+)
 
 
-def held_bytes(optimizers: Iterable[object], model: nn.Module) -> int:
+def held_bytes(
+    optimizers: Iterable[object], model: nn.Module, others: Iterable[Tensor] = ()
+) -> int:
     """Bytes of all tensors that can be reached from the optimizers, each storage once.
 
     Through attributes, dicts, lists, tuples, sets and objects. The model's parameters, their
-    gradients and its buffers are its own, and so is what shares memory with them.
+    gradients and its buffers are its own, and so is what shares memory with them or `others`.
     """
     found = _storages(optimizers)
-    for place in _storages(_of_model(model)):
+    for place in _storages([*_of_model(model), *others]):
         found.pop(place, None)
     return sum(found.values())
 
@@ -71,16 +79,14 @@ def held(roots: Iterable[Mapping[str, object]]) -> Iterator[tuple[str, Any]]:
             names |= {id(each): name for name, each in value.named_parameters()}
         if isinstance(value, Tensor) and not _parts(value):
             yield way, value
-        else:
-            waiting.extend((way + step, each) for step, each in _inside(value, names))
+        waiting.extend((way + step, each) for step, each in _inside(value, names))
 
 
 def _inside(value: Any, names: Mapping[int, str]) -> Iterator[tuple[str, Any]]:
-    """What a container or an object holds, and how one gets there; of a tensor of others, those."""
+    """What an object holds, and how one gets there."""
     if isinstance(value, Tensor):
         yield from ((".part", part) for part in _parts(value))
-        return
-    if isinstance(value, Mapping):
+    elif isinstance(value, Mapping):
         for number, (key, each) in enumerate(value.items()):
             is_tensor = isinstance(key, Tensor)
             yield f"[{names.get(id(key), number) if is_tensor else repr(key)}]", each
@@ -90,7 +96,9 @@ def _inside(value: Any, names: Mapping[int, str]) -> Iterator[tuple[str, Any]]:
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
-            yield f".{name}", getattr(value, name, None)
+            hidden = name.startswith("__") and not name.endswith("__")
+            called = f"_{kind.__name__.lstrip('_')}{name}" if hidden else name
+            yield f".{name}", getattr(value, called, None)
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:

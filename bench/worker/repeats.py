@@ -7,8 +7,11 @@ is drawn on the host is drawn once.
 
 import random
 import re
+import traceback
+from array import array
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.border.identity import PACKAGE
 from bench.optim.leaves import as_brought
 from bench.worker.classes import WrongClassError
 from bench.worker.holdings import held
@@ -24,13 +28,25 @@ from bench.worker.own_model import BroughtModel
 
 SHOWN = 3  # of what is told at once
 PLACES = re.compile(r"\._(?:parameters|buffers|modules)\['([^']*)'\]")
-OR = "(of PyTorch's own optimizers by `capturable: true`), or leave out train.graph_steps"
-REMEDY = f"Keep it in a tensor on the device that each step writes in place {OR}"
-WAITS = (
-    "train.graph_steps: the step reads a number from the device, as .item(), float() and `alpha=` "
-    "of a tensor do, and so waits for it, which a CUDA graph cannot. Compute with the tensor, as "
-    f"with a learning rate that a schedule changes {OR}"
-)
+LEAVE_OUT = "or leave out train.graph_steps"
+IN_PLACE = "Keep it in a tensor on the device that each step writes in place"
+CAPTURABLE = " (this class does with `capturable: true`)"
+DRAW = "Draw from the device's own stream, as torch.rand(..., device=parameter.device) does"
+
+TORCH = str(Path(torch.__file__).parent)
+aten = torch.ops.aten
+# On a GPU the host waits for what these find, or copies from one to the other.
+WAITING = {
+    aten._linalg_check_errors.default,
+    aten._local_scalar_dense.default,
+    aten._unique2.default,
+    aten.bincount.default,
+    aten.equal.default,
+    aten.is_nonzero.default,
+    aten.masked_select.default,
+    aten.nonzero.default,
+    aten.repeat_interleave.Tensor,
+}
 
 
 class Held:
@@ -42,65 +58,68 @@ class Held:
     def __init__(
         self, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], device: torch.device
     ) -> None:
-        model = _as_known(model)
-        roots: dict[str, object] = {type(model).__name__: model}
-        self.of_model = type(model).__name__
-        for number, each in enumerate(optimizers, 1):
-            inner = as_brought(each)
-            name = type(inner).__name__
-            roots[f"{name} {number}" if name in roots else name] = inner
+        module = model.module if isinstance(model, BroughtModel) else model
         self.device = device
-        self.values = {way: self._kept(value) for way, value in held([roots])}
-        stays = [*model.parameters(), *model.buffers()]
-        self.lasting = {id(each) for each in stays}
-        self.streams = _host_streams(device)
+        self.roots: dict[str, object] = {type(module).__name__: module}
+        for number, each in enumerate(map(as_brought, optimizers), 1):
+            name = type(each).__name__
+            self.roots[f"{name} {number}" if name in self.roots else name] = each
+        streams = {"random": str(random.getstate()), "numpy.random": str(np.random.get_state())}
+        if device.type != "cpu":
+            streams["torch's CPU stream"] = str(torch.get_rng_state().tolist())
+        gradients = {f"{name}.grad": each.grad for name, each in module.named_parameters()}
+        held_now = held([self.roots, gradients])
+        self.values = {way: self._kept(value) for way, value in held_now}
+        self.streams = streams
+        self.lasting = {_storage(each) for each in module.parameters()}
 
-    def check(self, later: "Held", read: Collection[int] = ()) -> None:
-        """read: the storages, by address, that the steps between have read, where that is known.
+    def read_by(self, addresses: Collection[int]) -> set[str]:
+        """Ways to the tensors whose storages are at these addresses."""
+        kept = ((way, each) for way, each in self.values.items() if isinstance(each, Tensor))
+        return {way for way, each in kept if _storage(each) in addresses}
+
+    def check(self, later: "Held", read: Collection[str] = ()) -> None:
+        """read: the ways to tensors that a step reads before it makes them, where that is known.
 
         Raises:
-            WrongClassError: for what a graph of these steps would not repeat.
+            WrongClassError: for what a graph of the steps between would not repeat.
         """
-        if changed := [*self._changes(later, read), *self._drawn(later)]:
+        if changed := list(self._changes(later, read)):
             more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+            told = "; ".join(" ".join(each) for each in changed[:SHOWN])
             raise WrongClassError(
                 "train.graph_steps: a CUDA graph repeats the kernels of a step and none of its "
-                f"Python, and from step to step {'; '.join(changed[:SHOWN])}{more}. {REMEDY}"
+                f"Python, and from step to step {told}{more}. {self._remedy(changed[0][0])}, "
+                f"{LEAVE_OUT}"
             )
 
     def _kept(self, value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            return _Host(value.tolist())
-        if isinstance(value, Tensor) and value.device != self.device:
-            return _Host(value.tolist())
-        return value
+        on_device = isinstance(value, Tensor) and value.device == self.device
+        return value.detach() if on_device else _host(value)  # without the graph that led to it
 
-    def _changes(self, later: "Held", read: Collection[int]) -> Iterator[str]:
+    def _changes(self, later: "Held", read: Collection[str]) -> Iterator[tuple[str, str]]:
         for way in [*self.values, *(way for way in later.values if way not in self.values)]:
             was, now = self.values.get(way, _NOTHING), later.values.get(way, _NOTHING)
-            if _same(was, now) or (self._is_models(way) and self._is_stash(was, now, read)):
-                continue
-            called = PLACES.sub(r".\1", way)
-            yield f"{called} {_told(was, now)}"
-
-    def _is_models(self, way: str) -> bool:
-        return re.split(r"[.\[]", way, maxsplit=1)[0] == self.of_model
-
-    def _is_stash(self, was: Any, now: Any, read: Collection[int]) -> bool:
-        """What a model only leaves for others to look at, as its last activations."""
-        if not isinstance(was, Tensor):
-            return was is None or was is _NOTHING
-        return id(was) not in self.lasting and was.untyped_storage().data_ptr() not in read
-
-    def _drawn(self, later: "Held") -> Iterator[str]:
+            if not _same(was, now) and not self._is_stash(way, was, now, read):
+                yield PLACES.sub(r".\1", way), _told(was, now)
         for name, state in self.streams.items():
             if state != later.streams[name]:
-                yield f"{name} draws other numbers on the host"
+                yield name, "draws other numbers on the host"
 
+    def _is_stash(self, way: str, was: Any, now: Any, read: Collection[str]) -> bool:
+        """What is only left for others to look at, as the last activations, or is a first flag."""
+        if was is None or (was is _NOTHING and not way.endswith("]")):
+            return now is None or isinstance(now, Tensor | bool)
+        if not isinstance(was, Tensor) or not (now is None or isinstance(now, Tensor)):
+            return False
+        return _storage(was) not in self.lasting and way not in read
 
-def _as_known(model: nn.Module) -> nn.Module:
-    """The module that its author knows."""
-    return model.module if isinstance(model, BroughtModel) else model
+    def _remedy(self, way: str) -> str:
+        if way in self.streams or isinstance(self.values.get(way), _Stream):
+            return DRAW
+        root = self.roots.get(re.split(r"[.\[]", way, maxsplit=1)[0])
+        defaults = getattr(root, "defaults", {})
+        return IN_PLACE + (CAPTURABLE if "capturable" in defaults else "")
 
 
 class _Nothing:
@@ -111,13 +130,24 @@ _NOTHING = _Nothing()
 
 
 @dataclass(frozen=True)
-class _Host:
-    """What is in an array, or in a tensor that lies elsewhere than training does."""
+class _Stream:
+    """Where random numbers that are drawn on the host stand."""
 
-    values: Any
+    state: str
 
-    def __str__(self) -> str:
-        return "others" if isinstance(self.values, list) else str(self.values)
+
+def _host(value: Any) -> Any:
+    """What is in an array, a stream of random numbers, or a tensor that no kernel of ours sees."""
+    if isinstance(value, random.Random):
+        return _Stream(str(value.getstate()))
+    if isinstance(value, np.random.Generator):
+        return _Stream(str(value.bit_generator.state))
+    if isinstance(value, np.random.RandomState):
+        return _Stream(str(value.get_state()))
+    if isinstance(value, torch.Generator):
+        on_host = value.device.type == "cpu"
+        return _Stream(str(value.get_state().tolist())) if on_host else None
+    return value.tolist() if isinstance(value, Tensor | np.ndarray | array) else value
 
 
 def _same(was: Any, now: Any) -> bool:
@@ -129,39 +159,31 @@ def _same(was: Any, now: Any) -> bool:
 
 
 def _place(tensor: Tensor) -> tuple[object, ...]:
-    layout = tensor.layout
-    if layout is not torch.strided:
-        return (layout, id(tensor))
     return (tensor.data_ptr(), tensor.shape, tensor.stride())
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _told(was: Any, now: Any) -> str:
     if isinstance(was, Tensor) and isinstance(now, Tensor):
         return "becomes another tensor"
-    if was is _NOTHING or was is None:
-        return "is made anew"
     if now is _NOTHING or now is None:
         return "goes away"
-    return f"is {was}, then {now}" if str(was) != str(now) else "has other numbers in it"
-
-
-def _host_streams(device: torch.device) -> dict[str, object]:
-    """Where the streams of random numbers stand that are drawn on the host."""
-    kind, keys, *rest = np.random.get_state()
-    streams: dict[str, object] = {
-        "random": random.getstate(),
-        "numpy.random": (kind, np.asarray(keys).tobytes(), *rest),
-    }
-    if device.type != "cpu":
-        streams["torch's CPU generator"] = torch.get_rng_state().numpy().tobytes()
-    return streams
+    if isinstance(now, Tensor):
+        return "is made anew"
+    if was is _NOTHING or was is None:
+        return f"becomes {now}"
+    simple = all(isinstance(each, str | int | float | complex | bool) for each in (was, now))
+    return f"is {was}, then {now}" if simple else "has other numbers in it"
 
 
 class Reads(TorchDispatchMode):
     """Which memory is read while a block runs. Nothing may wait for the device.
 
     Raises:
-        WrongClassError: where something does.
+        WrongClassError: where something does, or where a gradient is sparse.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -171,39 +193,28 @@ class Reads(TorchDispatchMode):
 
     def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        if call is torch.ops.aten._local_scalar_dense.default and given[0].device == self.device:
-            raise WrongClassError(WAITS)
+        if call in WAITING and any(each.device == self.device for each in given):
+            raise WrongClassError(
+                f"train.graph_steps: the step waits for the device{_where()}, as .item(), float(), "
+                "`if`, a choice by true and false and `alpha=` of a tensor do, which a CUDA graph "
+                f"cannot. Compute with the tensor alone, {LEAVE_OUT}"
+            )
         for tensor in given:
-            if tensor.layout is torch.strided:
-                self.addresses.add(tensor.untyped_storage().data_ptr())
+            if tensor.layout is not torch.strided:
+                raise WrongClassError(
+                    "train.graph_steps: a CUDA graph holds no sparse gradient. Build the layer "
+                    f"with sparse=False, {LEAVE_OUT}"
+                )
+            self.addresses.add(_storage(tensor))
         return call(*args, **(kwargs or {}))
 
 
-class Places:
-    """Where a model's tensors lie, which a graph of it holds on to."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = _as_known(model)
-        self.of = _places_of(self.model)
-
-    def check(self) -> None:
-        """Call before a graph is launched.
-
-        Raises:
-            WrongClassError: where one lies elsewhere now.
-        """
-        if (now := _places_of(self.model)) != self.of:
-            names = [name for name, place in self.of.items() if now.get(name) != place]
-            raise WrongClassError(
-                f"train.graph_steps: {', '.join(names[:SHOWN])} lies elsewhere since its CUDA "
-                "graph was captured, which goes on with the old tensor. Write it in place "
-                "(parameter.copy_(...), not parameter.data = ...), or leave out train.graph_steps"
-            )
-
-
-def _places_of(model: nn.Module) -> dict[str, int]:
-    return {
-        name: tensor.data_ptr()
-        for named in (model.named_parameters(), model.named_buffers())
-        for name, tensor in named
-    }
+def _where() -> str:
+    """The line that waits, if it is of neither PyTorch nor ours."""
+    for frame in reversed(traceback.extract_stack()):
+        if frame.filename.startswith(TORCH) or frame.filename == __file__:
+            continue
+        if frame.filename.startswith(str(PACKAGE)):
+            break
+        return f" ({Path(frame.filename).name}, line {frame.lineno}: {frame.line})"
+    return ""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.border.options import TrainOptions
 from bench.optim.leaves import as_brought
+from bench.worker.classes import WrongClassError
 
 # Where a rate began (PyTorch's schedulers), or how far it may go; no step is made with them.
 BOUNDS = ("initial_", "base_", "final_", "min_", "max_")
@@ -52,8 +53,12 @@ def set_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None
         ValueError: for a group without a learning rate.
     """
     for group, name in _all_rates(optimizers):
-        # `initial_lr` is where PyTorch's own schedulers keep that of `lr`.
-        group[name] = group.setdefault(f"initial_{name}", group[name]) * share
+        group[name] = _base(group, name) * share
+
+
+def _base(group: dict[str, Any], name: str) -> Any:
+    """What a rate began with; `initial_lr` is where PyTorch's own schedulers keep that of `lr`."""
+    return group.setdefault(f"initial_{name}", group[name])
 
 
 class RatesOnDevice:
@@ -69,15 +74,30 @@ class RatesOnDevice:
         shares = [rate_share(train, step) for step in range(train.steps)]
         self.shares = torch.tensor(shares, dtype=torch.float64, device=device)
         rates = list(_all_rates(optimizers))
-        base = [float(group[name]) for group, name in rates]
+        base = [float(_base(group, name)) for group, name in rates]
         self.base = torch.tensor(base, dtype=torch.float64, device=device)
         self.now = torch.zeros(len(rates), device=device)
         for (group, name), rate in zip(rates, self.now, strict=True):
-            group[f"initial_{name}"], group[name] = group[name], rate
+            group[name] = rate
 
     def set(self, step: Tensor) -> None:
         """Those of a step (1,) of the run."""
         torch.mul(self.base, self.shares.index_select(0, step), out=self.now)
+
+    def check(self, step: Tensor) -> None:
+        """Call after a step.
+
+        Raises:
+            WrongClassError: where it has written into a rate.
+        """
+        found = self.now.clone()
+        self.set(step)
+        if not torch.equal(found, self.now):
+            raise WrongClassError(
+                "train.graph_steps: with a schedule a learning rate is a tensor, and the step "
+                "writes into it, as `lr = group['lr']; lr *= 2` does. Write `lr = lr * 2`, or "
+                "leave out train.graph_steps"
+            )
 
 
 def _all_rates(

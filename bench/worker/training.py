@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,8 @@ from bench.worker.usage import Usage
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
+# Steps launched at once, with an evaluation after each, by which graphs are tried out.
+TRIED = (1, 2, 2, 1, 2)
 
 
 def _is_sparse(gradient: Tensor | None) -> bool:
@@ -90,6 +92,7 @@ class Trainer:
         self.auxiliary_loss: Callable[[], Tensor | None] = getattr(
             model, "auxiliary_loss", lambda: None
         )
+        self.read: Collection[str] = ()  # by a step, as `try_steps` has seen it
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.test_loss: float | None = None  # after the last step, where there is a test split
@@ -103,22 +106,47 @@ class Trainer:
         self.losses.fill_(math.nan)
         self.on_device: StepsOnDevice | None = None  # instead of one by one
         if self.train.graph_steps and self.optimizers:
-            self.on_device = StepsOnDevice(
-                self.step, self.model, self.optimizers, self.positions, self.losses, self.train
-            )
+            self.on_device = self._steps_on_device(self.losses, self.train.graph_steps)
+
+    def _steps_on_device(self, losses: Tensor, together: int) -> StepsOnDevice:
+        table = (self.positions, losses)
+        return StepsOnDevice(
+            self.step, self.model, self.optimizers, *table, self.train, together, self.read
+        )
 
     def warm_up(self, steps: int) -> None:
-        """Steps that count for nothing: `begin` anew after them, with other optimizers.
+        """Steps that count for nothing: `begin` anew after them, with other optimizers."""
+        deque(self._one_by_one(min(steps, len(self.positions))), maxlen=0)
+
+    def try_steps(self, in_graphs: bool) -> list[float]:
+        """Losses of the first steps and of evaluations between them, in graphs or one by one.
+
+        They count for nothing either. Those of graphs begin with a capture.
 
         Raises:
-            WrongClassError: for a step that is to be repeated by a CUDA graph, and cannot be.
+            WrongClassError: for a step that a graph would not repeat.
         """
-        steps = min(steps, len(self.positions))
-        if self.on_device is None:
-            deque(self._one_by_one(steps), maxlen=0)
-            return
-        deque(self.on_device.run(steps - 1), maxlen=0)
-        self.on_device.watched()
+        losses, evaluations = torch.zeros_like(self.losses), []
+        most = len(self.positions) - FIRST_STEPS
+        steps = self._steps_on_device(losses, min(max(TRIED), most))
+        deque(steps.run(FIRST_STEPS - 1), maxlen=0)
+        if in_graphs:
+            deque(steps.run(1), maxlen=0)
+            steps.capture()
+        else:
+            self.read = steps.watched()
+        done = FIRST_STEPS
+        for launched in TRIED:
+            if done + launched > len(self.positions):
+                break
+            deque(steps.run(launched), maxlen=0)
+            done += launched
+            batch = self.windows[self.positions[0]].long()
+            with torch.no_grad(), self.evaluating():
+                loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
+            evaluations.append(loss.item())
+            steps.check()
+        return [*losses[:done].tolist(), *evaluations]
 
     def pace(self, step: int) -> None:
         """Set the learning rates of this step, where the schedule has any but the base rates."""
@@ -220,13 +248,13 @@ class Trainer:
             rate = steps * self.tokens_per_step / seconds
             say(stage="train", step=self.done, loss=loss, tokens_per_s=rate)
             self._prune_if_due()
-            self._capture_if_due(evaluator, say)
+            self._capture_if_due(say)
             span = max(1, int(HEARTBEAT_S * steps / seconds))
             if self.on_device:
                 span = self.on_device.whole(span)
 
-    def _capture_if_due(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
-        """From here on steps and evaluations are launched as CUDA graphs.
+    def _capture_if_due(self, say: Callable[..., None]) -> None:
+        """From here on steps are launched as CUDA graphs.
 
         Not from the first step on: what an optimizer makes in it, and the libraries that it loads,
         must be there.
@@ -237,10 +265,6 @@ class Trainer:
         say(stage="compile")
         with self.clock.during("compile"):
             steps.capture()
-            with self.evaluating(narrow_once=False):
-                evaluator.capture(self.model, "train")
-                with self.usage.watching():
-                    evaluator.capture(self.model, "val")
 
     def _to_next(self, every: int) -> int:
         """Steps to what comes next: an evaluation, or a pruning."""
@@ -259,6 +283,8 @@ class Trainer:
 
     def _train(self, steps: int) -> None:
         begin, end = self.done, self.done + steps
+        if self.on_device:
+            self.on_device.check()
         launches = (self.on_device.run if self.on_device else self._one_by_one)(steps)
         try:
             with self.clock.during("train"):
@@ -283,16 +309,15 @@ class Trainer:
             yield 1
 
     @contextlib.contextmanager
-    def evaluating(self, narrow_once: bool = True) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
         """The model and its optimizers in the mode, and with the weights, that are judged.
 
-        Before a step, an optimizer that averages weights has none to put in place. narrow_once: as
-        `number_format` has it.
+        Before a step, an optimizer that averages weights has none to put in place.
         """
         optimizers = [] if self.fresh else self.optimizers
         self._switch("eval", optimizers)
         try:
-            with number_format(self.windows.device, self.train, narrow_once):
+            with number_format(self.windows.device, self.train):
                 yield
         finally:
             self._switch("train", optimizers)
@@ -305,8 +330,8 @@ class Trainer:
     def _evaluate(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
         beat = self._beat(say)
         with self.clock.during("eval"), self.evaluating():
-            if self.on_device:
-                self.on_device.check()
+            if self.on_device and self.on_device.graphs:
+                self._evaluate_in_graphs(evaluator)
             train_loss = evaluator.loss(self.model, "train", self.done, beat)
             with self.usage.watching():
                 val_loss = evaluator.loss(self.model, "val", self.done, beat)
@@ -325,6 +350,16 @@ class Trainer:
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise DivergedError(self.done, self.curve[-1].val_loss if self.curve else None)
         self.curve.append(point)
+
+    def _evaluate_in_graphs(self, evaluator: Evaluator) -> None:
+        """Captured at the first evaluation after the steps were; each begins with a comparison."""
+        for split in ("train", "val"):
+            if split not in evaluator.graphs:
+                watching = self.usage.watching() if split == "val" else contextlib.nullcontext()
+                narrowing = number_format(self.windows.device, self.train, narrow_once=False)
+                with narrowing, watching:
+                    evaluator.capture(self.model, split)
+            evaluator.compare(self.model, split, self.done)
 
     def _test(self, evaluator: Evaluator, say: Callable[..., None]) -> None:
         if "test" not in evaluator.windows:
@@ -350,7 +385,10 @@ class Trainer:
     @property
     def optimizer_state_mib(self) -> float | None:
         """Of all tensors that the optimizers hold beside the model's; None: it cannot be told."""
-        return told("optimizer_state_mib", lambda: held_bytes(self.optimizers, self.model) / MIB)
+        rates = self.on_device.rates if self.on_device else None
+        others = [rates.now] if rates else []
+        found = told("optimizer_state_mib", lambda: held_bytes(self.optimizers, self.model, others))
+        return None if found is None else found / MIB
 
     @property
     def passes_per_step(self) -> float | None:

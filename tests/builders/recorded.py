@@ -17,19 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bench.worker import graphs
+from bench.worker.repeats import WAITING
 
 aten = torch.ops.aten
-# On a GPU the host waits for what these find.
-WAITING = {
-    aten._local_scalar_dense.default,
-    aten.bincount.default,
-    aten.equal.default,
-    aten.is_nonzero.default,
-    aten.masked_select.default,
-    aten.nonzero.default,
-    aten._unique2.default,
-    aten.repeat_interleave.Tensor,
-}
 
 
 class RecordedGraph:
@@ -38,7 +28,7 @@ class RecordedGraph:
     def __init__(self, work: Callable[[], object]) -> None:
         self.replays = 0
         recorder = _Recorder()
-        with recorder:
+        with torch.random.fork_rng(devices=[]), recorder:
             work()
         recorder.put_back()
         self.calls = recorder.calls
@@ -46,7 +36,9 @@ class RecordedGraph:
     @torch.no_grad()
     def replay(self) -> None:
         self.replays += 1
-        with torch._C._AutoDispatchBelowAutograd():
+        # What a block narrows is no matter of a graph's: that was done, or not, as it was recorded.
+        as_recorded = torch.autocast("cpu", enabled=False)
+        with torch._C._AutoDispatchBelowAutograd(), as_recorded:
             for call, args, kwargs, found in self.calls:
                 again = call(*args, **kwargs)
                 for place, value in zip(_tensors(found), _tensors(again), strict=True):
