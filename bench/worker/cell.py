@@ -6,8 +6,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
 from functools import partial
 from pathlib import Path
@@ -215,8 +214,8 @@ class CellRun:
             if self.spec.train.graph_steps:
                 self._try_graphs(trainer, before)
             else:
-                with self._undone(trainer, before):
-                    trainer.warm_up(WARMUP_STEPS)
+                trainer.warm_up(WARMUP_STEPS)
+            self._undo(trainer, before)
         check_unchanged(self.spec.train)
 
     def _try_graphs(self, trainer: Trainer, before: Values) -> None:
@@ -227,22 +226,17 @@ class CellRun:
         """
         told = []
         for in_graphs in (False, True):
-            with self._undone(trainer, before):
-                seed_shared_streams(self.spec.seed, "training")
-                told.append(trainer.try_steps(in_graphs))
+            self._undo(trainer, before)  # also what compiling has trained
+            told.append(trainer.try_steps(in_graphs))
         for alone, by_graph in zip(*told, strict=True):
             if not agree(by_graph, alone):
                 raise disagreement("a loss of the first steps", by_graph, alone)
 
-    @contextmanager
-    def _undone(self, trainer: Trainer, before: Values) -> Iterator[None]:
-        """Steps in this block count for nothing: back to the start after it.
+    def _undo(self, trainer: Trainer, before: Values) -> None:
+        """Back to the start.
 
         Weights are drawn again rather than kept in a copy, which the memory's peak would show.
         """
-        devices = [self.clock.device] if self.clock.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # torch's own streams, put back after
-            yield
         for buffer, value in before:
             buffer.copy_(value)
         reset(trainer, self.spec)

@@ -101,7 +101,8 @@ class Ours:
             trainer.optimizers,
             trainer.positions,
             trainer.losses,
-            TrainOptions(graph_steps=together),
+            TRAIN,
+            together,
         )
 
     def step(self) -> float:

@@ -104,9 +104,9 @@ def in_graphs(spec: RunSpec, tmp_path: Path) -> Ran:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("SOAP", "SOAP.param_groups[0]['step'] is 4, then 5"),
+        ("SOAP", "SOAP.param_groups[0]['step'] is 2, then 3"),
         ("ScheduleFreeAdamW", "ScheduleFreeAdamW.param_groups[0]['weight_sum'] is "),
-        ("Lion", "Lion.param_groups[0]['step'] is 4, then 5"),
+        ("Lion", "Lion.param_groups[0]['step'] is 2, then 3"),
     ],
 )
 def test_one_that_a_graph_would_not_repeat_is_refused_by_name(
