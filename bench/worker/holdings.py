@@ -76,7 +76,7 @@ def held(roots: Iterable[Mapping[str, object]]) -> Iterator[tuple[str, Any]]:
         seen.add(id(value))
         alive.append(value)
         if isinstance(value, nn.Module):
-            names |= {id(each): name for name, each in value.named_parameters()}
+            names = {id(each): name for name, each in value.named_parameters()} | names
         if isinstance(value, Tensor) and not _parts(value):
             yield way, value
         waiting.extend((way + step, each) for step, each in _inside(value, names))

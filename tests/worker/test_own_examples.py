@@ -179,7 +179,7 @@ def test_what_the_table_says_of_an_optimizer_is_so(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HOW)
+@pytest.mark.parametrize("name", [*list(HOW)[::4], "RMSprop", "SGD"])
 def test_each_of_the_table_runs_in_graphs_as_without_or_is_refused(
     name: str, tmp_path: Path
 ) -> None:
