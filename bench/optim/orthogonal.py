@@ -37,15 +37,22 @@ def orthogonalise_in_float32(X: Tensor, steps: int) -> Tensor:
 def orthogonalise_in_bfloat16(X: Tensor, steps: int) -> Tensor:
     """The same in bfloat16 as torch.optim.Muon rounds it, whatever X has.
 
-    bfloat16 has 8 bits: a on the diagonal of B would cost the small numbers there their own.
+    bfloat16 has 8 bits: a on the diagonal of B would cost the small numbers there their own. A CPU
+    without products of bfloat16 takes ten times as long for them as for products of float32 that
+    are rounded afterwards, which is what a GPU does.
     """
     a, b, c = NS_COEFFICIENTS
-    X = X.bfloat16()
-    X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp(min=NS_EPSILON)
+
+    def rounded(tensor: Tensor) -> Tensor:
+        narrow = tensor.bfloat16()
+        return narrow.float() if narrow.is_cpu else narrow
+
+    X = rounded(X)
+    X = rounded(X / rounded(torch.linalg.matrix_norm(X, keepdim=True)).clamp(min=NS_EPSILON))
     for _ in range(steps):
-        A = X @ X.mT  # (n, rows, rows)
-        B = torch.baddbmm(A, A, A, beta=b, alpha=c)
-        X = torch.baddbmm(X, B, X, beta=a)
+        A = rounded(X @ X.mT)  # (n, rows, rows)
+        B = rounded(torch.baddbmm(A, A, A, beta=b, alpha=c))
+        X = rounded(torch.baddbmm(X, B, X, beta=a))
     return X
 
 
