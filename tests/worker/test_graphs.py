@@ -668,6 +668,14 @@ def brought(
     return spec
 
 
+def named(value: Any) -> str:
+    """The brought classes of a cell."""
+    if not isinstance(value, RunSpec):
+        return ""
+    own = (each.options for each in (value.model, value.optimizer) if each.base == OWN)
+    return "-".join(each.reference.partition(":")[2] for each in own)
+
+
 @pytest.mark.parametrize(
     "spec",
     [
@@ -684,7 +692,7 @@ def brought(
         brought(model=LeavesWithGradient),
         brought(model=ForgetsBuffer),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_brought_class_that_can_be_repeated_is(
     tmp_path: Path, graphs: Graphs, spec: RunSpec
@@ -734,7 +742,7 @@ def test_a_brought_class_that_can_be_repeated_is(
         (brought(model=CountsBatches), r"CountsBatches\.batches is \d+, then \d+"),
         (brought(model=CountsEvaluations), r"CountsEvaluations\.evaluated is \d+, then \d+"),
     ],
-    ids=lambda value: "" if isinstance(value, str) else None,
+    ids=named,
 )
 def test_what_a_graph_would_not_repeat_is_refused_by_name(
     tmp_path: Path, graphs: Graphs, spec: RunSpec, why: str
