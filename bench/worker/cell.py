@@ -30,7 +30,7 @@ from bench.worker.evaluation import (
     Evaluator,
     infer_times_ms,
 )
-from bench.worker.graphs import agree, disagreement, stream
+from bench.worker.graphs import stream
 from bench.worker.lifeline import TerminatedError
 from bench.worker.own_model import BroughtModel
 from bench.worker.protocol import Speaker, log, told, write_csv, write_json
@@ -38,6 +38,7 @@ from bench.worker.pruning import Pruning
 from bench.worker.registry import MODELS, build_optimizers, flops_per_step
 from bench.worker.streams import seed_shared_streams, torch_stream
 from bench.worker.training import DivergedError, Point, Trainer
+from bench.worker.trial import try_graphs
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
 WARMUP_STEPS = 5
@@ -212,28 +213,14 @@ class CellRun:
         self.say(stage="warmup")
         with self.clock.during("warmup"):
             if self.spec.train.graph_steps:
-                self._try_graphs(trainer, before)
+                try_graphs(trainer, lambda: self._undo(trainer, before))
             else:
                 trainer.warm_up(WARMUP_STEPS)
             self._undo(trainer, before)
         check_unchanged(self.spec.train)
 
-    def _try_graphs(self, trainer: Trainer, before: Values) -> None:
-        """The first steps one by one, and once more in graphs, from the same start.
-
-        Raises:
-            WrongClassError: where the two do not have the same losses.
-        """
-        told = []
-        for in_graphs in (False, True):
-            self._undo(trainer, before)  # also what compiling has trained
-            told.append(trainer.try_steps(in_graphs))
-        for alone, by_graph in zip(*told, strict=True):
-            if not agree(by_graph, alone):
-                raise disagreement("a loss of the first steps", by_graph, alone)
-
     def _undo(self, trainer: Trainer, before: Values) -> None:
-        """Back to the start.
+        """Back to the start, also from what compiling has trained.
 
         Weights are drawn again rather than kept in a copy, which the memory's peak would show.
         """

@@ -29,8 +29,6 @@ from bench.worker.usage import Usage
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
-# Steps launched at once, with an evaluation after each, by which graphs are tried out.
-TRIED = (1, 2, 2, 1, 2)
 
 
 def _is_sparse(gradient: Tensor | None) -> bool:
@@ -92,7 +90,7 @@ class Trainer:
         self.auxiliary_loss: Callable[[], Tensor | None] = getattr(
             model, "auxiliary_loss", lambda: None
         )
-        self.read: Collection[str] = ()  # by a step, as `try_steps` has seen it
+        self.read: Collection[str] = ()  # by a step, where graphs were tried out
         self.losses = torch.full((len(positions),), math.nan, device=windows.device)
         self.curve: list[Point] = []
         self.test_loss: float | None = None  # after the last step, where there is a test split
@@ -106,9 +104,10 @@ class Trainer:
         self.losses.fill_(math.nan)
         self.on_device: StepsOnDevice | None = None  # instead of one by one
         if self.train.graph_steps and self.optimizers:
-            self.on_device = self._steps_on_device(self.losses, self.train.graph_steps)
+            self.on_device = self.steps_on_device(self.losses, self.train.graph_steps)
 
-    def _steps_on_device(self, losses: Tensor, together: int) -> StepsOnDevice:
+    def steps_on_device(self, losses: Tensor, together: int) -> StepsOnDevice:
+        """Its steps from the first one on; losses: (steps,), for theirs; together: in one graph."""
         table = (self.positions, losses)
         return StepsOnDevice(
             self.step, self.model, self.optimizers, *table, self.train, together, self.read
@@ -117,36 +116,6 @@ class Trainer:
     def warm_up(self, steps: int) -> None:
         """Steps that count for nothing: `begin` anew after them, with other optimizers."""
         deque(self._one_by_one(min(steps, len(self.positions))), maxlen=0)
-
-    def try_steps(self, in_graphs: bool) -> list[float]:
-        """Losses of the first steps and of evaluations between them, in graphs or one by one.
-
-        They count for nothing either. Those of graphs begin with a capture.
-
-        Raises:
-            WrongClassError: for a step that a graph would not repeat.
-        """
-        losses, evaluations = torch.zeros_like(self.losses), []
-        most = len(self.positions) - FIRST_STEPS
-        steps = self._steps_on_device(losses, min(max(TRIED), most))
-        deque(steps.run(FIRST_STEPS - 1), maxlen=0)
-        if in_graphs:
-            deque(steps.run(1), maxlen=0)
-            steps.capture()
-        else:
-            self.read = steps.watched()
-        done = FIRST_STEPS
-        for launched in TRIED:
-            if done + launched > len(self.positions):
-                break
-            deque(steps.run(launched), maxlen=0)
-            done += launched
-            batch = self.windows[self.positions[0]].long()
-            with torch.no_grad(), self.evaluating():
-                loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
-            evaluations.append(loss.item())
-            steps.check()
-        return [*losses[:done].tolist(), *evaluations]
 
     def pace(self, step: int) -> None:
         """Set the learning rates of this step, where the schedule has any but the base rates."""
