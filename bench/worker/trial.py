@@ -1,6 +1,7 @@
 """Graphs tried out before a run: the first steps one by one, and once more in graphs.
 
-That shows whatever a class keeps outside its tensors, wherever it keeps it.
+That shows what a class keeps outside its tensors wherever it keeps it, unless these steps do not
+need it, or hardly feel it.
 """
 
 from collections import deque
