@@ -33,8 +33,7 @@ limits: {limits}
 # Where a fault goes: a file, and how the line begins that it is put before.
 AT_START = ("bench/worker/__main__.py", "from bench.worker.cell import")  # before torch: quick
 AT_TRAINING = ("bench/worker/cell.py", "trainer.run(")
-AT_STEP = ("bench/worker/training.py", "self.losses[step] = self.step(")
-AFTER_STEP = ("bench/worker/training.py", "self.timer.steps_done(")
+AFTER_STEP = ("bench/worker/training.py", "self.timer.steps_done(")  # of training: not of warm-up
 AT_END = ("bench/worker/cell.py", "return 0 if status in")
 BEFORE_A_CELL = ("bench/run/runner.py", "check_stored(self.tokens_file")
 AT_COMMIT = ("bench/records/rows.py", "self._append_line(line)")

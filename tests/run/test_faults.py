@@ -23,7 +23,6 @@ from tests.builders.broken import (
     AFTER_STEP,
     AT_END,
     AT_START,
-    AT_STEP,
     AT_TRAINING,
     CRASH,
     PAUSE,
@@ -86,7 +85,7 @@ def test_a_loss_that_is_not_finite_ends_the_cell_early(
 )
 def test_an_allocator_out_of_memory(broken: Broken, runtime: str, fault: str, words: str) -> None:
     broken.ask(retries=1)
-    broken.insert(AT_STEP, fault)
+    broken.insert(AFTER_STEP, fault)
     row = only_row(broken, runtime)
     assert (row["status"], row["stage"]) == ("oom", "train")
     assert words in row["reason"]
@@ -161,7 +160,7 @@ def test_an_end_without_a_result(broken: Broken, runtime: str, fault: str, words
 
 def test_an_exception_in_training(broken: Broken, runtime: str) -> None:
     broken.ask(retries=1)
-    broken.insert(AT_STEP, "if step == 2: raise ValueError('made up')")
+    broken.insert(AFTER_STEP, "if self.done == 2: raise ValueError('made up')")
     row = only_row(broken, runtime)
     assert (row["status"], row["stage"], row["steps"]) == ("crashed", "train", "2")
     assert row["reason"] == "ValueError: made up"
