@@ -137,7 +137,8 @@ def desk(tmp_path: Path) -> Path:
         script = tmp_path / ".venv" / "bin" / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
         script.chmod(0o755)
-    (tmp_path / ".venv" / ".base").touch()
+    for stamp in (".base", ".worker"):  # else it would be set up anew: with our Python, for itself
+        (tmp_path / ".venv" / stamp).touch()
     git(tmp_path, "init", "--quiet")
     for number in range(2):
         git(tmp_path, "commit", "--quiet", "--allow-empty", f"--message={number}")
