@@ -37,7 +37,7 @@ export TORCH_INDEX PYTHON
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup prepared bench-cpu bench-gpu original report test test-slow test-gpu chaos perf scale lint \
-    doctor image-cpu image-cuda wheels base-offline clean ab artifact site last-release ci-ab ci-summary actionlint
+    doctor cells-cpu cells-cuda image image-cpu image-cuda wheels base-offline clean ab artifact site last-release ci-ab ci-summary actionlint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -75,19 +75,19 @@ prepared: $(VENV)/.base
 
 bench-cpu: MATRIX ?= bench/matrix/cpu.yaml
 bench-cpu: prepared ## run the matrix on the CPU and report
-	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu MATRIX="$(MATRIX)"; fi
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory cells-cpu MATRIX="$(MATRIX)"; fi
 	@$(call RUN,cpu)
 
 bench-gpu: MATRIX ?= bench/matrix/gpu.yaml
 bench-gpu: prepared ## run the matrix on the GPU and report
 	@if nvidia-smi --list-gpus >/dev/null 2>&1 && $(CONTAINERS); then \
-	    $(MAKE) --no-print-directory image-cuda MATRIX="$(MATRIX)"; fi
+	    $(MAKE) --no-print-directory cells-cuda MATRIX="$(MATRIX)"; fi
 	@$(call RUN,cuda)
 
 # The text first: a setup takes minutes, and an image more.
 original: DEVICE ?= cpu
 original: input.txt prepared ## the published comparison on input.txt: DEVICE=cpu|cuda STEPS=N SEEDS=N
-	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-$(DEVICE); fi
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory cells-$(DEVICE); fi
 	@$(BENCH) original --device $(DEVICE) $(if $(STEPS),--steps $(STEPS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	    --runtime $(RUNTIME) --jobs $(JOBS)
 
@@ -156,7 +156,7 @@ test-gpu: $(VENV)/.worker $(VENV)/.dev ## the tests that need an NVIDIA GPU, mad
 	@REQUIRE_ALL=1 $(PY) -m pytest -m gpu tests/gpu $(ARGS)
 
 chaos: $(VENV)/.worker ## kill runs at random moments, resume, compare: ROUNDS=50
-	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory cells-cpu; fi
 	@$(PY) -m tests.run.chaos --rounds $(ROUNDS) --runtime $(RUNTIME) $(ARGS)
 
 lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
@@ -165,7 +165,7 @@ lint: $(VENV)/.worker $(VENV)/.dev ## ruff and mypy
 	@$(PY) -m mypy
 
 perf: $(VENV)/.worker ## speed against its targets, minutes on a quiet machine: ARGS='training topk around ...'
-	@if $(CONTAINERS); then $(MAKE) --no-print-directory image-cpu; fi
+	@if $(CONTAINERS); then $(MAKE) --no-print-directory cells-cpu; fi
 	@$(PY) -m tests.perf --runtime $(RUNTIME) $(ARGS)
 
 scale: $(VENV)/.base ## what a report on 1,000, 3,000 and 10,000 cells takes
@@ -174,11 +174,18 @@ scale: $(VENV)/.base ## what a report on 1,000, 3,000 and 10,000 cells takes
 doctor: $(VENV)/.base ## what this machine lacks, and the remedy
 	@$(BENCH) doctor --runtime $(RUNTIME) $(ARGS)
 
-image-cpu image-cuda: image-%: $(VENV)/.base
+# What cells run in; the image with the program in it lies on top.
+cells-cpu cells-cuda: cells-%: $(VENV)/.base
 	@$(BENCH) image $* --runtime $(RUNTIME) $(if $(MATRIX),--matrix "$(MATRIX)")
 
-image-cpu: ## the image of CPU cells, built if missing: MATRIX=FILE with what it requires
-image-cuda: ## the image of CUDA cells, likewise
+image-cpu image-cuda: image-%: $(VENV)/.base
+	@$(BENCH) image $* --all-in-one --runtime $(RUNTIME) $(if $(MATRIX),--matrix "$(MATRIX)")
+
+image: ## all in one, as README's second path: for CUDA where a GPU is, else for the CPU
+	@$(MAKE) --no-print-directory image-$$(nvidia-smi --list-gpus >/dev/null 2>&1 && echo cuda || echo cpu)
+
+image-cpu: ## the images for the CPU, built if missing: MATRIX=FILE with what it requires
+image-cuda: ## the images for CUDA, likewise
 
 wheels: ## the worker's packages into docker/wheels, for builds without an index
 	@docker/wheels.sh

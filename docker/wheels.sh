@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fills docker/wheels/ with what the CPU image installs, so that it builds without an index.
+# Fills docker/wheels/ with what the CPU images install, so that they build without an index: what
+# cells need, and in docker/wheels/bench what the image with the program in it needs besides.
 # TORCH_INDEX: an index to take torch from (e.g. PyTorch's CPU builds). PYTHON: whose pip to use.
 set -euo pipefail
 
@@ -60,6 +61,16 @@ TORCH=torch
 [[ -z $TORCH_INDEX ]] || fetch_torch
 refuse_cuda
 "$PYTHON" -m pip download -q -c docker/constraints.txt "${TARGET[@]}" --dest "$NEW" "$TORCH" numpy
+"$PYTHON" - >"$NEW/wanted" <<'END'
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print(*project["dependencies"], *project["optional-dependencies"]["report"], sep="\n")
+END
+"$PYTHON" -m pip download -q -c constraints.txt "${TARGET[@]}" --dest "$NEW/bench" -r "$NEW/wanted"
+rm "$NEW/wanted"
+for wheel in "$NEW"/bench/*.whl; do
+    [[ ! -e $NEW/${wheel##*/} ]] || rm "$wheel" # the cells' own
+done
 
 # A whole new folder, so that no wheel of an older set stays behind.
 rm -rf "$WHEELS.old"

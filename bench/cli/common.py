@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.errors import MissingError
 from bench.launch.choose import RUNTIMES
+from bench.matrix.packaged import NAMES, matrix_file
 from bench.report.built import Built
 
 OK, NOT_ALL_OK, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
@@ -25,7 +26,13 @@ _wrap = sys.stdout is None or not sys.stdout.isatty()
 out = Console(highlight=False, markup=False, emoji=False, soft_wrap=_wrap)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
-MatrixArgument = Annotated[Path, typer.Argument(help="the matrix, a YAML file")]
+MatrixArgument = Annotated[
+    Path,
+    typer.Argument(
+        help=f"the matrix: a YAML file, or one that comes along ({', '.join(NAMES)})",
+        callback=matrix_file,
+    ),
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="results folder [default: results/NAME]")
 ]

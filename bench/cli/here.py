@@ -18,8 +18,10 @@ from bench.cli.common import (
 )
 from bench.cli.running import read_matrix
 from bench.errors import EngineError, RequestError
+from bench.launch.all_in_one import build_all_in_one
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
+from bench.launch.engine import Engine
 from bench.launch.image import build, build_derived, find_base, find_image
 from bench.matrix.expansion import load_matrix
 from bench.matrix.forms import json_schema
@@ -85,6 +87,9 @@ def image(
             help="a matrix whose image.requirements are installed in it too", metavar="FILE"
         ),
     ] = None,
+    all_in_one: Annotated[
+        bool, typer.Option("--all-in-one", help="then the image with the program in it, `bench`")
+    ] = False,
 ) -> None:
     """Build the image that a device's cells run in, unless it is there already."""
     if device not in ("cpu", "cuda"):
@@ -93,16 +98,25 @@ def image(
     if not isinstance(launcher, ContainerLauncher):
         raise EngineError(f"an image needs a container engine, and there is none here: {why}.")
     requirements = load_matrix(matrix).requirements if matrix else ()
-    found = find_image(launcher.engine, device, requirements)
+    tag = _cell_image(launcher.engine, device, requirements)
+    if all_in_one:
+        names = build_all_in_one(launcher.engine, device, tag)
+        out.print(f"all in one: {', '.join(names)}")
+
+
+def _cell_image(engine: Engine, device: str, requirements: tuple[str, ...]) -> str:
+    """Its tag; built if it is not there."""
+    found = find_image(engine, device, requirements)
     if found is not None:
         out.print(f"image: {found[0]} (built before)")
-        return
-    if (plain := find_image(launcher.engine, device)) is not None:
+        return found[0]
+    if (plain := find_image(engine, device)) is not None:
         tag = plain[0]
     else:
-        base = find_base(launcher.engine)
+        base = find_base(engine)
         out.print(f"base image: {base}")
-        tag = build(launcher.engine, device, base)
+        tag = build(engine, device, base)
     if requirements:
-        tag = build_derived(launcher.engine, tag, requirements)
+        tag = build_derived(engine, tag, requirements)
     out.print(f"image: {tag}")
+    return tag

@@ -10,16 +10,16 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-import bench.matrix
 from bench.cli.common import INTERRUPTED, JobsOption, RuntimeOption, out
 from bench.cli.running import run
 from bench.errors import RequestError
+from bench.matrix.packaged import FOLDER
 from bench.records.corpora import DEFAULT_FILE, TINYSHAKESPEARE_SHA256, TINYSHAKESPEARE_URL
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, read_table
 from bench.statistics.text import NOT_AVAILABLE, aligned, counted
 
-MATRIX = Path(bench.matrix.__path__[0], "original.yaml")
+MATRIX = FOLDER / "original.yaml"
 STEPS = 10_000  # of the published comparison
 GRAPH = "comparison_graph.png"
 

@@ -13,6 +13,7 @@ from bench.launch.job import Launcher
 from bench.launch.local import LocalLauncher
 from bench.launch.variables import local_environment
 from bench.measure.nvml import Gpus
+from bench.measure.packed import packed
 
 BENCHMARKS = {"cpu": CPU, "cuda": GPU}  # by the device of their cells
 # Disk space that building an image takes. A CPU image is 0.9 GB, 1.3 GB with its build's layers;
@@ -26,6 +27,11 @@ def engine(runtime: str, launcher: Launcher, why: str) -> Answer:
     """`why` as choose_launcher gives it."""
     if isinstance(launcher, ContainerLauncher):
         return ok(f"{launcher.engine.version() or 'version not told'}; {why}")
+    if packed():
+        return warning(
+            f"{why}; nothing limits the memory of each of them",
+            "limit that of all together as you start the container: --memory 8g",
+        )
     if runtime == "local":
         return ok(why)
     return warning(

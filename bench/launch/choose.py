@@ -9,6 +9,7 @@ from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.job import Launcher
 from bench.launch.local import LocalLauncher
+from bench.measure.packed import packed
 
 RUNTIMES = ("auto", "docker", "podman", "local")
 
@@ -60,6 +61,8 @@ def _choose(runtime: str, local: LocalLauncher) -> tuple[ContainerLauncher | Loc
                 "without containers: RUNTIME=local"
             )
         return ContainerLauncher(Engine(runtime)), f"{runtime} containers, as asked"
+    if packed():
+        return local, "local processes in this container, which holds all in one"
     refused = []
     for name in ("docker", "podman"):
         why_not = Engine(name).why_not()

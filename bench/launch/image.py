@@ -27,28 +27,28 @@ def tag(device: str, base: str) -> str:
     Raises:
         MissingError: where the program was installed without the files that images are made of.
     """
-    wheels = [wheel for wheel in _wheels() if _is_pinned(wheel)]
-    return _tag(
-        f"bench-{device}",
+    inputs = hashed(
         _dockerfile(CELLS),
         device,
         (ROOT / "docker" / "constraints.txt").read_text(encoding="utf-8"),
         base,
         os.environ.get("TORCH_INDEX", ""),
-        *_told(wheels),
+        *told(wheel for wheel in wheels() if _is_pinned(wheel)),
     )
+    return f"bench-{device}:{inputs}"
 
 
 def derived_tag(cell_image: str, requirements: Sequence[str]) -> str:
     """bench-<device>-own:<hash>, by the tag of the image below and all that comes on top."""
     wanted = sorted(f"{name}=={version}" for name, version in pinned(requirements).items())
     repository = f"{cell_image.partition(':')[0]}-own"
-    return _tag(repository, _dockerfile(DERIVED), cell_image, *wanted, *_told(further_wheels()))
+    inputs = hashed(_dockerfile(DERIVED), cell_image, *wanted, *told(further_wheels()))
+    return f"{repository}:{inputs}"
 
 
-def _tag(repository: str, *inputs: str) -> str:
-    digest = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
-    return f"{repository}:{digest[:12]}"
+def hashed(*inputs: str) -> str:
+    """12 hex digits over all that an image is made of."""
+    return hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:12]
 
 
 def _dockerfile(name: str) -> str:
@@ -61,16 +61,18 @@ def _dockerfile(name: str) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def _told(wheels: Iterable[Path]) -> list[str]:
+def told(wheels: Iterable[Path]) -> list[str]:
+    """By name and size."""
     return [f"{wheel.name} {wheel.stat().st_size}" for wheel in wheels]
 
 
 def further_wheels() -> list[Path]:
     """Those in docker/wheels that are not of the image itself, but of a matrix's requirements."""
-    return [wheel for wheel in _wheels() if not _is_pinned(wheel)]
+    return [wheel for wheel in wheels() if not _is_pinned(wheel)]
 
 
-def _wheels() -> list[Path]:
+def wheels() -> list[Path]:
+    """What images of cells are made of where no index is reached."""
     return sorted((ROOT / "docker" / "wheels").glob("*.whl"))
 
 
@@ -145,9 +147,9 @@ def build(engine: Engine, device: str, base: str) -> str:
         EngineError: if the build fails.
     """
     name = tag(device, base)
-    if _wheels() and not any(wheel.name.startswith("torch-") for wheel in _wheels()):
+    if wheels() and not any(wheel.name.startswith("torch-") for wheel in wheels()):
         raise MissingError(
-            f"docker/wheels holds {_wheels()[0].name} and no torch. Where that folder has wheels, "
+            f"docker/wheels holds {wheels()[0].name} and no torch. Where that folder has wheels, "
             "an image is built from them alone. Fill it (make wheels), or empty it to build from "
             "pip's index."
         )

@@ -19,6 +19,7 @@ from bench.launch.process import Command, supervise
 from bench.launch.variables import changing, local_environment
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
+from bench.measure.packed import packed
 from bench.records.requirements import pinned
 
 NEEDED = ("torch", "numpy")
@@ -36,7 +37,8 @@ class LocalLauncher:
     installed: tuple[str, ...] = ()  # classes of the matrix that it imports: package.module:Name
 
     def environment(self, device: str) -> Environment:
-        return Environment(env_id=self._env_id)
+        image = packed()
+        return Environment(env_id=self._env_id, image_id=image.cell_image if image else None)
 
     def clean(self, folder: Path) -> int:
         return 0  # a local worker dies with its runner
@@ -67,7 +69,7 @@ class LocalLauncher:
         """local:<hash>, by versions and whatever else is there that may change a result.
 
         That is: the files of the packages that hold `installed`, code that Python runs by itself
-        as it starts, and variables that are passed on.
+        as it starts, variables that are passed on, and the image that all of it lies in, if any.
 
         Raises:
             MissingError: if it is no interpreter, or lacks a package, with what installs it.
@@ -85,6 +87,8 @@ class LocalLauncher:
         told += sorted({f"{held['package']} {held['sha256']}" for held in holders})
         told += sorted(f"{name} {sha256}" for name, sha256 in found["startup"].items())
         told += [f"{name} {value}" for name, value in changing().items()]
+        if image := packed():
+            told.append(f"image {image.cell_image}")
         return "local:" + hashlib.sha256(" ".join(told).encode()).hexdigest()[:12]
 
     def _ask(self, packages: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from bench.errors import MatrixError, Mistake
+from bench.matrix.packaged import NAMES
 from bench.matrix.scalars import (
     BOOLEAN,
     FLOAT,
@@ -91,7 +92,8 @@ def read_yaml(path: Path) -> Document:
     try:
         raw = _read_bytes(path)
     except OSError as error:
-        raise _no_matrix(file, f"cannot be read: {error.strerror}.") from error
+        ours = f"Matrices that come along are called by name: {', '.join(NAMES)}."
+        raise _no_matrix(file, f"cannot be read: {error.strerror}. {ours}") from error
     if len(raw) > MAX_BYTES:
         what = f"has more than {MAX_BYTES:,} bytes. A matrix needs a few thousand: name another."
         raise _no_matrix(file, what)

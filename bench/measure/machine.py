@@ -14,6 +14,7 @@ from bench.border.identity import PACKAGE
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CPUS
 from bench.measure.nvml import Gpus, find_gpus
+from bench.measure.packed import packed
 
 # Keeps a published host_id from being looked up in a list of hashed machine ids.
 SALT = "bench host"
@@ -43,7 +44,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    return Machine(_host_id(), _cpu_model(), this_room(), find_gpus(), *_working_tree())
+    return Machine(_host_id(), _cpu_model(), this_room(), find_gpus(), *working_tree())
 
 
 def without_gits(variables: Mapping[str, str]) -> dict[str, str]:
@@ -55,11 +56,14 @@ def without_gits(variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _working_tree() -> tuple[str | None, bool | None]:
+def working_tree() -> tuple[str | None, bool | None]:
     """Its commit, and whether tracked files differ from it; None where git does not track ours.
 
-    Ours may be installed in an environment that lies in somebody else's working tree.
+    Ours may be installed in an environment that lies in somebody else's working tree. An image says
+    what it was built from.
     """
+    if image := packed():
+        return image.git_commit, image.git_dirty
     if _ask_git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None
     changes = _ask_git("status", "--porcelain", "-uno")
@@ -80,16 +84,27 @@ def _host_id() -> str:
 
     Its GPUs are not among it: NVML may lose one, and the machine stays the same. Rows name theirs.
     """
-    machine = Path("/etc/machine-id")
-    name = machine.read_text(encoding="utf-8").strip() if machine.exists() else ""
     hardware = [
-        name or platform.node(),
+        _name(),
         _cpu_model(),
         os.cpu_count(),
         round(psutil.virtual_memory().total / 2**30),  # kernels differ in what they keep back
     ]
     text = "\0".join(str(part) for part in (SALT, *hardware))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _name() -> str:
+    """What the machine is called by itself, and by no network.
+
+    A container's host name is drawn anew for each one: there the kernel's own number counts, which
+    lasts until the machine starts anew, unless the machine's file is mounted.
+    """
+    files = [Path("/etc/machine-id")]
+    if packed():
+        files.append(Path("/proc/sys/kernel/random/boot_id"))
+    texts = (file.read_text(encoding="utf-8").strip() for file in files if file.is_file())
+    return next(filter(None, texts), platform.node())
 
 
 def _ask_git(*arguments: str) -> str | None:
