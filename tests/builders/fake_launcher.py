@@ -12,8 +12,8 @@ from rich.console import Console
 from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.matrix.expansion import load_matrix
+from bench.measure.gpus import Gpus
 from bench.measure.machine import Machine, Room
-from bench.measure.nvml import Gpus
 from bench.records.cells import Cell
 from bench.records.corpora import find_corpus
 from bench.records.folder import ResultsFolder

@@ -11,7 +11,8 @@ from bench.doctor import cells, gpu
 from bench.doctor.finding import CPU, GPU, missing
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
-from bench.measure.nvml import Gpus, find_gpus
+from bench.measure.gpus import Gpus
+from bench.measure.listed import find_gpus
 from tests.builders.doctor import NO_GPU, examined, made_up
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error
 from tests.builders.shared import bench

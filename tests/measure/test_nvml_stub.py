@@ -14,7 +14,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from bench.measure.nvml import Gpu, find_gpus
+from bench.measure.gpus import Gpu
+from bench.measure.listed import find_gpus
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error, scripted_nvml
 from tests.builders.shared import ROOT
 from tests.builders.two_gpus import OURS
@@ -173,7 +174,7 @@ def test_a_call_before_init_or_after_shutdown_fails(gpu: Any) -> None:
 
 CHILD = """
 import dataclasses, json, sys
-from bench.measure.nvml import find_gpus
+from bench.measure.listed import find_gpus
 for line in sys.stdin:
     find_gpus.cache_clear()
     print(json.dumps(dataclasses.asdict(find_gpus())), flush=True)
