@@ -40,7 +40,8 @@ def _shares(gpus: Gpus) -> Iterator[str]:
         kind = "a vGPU" if whole.virtual else f"an instance of {whole.gpu} (MIG)"
         for gpu in whole.parts:
             if gpu in gpus.gpus and (whole.virtual or whole.instances):
-                yield f"{gpu.uuid} is {kind}; NVML does not tell its {', '.join(_not_told(gpu))}"
+                told = ", ".join(_not_told(gpu)) or "nothing else"
+                yield f"{gpu.uuid} is {kind}; NVML does not tell its {told}"
 
 
 def _not_told(gpu: Gpu) -> list[str]:
