@@ -71,6 +71,18 @@ JobsOption = Annotated[
         help="cells at once, each on its own CPUs; auto: as many as fit", metavar="N|auto"
     ),
 ]
+GpusOption = Annotated[
+    str,
+    typer.Option(
+        "--gpus",
+        help="GPUs for cuda cells: numbers as nvidia-smi has them, UUIDs, all, or those that are "
+        "idle",
+        metavar="LIST|idle|all",
+    ),
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait-for-gpu", help="wait until nobody computes on the GPUs asked for")
+]
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="run cells again that have ended, but not well")
 ]

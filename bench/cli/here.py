@@ -9,6 +9,7 @@ import typer
 from bench.cli.common import (
     NOT_ALL_OK,
     OK,
+    GpusOption,
     MatrixArgument,
     OnlyOption,
     OutOption,
@@ -23,9 +24,11 @@ from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.image import build, build_derived, find_base, find_image
+from bench.launch.job import Stop
 from bench.matrix.expansion import load_matrix
 from bench.matrix.forms import json_schema
 from bench.measure.machine import this_machine
+from bench.run.gpus import IDLE, GpuRequest
 
 
 def doctor(
@@ -55,6 +58,7 @@ def check(
     runtime: RuntimeOption = "auto",
     worker_python: PythonOption = None,
     only: OnlyOption = None,
+    gpus: GpusOption = IDLE,
 ) -> None:
     """Try out every class that a matrix brings, where its cells would run; exit 1 if one fails."""
     from bench.run import check as conformance
@@ -66,7 +70,9 @@ def check(
     )
     out.print(f"runtime: {why}")
     wrong = count = 0
-    for finding in conformance.check(asked, corpus, cells, launcher, this_machine()):
+    request = GpuRequest(gpus)
+    machine = request.free_on(request.on(this_machine()), cells, 1, out.print, Stop())
+    for finding in conformance.check(asked, corpus, cells, launcher, machine):
         out.print(conformance.as_line(finding))
         count, wrong = count + 1, wrong + (not finding.ok)
     out.print(f"{count - wrong} of {count} checks ok" if count else "no class to check")

@@ -10,13 +10,21 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from bench.cli.common import INTERRUPTED, JobsOption, RuntimeOption, out
+from bench.cli.common import (
+    INTERRUPTED,
+    GpusOption,
+    JobsOption,
+    RuntimeOption,
+    WaitOption,
+    out,
+)
 from bench.cli.running import run
 from bench.errors import RequestError
 from bench.matrix.packaged import FOLDER
 from bench.records.corpora import DEFAULT_FILE, TINYSHAKESPEARE_SHA256, TINYSHAKESPEARE_URL
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, read_table
+from bench.run.gpus import IDLE
 from bench.statistics.text import NOT_AVAILABLE, aligned, counted
 
 MATRIX = FOLDER / "original.yaml"
@@ -54,6 +62,8 @@ def original(
     seeds: Annotated[int, typer.Option(help="the seeds 1 to N", min=1, metavar="N")] = 5,
     runtime: RuntimeOption = "auto",
     jobs: JobsOption = "auto",
+    gpus: GpusOption = IDLE,
+    wait_for_gpu: WaitOption = False,
 ) -> None:
     """Make the published comparison on input.txt, and print its figures beside the published."""
     if device not in ("cpu", "cuda"):
@@ -70,7 +80,13 @@ def original(
         matrix = Path(place, "matrix.yaml")
         matrix.write_text(derived(name, device, steps, seeds), encoding="utf-8")
         try:
-            run(matrix, folder.path, runtime, jobs=jobs, with_report=True)
+            run(
+                *(matrix, folder.path, runtime),
+                jobs=jobs,
+                gpus=gpus,
+                wait_for_gpu=wait_for_gpu,
+                with_report=True,
+            )
         except typer.Exit as ended:
             if ended.exit_code != INTERRUPTED:
                 _tell(folder, device, steps)

@@ -11,10 +11,12 @@ from bench.cli.common import (
     OK,
     FailOnOption,
     FormatOption,
+    GpusOption,
     MatrixArgument,
     PythonOption,
     RuntimeOption,
     UndecidedOption,
+    WaitOption,
     err,
     needing_extra,
     out,
@@ -24,6 +26,7 @@ from bench.errors import BenchError, RecordError, RequestError
 from bench.launch.choose import choose_launcher
 from bench.records.folder import ResultsFolder
 from bench.report.built import Built, Looked
+from bench.run.gpus import IDLE, GpuRequest
 from bench.statistics.text import counted
 
 
@@ -117,6 +120,8 @@ def ab(
     ] = None,
     runtime: RuntimeOption = "auto",
     worker_python: PythonOption = None,
+    gpus: GpusOption = IDLE,
+    wait_for_gpu: WaitOption = False,
     fail_on: FailOnOption = None,
     undecided: UndecidedOption = "pass",
     form: FormatOption = "text",
@@ -129,7 +134,9 @@ def ab(
     gate = make_gate(fail_on or [], undecided, "keep", form)
     launcher, why = choose_launcher(runtime, worker_python)
     err.print(f"runtime: {why}")
-    request = Request(matrix, out_dir, pairs, launcher, worker_python)
+    request = Request(
+        *(matrix, out_dir, pairs, launcher, worker_python), GpuRequest(gpus, wait_for_gpu)
+    )
     folder = run_pairs(base, head, request, err.print)
     comparison = gate.compare(folder / "base", folder / "head", (base, head))
     leave(comparison, folder)

@@ -11,6 +11,7 @@ from bench.cli.common import (
     NOT_ALL_OK,
     OK,
     AcceptOption,
+    GpusOption,
     ImageOption,
     JobsOption,
     MatrixArgument,
@@ -21,6 +22,7 @@ from bench.cli.common import (
     RuntimeOption,
     ShardOption,
     TrialsOption,
+    WaitOption,
     err,
     out,
     report_builder,
@@ -45,6 +47,7 @@ from bench.records.cells import Cell
 from bench.records.corpora import Corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell, read_runs
+from bench.run.gpus import IDLE, GpuRequest
 from bench.run.plan import describe
 from bench.run.progress import LiveDisplay, PlainDisplay
 from bench.run.runner import Runner
@@ -60,6 +63,7 @@ def plan(
     image: ImageOption = None,
     only: OnlyOption = None,
     shard: ShardOption = None,
+    gpus: GpusOption = IDLE,
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
@@ -74,7 +78,7 @@ def plan(
     )
     out.print(f"runtime  {why}")
     rows = read_runs(_folder(asked, out_dir).runs)
-    machine = this_machine()
+    machine = GpuRequest(gpus).on(this_machine())
     policy = Policy(retry_failed, _accepted(accept_code or [], rows))
     here = Here(machine, _environments(asked, launcher, machine), policy, by_cell(rows))
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
@@ -100,6 +104,8 @@ def run(
     only: OnlyOption = None,
     shard: ShardOption = None,
     jobs: JobsOption = "1",
+    gpus: GpusOption = IDLE,
+    wait_for_gpu: WaitOption = False,
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
@@ -114,6 +120,8 @@ def run(
     if with_report:
         report_builder()  # what it lacks is to be known before a long run, not after
     at_once = _jobs(jobs)
+    request = GpuRequest(gpus, wait_for_gpu)
+    machine = request.on(this_machine())
     asked, corpus, selected = read_matrix(matrix, only, shard)
     launcher, why = choose_launcher(
         runtime, worker_python, image, asked.requirements, asked.installed
@@ -132,10 +140,11 @@ def run(
             launcher=launcher,
             corpus=corpus,
             tokens_file=corpus.store_tokens(),
-            machine=this_machine(),
+            machine=machine,
             display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
             policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
             name=asked.name,
+            gpus=request,
             sample_ms=sample_ms,
             code={code.sha256: code.store() for code in asked.codes},
         )

@@ -5,7 +5,7 @@ import itertools
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,21 @@ from bench.border.atomic import write_atomically
 from bench.compare.sides import Side, check_same, prepared
 from bench.errors import RequestError, StoppedError, VersionError
 from bench.launch.container import ContainerLauncher
-from bench.launch.job import Launcher
+from bench.launch.job import Launcher, Stop
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.matrix.forms import AXES
 from bench.matrix.scalars import TEXT
 from bench.matrix.selection import axis_values
 from bench.matrix.yamlfile import read_yaml
+from bench.measure.gpus import Gpu
 from bench.measure.machine import this_machine
+from bench.measure.visible import VARIABLE
 from bench.records.cells import Cell
 from bench.records.corpora import BUILT_IN, DEFAULT_FILE
 from bench.records.endings import by_circumstances, ending
 from bench.records.rows import Row, read_runs
+from bench.run.gpus import GpuRequest
+from bench.run.lanes import needs_gpu
 from bench.run.progress import duration, name
 from bench.run.signals import heard
 from bench.run.standing import skip_reason
@@ -42,6 +46,7 @@ GOES_ON = "interrupted; the same command goes on where it stopped."
 class Turns:
     """Runs one command at a time, and passes a signal on to it."""
 
+    gpu: Gpu | None = None  # of the cuda cells of both sides
     child: subprocess.Popen[str] | None = None
     stopped_by: int | None = None  # the signal
 
@@ -52,7 +57,7 @@ class Turns:
         with subprocess.Popen(
             side.command(*arguments),
             cwd=side.root,
-            env=side.environment(),
+            env=side.environment() | ({VARIABLE: self.gpu.uuid} if self.gpu else {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -94,6 +99,7 @@ class Request:
     n_pairs: int | None  # every arm with the seeds 1 to n; None: the matrix's own cells
     launcher: Launcher
     worker_python: str | None
+    gpus: GpuRequest
 
 
 def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
@@ -105,7 +111,7 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
         StoppedError: by Ctrl-C or SIGTERM.
     """
     text = pinned(request.matrix, request.n_pairs)
-    turns = Turns()
+    turns = Turns(_one_gpu(request, say))
     with heard(turns.pass_on), prepared(base, head, request.launcher) as sides:
         folder = (request.out or _default_folder(text, sides)).absolute()
         check_same(folder, sides)
@@ -115,8 +121,34 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
         for side in sides:
             say(f"{side.name}: {side.asked} ({side.identity})")
             _prepare_images(side, matrix, matrix_file, request, turns)
-        _run_all(matrix.cells, sides, _Runs(folder, matrix_file, request, turns), say)
+        naming = {side.name for side in sides if turns.gpu and _knows_gpus(side, turns)}
+        _run_all(matrix.cells, sides, _Runs(folder, matrix_file, request, turns, naming), say)
     return folder
+
+
+def _one_gpu(request: Request, say: Say) -> Gpu | None:
+    """The GPU of every cuda cell: both sides have the same. None: they have none.
+
+    Raises:
+        RequestError: where somebody computes on each that could be had.
+        StoppedError: by Ctrl-C or SIGTERM, while one is waited for.
+    """
+    cells, stop = load_matrix(request.matrix).cells, Stop()
+    before = request.gpus.on(this_machine())
+    with heard(lambda number: stop.set("stopped", by_user=True)):
+        machine = request.gpus.free_on(before, cells, 1, say, stop)
+    if stop.is_set:
+        raise StoppedError(GOES_ON)
+    if not needs_gpu(cells) or not before.gpus.gpus:
+        return None
+    if not machine.gpus.gpus:
+        raise RequestError(f"{next(filter(None, (skip_reason(cell, machine) for cell in cells)))}.")
+    return machine.gpus.gpus[0]
+
+
+def _knows_gpus(side: Side, turns: Turns) -> bool:
+    """Whether its `run` passes over a GPU that somebody computes on, unless it is named."""
+    return "--gpus" in turns.run(side, "run", "--help")[1]
 
 
 def pinned(matrix: Path, n_pairs: int | None) -> str:
@@ -243,16 +275,18 @@ class _Runs:
     matrix: Path
     request: Request
     turns: Turns
+    naming: Set[str]  # the sides that must be told their GPU, or might pass over it
 
     def cell(self, side: Side, cell: Cell) -> Row:
         """Bring one cell of one side to its row; a cell that has one is passed over."""
         chosen = [f"--only={key}={value}" for key, value in axis_values(cell).items()]
-        python = self.request.worker_python
+        python, gpu = self.request.worker_python, self.turns.gpu
         code, said = self.turns.run(
             side,
             *("run", str(self.matrix), "--out", str(self.folder / side.name), *chosen),
             *("--runtime", self.request.launcher.runtime),
             *(["--worker-python", str(Path(python).absolute())] if python else []),
+            *(["--gpus", gpu.uuid] if gpu and side.name in self.naming else []),
         )
         row = _row_of(cell, self.folder / side.name)
         if row is None or row["status"] == "interrupted":

@@ -12,7 +12,7 @@ from bench.launch.image import bases, find_image
 from bench.launch.job import Launcher
 from bench.launch.local import LocalLauncher
 from bench.launch.variables import local_environment
-from bench.measure.nvml import Gpus
+from bench.measure.gpus import Gpus
 from bench.measure.packed import packed
 
 BENCHMARKS = {"cpu": CPU, "cuda": GPU}  # by the device of their cells

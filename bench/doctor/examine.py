@@ -11,8 +11,9 @@ from bench.errors import EngineError
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher
 from bench.launch.local import LocalLauncher
+from bench.measure.gpus import Gpus
+from bench.measure.listed import find_gpus
 from bench.measure.machine import this_room
-from bench.measure.nvml import Gpus, find_gpus
 
 
 def examine(

@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import pynvml
-
 from bench.doctor.finding import Answer, ok, problem, unknown, warning
 from bench.launch.engine import Engine
-from bench.measure.nvml import Gpus
+from bench.measure.gpus import Gpu, Gpus
+from bench.measure.listed import who_computes
+from bench.measure.nvml import GpuReader
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI's vendor id and base class (video and 3D controllers)
@@ -26,12 +26,30 @@ def nvml(gpus: Gpus) -> Answer:
 def gpu(gpus: Gpus, pci_devices: Path = PCI_DEVICES) -> Answer:
     if gpus.gpus:
         found = ", ".join(map(str, gpus.gpus))
-        return ok(f"{found}; {gpus.left_out}" if gpus.left_out else found)
+        return ok("; ".join(filter(None, (found, gpus.left_out, *_shares(gpus)))))
     if gpus.driver_version is not None:
         return problem(gpus.reason or "none", gpus.remedy)
     if count := sum(_is_nvidia_gpu(device) for device in pci_devices.glob("*")):
         return unknown(f"{count} from NVIDIA on the PCI bus, but no driver answers")
     return problem("none from NVIDIA on the PCI bus", gpus.remedy)
+
+
+def _shares(gpus: Gpus) -> Iterator[str]:
+    """What is less than a whole GPU, and what NVML does not tell of it: tried."""
+    for whole in gpus.every:
+        kind = "a vGPU" if whole.virtual else f"an instance of {whole.gpu} (MIG)"
+        for gpu in whole.parts:
+            if gpu in gpus.gpus and (whole.virtual or whole.instances):
+                told = ", ".join(_not_told(gpu)) or "nothing else"
+                yield f"{gpu.uuid} is {kind}; NVML does not tell its {told}"
+
+
+def _not_told(gpu: Gpu) -> list[str]:
+    reader = GpuReader(gpu.uuid)
+    reader.read()
+    reader.power_limits_w()
+    reader.close()
+    return [name.replace("_", " ") for name in reader.reasons]
 
 
 def _is_nvidia_gpu(device: Path) -> bool:
@@ -85,28 +103,17 @@ def processes(gpus: Gpus) -> Answer:
     """Who computes on the GPUs now; the doctor itself never does."""
     if not gpus.gpus:
         return ok("none: no GPU")
-    found: list[str] = []
-    untold: list[str] = []
-    pynvml.nvmlInit()
-    try:
-        for gpu in gpus.gpus:
-            try:
-                found += _processes_of(gpu.uuid)
-            except pynvml.NVMLError as error:
-                untold.append(f"NVML does not list those on {gpu.uuid}: {error}")
-    finally:
-        pynvml.nvmlShutdown()
+    uses = who_computes(gpus.gpus)
+    found = [f"{user} on {use.gpu.uuid}" for use in uses for user in use.users]
+    untold = [
+        f"NVML does not list those on {use.gpu.uuid}: {use.why}"
+        for use in uses
+        if use.processes is None
+    ]
     if found:
         return warning(
-            "; ".join([f"{', '.join(found)} would share it with the cells", *untold]),
-            "end them, or wait; the rows of cells that share a GPU are marked as disturbed",
+            "; ".join([f"{', '.join(found)}: `run` passes over a GPU in use", *untold]),
+            "end them, or wait (--wait-for-gpu); --gpus UUID takes one all the same, and the rows "
+            "of its cells are marked as disturbed",
         )
     return unknown("; ".join(untold)) if untold else ok("none computes on a GPU")
-
-
-def _processes_of(uuid: str) -> Iterator[str]:
-    handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-    for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
-        used = process.usedGpuMemory  # bytes; None where the driver does not tell
-        size = "memory not told" if used is None else f"{used / 2**20:.0f} MiB"
-        yield f"pid {process.pid} ({size}) on {uuid}"

@@ -12,8 +12,9 @@ import psutil
 
 from bench.border.identity import PACKAGE
 from bench.measure.cgroup import Cgroup
+from bench.measure.gpus import Gpus
 from bench.measure.host import CPUS
-from bench.measure.nvml import Gpus, find_gpus
+from bench.measure.listed import find_gpus
 from bench.measure.packed import packed
 
 # Keeps a published host_id from being looked up in a list of hashed machine ids.

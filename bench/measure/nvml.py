@@ -1,4 +1,4 @@
-"""What NVML tells: the GPUs of this machine, and readings of one of them.
+"""What NVML tells of one GPU, or of an instance of one: readings.
 
 Any of its calls may be unsupported, fail half-way or hang.
 
@@ -6,17 +6,14 @@ Sources: NVML's API reference for units and meaning of each call.
 """
 
 import contextlib
-import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, TypeVar
 
 import pynvml
 
-from bench.measure.visible import VARIABLE, AmbiguousError, chosen
+from bench.measure.gpus import INSTANCE
 
 T = TypeVar("T")
 MIB = 2**20
@@ -44,78 +41,15 @@ GONE = (
     pynvml.NVML_ERROR_UNINITIALIZED,
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
 )
+# An instance (MIG) has these in common with its neighbours: whatever a driver answers, it is no
+# figure of the instance.
+OF_A_WHOLE = (
+    *("utilisation", "sm_clock", "temperature", "slowdowns"),
+    *("energy", "power_instant", "power_average", "power_limit", "power_default"),
+)
 # A driver without a user starts anew, GPU by GPU, which takes seconds; one that has not answered
 # after this long hangs, as it does when a GPU fell off its bus.
 PATIENCE_S = 30.0
-
-
-@dataclass(frozen=True)
-class Gpu:
-    uuid: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.uuid})"
-
-
-@dataclass(frozen=True)
-class Gpus:
-    """What NVML found and CUDA_VISIBLE_DEVICES leaves to us, or why there is nothing."""
-
-    gpus: tuple[Gpu, ...]
-    driver_version: str | None
-    reason: str | None  # None if there is a GPU
-    remedy: str = "run where nvidia-smi lists one"  # if there is none
-    left_out: str = ""  # which GPUs of the machine are not for us, and by what
-
-    @property
-    def names(self) -> set[str]:
-        return {gpu.name for gpu in self.gpus}
-
-
-@cache
-def find_gpus() -> Gpus:
-    """Never raises and never hangs: a machine whose driver does still has CPUs to use."""
-    found: list[Gpus] = []
-    thread = threading.Thread(target=lambda: found.append(_ask()), daemon=True)
-    thread.start()
-    thread.join(PATIENCE_S)
-    return found[0] if found else Gpus((), None, f"NVML did not answer for {PATIENCE_S:g} s")
-
-
-def _ask() -> Gpus:
-    try:
-        pynvml.nvmlInit()
-    except Exception as error:
-        return Gpus((), None, f"NVML finds no NVIDIA driver: {error}")
-    try:
-        handles = [
-            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
-        ]
-        gpus = tuple(
-            Gpu(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle))
-            for handle in handles
-        )
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        return _ours(gpus, driver) if gpus else Gpus((), driver, "the NVIDIA driver lists no GPU")
-    except Exception as error:  # pynvml's are not all NVMLErrors
-        return Gpus((), None, f"NVML fails: {error}")
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
-def _ours(gpus: tuple[Gpu, ...], driver: str) -> Gpus:
-    """Those that whoever called us may use."""
-    uuids, names = [gpu.uuid for gpu in gpus], [gpu.name for gpu in gpus]
-    try:
-        shown = [gpus[index] for index in chosen(uuids, names, os.environ)]
-    except AmbiguousError as error:
-        return Gpus((), driver, *error.args)
-    hidden = ", ".join(str(gpu) for gpu in gpus if gpu not in shown)
-    left_out = f"{VARIABLE}={os.environ[VARIABLE]} leaves out {hidden}" if hidden else ""
-    reason = None if shown else left_out
-    return Gpus(tuple(shown), driver, reason, f"change {VARIABLE}", left_out)
 
 
 @dataclass(frozen=True)
@@ -142,6 +76,10 @@ class GpuReader:
     def __init__(self, uuid: str) -> None:
         self.reasons: dict[str, str] = {}
         self._off: set[str] = set()
+        if uuid.startswith(INSTANCE):
+            self._off |= {*OF_A_WHOLE}
+            why = "it is the whole GPU's, and this is an instance of one (MIG)"
+            self.reasons |= dict.fromkeys(OF_A_WHOLE, why)
         self._gone = False
         self._open = False
         self._handle = self._try("device", lambda: self._start(uuid))
@@ -172,7 +110,7 @@ class GpuReader:
         average_mw = self._read("power_average", pynvml.nvmlDeviceGetPowerUsage)
         return GpuSample(
             used_mib=memory.used / MIB if memory else None,
-            processes=self._read("processes", _processes),
+            processes=self._read("processes", processes_on),
             energy_j=_divided(energy_mj, 1000),
             power_instant_w=_divided(self._read("power_instant", _power_instant_mw), 1000),
             power_average_w=_divided(average_mw, 1000),
@@ -211,7 +149,7 @@ class GpuReader:
         return at
 
 
-def _processes(handle: Any) -> dict[int, float | None]:
+def processes_on(handle: Any) -> dict[int, float | None]:
     listed = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
     return {process.pid: _divided(process.usedGpuMemory, MIB) for process in listed}
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from bench.border.options import Limits
 from bench.errors import RequestError
+from bench.measure.gpus import Gpu
 from bench.measure.machine import Machine
-from bench.measure.nvml import Gpu
 from bench.records.cells import Cell
 from bench.statistics.text import counted
 
@@ -44,7 +44,7 @@ def choose_jobs(cells: Sequence[Cell], machine: Machine) -> tuple[int, str]:
             f"{room.free_gib:.1f} GiB free for {limits.memory_gib:g} GiB a cell",
         ),
     ]
-    if _needs_gpu(cells):
+    if needs_gpu(cells):
         gpus = len(machine.gpus.gpus)
         most.append((gpus, f"{counted(gpus, 'GPU')} for one a cell{_left_out(machine)}"))
     jobs, why = min(most, key=lambda one: one[0])
@@ -72,7 +72,7 @@ def make_slots(jobs: int, cells: Sequence[Cell], machine: Machine) -> list[Slot]
             f"--jobs {jobs} with limits.memory_gib {limits.memory_gib:g} may take {memory_gib:g} "
             f"GiB; here are {machine.room.memory_gib:.1f}. Lower --jobs or limits.memory_gib."
         )
-    if _needs_gpu(cells) and jobs > len(gpus):
+    if needs_gpu(cells) and jobs > len(gpus):
         raise RequestError(
             f"{jobs} cuda cells at once need as many GPUs; "
             f"here are {len(gpus)}{_left_out(machine)}. Lower --jobs."
@@ -91,7 +91,7 @@ def _cpus(limits: Limits) -> int:
     return limits.cpus or 1
 
 
-def _needs_gpu(cells: Iterable[Cell]) -> bool:
+def needs_gpu(cells: Iterable[Cell]) -> bool:
     return any(cell.spec.device == "cuda" for cell in cells)
 
 

@@ -60,6 +60,10 @@ class PlainDisplay:
         self._tell(f"runs to make: {self.total}{expected}" if cells else "no run is left to make")
         return nullcontext()
 
+    def say(self, line: str) -> None:
+        """Of the GPUs; before `open`."""
+        self._tell(f"GPUs: {line}")
+
     def chose(self, jobs: int, why: str) -> None:
         """How many cells at once, where that was left to us; before `open`."""
         self._tell(f"jobs: {jobs} at once: {why}")

@@ -25,6 +25,7 @@ from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell
 from bench.run.attempt import is_number, run_attempt
 from bench.run.estimate import estimate_arms
+from bench.run.gpus import GpuRequest
 from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
 from bench.run.progress import PlainDisplay
 from bench.run.signals import heard
@@ -42,10 +43,11 @@ class Runner:
     launcher: Launcher
     corpus: Corpus
     tokens_file: Path  # of the corpus
-    machine: Machine
+    machine: Machine  # with the GPUs that were asked for
     display: PlainDisplay
     policy: Policy
     name: str  # the matrix's
+    gpus: GpuRequest = field(default_factory=GpuRequest)
     sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
     code: Mapping[str, Path] = field(default_factory=dict)  # the matrix's own, by its SHA-256
     stop: Stop = field(default_factory=Stop)
@@ -64,13 +66,17 @@ class Runner:
         """
         here = self._here(cells)
         not_done = [cell for cell in cells if not here.is_done(cell)]
-        skipped = {cell: why for cell in not_done if (why := skip_reason(cell, self.machine))}
+        with _on_signal(self.stop):
+            machine = self.gpus.free_on(self.machine, not_done, jobs, self.display.say, self.stop)
+        if self.stop.is_set:
+            return
+        skipped = {cell: why for cell in not_done if (why := skip_reason(cell, machine))}
         still_open = [cell for cell in not_done if cell not in skipped]
         if jobs is None:
-            jobs, why = choose_jobs(still_open, self.machine)
+            jobs, why = choose_jobs(still_open, machine)
             if still_open:
                 self.display.chose(jobs, why)
-        lanes = Lanes(still_open, make_slots(jobs, still_open, self.machine))
+        lanes = Lanes(still_open, make_slots(jobs, still_open, machine))
         try:
             left_s = self._time_left_s(lanes)
             with self.display.open(still_open, left_s), _on_signal(self.stop):

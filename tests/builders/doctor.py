@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.doctor.examine import examine
 from bench.doctor.finding import Diagnosis
-from bench.measure.nvml import Gpus
+from bench.measure.gpus import Gpus
 
 NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver: not there")
 

@@ -12,12 +12,13 @@ from rich.console import Console
 from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.matrix.expansion import load_matrix
+from bench.measure.gpus import Gpus
 from bench.measure.machine import Machine, Room
-from bench.measure.nvml import Gpus
 from bench.records.cells import Cell
 from bench.records.corpora import find_corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable
+from bench.run.gpus import GpuRequest
 from bench.run.progress import PlainDisplay
 from bench.run.runner import Runner
 from bench.run.standing import Policy
@@ -82,12 +83,22 @@ class Bench:
     folder: ResultsFolder
     launcher: FakeLauncher
     gpus: Gpus = NO_GPU
+    display: PlainDisplay = dataclasses.field(
+        default_factory=lambda: PlainDisplay(Console(quiet=True))
+    )
 
     def cells(self) -> list[Cell]:
         matrix = load_matrix(self.matrix_file)
         return list(matrix.with_corpus(find_corpus(matrix.corpus).ref).cells)
 
-    def run(self, jobs: int | None = 1, policy: Policy | None = None) -> Runner:
+    def run(
+        self,
+        jobs: int | None = 1,
+        policy: Policy | None = None,
+        request: GpuRequest | None = None,
+    ) -> Runner:
+        request = request or GpuRequest()
+        machine = Machine("host-1", "a processor", ROOM, self.gpus, None, None)
         matrix = load_matrix(self.matrix_file)
         corpus = find_corpus(matrix.corpus)
         with self.folder.locked():
@@ -97,8 +108,9 @@ class Bench:
                 launcher=self.launcher,
                 corpus=corpus,
                 tokens_file=corpus.store_tokens(),
-                machine=Machine("host-1", "a processor", ROOM, self.gpus, None, None),
-                display=PlainDisplay(Console(quiet=True)),
+                machine=request.on(machine),
+                gpus=request,
+                display=self.display,
                 policy=policy or Policy(),
                 name=matrix.name,
             )

@@ -127,9 +127,11 @@ class Play:
     moments: Moments = field(default_factory=dict)  # beside the usual ones
     sample_ms: float = 20
     machine: Mapping[str, Reading] = field(default_factory=dict)
+    gpus: str = "idle"  # of which there is one, unless `idle` above has processes
+    whose: str = "gpu0"  # what shows all this; or an instance of it (MIG)
 
     def script(self) -> dict[str, Reading]:
-        ours = {f"gpu0.{key}": value for key, value in self.idle.items()}
+        ours = {f"{self.whose}.{key}": value for key, value in self.idle.items()}
         others = {f"gpu1.{key}": value for key, value in OTHER.items()}
         return {**TWO_GPUS, **others, **ours, **self.machine}
 
@@ -140,7 +142,7 @@ class Play:
         }
         assert {key for shown in named.values() for key in shown} <= GPU_KEYS
         prefixed = {
-            moment: {f"gpu0.{key}": value for key, value in shown.items()}
+            moment: {f"{self.whose}.{key}": value for key, value in shown.items()}
             for moment, shown in named.items()
         }
         return json.dumps(prefixed)
@@ -194,7 +196,7 @@ def perform(play: Play, copy: Path, library: Path, folder: Path) -> Ran:
     stub.write(play.script())
     (folder / "play.json").write_text(play.play())
     results = folder / "results"
-    arguments = ["run", matrix, "--out", results, "--runtime", "local"]
+    arguments = ["run", matrix, "--out", results, "--runtime", "local", "--gpus", play.gpus]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments, "--sample-ms", str(play.sample_ms)],
         cwd=copy,

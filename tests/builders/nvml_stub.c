@@ -26,7 +26,10 @@ static const uint64_t MEMORY_NOT_AVAILABLE = UINT64_MAX;
 static const uint32_t NO_INSTANCE = UINT32_MAX; /* the GPU is not partitioned (MIG) */
 static const double MIB = 1024 * 1024;
 
-typedef struct device *Device; /* index + 1, so that no handle is NULL */
+/* A GPU's index, or that of an instance (MIG): the GPU's and its own number + 1 shifted by INSTANCE.
+ * A handle is this + 1, so that none is NULL. */
+typedef struct device *Device;
+enum { INSTANCE = 16, MOST_INSTANCES = 7 };
 typedef struct { uint64_t total, free, used; } Memory; /* bytes */
 typedef struct { uint32_t gpu, memory; } Utilization;  /* percent */
 typedef struct { uint32_t pid; uint64_t used; uint32_t gpu_instance, compute_instance; } Process;
@@ -70,7 +73,11 @@ static Code text(const Script *script, const char *key, const char **value) {
 
 static Code gpu_text(const Script *script, unsigned index, const char *name, const char **value) {
     char key[64];
-    snprintf(key, sizeof key, "gpu%u.%s", index, name);
+    unsigned gpu = index & ((1u << INSTANCE) - 1), instance = index >> INSTANCE;
+    if (instance)
+        snprintf(key, sizeof key, "gpu%u.mig%u.%s", gpu, instance - 1, name);
+    else
+        snprintf(key, sizeof key, "gpu%u.%s", gpu, name);
     return text(script, key, value);
 }
 
@@ -96,10 +103,11 @@ static Code begin(Script *script) {
 
 static Code begin_device(Device device, Script *script, unsigned *index) {
     double lost;
+    const char *uuid;
     *index = (unsigned)(uintptr_t)device - 1;
     TRY(begin(script));
-    if (*index >= count_gpus(script))
-        return INVALID_ARGUMENT;
+    if (gpu_text(script, *index, "uuid", &uuid) == NOT_SUPPORTED)
+        return *index >> INSTANCE ? NOT_FOUND : INVALID_ARGUMENT;
     Code code = gpu_number(script, *index, "lost", &lost);
     if (code == NOT_SUPPORTED)
         return SUCCESS;
@@ -191,10 +199,37 @@ Code nvmlDeviceGetHandleByUUID(const char *uuid, Device *device) {
     Script script;
     const char *own;
     TRY(begin(&script));
-    for (unsigned index = 0; index < count_gpus(&script); index++)
-        if (!gpu_text(&script, index, "uuid", &own) && !strcmp(own, uuid))
-            return nvmlDeviceGetHandleByIndex_v2(index, device);
+    for (unsigned gpu = 0; gpu < count_gpus(&script); gpu++)
+        for (unsigned instance = 0; instance <= MOST_INSTANCES; instance++) {
+            unsigned index = gpu | instance << INSTANCE; /* the first is the GPU itself */
+            if (!gpu_text(&script, index, "uuid", &own) && !strcmp(own, uuid))
+                return nvmlDeviceGetHandleByIndex_v2(index, device);
+        }
     return NOT_FOUND;
+}
+
+Code nvmlDeviceGetMigMode(Device device, unsigned *now, unsigned *after_reset) {
+    TRY(device_unsigned(device, "mig_mode", 1, now));
+    *after_reset = *now;
+    return SUCCESS;
+}
+
+Code nvmlDeviceGetMaxMigDeviceCount(Device device, unsigned *count) {
+    Script script;
+    unsigned index;
+    *count = MOST_INSTANCES;
+    return begin_device(device, &script, &index);
+}
+
+Code nvmlDeviceGetMigDeviceHandleByIndex(Device gpu, unsigned number, Device *instance) {
+    Script script;
+    unsigned index;
+    TRY(begin_device(gpu, &script, &index));
+    return nvmlDeviceGetHandleByIndex_v2(index | (number + 1) << INSTANCE, instance);
+}
+
+Code nvmlDeviceGetVirtualizationMode(Device device, unsigned *mode) {
+    return device_unsigned(device, "virtualization_mode", 1, mode);
 }
 
 Code nvmlDeviceGetIndex(Device device, unsigned *index) {

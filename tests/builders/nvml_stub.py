@@ -18,7 +18,7 @@ import pynvml
 import pytest
 
 from bench.border.atomic import write_atomically
-from bench.measure.nvml import find_gpus
+from bench.measure.listed import find_gpus
 from tests.builders.shared import without
 
 # A reading's value; None takes the key out of the script: its call is then not supported.
@@ -28,9 +28,11 @@ MACHINE_KEYS = {
     "init",  # absent, or the error that nvmlInit ends with
     "driver",  # version
 }
-GPU_KEYS = {  # after `gpu0.`, `gpu1.` and so on
+GPU_KEYS = {  # after `gpu0.`, `gpu1.` and so on; `gpu0.mig0.` and so on of instances (MIG)
     "uuid",  # a GPU is there if it has one
     "name",
+    "mig_mode",  # 1: on
+    "virtualization_mode",  # as in pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU
     "lost",  # 1: every call of this GPU says that it is lost; an error: all its calls say that
     "memory_used_mib",
     "memory_total_mib",
@@ -53,6 +55,16 @@ TWO_GPUS: dict[str, Reading] = {
     "gpu0.name": "Stub GPU A",
     "gpu1.uuid": "GPU-bbbb",
     "gpu1.name": "Stub GPU B",
+}
+
+# The first GPU whole, the second in MIG mode with two instances, whose numbers have a gap.
+WITH_MIG: dict[str, Reading] = {
+    **TWO_GPUS,
+    "gpu1.mig_mode": 1,
+    "gpu1.mig0.uuid": "MIG-b0",
+    "gpu1.mig0.name": "Stub GPU B MIG 1g.10gb",
+    "gpu1.mig2.uuid": "MIG-b2",
+    "gpu1.mig2.name": "Stub GPU B MIG 2g.20gb",
 }
 
 
@@ -91,7 +103,7 @@ class NvmlStub:
 
 def _known(key: str) -> str:
     """The key. A misspelt one would silently mean 'not supported'."""
-    of_gpu = re.fullmatch(r"gpu\d+\.(\w+)", key)
+    of_gpu = re.fullmatch(r"gpu\d+\.(?:mig\d+\.)?(\w+)", key)
     if of_gpu[1] not in GPU_KEYS if of_gpu else key not in MACHINE_KEYS:
         raise KeyError(f"the NVML stub has no reading {key!r}")
     return key

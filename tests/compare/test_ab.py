@@ -25,7 +25,10 @@ from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.matrix.expansion import load_matrix
 from bench.records.rows import read_table, write_table
+from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
 from tests.builders.shared import ROOT, bench, write_tiny_matrix
+
+pytest_plugins = "tests.builders.nvml_stub"
 
 LOCAL = ("--runtime", "local", "--worker-python", sys.executable)
 MATRICES = sorted((ROOT / "bench" / "matrix").glob("*.yaml"))
@@ -54,6 +57,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "v1": None,
         "crashing": ("worker/training.py", "\nTrainer.step = None\n"),
         "old": ("cli/__init__.py", "\nraise SystemExit('no such option: --only')\n"),
+        "ungpus": ("cli/common.py", "\nGpusOption = Annotated[str, typer.Option('--other')]\n"),
     }
     for tag, fault in faults.items():
         git(place, "checkout", "--quiet", "-B", "work", *(["v1"] if fault else []))
@@ -469,3 +473,39 @@ def test_a_run_takes_an_image_by_its_tag(
     answer = bench("run", one_arm(tmp_path, 1), "--out", tmp_path / "out", *options)
     assert answer.returncode == 2
     assert words in answer.stderr
+
+
+# --- On a GPU -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base", "asked", "got"),
+    [
+        ("ungpus", "idle", "GPU-bbbb"),  # an older version, which knows no --gpus
+        pytest.param("v1", "idle", "GPU-bbbb", marks=pytest.mark.slow),
+        pytest.param("v1", "0", "GPU-aaaa", marks=pytest.mark.slow),  # somebody computes there
+    ],
+)
+def test_both_sides_have_the_same_gpu(
+    repository: Path, tmp_path: Path, nvml: NvmlStub, base: str, asked: str, got: str
+) -> None:
+    """Their cells fail for want of a real one, and say which they were given."""
+    nvml.write(TWO_GPUS | {"gpu0.processes": {7: 300}, "gpu1.processes": {}})
+    matrix, out = one_arm(tmp_path, 1), tmp_path / "out"
+    matrix.write_text(matrix.read_text().replace("[cpu]", "[cuda]"))
+    answer = ab(repository, base, "v1", matrix, "--out", out, *LOCAL, "--gpus", asked)
+    rows = [row for side in ("base", "head") for row in read_table(out / side / "runs.csv")]
+    assert [row["gpu_uuid"] for row in rows] == [got, got], answer.stderr
+
+
+def test_with_every_gpu_in_use_nothing_runs(
+    repository: Path, tmp_path: Path, nvml: NvmlStub
+) -> None:
+    nvml.write(TWO_GPUS | {"gpu0.processes": {7: 300}, "gpu1.processes": {8: 4}})
+    matrix, out = one_arm(tmp_path, 1), tmp_path / "out"
+    matrix.write_text(matrix.read_text().replace("[cpu]", "[cuda]"))
+    answer = ab(repository, "v1", "v1", matrix, "--out", out, *LOCAL)
+    assert answer.returncode == 2
+    assert "Stub GPU A (GPU-aaaa) is used by pid 7 (300 MiB)" in answer.stderr
+    assert "--wait-for-gpu waits" in answer.stderr
+    assert not out.exists()

@@ -19,8 +19,8 @@ from bench.doctor.examine import examine
 from bench.doctor.finding import CPU, GPU, Answer, Diagnosis, as_lines, checked, missing
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
+from bench.measure.listed import find_gpus
 from bench.measure.machine import this_room
-from bench.measure.nvml import find_gpus
 from bench.records.cache import cache_folder
 from bench.records.corpora import TINYSHAKESPEARE_SHA256, find_corpus
 from tests.builders.doctor import examined, made_up

@@ -11,10 +11,12 @@ from bench.doctor import cells, gpu
 from bench.doctor.finding import CPU, GPU, missing
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
-from bench.measure.nvml import Gpus, find_gpus
+from bench.measure.gpus import Gpus
+from bench.measure.listed import find_gpus
 from tests.builders.doctor import NO_GPU, examined, made_up
-from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error
+from tests.builders.nvml_stub import TWO_GPUS, WITH_MIG, NvmlStub, Reading, error
 from tests.builders.shared import bench
+from tests.builders.two_gpus import OURS
 
 pytest_plugins = "tests.builders.nvml_stub"
 
@@ -40,6 +42,39 @@ def test_gpus_and_driver_are_named(nvml: NvmlStub, tmp_path: Path) -> None:
     assert states == {"ok"}
 
 
+def test_instances_are_named_with_what_nvml_does_not_tell_of_them(nvml: NvmlStub) -> None:
+    told: dict[str, Reading] = {
+        "gpu1.mig0.processes": {},
+        "gpu1.mig0.memory_used_mib": 1,
+        "gpu1.mig0.memory_total_mib": 2,
+        "gpu1.energy_w": 5,  # of the whole GPU
+        "gpu1.utilisation_pct": 5,
+    }
+    nvml.write(WITH_MIG | told)
+    answer = gpu.gpu(find_gpus())
+    assert answer.state == "ok"
+    found, first, second = answer.text.split("; NVML does not tell its ")
+    assert found.startswith("Stub GPU A (GPU-aaaa), Stub GPU B MIG 1g.10gb (MIG-b0), Stub GPU B M")
+    assert found.endswith("; MIG-b0 is an instance of Stub GPU B (GPU-bbbb) (MIG)")
+    first, _, after = first.partition("; ")
+    assert after == "MIG-b2 is an instance of Stub GPU B (GPU-bbbb) (MIG)"
+    assert {"energy", "utilisation", "sm clock", "power default"} <= set(first.split(", "))
+    assert "memory" not in first.split(", ")
+    assert {"memory", "processes", "energy"} <= set(second.split(", "))
+
+
+def test_a_gpu_that_is_virtual_is_told_with_what_nvml_does_not_tell_of_it(nvml: NvmlStub) -> None:
+    told = {key: value for key, value in OURS.items() if not key.endswith(("energy_w", "_c"))}
+    mode = pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU
+    passed_through = pynvml.NVML_GPU_VIRTUALIZATION_MODE_PASSTHROUGH
+    modes = {"gpu0.virtualization_mode": passed_through, "gpu1.virtualization_mode": mode}
+    nvml.write(TWO_GPUS | told | modes)
+    assert gpu.gpu(find_gpus()).text == (
+        "Stub GPU A (GPU-aaaa), Stub GPU B (GPU-bbbb); GPU-bbbb is a vGPU; NVML does not tell its "
+        "energy, temperature"
+    )
+
+
 def test_the_command_sees_the_gpus_as_well(nvml: NvmlStub, tmp_path: Path) -> None:
     nvml.write(TWO_GPUS | {"gpu0.processes": {}, "gpu1.processes": {4242: 480}})
     answer = bench("doctor", "--runtime", "local", "--out", tmp_path)
@@ -53,6 +88,8 @@ def test_foreign_processes_are_a_warning_with_their_memory(nvml: NvmlStub) -> No
     answer = gpu.processes(find_gpus())
     assert answer.state == "warning"
     assert "pid 7 (1500 MiB) on GPU-aaaa, pid 8 (memory not told) on GPU-aaaa" in answer.text
+    assert "`run` passes over a GPU in use" in answer.text
+    assert "--wait-for-gpu" in (answer.remedy or "")
     assert "does not list those on GPU-bbbb: Not Supported" in answer.text
 
 

@@ -27,7 +27,8 @@ def matrix(folder: Path, arm: str, device: str = "cuda", **sections: str) -> Pat
 def run(file: Path, exits: int = 0) -> Row:
     """The row of a matrix's cell, run as a local process."""
     out = file.with_suffix("")
-    ran = bench("run", file, "--runtime", "local", "--out", out, timeout_s=500)
+    # The tests' own process may compute on the GPU, or one that a test has started.
+    ran = bench("run", file, "--runtime", "local", "--gpus", "all", "--out", out, timeout_s=500)
     assert ran.returncode == exits, ran.stdout + ran.stderr
     (row,) = read_table(out / "runs.csv")
     return row

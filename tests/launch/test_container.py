@@ -64,6 +64,11 @@ def test_the_command_is_the_recorded_one(job: Job) -> None:
     assert run_argv("docker", "sha256:123", job, 65532, 65532) == recorded.split()
 
 
+def test_an_instance_of_a_gpu_is_named_by_its_own_uuid(job: Job) -> None:
+    instance = dataclasses.replace(job, gpu_uuid="MIG-abc")
+    assert "--gpus device=MIG-abc" in " ".join(run_argv("docker", "sha256:123", instance, 1, 1))
+
+
 def test_podman_maps_the_caller_and_names_the_gpu_its_way(job: Job) -> None:
     argv = run_argv("podman", "sha256:123", job, 1000, 1000)
     text = " ".join(argv)

@@ -8,8 +8,9 @@ from typing import Any
 import pynvml
 import pytest
 
-from bench.measure.nvml import NOTHING, GpuReader, find_gpus
-from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error
+from bench.measure.listed import find_gpus
+from bench.measure.nvml import NOTHING, GpuReader
+from tests.builders.nvml_stub import TWO_GPUS, WITH_MIG, NvmlStub, Reading, error
 from tests.builders.two_gpus import OTHERS, OURS, SAID, moment, without_energy
 
 pytest_plugins = "tests.builders.nvml_stub"
@@ -152,6 +153,24 @@ def test_a_gpu_that_tells_nothing_is_not_zero(nvml: NvmlStub) -> None:
     reader = GpuReader("GPU-bbbb")
     assert reader.read() == NOTHING
     assert set(reader.reasons) == {name for _, name in FIELDS.values()}
+    reader.close()
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_an_instance_has_no_figure_of_the_whole_gpu(nvml: NvmlStub, answers: bool) -> None:
+    """Whether its driver refuses them, or answers for the instance with the GPU's own."""
+    own: dict[str, Reading] = {"memory_used_mib": 70, "memory_total_mib": 80, "processes": {5: 60}}
+    whole = {key.partition(".")[2]: value for key, value in OURS.items()} if answers else {}
+    instance = {f"gpu1.mig0.{key}": value for key, value in (whole | own).items()}
+    nvml.write(WITH_MIG | OTHERS | OURS | instance)
+    reader = GpuReader("MIG-b0")
+    assert reader.read() == replace(NOTHING, used_mib=70, processes={5: 60})
+    assert reader.power_limits_w() == (None, None)
+    lacking = {name for _, name in FIELDS.values()} - {"memory", "processes"}
+    assert set(reader.reasons) == lacking | {"power_limit", "power_default"}
+    assert set(reader.reasons.values()) == {
+        "it is the whole GPU's, and this is an instance of one (MIG)"
+    }
     reader.close()
 
 

@@ -14,8 +14,16 @@ from typing import Any
 import pynvml
 import pytest
 
-from bench.measure.nvml import Gpu, find_gpus
-from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error, scripted_nvml
+from bench.measure.gpus import Gpu
+from bench.measure.listed import find_gpus
+from tests.builders.nvml_stub import (
+    TWO_GPUS,
+    WITH_MIG,
+    NvmlStub,
+    Reading,
+    error,
+    scripted_nvml,
+)
 from tests.builders.shared import ROOT
 from tests.builders.two_gpus import OURS
 
@@ -88,6 +96,33 @@ def test_lists_two_gpus(nvml: NvmlStub) -> None:
     found = find_gpus()
     assert found.gpus == (Gpu("GPU-aaaa", "Stub GPU A"), Gpu("GPU-bbbb", "Stub GPU B"))
     assert (found.driver_version, found.reason) == ("580.1", None)
+
+
+def test_lists_instances_in_place_of_their_gpu(nvml: NvmlStub) -> None:
+    nvml.write(WITH_MIG)
+    found = find_gpus()
+    instances = Gpu("MIG-b0", "Stub GPU B MIG 1g.10gb"), Gpu("MIG-b2", "Stub GPU B MIG 2g.20gb")
+    assert found.gpus == (Gpu("GPU-aaaa", "Stub GPU A"), *instances)
+    assert (found.left_out, found.reason) == ("", None)
+    assert [whole.parts for whole in found.every] == [found.gpus[:1], instances]
+
+
+def test_an_instance_is_a_device_of_its_own(nvml: NvmlStub) -> None:
+    readings: dict[str, Reading] = {"gpu1.mig2.memory_used_mib": 5, "gpu1.mig2.memory_total_mib": 7}
+    nvml.write(WITH_MIG | OURS | readings)
+    pynvml.nvmlInit()
+    parent = pynvml.nvmlDeviceGetHandleByUUID("GPU-bbbb")
+    assert pynvml.nvmlDeviceGetMigMode(parent) == [1, 1]
+    instance = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(parent, 2)
+    for handle in (instance, pynvml.nvmlDeviceGetHandleByUUID("MIG-b2")):
+        assert pynvml.nvmlDeviceGetUUID(handle) == "MIG-b2"
+        assert memory_bytes(handle) == (7 * MIB, 5 * MIB, 2 * MIB)
+        with pytest.raises(pynvml.NVMLError_NotSupported):
+            pynvml.nvmlDeviceGetPowerUsage(handle)
+    with pytest.raises(pynvml.NVMLError_NotFound):
+        pynvml.nvmlDeviceGetMigDeviceHandleByIndex(parent, 1)
+    with pytest.raises(pynvml.NVMLError_NotSupported):
+        pynvml.nvmlDeviceGetMigMode(pynvml.nvmlDeviceGetHandleByIndex(0))
 
 
 def test_a_driver_of_another_version(nvml: NvmlStub) -> None:
@@ -173,7 +208,7 @@ def test_a_call_before_init_or_after_shutdown_fails(gpu: Any) -> None:
 
 CHILD = """
 import dataclasses, json, sys
-from bench.measure.nvml import find_gpus
+from bench.measure.listed import find_gpus
 for line in sys.stdin:
     find_gpus.cache_clear()
     print(json.dumps(dataclasses.asdict(find_gpus())), flush=True)

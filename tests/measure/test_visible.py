@@ -8,8 +8,9 @@ import pytest
 
 from bench.doctor import gpu
 from bench.matrix.expansion import load_matrix
+from bench.measure.gpus import Gpu, Gpus, WholeGpu
+from bench.measure.listed import find_gpus
 from bench.measure.machine import this_machine
-from bench.measure.nvml import Gpus, find_gpus
 from bench.measure.visible import AmbiguousError, chosen
 from bench.run.lanes import choose_jobs, make_slots
 from bench.run.standing import skip_reason
@@ -23,10 +24,12 @@ A, B = "Stub GPU A (GPU-aaaa)", "Stub GPU B (GPU-bbbb)"
 
 
 def of(asked: str | None, names: Sequence[str] = ("a GPU",) * 3, order: str = "") -> list[int]:
+    """The numbers of the GPUs that are left."""
     variables = {"CUDA_DEVICE_ORDER": order}
-    return chosen(
-        UUIDS, names, variables if asked is None else variables | {"CUDA_VISIBLE_DEVICES": asked}
-    )
+    if asked is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = asked
+    gpus = [Gpu(uuid, name) for uuid, name in zip(UUIDS, names, strict=True)]
+    return [gpus.index(gpu) for gpu in chosen([WholeGpu(gpu) for gpu in gpus], variables)]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,8 @@ def of(asked: str | None, names: Sequence[str] = ("a GPU",) * 3, order: str = ""
         ("GPU-c,GPU-cc", []),
         ("gpu-cccc", []),
         ("cccc", []),
+        ("MIG-xx", []),  # none is in MIG mode here
+        ("2, MIG-xx", [2]),
     ],
 )
 def test_the_list_is_read_as_cuda_reads_it(asked: str | None, found: list[int]) -> None:
@@ -74,10 +79,50 @@ def test_a_number_that_can_mean_one_set_alone_is_none_of_these() -> None:
     assert (of("", MIXED), of("-1", MIXED), of("GPU-c", MIXED)) == ([], [], [2])
 
 
-@pytest.mark.parametrize("asked", ["MIG-GPU-aaaa/1/0", "0,MIG-GPU-aaaa/1/0", "7, MIG-xx"])
-def test_a_part_of_a_gpu_is_no_gpu(asked: str) -> None:
-    with pytest.raises(AmbiguousError, match="a part of a GPU"):
+@pytest.mark.parametrize("asked", ["MIG-GPU-aaaa/1/0", "0,MIG-GPU-aaaa/1/0"])
+def test_the_older_way_to_name_an_instance_is_refused(asked: str) -> None:
+    with pytest.raises(AmbiguousError, match="in a way that this driver does not") as caught:
         of(asked)
+    assert caught.value.args[1] == "name it by its UUID (nvidia-smi -L)"
+
+
+B0, B2 = Gpu("MIG-b0", "1g"), Gpu("MIG-b2", "2g")
+WHOLE, IN_MIG_MODE = Gpu("GPU-a", "large"), Gpu("GPU-b", "large")
+MIG = (WholeGpu(WHOLE), WholeGpu(IN_MIG_MODE, (B0, B2)), WholeGpu(Gpu("GPU-c", "large"), ()))
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({}, [WHOLE, B0, B2]),  # in place of the GPU that they are of
+        ({"CUDA_VISIBLE_DEVICES": "MIG-b2"}, [B2]),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-b2,GPU-a,MIG-b0"}, [B2, WHOLE, B0]),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-b2,MIG-x,MIG-b0"}, [B2]),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-b2,MIG-b2"}, []),
+        ({"CUDA_VISIBLE_DEVICES": "0"}, [WHOLE]),
+    ],
+)
+def test_instances_are_named_by_their_own_uuids(
+    variables: dict[str, str], found: list[Gpu]
+) -> None:
+    assert chosen(MIG, variables) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "remedy"),
+    [
+        ("1", "GPU-b", "name instances: MIG-b0, MIG-b2"),
+        ("GPU-b", "GPU-b", "name instances: MIG-b0, MIG-b2"),
+        ("MIG-b0,GPU-b", "GPU-b", "name instances: MIG-b0, MIG-b2"),
+        ("2", "GPU-c", "make instances (nvidia-smi mig -cgi PROFILE -C), or end MIG mode"),
+    ],
+)
+def test_a_gpu_in_mig_mode_is_had_by_its_instances_alone(asked: str, gpu: str, remedy: str) -> None:
+    with pytest.raises(AmbiguousError) as caught:
+        chosen(MIG, {"CUDA_VISIBLE_DEVICES": asked})
+    why, told = caught.value.args
+    assert why == f"CUDA_VISIBLE_DEVICES={asked} names large ({gpu}), which is in MIG mode"
+    assert told.startswith(remedy)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from tests.builders.gpu_cell import (
     ALLOCATED_MIB,
     IDLE,
+    OTHER,
     RESERVED_MIB,
     STAND_IN,
     STEP_S,
@@ -66,6 +67,7 @@ PLAYS = {
     ),
     # Somebody else's process and heat, from before the launch; the worker is not listed either.
     "disturbed before": Play(
+        gpus="0",
         idle=IDLE | {"processes": {4242: 90}, "event_reasons": 0x40},
         moments={
             "context": {"processes": "4242:90 99999999:400"},
@@ -78,6 +80,13 @@ PLAYS = {
     "unsupported": Play(
         idle=UNSUPPORTED,
         moments={moment: dict.fromkeys(shown) for moment, shown in USUAL.items()},
+    ),
+    # In MIG mode; whatever is asked of the instance, its driver answers with a figure.
+    "instance": Play(
+        whose="gpu0.mig0",
+        steps=LONG,
+        machine={f"gpu0.{key}": value for key, value in OTHER.items()}
+        | {"gpu0.mig_mode": 1, "gpu0.mig0.uuid": "MIG-a0", "gpu0.mig0.name": "Stub GPU A MIG 1g"},
     ),
     "too small": Play(
         moments={
@@ -291,6 +300,21 @@ def test_a_gpu_that_disappears_half_way_leaves_what_was_known(ran: Ran) -> None:
     assert re.fullmatch(r"GPU is lost \(at [\d.]+ s of CLOCK_MONOTONIC\)", reason)
     assert ran.samples[-1]["gpu_used_mib"] == ""
     assert ran.samples[-1]["load"] != ""
+
+
+@about("instance")
+def test_an_instance_has_its_memory_and_no_figure_of_the_whole_gpu(ran: Ran) -> None:
+    assert (ran.code, ran.row["status"]) == (0, "ok"), ran.output
+    assert (ran.row["gpu_uuid"], ran.row["gpu_name"]) == ("MIG-a0", "Stub GPU A MIG 1g")
+    told = {name: value for name in MEASURED if (value := ran.row[name])}
+    assert told == {
+        "gpu_mem_nvml_peak_mib": "900.0",
+        "gpu_mem_source": "process",
+        "gpu_mem_context_mib": "400.0",
+    }
+    unread = {"energy", "power_average", "power_instant", "utilisation", "sm_clock", "slowdowns"}
+    for name in unread:
+        assert ran.not_read[f"gpu {name}"].startswith("it is the whole GPU's, and this is an inst")
 
 
 @about("unsupported")

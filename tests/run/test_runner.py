@@ -11,7 +11,7 @@ import pytest
 from bench.border.identity import code_sha256
 from bench.errors import CacheError, EngineError, FolderError, RecordError
 from bench.launch.job import Job, Stop
-from bench.measure.nvml import Gpu, Gpus
+from bench.measure.gpus import Gpu, Gpus
 from bench.records.cells import Cell
 from bench.records.columns import CURVE_COLUMNS
 from bench.records.folder import ResultsFolder

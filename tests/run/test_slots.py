@@ -9,8 +9,8 @@ from bench.errors import RequestError
 from bench.matrix.expansion import load_matrix
 from bench.measure import cgroup
 from bench.measure.cgroup import Cgroup
+from bench.measure.gpus import Gpu, Gpus
 from bench.measure.machine import Machine, Room, this_room
-from bench.measure.nvml import Gpu, Gpus
 from bench.records.cells import Cell
 from bench.run.lanes import choose_jobs, make_slots
 

@@ -1,0 +1,145 @@
+"""Which GPUs NVML lists on this machine, and who computes on them now."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import pynvml
+
+from bench.measure.gpus import Gpu, Gpus, WholeGpu
+from bench.measure.nvml import FOR_GOOD, PATIENCE_S, processes_on
+from bench.measure.visible import VARIABLE, AmbiguousError, chosen
+
+T = TypeVar("T")
+SILENT = f"NVML did not answer for {PATIENCE_S:g} s"
+
+
+@cache
+def find_gpus() -> Gpus:
+    """Never raises and never hangs: a machine whose driver does still has CPUs to use."""
+    return _patiently(_ask) or Gpus((), None, SILENT)
+
+
+def _patiently(ask: Callable[[], T]) -> T | None:
+    """The answer; None where NVML hangs."""
+    found: list[T] = []
+    thread = threading.Thread(target=lambda: found.append(ask()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    return found[0] if found else None
+
+
+def _ask() -> Gpus:
+    try:
+        pynvml.nvmlInit()
+    except Exception as error:
+        return Gpus((), None, f"NVML finds no NVIDIA driver: {error}")
+    try:
+        every = tuple(
+            _whole(pynvml.nvmlDeviceGetHandleByIndex(index))
+            for index in range(pynvml.nvmlDeviceGetCount())
+        )
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        if not every:
+            return Gpus((), driver, "the NVIDIA driver lists no GPU")
+        return _ours(every, driver)
+    except Exception as error:  # pynvml's are not all NVMLErrors
+        return Gpus((), None, f"NVML fails: {error}")
+    finally:
+        _leave()
+
+
+def _leave() -> None:
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlShutdown()
+
+
+def _whole(handle: Any) -> WholeGpu:
+    mig, _ = _told(pynvml.nvmlDeviceGetMigMode, handle) or (None, None)  # now, after a reset
+    virtualization = _told(pynvml.nvmlDeviceGetVirtualizationMode, handle)
+    return WholeGpu(
+        _gpu(handle),
+        tuple(_instances(handle)) if mig == pynvml.NVML_DEVICE_MIG_ENABLE else None,
+        virtual=virtualization == pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU,
+    )
+
+
+def _gpu(handle: Any) -> Gpu:
+    return Gpu(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle))
+
+
+def _told(call: Callable[[Any], T], handle: Any) -> T | None:
+    """None where this GPU or driver knows nothing of the kind."""
+    try:
+        return call(handle)
+    except pynvml.NVMLError as error:
+        if error.value in FOR_GOOD:
+            return None
+        raise
+
+
+def _instances(handle: Any) -> Iterator[Gpu]:
+    """Their numbers may have gaps, where one was destroyed."""
+    for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        with contextlib.suppress(pynvml.NVMLError_NotFound):
+            yield _gpu(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))
+
+
+def _ours(every: tuple[WholeGpu, ...], driver: str) -> Gpus:
+    """Those that whoever called us may use."""
+    try:
+        shown = tuple(chosen(every, os.environ))
+    except AmbiguousError as error:
+        why, remedy = error.args
+        return Gpus((), driver, why, remedy, every=every)
+    hidden = [str(gpu) for whole in every for gpu in whole.parts if gpu not in shown]
+    empty = [whole for whole in every if not whole.parts]
+    told = [f"{VARIABLE}={os.environ[VARIABLE]} leaves out {', '.join(hidden)}"] if hidden else []
+    told += [f"{whole.gpu} is in MIG mode and has no instance" for whole in empty]
+    left_out = "; ".join(told)
+    reason = None if shown else left_out
+    remedy = empty[0].mig_remedy if empty and not hidden else f"change {VARIABLE}"
+    return Gpus(shown, driver, reason, remedy, left_out, every)
+
+
+@dataclass(frozen=True)
+class Use:
+    """Who computes on a GPU at one moment."""
+
+    gpu: Gpu
+    processes: Mapping[int, float | None] | None  # pid -> MiB, None where not told; None: unlisted
+    why: str = ""  # not listed
+
+    @property
+    def users(self) -> list[str]:
+        return [
+            f"pid {pid} ({'memory not told' if mib is None else f'{mib:.0f} MiB'})"
+            for pid, mib in (self.processes or {}).items()
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.gpu} is used by {', '.join(self.users)}"
+
+
+def who_computes(gpus: Sequence[Gpu]) -> list[Use]:
+    """Of each GPU, now. Never raises and never hangs."""
+    return _patiently(lambda: [_use(gpu) for gpu in gpus]) or [
+        Use(gpu, None, SILENT) for gpu in gpus
+    ]
+
+
+def _use(gpu: Gpu) -> Use:
+    try:
+        pynvml.nvmlInit()
+    except Exception as error:
+        return Use(gpu, None, str(error))
+    try:
+        return Use(gpu, processes_on(pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)))
+    except Exception as error:  # as of `find_gpus`
+        return Use(gpu, None, str(error))
+    finally:
+        _leave()
