@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from bench.measure.gpu_reader import NOTHING, GpuReader, GpuSample
 from bench.measure.host import CellProcesses, FindProcesses, HostSample, read_host
-from bench.measure.nvml import NOTHING, PATIENCE_S, GpuReader, GpuSample
+from bench.measure.nvml import PATIENCE_S
 
 SAMPLE_MS = 100  # between two readings of the GPU, unless asked otherwise
 # Between two readings of the host, whose list of processes takes milliseconds to walk.

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bench.measure.nvml import GpuSample
+from bench.measure.gpu_reader import GpuSample
 from tests.builders.nvml_stub import Reading
 
 OURS: dict[str, Reading] = {  # of the second GPU, the cell's

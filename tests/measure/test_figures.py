@@ -12,8 +12,8 @@ import pytest
 
 from bench.measure import samples
 from bench.measure.figures import ENERGY_MIN_S, Phases, columns, host_rates, percent
+from bench.measure.gpu_reader import GpuSample
 from bench.measure.host import HostSample
-from bench.measure.nvml import GpuSample
 from bench.measure.series import Span, increase
 from bench.measure.watch import GpuBaseline, GpuReading, Readings
 from bench.records.columns import RUN_COLUMNS

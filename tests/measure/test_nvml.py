@@ -8,7 +8,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from bench.measure.nvml import NOTHING, GpuReader, find_gpus
+from bench.measure.gpu_reader import NOTHING, GpuReader
+from bench.measure.nvml import find_gpus
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error
 from tests.builders.two_gpus import OTHERS, OURS, SAID, moment, without_energy
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bench.measure.figures import Phases
+from bench.measure.gpu_reader import SLOWDOWNS, GpuSample
 from bench.measure.host import CellProcesses, HostSample
-from bench.measure.nvml import SLOWDOWNS, GpuSample
 from bench.measure.taint import (
     OTHERS_SHARE,
     ROUNDING_MIB,

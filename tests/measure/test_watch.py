@@ -19,9 +19,10 @@ from bench.launch.job import Exit, Job, Stop, Watcher
 from bench.matrix.expansion import load_matrix
 from bench.measure import watch as watching
 from bench.measure.figures import Phases, columns, own_mib
+from bench.measure.gpu_reader import NOTHING
 from bench.measure.host import CellProcesses
 from bench.measure.machine import this_machine
-from bench.measure.nvml import NOTHING, find_gpus
+from bench.measure.nvml import find_gpus
 from bench.measure.watch import Readings, Watch
 from bench.run.attempt import run_attempt
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, Reading, error

@@ -1,0 +1,166 @@
+"""What NVML tells of one GPU, reading by reading.
+
+Any of its calls may be unsupported, fail half-way or hang.
+
+Sources: NVML's API reference for units and meaning of each call.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pynvml
+
+T = TypeVar("T")
+MIB = 2**20
+
+# Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a GPU down, by the names NVML gives them.
+SLOWDOWNS = {
+    0x0000000000000004: "sw_power_cap",
+    0x0000000000000008: "hw_slowdown",
+    0x0000000000000020: "sw_thermal_slowdown",
+    0x0000000000000040: "hw_thermal_slowdown",
+    0x0000000000000080: "hw_power_brake_slowdown",
+}
+
+# What a GPU, a driver or a virtual machine cannot tell at all: asked once.
+FOR_GOOD = (
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NO_PERMISSION,
+    pynvml.NVML_ERROR_INVALID_ARGUMENT,
+)
+# The GPU or its driver is gone; later calls may hang.
+GONE = (
+    pynvml.NVML_ERROR_GPU_IS_LOST,
+    pynvml.NVML_ERROR_RESET_REQUIRED,
+    pynvml.NVML_ERROR_UNINITIALIZED,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+)
+
+
+@dataclass(frozen=True)
+class GpuSample:
+    """One moment. None: not told."""
+
+    used_mib: float | None  # of the whole device
+    processes: dict[int, float | None] | None  # that compute on it: pid -> MiB
+    energy_j: float | None  # counter since the driver was loaded
+    power_instant_w: float | None
+    power_average_w: float | None  # over the last second on Ampere and later
+    utilisation_pct: float | None  # of the last sample period with any kernel running
+    sm_clock_mhz: float | None
+    temperature_c: float | None
+    slowdowns: tuple[str, ...] | None  # names as in SLOWDOWNS
+
+
+NOTHING = GpuSample(None, None, None, None, None, None, None, None, None)
+
+
+class GpuReader:
+    """NVML's readings of one GPU, found by its UUID. `reasons` says why some are missing."""
+
+    def __init__(self, uuid: str) -> None:
+        self.reasons: dict[str, str] = {}
+        self._off: set[str] = set()
+        self._gone = False
+        self._open = False
+        self._handle = self._try("device", lambda: self._start(uuid))
+        self._gone = self._handle is None
+
+    def _start(self, uuid: str) -> Any:
+        pynvml.nvmlInit()
+        self._open = True
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            with contextlib.suppress(pynvml.NVMLError):
+                pynvml.nvmlShutdown()
+
+    def power_limits_w(self) -> tuple[float | None, float | None]:
+        """(enforced, default)."""
+        enforced = self._read("power_limit", pynvml.nvmlDeviceGetEnforcedPowerLimit)
+        default = self._read("power_default", pynvml.nvmlDeviceGetPowerManagementDefaultLimit)
+        return _divided(enforced, 1000), _divided(default, 1000)
+
+    def read(self) -> GpuSample:
+        """A reading of now; all None once the GPU is gone."""
+        memory = self._read("memory", pynvml.nvmlDeviceGetMemoryInfo)
+        utilisation = self._read("utilisation", pynvml.nvmlDeviceGetUtilizationRates)
+        energy_mj = self._read("energy", pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        average_mw = self._read("power_average", pynvml.nvmlDeviceGetPowerUsage)
+        return GpuSample(
+            used_mib=memory.used / MIB if memory else None,
+            processes=self._read("processes", _processes),
+            energy_j=_divided(energy_mj, 1000),
+            power_instant_w=_divided(self._read("power_instant", _power_instant_mw), 1000),
+            power_average_w=_divided(average_mw, 1000),
+            utilisation_pct=float(utilisation.gpu) if utilisation else None,
+            sm_clock_mhz=self._read("sm_clock", _sm_clock_mhz),
+            temperature_c=self._read("temperature", _temperature_c),
+            slowdowns=self._read("slowdowns", _slowdowns),
+        )
+
+    def _read(self, name: str, call: Callable[[Any], T]) -> T | None:
+        return self._try(name, lambda: call(self._handle))
+
+    def _try(self, name: str, call: Callable[[], T]) -> T | None:
+        if self._gone or name in self._off:
+            return None
+        try:
+            return call()
+        except pynvml.NVMLError as error:
+            at = self._note(name, str(error))
+            if error.value in FOR_GOOD:
+                self._off.add(name)
+            elif error.value in GONE:
+                self.reasons.setdefault("device", at)
+                self._gone = True
+        except Exception as error:
+            # Where an older driver lacks a version of a call, pynvml raises an error that is no
+            # NVMLError; neither that nor a mistake of pynvml's may end a run.
+            self._note(name, f"{type(error).__name__}: {error}")
+            self._off.add(name)
+        return None
+
+    def _note(self, name: str, why: str) -> str:
+        """Keep the first reason for each name, with its moment."""
+        at = f"{why} (at {time.monotonic():.3f} s of CLOCK_MONOTONIC)"
+        self.reasons.setdefault(name, at)
+        return at
+
+
+def _processes(handle: Any) -> dict[int, float | None]:
+    listed = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    return {process.pid: _divided(process.usedGpuMemory, MIB) for process in listed}
+
+
+def _power_instant_mw(handle: Any) -> int:
+    (field,) = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
+    if field.nvmlReturn != pynvml.NVML_SUCCESS:
+        raise pynvml.NVMLError(field.nvmlReturn)
+    return int(field.value.uiVal)
+
+
+def _sm_clock_mhz(handle: Any) -> float:
+    return float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
+
+
+def _temperature_c(handle: Any) -> float:
+    return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+
+
+def _slowdowns(handle: Any) -> tuple[str, ...]:
+    try:
+        bits = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    except pynvml.NVMLError_FunctionNotFound:  # a driver from before the new name
+        bits = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    return tuple(name for bit, name in SLOWDOWNS.items() if bits & bit)
+
+
+def _divided(value: float | None, by: float) -> float | None:
+    return value / by if value is not None else None
