@@ -60,6 +60,6 @@ def _of_cells(runtime: str, worker_python: str | None, gpus: Gpus) -> Iterator[D
         yield checked("container toolkit", partial(gpu.toolkit, gpus, engine), (GPU,), needed=True)
     elif isinstance(launcher, LocalLauncher):
         yield checked("torch and numpy", partial(cells.packages, launcher), BOTH, needed=True)
-        if gpus.gpus:
-            reached = partial(cells.cuda, launcher, gpus)
-            yield checked("torch with CUDA", reached, (GPU,), needed=True)
+    if gpus.gpus:
+        reached = partial(cells.cuda, launcher, gpus)
+        yield checked("torch with CUDA", reached, (GPU,), needed=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.border.identity import SCHEMA_VERSION, code_sha256
-from bench.errors import BenchError
+from bench.errors import BenchError, MissingError
 from bench.launch.job import Environment, Job, Launcher, Stop
+from bench.launch.reach import why_unreached
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cache import check_stored
@@ -51,6 +52,7 @@ class Runner:
     stop: Stop = field(default_factory=Stop)
     # What cells of a device run in, once it was asked for: asking an engine takes its time.
     _environments: dict[str, Environment] = field(default_factory=dict, init=False)
+    _reached: set[str] = field(default_factory=set, init=False)  # GPUs that were tried, by name
 
     def run(self, cells: Sequence[Cell], jobs: int | None) -> None:
         """Bring every cell to a terminal row, unless `stop` is set first.
@@ -71,6 +73,7 @@ class Runner:
             if still_open:
                 self.display.chose(jobs, why)
         lanes = Lanes(still_open, make_slots(jobs, still_open, self.machine))
+        self._check_gpus(lanes)
         try:
             left_s = self._time_left_s(lanes)
             with self.display.open(still_open, left_s), _on_signal(self.stop):
@@ -100,6 +103,28 @@ class Runner:
         for device in {cell.spec.device for cell in runnable} - self._environments.keys():
             self._environments[device] = self.launcher.environment(device)
         return Here(self.machine, self._environments, self.policy, by_cell(self.runs.rows))
+
+    def _check_gpus(self, lanes: Lanes) -> None:
+        """Before anything runs, try out a GPU of each kind that cells are about to get.
+
+        Raises:
+            MissingError: if they could not compute on it.
+        """
+        on_gpu = [cell for cell in lanes.waiting if cell.spec.device == "cuda"]
+        used = {slot.gpu.name: slot.gpu for slot in lanes.slots if slot.gpu and on_gpu}
+        for gpu in used.values():
+            if gpu.name in self._reached:
+                continue
+            if why := self._why_unreached(gpu.uuid):
+                others = len(lanes.waiting) > len(on_gpu)
+                on_cpu = ", or run the cells on the CPU alone: --only device=cpu" if others else ""
+                raise MissingError(f"nothing was run: cells cannot compute on {gpu}: {why}{on_cpu}")
+            self._reached.add(gpu.name)
+
+    def _why_unreached(self, gpu_uuid: str) -> str | None:
+        found = self.launcher.reach(gpu_uuid)
+        container = self.launcher.runtime != "local"
+        return why_unreached(found, self.machine.gpus.driver_version, container)
 
     def _skip(self, cell: Cell, why: str) -> None:
         """A row that says why; not a second one with the same reason."""

@@ -18,6 +18,7 @@ import pytest
 from tests.builders.gpu_cell import (
     ALLOCATED_MIB,
     IDLE,
+    PROBE,
     RESERVED_MIB,
     STAND_IN,
     STEP_S,
@@ -99,6 +100,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / part, folder / part, ignore=ignored)
     with (folder / "bench" / "worker" / "cell.py").open("a") as file:
         file.write(STAND_IN)
+    (folder / "bench" / "worker" / "gpu_probe.py").write_text(PROBE)
     return folder
 
 
