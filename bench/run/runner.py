@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.border.identity import SCHEMA_VERSION, code_sha256
-from bench.errors import BenchError, MissingError
+from bench.errors import BenchError, GpuError, MissingError
 from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.launch.reach import why_unreached
 from bench.measure.machine import Machine
@@ -21,7 +21,7 @@ from bench.records.cache import check_stored
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
 from bench.records.corpora import Corpus
-from bench.records.endings import is_machines_fault
+from bench.records.endings import GPU_FAILED, is_machines_fault
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell
 from bench.run.attempt import is_number, run_attempt
@@ -61,8 +61,8 @@ class Runner:
 
         Raises:
             MissingError, RequestError: before anything runs.
-            CacheError, EngineError, FolderError, RecordError: when a launch or a commit fails;
-                cells not run stay open.
+            CacheError, EngineError, FolderError, GpuError, RecordError: when a launch or a commit
+                fails, or a GPU is gone; cells not run stay open.
         """
         here = self._here(cells)
         not_done = [cell for cell in cells if not here.is_done(cell)]
@@ -166,10 +166,28 @@ class Runner:
 
     def _commit(self, cell: Cell, columns: dict[str, Any], lanes: Lanes) -> None:
         self.runs.append(columns)
-        if is_machines_fault(columns["status"], columns["reason"] or "") and lanes.again(cell):
+        machines = is_machines_fault(columns["status"], columns["reason"] or "")
+        gone = self._why_gone(columns) if machines else None
+        if machines and not gone and lanes.again(cell):
             self.display.again(cell, columns)
         else:
             self.display.ended(cell, columns, self._time_left_s(lanes))
+        if gone:
+            raise GpuError(gone)
+
+    def _why_gone(self, columns: Mapping[str, Any]) -> str | None:
+        """Why no cell can compute any more on a GPU that failed; None if cells can, or it did not.
+
+        Else each further cell would be launched into the same failure.
+        """
+        if not columns["reason"].startswith(GPU_FAILED):
+            return None
+        gpu = f"{columns['gpu_name']} ({columns['gpu_uuid']})"
+        try:
+            why = self._why_unreached(columns["gpu_uuid"])
+        except MissingError as error:
+            why = str(error)
+        return f"{gpu} failed, and cells can no longer compute on it: {why}" if why else None
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> dict[str, Any]:
         """One attempt, in a thread of its own; its columns of runs.csv."""

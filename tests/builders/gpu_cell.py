@@ -101,6 +101,9 @@ IDLE: dict[str, Reading] = {
     "sm_clock_mhz": 300,
     "temperature_c": 40,
     "event_reasons": 0x1,
+    "app_clock_mhz": 1980,
+    "app_clock_default_mhz": 1980,
+    "xids": "",
 }
 Moments = Mapping[str, Mapping[str, str | float | None]]
 # What a GPU shows of an ordinary cell. WORKER is its process.

@@ -12,7 +12,7 @@ import pytest
 
 from bench.measure import samples
 from bench.measure.figures import ENERGY_MIN_S, Phases, columns, host_rates, percent
-from bench.measure.gpu_reader import GpuSample
+from bench.measure.gpu_reader import GpuSample, GpuSettings
 from bench.measure.host import HostSample
 from bench.measure.series import Span, increase
 from bench.measure.watch import GpuBaseline, GpuReading, Readings
@@ -40,7 +40,7 @@ def on_gpu(moments: Sequence[float], of: Callable[[float], dict[str, Any]]) -> R
         told = {"own": (), **of(at - START)}
         own = frozenset(told.pop("own"))
         readings.gpu.append((at, GpuReading(replace(GPU, **told), own)))
-    readings.baseline = GpuBaseline(GPU, None, None)
+    readings.baseline = GpuBaseline(GPU, GpuSettings())
     return readings
 
 
@@ -54,8 +54,9 @@ def on_host(
 
 def test_every_column_is_one_of_runs_csv() -> None:
     phases = train((1.0, 12.0))
-    told = {name: 1.0 for name in GpuSample.__annotations__ if name not in ("processes",)}
-    readings = on_gpu(times(13), lambda t: {**told, "processes": {OWN: 5.0}, "slowdowns": ()})
+    told: dict[str, Any] = dict.fromkeys(GpuSample.__annotations__, 1.0)
+    told |= {"processes": {OWN: 5.0}, "slowdowns": (), "xids": ()}
+    readings = on_gpu(times(13), lambda t: told)
     readings.host = [(at, HOST) for at in times(13, 1.0)]
     assert set(columns(readings, phases)) <= set(RUN_COLUMNS)
 
@@ -174,7 +175,7 @@ class TestGpuMemory:
 
     def of(self, told: Callable[[float], dict[str, Any]], idle: float | None = None) -> tuple:
         readings = on_gpu(times(25), told)
-        readings.baseline = GpuBaseline(replace(GPU, used_mib=idle), None, None)
+        readings.baseline = GpuBaseline(replace(GPU, used_mib=idle), GpuSettings())
         found = columns(readings, self.PHASES)
         names = ("gpu_mem_nvml_peak_mib", "gpu_mem_source", "gpu_mem_context_mib")
         return tuple(found.get(name) for name in names)
