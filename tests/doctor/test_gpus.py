@@ -8,7 +8,7 @@ import pynvml
 import pytest
 
 from bench.border.surroundings import PROBE_ANSWER
-from bench.doctor import cells, gpu
+from bench.doctor import cells, gpu, gpu_settings
 from bench.doctor.finding import CPU, GPU, missing
 from bench.errors import EngineError
 from bench.launch import container
@@ -174,3 +174,56 @@ def test_an_engine_that_brings_no_gpu_in_is_told_by_its_own_words(
     assert answer.state == "problem"
     assert "could not select device driver" in answer.text
     assert "container toolkit" in (answer.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("limits_w", "state", "words"),
+    [
+        ((700, 700), "ok", "700 W on Stub GPU A (GPU-aaaa)"),
+        ((750, 700), "ok", "750 W on Stub GPU A"),
+        ((500, 700), "warning", "500 W on Stub GPU A (GPU-aaaa), whose default is 700 W"),
+        ((None, 700), "unknown", "NVML does not tell it of Stub GPU A"),
+        ((700, None), "unknown", "NVML does not tell it of Stub GPU A"),
+    ],
+)
+def test_a_power_limit_below_the_default_is_a_warning(
+    nvml: NvmlStub, limits_w: tuple[int | None, int | None], state: str, words: str
+) -> None:
+    both = {"gpu1.power_limit_w": 300, "gpu1.power_default_limit_w": 300}
+    limit, default = limits_w
+    ours = {"gpu0.power_limit_w": limit, "gpu0.power_default_limit_w": default}
+    nvml.write(TWO_GPUS | both | ours)
+    answer = gpu_settings.power_limit(find_gpus())
+    assert answer.state == state
+    assert words in answer.text
+    remedy = "sudo nvidia-smi -i GPU-aaaa -pl 700" if state == "warning" else None
+    assert answer.remedy == remedy
+    assert gpu_settings.power_limit(NO_GPU).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("clocks_mhz", "state", "words"),
+    [
+        ((1410, 1410), "ok", "application clocks are set on Stub GPU A"),
+        ((1410, 1980), "unknown", "set on Stub GPU A (GPU-aaaa) alone; NVML does not tell"),
+        ((1980, 1980), "unknown", "none are set; NVML does not tell whether nvidia-smi -lgc"),
+        ((None, None), "unknown", "none are set; NVML does not tell whether nvidia-smi -lgc"),
+    ],
+)
+def test_whether_clocks_are_held_as_far_as_nvml_tells(
+    nvml: NvmlStub, clocks_mhz: tuple[int | None, int | None], state: str, words: str
+) -> None:
+    shown = {f"gpu{index}.app_clock_mhz": mhz for index, mhz in enumerate(clocks_mhz)}
+    shown |= {f"gpu{index}.app_clock_default_mhz": 1980 for index in range(2)}
+    nvml.write(TWO_GPUS | shown)
+    answer = gpu_settings.clocks(find_gpus())
+    assert answer.state == state
+    assert words in answer.text
+    assert ("-lgc MHZ" in (answer.remedy or "")) == (state == "unknown")
+
+
+def test_the_doctor_tells_both(nvml: NvmlStub, tmp_path: Path) -> None:
+    nvml.write(TWO_GPUS | {"gpu0.power_limit_w": 500, "gpu0.power_default_limit_w": 700})
+    found = examined(tmp_path)
+    states = [found[name].state for name in ("GPU power limit", "GPU clocks")]
+    assert states == ["warning", "unknown"]
