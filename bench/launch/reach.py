@@ -42,9 +42,12 @@ def why_unreached(found: Reach, driver: str | None, container: bool) -> str | No
     """
     if found.error is None:
         return None
-    rebuild = "TORCH_INDEX=URL make image-cuda" if container else "make setup RUNTIME=local"
-    rebuild += "" if container else " TORCH_INDEX=URL"
     place = "of the image" if container else "of the worker's Python"
+    rebuild = (
+        "TORCH_INDEX=URL make image-cuda   (or name another one: --image TAG)"
+        if container
+        else "make setup RUNTIME=local TORCH_INDEX=URL"
+    )
     said = " ".join(found.error.split())[:MAX_WORDS]
     if found.torch is None:
         return f"no GPU reaches the cells' container ({said}). {_way_in(container)}"
@@ -75,8 +78,8 @@ def _way_in(container: bool) -> str:
         return "Nvidia-smi must work for this user; see that /dev/nvidia* can be opened"
     return (
         "See that the NVIDIA container toolkit is installed and configured for this engine, and "
-        "that it lists the GPU (nvidia-ctk cdi list); after a driver's update or a reload of "
-        "systemd restart the engine"
+        "that it lists the GPU (nvidia-ctk cdi list); after an update of the driver generate its "
+        "list anew and restart the engine"
     )
 
 

@@ -1,12 +1,16 @@
 """Whether torch reaches a GPU where cells run: the program that finds out, and what follows."""
 
+import os
 import sys
 
 import pytest
 import torch
 
 from bench.errors import MissingError
-from bench.launch.container import reach_argv
+from bench.launch import container
+from bench.launch.container import ContainerLauncher, reach_argv
+from bench.launch.engine import Engine
+from bench.launch.image import find_image
 from bench.launch.local import LocalLauncher
 from bench.launch.reach import Reach, read_reach, why_unreached
 
@@ -88,3 +92,30 @@ def test_the_probes_container_is_as_closed_as_a_cells() -> None:
     ):
         assert words in text
     assert text.endswith("readonly sha256:123 python3 -P -m bench.worker.gpu_probe")
+
+
+@pytest.fixture
+def in_container(engine: Engine) -> ContainerLauncher:
+    """Where the CPU's image stands for that of a GPU."""
+    found = find_image(engine, "cpu")
+    assert found is not None
+    return ContainerLauncher(engine, image=found[0])
+
+
+def test_an_engine_without_a_gpu_says_why_and_leaves_no_container(
+    in_container: ContainerLauncher,
+) -> None:
+    found, engine = in_container.reach("GPU-not-here"), in_container.engine
+    assert found.torch is None
+    assert f"{engine.name} run failed" in (found.error or "")
+    assert f"bench-gpu-{os.getpid()}" not in engine.command("ps", "--all", "--format", "{{.Names}}")
+
+
+def test_the_program_runs_in_a_container(
+    in_container: ContainerLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as a machine without a GPU allows: an image without CUDA is told as one."""
+    monkeypatch.setattr(container, "_gpu", lambda engine, gpu_uuid: [])
+    found = in_container.reach("GPU-not-here")
+    assert found.torch is not None
+    assert "without CUDA" in str(why_unreached(found, "580.1", container=True))
