@@ -6,7 +6,8 @@ BenchError                  anything this program explains itself; exit code 2 a
 ├── CodeError               the code that a matrix brings along cannot be used
 ├── CacheError              the cache cannot be written, or what lies there is not what was put
 ├── RequestError            an option on the command line asks for what cannot be
-├── MissingError            a package, an image or an engine is absent; carries the remedy
+├── MissingError            a package, an image, an engine, a way to a GPU is absent; has the remedy
+├── GpuError                a GPU was lost while cells ran
 ├── EngineError             the container engine refused or failed
 ├── VersionError            one of two versions cannot run its cells
 ├── StoppedError            a person stopped it; what was run stays
@@ -69,6 +70,10 @@ class RequestError(BenchError):
 
 
 class MissingError(BenchError):
+    pass
+
+
+class GpuError(BenchError):
     pass
 
 

@@ -1,5 +1,6 @@
 """What every worker runs with, and how it ends without its runner."""
 
+PROBE_ANSWER = "bench.worker.gpu_probe answers: "  # before its JSON: others may print as well
 RUNNER_GONE = 143  # a worker's exit code when its runner is gone: 128 + SIGTERM
 
 # A step frees what it allocates, up to a few MiB a tensor, and the next one wants it again. As it

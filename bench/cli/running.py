@@ -32,6 +32,7 @@ from bench.errors import (
     CacheError,
     EngineError,
     FolderError,
+    GpuError,
     MissingError,
     RecordError,
     RequestError,
@@ -220,7 +221,7 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     failed = False
     try:
         runner.run(cells, jobs)
-    except (CacheError, EngineError, FolderError, RecordError) as error:
+    except (CacheError, EngineError, FolderError, GpuError, RecordError) as error:
         err.print(f"error: {error}\nCells that were not run stay open; the same command runs them.")
         failed = True
     rows = runner.rows(cells)

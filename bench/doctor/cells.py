@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 
 from bench.doctor.finding import CPU, GPU, Answer, explained, ok, problem, unknown, warning
 from bench.errors import MissingError
@@ -11,7 +10,7 @@ from bench.launch.engine import Engine
 from bench.launch.image import bases, find_image
 from bench.launch.job import Launcher
 from bench.launch.local import LocalLauncher
-from bench.launch.variables import local_environment
+from bench.launch.reach import why_unreached
 from bench.measure.gpus import Gpus
 from bench.measure.packed import packed
 
@@ -19,8 +18,6 @@ BENCHMARKS = {"cpu": CPU, "cuda": GPU}  # by the device of their cells
 # Disk space that building an image takes. A CPU image is 0.9 GB, 1.3 GB with its build's layers;
 # for CUDA, with its libraries in wheels and unpacked, an estimate to the safe side.
 BUILD_GIB = {"cpu": 1.5, "cuda": 10.0}
-TORCH_PROBE = "import torch; print(torch.__version__, torch.cuda.is_available())"
-TORCH_PROBE_TIMEOUT_S = 120.0
 
 
 def engine(runtime: str, launcher: Launcher, why: str) -> Answer:
@@ -105,22 +102,15 @@ def packages(launcher: LocalLauncher) -> Answer:
     return ok(f"{launcher.python} has them")
 
 
-def cuda(launcher: LocalLauncher, gpus: Gpus) -> Answer:
-    """Whether the worker's torch reaches these GPUs: asked as a worker runs."""
-    remedy = "install one with CUDA that fits the driver: make setup RUNTIME=local TORCH_INDEX=URL"
-    try:
-        answer = subprocess.run(
-            [launcher.python, "-P", "-c", TORCH_PROBE],
-            env=local_environment(threads=1, gpus=",".join(gpu.uuid for gpu in gpus.gpus)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=TORCH_PROBE_TIMEOUT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return problem(f"{launcher.python} cannot import torch", remedy)
-    version, reached = answer.stdout.split()[-2:]
-    if reached == "True":
-        return ok(f"torch {version} reaches the GPU")
-    return problem(f"torch {version} reaches no GPU", remedy)
+def cuda(launcher: Launcher, gpus: Gpus) -> Answer:
+    """Whether torch reaches a GPU from where cells run: each kind of GPU is tried out once."""
+    container = isinstance(launcher, ContainerLauncher)
+    for gpu in {gpu.name: gpu for gpu in gpus.gpus}.values():
+        try:
+            found = launcher.reach(gpu.uuid)
+        except MissingError as error:  # no image yet, which another check tells
+            return (unknown if container else problem)(*explained(error))
+        if why := why_unreached(found, gpus.driver_version, container):
+            text, remedy = explained(MissingError(why))
+            return problem(f"{gpu}: {text}", remedy)
+    return ok(f"torch {found.torch} computes on {', '.join(sorted(gpus.names))}")

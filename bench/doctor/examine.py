@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from bench.doctor import cells, files, gpu, host
+from bench.doctor import cells, files, gpu, gpu_settings, host
 from bench.doctor.finding import BOTH, GPU, Diagnosis, checked, explained, problem
 from bench.errors import EngineError
 from bench.launch.choose import choose_launcher
@@ -32,6 +32,8 @@ def examine(
         checked("NVML", partial(gpu.nvml, gpus), (GPU,), needed=True),
         checked("GPU", partial(gpu.gpu, gpus), (GPU,), needed=True),
         checked("GPU processes", partial(gpu.processes, gpus), (GPU,)),
+        checked("GPU power limit", partial(gpu_settings.power_limit, gpus), (GPU,)),
+        checked("GPU clocks", partial(gpu_settings.clocks, gpus), (GPU,)),
         checked("memory", lambda: host.memory(this_room().free_gib)),
         checked("load", lambda: host.load(os.getloadavg()[0], len(os.sched_getaffinity(0)))),
         checked("CPU governor", host.governor),
@@ -61,6 +63,6 @@ def _of_cells(runtime: str, worker_python: str | None, gpus: Gpus) -> Iterator[D
         yield checked("container toolkit", partial(gpu.toolkit, gpus, engine), (GPU,), needed=True)
     elif isinstance(launcher, LocalLauncher):
         yield checked("torch and numpy", partial(cells.packages, launcher), BOTH, needed=True)
-        if gpus.gpus:
-            reached = partial(cells.cuda, launcher, gpus)
-            yield checked("torch with CUDA", reached, (GPU,), needed=True)
+    if gpus.gpus:
+        reached = partial(cells.cuda, launcher, gpus)
+        yield checked("torch with CUDA", reached, (GPU,), needed=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bench.doctor.finding import Answer, ok, problem, unknown, warning
 from bench.launch.engine import Engine
+from bench.measure.gpu_reader import GpuReader
 from bench.measure.gpus import Gpu, Gpus
 from bench.measure.listed import who_computes
-from bench.measure.nvml import GpuReader
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI's vendor id and base class (video and 3D controllers)
@@ -47,7 +47,7 @@ def _shares(gpus: Gpus) -> Iterator[str]:
 def _not_told(gpu: Gpu) -> list[str]:
     reader = GpuReader(gpu.uuid)
     reader.read()
-    reader.power_limits_w()
+    reader.settings()
     reader.close()
     return [name.replace("_", " ") for name in reader.reasons]
 

@@ -18,6 +18,7 @@ from bench.launch.image import require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
+from bench.launch.reach import PROGRAM, TIMEOUT_S, Reach, read_reach
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
 
@@ -45,6 +46,19 @@ class ContainerLauncher:
         image_id = _image_id(self, device)
         return Environment(env_id=image_id, image_id=image_id)
 
+    def reach(self, gpu_uuid: str) -> Reach:
+        name = f"bench-gpu-{os.getpid()}"
+        argv = reach_argv(self.runtime, _image_id(self, "cuda"), gpu_uuid, name, *_user())
+        try:
+            return read_reach(self.engine.command(*argv[1:], timeout_s=TIMEOUT_S))
+        except EngineError as error:  # mostly that it has no way to a GPU
+            return Reach(str(error))
+        except ValueError:
+            return Reach("the probe in the container gave no answer")
+        finally:
+            with contextlib.suppress(EngineError):  # gone already, if all went well
+                self.engine.remove(name)
+
     def clean(self, folder: Path) -> int:
         left = self.engine.containers(folder_label(folder))
         self.engine.remove(*left)
@@ -52,9 +66,8 @@ class ContainerLauncher:
 
     def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
         name = container_name(job)
-        uid, gid = os.getuid(), os.getgid()
-        if uid == 0:
-            uid = gid = NOBODY
+        uid, gid = _user()
+        if uid == NOBODY:
             os.chown(job.files.folder, uid, gid)
 
         def kill(client: int, number: signal.Signals) -> None:
@@ -135,6 +148,11 @@ def _image_id(launcher: ContainerLauncher, device: str) -> str:
     return require_image(launcher.engine, device, launcher.requirements)
 
 
+def _user() -> tuple[int, int]:
+    """Who runs inside: the caller, or nobody at all where that is root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+
+
 def container_name(job: Job) -> str:
     """Unique on the machine: the results folder's label and the attempt's folder."""
     return f"bench-{_folder_hash(_results_folder(job))}-{job.files.folder.name}"
@@ -157,29 +175,49 @@ def run_argv(engine: str, image: str, job: Job, uid: int, gid: int) -> list[str]
     """The command that runs a cell. Pure: tests compare it with a recorded text."""
     files, limits = job.files, job.limits
     memory = f"{int(limits.memory_gib * 2**30)}b"
-    variables = {**worker_environment(job.spec.train.threads), "HOME": "/tmp", "PYTHONPATH": CODE}
     argv = [engine, "run", "--interactive", "--name", container_name(job)]
     argv += ["--label", folder_label(_results_folder(job))]
-    argv += ["--pull", "never", "--log-driver", "none"]
+    argv += closed(engine, uid, gid)
+    argv += ["--memory", memory, "--memory-swap", memory]  # equal: no swap
+    argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
+    if job.gpu_uuid is not None:
+        argv += _gpu(engine, job.gpu_uuid)
+    argv += _variables(job.spec.train.threads)
+    argv += ["--mount", mount(files.folder, CELL)]
+    argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
+    argv += ["--mount", mount(job.tokens, TOKENS, read_only=True)]
+    argv += ["--mount", _our_code()]
+    code = {folder: f"{OWN_CODE}/{folder.name}" for folder in job.code}
+    for folder, target in code.items():
+        argv += ["--mount", mount(folder, target, read_only=True)]
+    return [*argv, image, "python3", "-P", "-m", job.program, CELL, TOKENS, *code.values()]
+
+
+def reach_argv(engine: str, image: str, gpu_uuid: str, name: str, uid: int, gid: int) -> list[str]:
+    """The command that tries a GPU out in a container like a cell's."""
+    argv = [engine, "run", "--rm", "--name", name, *closed(engine, uid, gid)]
+    argv += [*_gpu(engine, gpu_uuid), *_variables(threads=1), "--mount", _our_code()]
+    return [*argv, image, "python3", "-P", "-m", PROGRAM]
+
+
+def closed(engine: str, uid: int, gid: int) -> list[str]:
+    """What keeps a container from everything that it is not given."""
+    argv = ["--pull", "never", "--log-driver", "none"]
     argv += ["--network", "none", "--read-only", "--tmpfs", SCRATCH]
     argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     argv += ["--user", f"{uid}:{gid}", "--pids-limit", str(MAX_PROCESSES)]
     if engine == "podman" and uid != NOBODY:
         argv += ["--userns", "keep-id"]  # rootless: the caller's uid inside as outside
-    argv += ["--memory", memory, "--memory-swap", memory]  # equal: no swap
-    argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
-    if job.gpu_uuid is not None:
-        argv += _gpu(engine, job.gpu_uuid)
-    for name, value in variables.items():
-        argv += ["--env", f"{name}={value}"]
-    argv += ["--mount", mount(files.folder, CELL)]
-    argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
-    argv += ["--mount", mount(job.tokens, TOKENS, read_only=True)]
-    argv += ["--mount", mount(PACKAGE, f"{CODE}/bench", read_only=True)]
-    code = {folder: f"{OWN_CODE}/{folder.name}" for folder in job.code}
-    for folder, target in code.items():
-        argv += ["--mount", mount(folder, target, read_only=True)]
-    return [*argv, image, "python3", "-P", "-m", job.program, CELL, TOKENS, *code.values()]
+    return argv
+
+
+def _our_code() -> str:
+    return mount(PACKAGE, f"{CODE}/bench", read_only=True)
+
+
+def _variables(threads: int) -> list[str]:
+    variables = {**worker_environment(threads), "HOME": "/tmp", "PYTHONPATH": CODE}
+    return [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
 
 
 def _gpu(engine: str, uuid: str) -> list[str]:

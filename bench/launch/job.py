@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from bench.border.options import Limits
 from bench.border.spec import CellFiles, RunSpec
+from bench.launch.reach import Reach
 from bench.measure.host import FindProcesses
 
 
@@ -93,6 +94,13 @@ class Launcher(Protocol):
 
         Raises:
             MissingError: with the command that provides what is missing.
+        """
+
+    def reach(self, gpu_uuid: str) -> Reach:
+        """Whether a cell on this GPU could compute on it: tried out where cells run.
+
+        Raises:
+            MissingError: where not even that can be found out.
         """
 
     def clean(self, folder: Path) -> int:

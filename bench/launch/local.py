@@ -16,6 +16,7 @@ from bench.errors import MissingError, RequestError
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.launch.probe import ANSWER
 from bench.launch.process import Command, supervise
+from bench.launch.reach import PROGRAM, TIMEOUT_S, Reach, read_reach
 from bench.launch.variables import changing, local_environment
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
@@ -39,6 +40,25 @@ class LocalLauncher:
     def environment(self, device: str) -> Environment:
         image = packed()
         return Environment(env_id=self._env_id, image_id=image.cell_image if image else None)
+
+    def reach(self, gpu_uuid: str) -> Reach:
+        try:
+            answer = subprocess.run(
+                [self.python, "-P", "-m", PROGRAM],
+                env=local_environment(threads=1, gpus=gpu_uuid),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=TIMEOUT_S,
+                check=True,
+            )
+            return read_reach(answer.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            raise MissingError(
+                f"{self.python} does not tell whether its torch reaches a GPU ({_why(error)}). "
+                "Name a Python interpreter that has torch: --worker-python PATH."
+            ) from error
 
     def clean(self, folder: Path) -> int:
         return 0  # a local worker dies with its runner

@@ -44,6 +44,7 @@ def columns(readings: Readings, phases: Phases) -> dict[str, Any]:
         **_gpu_memory(readings, phases),
         **_gpu_energy(readings, phases),
         **_gpu_state(readings, phases),
+        **_gpu_settings(readings),
         **_host(readings, phases),
     }
 
@@ -99,7 +100,7 @@ def _gpu_energy(readings: Readings, phases: Phases) -> dict[str, Any]:
     seconds = length(phases.train)
     if seconds < max(ENERGY_MIN_S, ENERGY_SPAN_MIN_S * len(phases.train)):
         return {}
-    for source, total, of in _ENERGIES:
+    for source, total, of in _energies(readings):
         series = known(readings.gpu, of)
         if covers(series, phases.train, gap_s(readings.every_s)):
             energy_j = total(series, phases.train)
@@ -114,12 +115,22 @@ def _gpu_energy(readings: Readings, phases: Phases) -> dict[str, Any]:
 
 _Total = Callable[[Series[float], Sequence[Span]], float | None]
 _Figure = Callable[[GpuReading], float | None]
-# Best first.
-_ENERGIES: tuple[tuple[str, _Total, _Figure], ...] = (
-    ("energy_counter", increase, lambda reading: reading.sample.energy_j),
-    ("power_instant", integral, lambda reading: reading.sample.power_instant_w),
-    ("power_average", integral, lambda reading: reading.sample.power_average_w),
-)
+_Energy = tuple[str, _Total, _Figure]
+_COUNTER: _Energy = ("energy_counter", increase, lambda reading: reading.sample.energy_j)
+_INSTANT: _Energy = ("power_instant", integral, lambda reading: reading.sample.power_instant_w)
+_AVERAGE: _Energy = ("power_average", integral, lambda reading: reading.sample.power_average_w)
+
+
+def _energies(readings: Readings) -> tuple[_Energy, ...]:
+    """Sources of energy, best first.
+
+    Where a module has a CPU beside the GPU, NVML's documentation does not say whose energy its
+    counter holds; the instantaneous power is asked for by the scope of the GPU alone.
+    """
+    if readings.baseline and readings.baseline.settings.module_power_w is not None:
+        _, total, of = _COUNTER
+        return (_INSTANT, ("energy_counter_module", total, of))
+    return (_COUNTER, _INSTANT, _AVERAGE)
 
 
 def _gpu_state(readings: Readings, phases: Phases) -> dict[str, Any]:
@@ -131,11 +142,33 @@ def _gpu_state(readings: Readings, phases: Phases) -> dict[str, Any]:
         return within(series, phases.train) if whole else []
 
     temperatures = known(readings.gpu, lambda reading: reading.sample.temperature_c)
+    clocks_mhz = training(lambda reading: reading.sample.sm_clock_mhz)
     return {
         "gpu_temp_max_c": max((value for _, value in temperatures), default=None),
         "gpu_util_mean_pct": mean(training(lambda reading: reading.sample.utilisation_pct)),
-        "sm_clock_mean_mhz": mean(training(lambda reading: reading.sample.sm_clock_mhz)),
+        "sm_clock_mean_mhz": mean(clocks_mhz),
+        "sm_clock_min_mhz": min(clocks_mhz, default=None),
+        "sm_clock_max_mhz": max(clocks_mhz, default=None),
         "gpu_slowdowns": _slowdowns(training(lambda reading: reading.sample.slowdowns)),
+        "gpu_xids": _xids(readings),
+    }
+
+
+def _xids(readings: Readings) -> str | None:
+    """Of the cell's whole life, each as often as it came."""
+    told = known(readings.gpu, lambda reading: reading.sample.xids)
+    return " ".join(str(xid) for _, xids in told for xid in xids) or "none" if told else None
+
+
+def _gpu_settings(readings: Readings) -> dict[str, Any]:
+    """As they were just before the cell was launched."""
+    if readings.baseline is None:
+        return {}
+    settings = readings.baseline.settings
+    return {
+        "gpu_power_limit_w": settings.power_limit_w,
+        "gpu_power_default_w": settings.power_default_w,
+        "gpu_app_clocks_set": settings.app_clocks_set,
     }
 
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import pynvml
 
+from bench.measure.gpu_reader import FOR_GOOD, PATIENCE_S, processes_on
 from bench.measure.gpus import Gpu, Gpus, WholeGpu
-from bench.measure.nvml import FOR_GOOD, PATIENCE_S, processes_on
 from bench.measure.visible import VARIABLE, AmbiguousError, chosen
 
 T = TypeVar("T")

@@ -26,6 +26,11 @@ def _slowdowns(reading: GpuReading) -> str | None:
     return None if names is None else " ".join(names) or "none"
 
 
+def _xids(reading: GpuReading) -> str | None:
+    found = reading.sample.xids
+    return None if found is None else " ".join(map(str, found)) or "none"
+
+
 _OF_GPU: dict[str, Callable[[GpuReading], Any]] = {
     "gpu_used_mib": attrgetter("sample.used_mib"),
     "gpu_own_mib": own_mib,
@@ -37,6 +42,7 @@ _OF_GPU: dict[str, Callable[[GpuReading], Any]] = {
     "sm_clock_mhz": attrgetter("sample.sm_clock_mhz"),
     "gpu_temp_c": attrgetter("sample.temperature_c"),
     "gpu_slowdowns": _slowdowns,
+    "gpu_xids": _xids,
 }
 _OF_HOST: dict[str, Callable[[HostSample], Any]] = {
     "cpu_busy_s": attrgetter("busy_s"),

@@ -168,7 +168,8 @@ def _slowdown(readings: Readings, idle: GpuBaseline, phases: Phases) -> Iterator
     for name in names:
         has = partial(_names, name)
         yield _of_readings(f"gpu_{name}", told, phases, longest_gap_s, has, why_unknown)
-    if "sw_power_cap" in seen and None in (idle.power_limit_w, idle.power_default_w):
+    settings = idle.settings
+    if "sw_power_cap" in seen and None in (settings.power_limit_w, settings.power_default_w):
         yield Cause("gpu_sw_power_cap", None, "NVML does not tell whether the limit was lowered")
 
 
@@ -178,7 +179,7 @@ def _names(name: str, slowdowns: tuple[str, ...]) -> bool:
 
 def _limit_lowered(idle: GpuBaseline) -> bool:
     """Below its default, a power cap is somebody's setting; at it, normal operation."""
-    limit, default = idle.power_limit_w, idle.power_default_w
+    limit, default = idle.settings.power_limit_w, idle.settings.power_default_w
     return limit is not None and default is not None and limit < default
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from bench.measure.gpu_reader import NOTHING, PATIENCE_S, GpuReader, GpuSample, GpuSettings
 from bench.measure.host import CellProcesses, FindProcesses, HostSample, read_host
-from bench.measure.nvml import NOTHING, PATIENCE_S, GpuReader, GpuSample
 
 SAMPLE_MS = 100  # between two readings of the GPU, unless asked otherwise
 # Between two readings of the host, whose list of processes takes milliseconds to walk.
@@ -17,6 +17,9 @@ HOST_EVERY_S = 1.0
 # Stages whose first word calls for a reading at once: the device holds its context and nothing
 # else; training is over; all that was held is still held.
 AT_ONCE = ("data", "infer", "teardown")
+
+# Of a worker that has not opened its device, or could not.
+BEFORE_DEVICE = ("import", "teardown")
 
 # Asking an engine for a cell's processes takes tens of milliseconds; where it cannot tell, it never
 # will, but for the moment in which the container comes to be.
@@ -28,8 +31,7 @@ class GpuBaseline:
     """The cell's GPU just before the cell was launched."""
 
     sample: GpuSample
-    power_limit_w: float | None
-    power_default_w: float | None
+    settings: GpuSettings
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Readings:
     baseline: GpuBaseline | None = None
     found: CellProcesses | None = None  # the cell's processes, as our kernel numbers them
     reasons: dict[str, str] = field(default_factory=dict)  # why something was not read
+    # The GPU had answered and then was gone: NVML's words, and when.
+    lost: str | None = None
+    # Whether the worker has opened its device: then classes that a matrix brings may have spoken.
+    opened_device: bool = False
 
 
 class Watch:
@@ -81,7 +87,7 @@ class Watch:
         self._wake = threading.Event()
         self._ready = threading.Event()  # the baseline has been read
         self._gpu: GpuReader | None = None
-        self._baseline = GpuBaseline(NOTHING, None, None)
+        self._baseline = GpuBaseline(NOTHING, GpuSettings())
         self._listed_before: set[int] = set()
         self._own_pids: set[int] = set()
         self._thread = threading.Thread(
@@ -110,6 +116,7 @@ class Watch:
             reasons["samples"] = f"the last reading has not come back for {PATIENCE_S:g} s"
         if self._gpu is not None:
             reasons |= {f"gpu {k}": why for k, why in self._gpu.reasons.items()}
+            self.readings.lost = self._gpu.lost
         if self.readings.found is None:
             reasons.setdefault("processes", "the cell's processes were not found on this host")
 
@@ -119,6 +126,7 @@ class Watch:
     def event(self, event: dict[str, Any]) -> None:
         """The worker spoke."""
         self._spoken = True
+        self.readings.opened_device |= event.get("stage") not in BEFORE_DEVICE
         if event.get("stage") in AT_ONCE:
             self._gpu_due = self._host_due = time.monotonic()
             self._wake.set()
@@ -135,7 +143,7 @@ class Watch:
         try:
             if self._gpu_uuid is not None:
                 self._gpu = GpuReader(self._gpu_uuid)
-                self._baseline = GpuBaseline(self._gpu.read(), *self._gpu.power_limits_w())
+                self._baseline = GpuBaseline(self._gpu.read(), self._gpu.settings())
             self._ready.set()
             self._read_until_ended()
         finally:

@@ -299,12 +299,25 @@ COLUMNS: dict[str, Column] = {
         TIMING,
     ),
     "gpu_energy_source": Column(
-        "energy_counter, or power readings integrated: power_instant, power_average"
+        "energy_counter, or power readings integrated: power_instant, power_average; "
+        "energy_counter_module, where it may hold a CPU on the GPU's module as well"
     ),
     "gpu_power_mean_w": Column("energy / time", TIMING),
     "gpu_util_mean_pct": Column("mean utilisation in training", TIMING),
     "gpu_temp_max_c": Column("maximum temperature", FIGURE),
     "sm_clock_mean_mhz": Column("mean SM clock in training", TIMING),
+    "sm_clock_min_mhz": Column("lowest reading of it", NUMBER),
+    "sm_clock_max_mhz": Column("highest reading of it", NUMBER),
+    "gpu_power_limit_w": Column("power limit that was enforced as the cell was launched", NUMBER),
+    "gpu_power_default_w": Column("power limit that the GPU has by default", NUMBER),
+    "gpu_app_clocks_set": Column(
+        "whether application clocks differed from their default; NVML does not tell clocks that "
+        "nvidia-smi -lgc locked",
+        FLAG,
+    ),
+    "gpu_xids": Column(
+        "Xids that the driver reported of the GPU while the cell ran; none if there was none"
+    ),
     "gpu_slowdowns": Column(
         "what held the GPU back in training, by NVML's names, each with its share of "
         "the readings; none if nothing did"

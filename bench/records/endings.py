@@ -24,6 +24,9 @@ MACHINE_FAULTS = (
 # SIGILL) are a cell's own doing.
 KILLED = ("ended by SIGKILL", "ended by SIGTERM")
 
+# How the reason of an attempt begins that ended with its GPU, by evidence from outside the cell.
+GPU_FAILED = "the GPU failed: "
+
 LOG_TAIL = "; its log ends: "  # in a reason, before what the cell itself has written
 
 
@@ -42,6 +45,8 @@ def circumstances(row: Row) -> Circumstances:
 
 def is_machines_fault(status: str, reason: str) -> bool:
     """Whether the machine failed, and not the cell: another attempt may well succeed."""
+    if status == "interrupted":
+        return reason.startswith(GPU_FAILED)
     said = reason.partition(LOG_TAIL)[0]
     told = said.startswith(KILLED) or any(text in said for text in MACHINE_FAULTS)
     return status == "crashed" and told

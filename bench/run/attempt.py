@@ -20,6 +20,7 @@ from bench.measure.watch import Readings, Watch
 from bench.records import endings
 from bench.records.columns import RUN_COLUMNS
 from bench.records.rows import write_table
+from bench.run.gpu_fault import with_gpu_fault
 
 DISK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 LOG_TAIL = 300  # characters of the log that a reason may quote
@@ -57,6 +58,7 @@ def run_attempt(
         except EngineError as error:  # it may be no fault of the engine
             raise EngineError(f"{error}{_full_disk(job)}") from error
     row, phases = judge(job, ended)
+    row |= with_gpu_fault(row, watch.readings)
     row |= figures.columns(watch.readings, phases)
     disturbed = taint.judge(watch.readings, phases, row)
     row |= {

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.border.identity import SCHEMA_VERSION, code_sha256
-from bench.errors import BenchError
+from bench.errors import BenchError, GpuError, MissingError
 from bench.launch.job import Environment, Job, Launcher, Stop
+from bench.launch.reach import why_unreached
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cache import check_stored
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
 from bench.records.corpora import Corpus
-from bench.records.endings import is_machines_fault
+from bench.records.endings import GPU_FAILED, is_machines_fault
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell
 from bench.run.attempt import is_number, run_attempt
@@ -53,6 +54,7 @@ class Runner:
     stop: Stop = field(default_factory=Stop)
     # What cells of a device run in, once it was asked for: asking an engine takes its time.
     _environments: dict[str, Environment] = field(default_factory=dict, init=False)
+    _reached: set[str] = field(default_factory=set, init=False)  # GPUs that were tried, by name
 
     def run(self, cells: Sequence[Cell], jobs: int | None) -> None:
         """Bring every cell to a terminal row, unless `stop` is set first.
@@ -61,8 +63,8 @@ class Runner:
 
         Raises:
             MissingError, RequestError: before anything runs.
-            CacheError, EngineError, FolderError, RecordError: when a launch or a commit fails;
-                cells not run stay open.
+            CacheError, EngineError, FolderError, GpuError, RecordError: when a launch or a commit
+                fails, or a GPU is gone; cells not run stay open.
         """
         here = self._here(cells)
         not_done = [cell for cell in cells if not here.is_done(cell)]
@@ -77,6 +79,7 @@ class Runner:
             if still_open:
                 self.display.chose(jobs, why)
         lanes = Lanes(still_open, make_slots(jobs, still_open, machine))
+        self._check_gpus(lanes)
         try:
             left_s = self._time_left_s(lanes)
             with self.display.open(still_open, left_s), _on_signal(self.stop):
@@ -106,6 +109,28 @@ class Runner:
         for device in {cell.spec.device for cell in runnable} - self._environments.keys():
             self._environments[device] = self.launcher.environment(device)
         return Here(self.machine, self._environments, self.policy, by_cell(self.runs.rows))
+
+    def _check_gpus(self, lanes: Lanes) -> None:
+        """Before anything runs, try out a GPU of each kind that cells are about to get.
+
+        Raises:
+            MissingError: if they could not compute on it.
+        """
+        on_gpu = [cell for cell in lanes.waiting if cell.spec.device == "cuda"]
+        used = {slot.gpu.name: slot.gpu for slot in lanes.slots if slot.gpu and on_gpu}
+        for gpu in used.values():
+            if gpu.name in self._reached:
+                continue
+            if why := self._why_unreached(gpu.uuid):
+                others = len(lanes.waiting) > len(on_gpu)
+                on_cpu = ", or run the cells on the CPU alone: --only device=cpu" if others else ""
+                raise MissingError(f"nothing was run: cells cannot compute on {gpu}: {why}{on_cpu}")
+            self._reached.add(gpu.name)
+
+    def _why_unreached(self, gpu_uuid: str) -> str | None:
+        found = self.launcher.reach(gpu_uuid)
+        container = self.launcher.runtime != "local"
+        return why_unreached(found, self.machine.gpus.driver_version, container)
 
     def _skip(self, cell: Cell, why: str) -> None:
         """A row that says why; not a second one with the same reason."""
@@ -147,10 +172,28 @@ class Runner:
 
     def _commit(self, cell: Cell, columns: dict[str, Any], lanes: Lanes) -> None:
         self.runs.append(columns)
-        if is_machines_fault(columns["status"], columns["reason"] or "") and lanes.again(cell):
+        machines = is_machines_fault(columns["status"], columns["reason"] or "")
+        gone = self._why_gone(columns) if machines else None
+        if machines and not gone and lanes.again(cell):
             self.display.again(cell, columns)
         else:
             self.display.ended(cell, columns, self._time_left_s(lanes))
+        if gone:
+            raise GpuError(gone)
+
+    def _why_gone(self, columns: Mapping[str, Any]) -> str | None:
+        """Why no cell can compute any more on a GPU that failed; None if cells can, or it did not.
+
+        Else each further cell would be launched into the same failure.
+        """
+        if not columns["reason"].startswith(GPU_FAILED):
+            return None
+        gpu = f"{columns['gpu_name']} ({columns['gpu_uuid']})"
+        try:
+            why = self._why_unreached(columns["gpu_uuid"])
+        except MissingError as error:
+            why = str(error)
+        return f"{gpu} failed, and cells can no longer compute on it: {why}" if why else None
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> dict[str, Any]:
         """One attempt, in a thread of its own; its columns of runs.csv."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
+from bench.launch.reach import Reach
 from bench.matrix.expansion import load_matrix
 from bench.measure.gpus import Gpus
 from bench.measure.machine import Machine, Room
@@ -36,6 +37,8 @@ class FakeLauncher:
         self.environment_id = "env-1"
         self.enforces_memory = True
         self.jobs: list[Job] = []
+        self.probed: list[str] = []  # UUIDs of GPUs
+        self.found = Reach(None, "2.13.0+cu130", "13.0", "13.0")
         self.row: dict[str, Any] = {}
         self.code = 0
         self.reason = ""
@@ -44,6 +47,10 @@ class FakeLauncher:
 
     def environment(self, device: str) -> Environment:
         return Environment(self.environment_id)
+
+    def reach(self, gpu_uuid: str) -> Reach:
+        self.probed.append(gpu_uuid)
+        return self.found
 
     def clean(self, folder: Path) -> int:
         return 0

@@ -80,6 +80,14 @@ CellRun._open_device, CellRun._read = open_device, read
 Trainer.run, Trainer.step = run, step
 """
 
+# In place of the program that tries a GPU out.
+PROBE = """
+import json
+from bench.border.surroundings import PROBE_ANSWER
+reached = {"torch": "2.13.0", "built_for": "13.0", "driver_cuda": "13.0", "error": None}
+print(PROBE_ANSWER + json.dumps(reached))
+"""
+
 IDLE: dict[str, Reading] = {
     "memory_used_mib": 100,
     "memory_total_mib": 16000,
@@ -93,6 +101,9 @@ IDLE: dict[str, Reading] = {
     "sm_clock_mhz": 300,
     "temperature_c": 40,
     "event_reasons": 0x1,
+    "app_clock_mhz": 1980,
+    "app_clock_default_mhz": 1980,
+    "xids": "",
 }
 Moments = Mapping[str, Mapping[str, str | float | None]]
 # What a GPU shows of an ordinary cell. WORKER is its process.

@@ -17,11 +17,11 @@
 
 typedef enum {
     SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
-    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15,
+    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, TIMEOUT = 10, GPU_IS_LOST = 15,
     UNKNOWN = 999, /* here: the script is malformed */
 } Code;
 
-enum { CLOCK_SM = 1, SENSOR_GPU = 0, FIELD_POWER_INSTANT = 186, TYPE_UNSIGNED_INT = 1 };
+enum { EVENT_XID = 8, SCOPE_MODULE = 1, CLOCK_SM = 1, SENSOR_GPU = 0, FIELD_POWER_INSTANT = 186, TYPE_UNSIGNED_INT = 1 };
 static const uint64_t MEMORY_NOT_AVAILABLE = UINT64_MAX;
 static const uint32_t NO_INSTANCE = UINT32_MAX; /* the GPU is not partitioned (MIG) */
 static const double MIB = 1024 * 1024;
@@ -39,6 +39,9 @@ typedef struct {
     uint32_t value_type, code;
     union { double d; uint32_t ui; uint64_t ull; } value;
 } FieldValue;
+
+typedef struct { Device device; uint64_t type, xid; uint32_t gpu_instance, compute_instance; } Event;
+typedef struct { Device device; unsigned seen; } *EventSet; /* `seen`: of the device's Xids */
 
 typedef struct { char lines[16384]; } Script; /* each ends with a zero byte; an empty one is last */
 
@@ -283,10 +286,59 @@ Code nvmlDeviceGetFieldValues(Device device, int count, FieldValue *fields) {
     for (FieldValue *field = fields; field < fields + count; field++) {
         field->timestamp_us = seconds(CLOCK_REALTIME) * 1e6;
         field->value_type = TYPE_UNSIGNED_INT;
+        const char *key = field->scope == SCOPE_MODULE ? "module_power_w" : "power_instant_w";
         field->code = field->field == FIELD_POWER_INSTANT
-            ? gpu_number(&script, index, "power_instant_w", &watts) : NOT_SUPPORTED;
+            ? gpu_number(&script, index, key, &watts) : NOT_SUPPORTED;
         field->value.ui = field->code ? 0 : watts * 1000 + 0.5; /* mW */
     }
+    return SUCCESS;
+}
+
+/* The Xid that comes after the first `skip`; NOT_FOUND if there is none. */
+static Code read_xid(Device device, unsigned skip, uint64_t *xid) {
+    Script script;
+    const char *list;
+    char *end;
+    TRY(begin(&script));
+    TRY(gpu_text(&script, (unsigned)(uintptr_t)device - 1, "xids", &list));
+    for (;; skip--, list = end) {
+        *xid = strtoul(list, &end, 10);
+        if (end == list || !skip)
+            return end == list ? NOT_FOUND : SUCCESS;
+    }
+}
+
+Code nvmlEventSetCreate(EventSet *set) {
+    *set = calloc(1, sizeof **set);
+    return SUCCESS;
+}
+
+Code nvmlEventSetFree(EventSet set) {
+    free(set);
+    return SUCCESS;
+}
+
+/* What the script tells already is past. */
+Code nvmlDeviceRegisterEvents(Device device, uint64_t types, EventSet set) {
+    Script script;
+    unsigned index;
+    uint64_t xid;
+    const char *list;
+    TRY(begin_device(device, &script, &index));
+    TRY(gpu_text(&script, index, "xids", &list));
+    set->device = device;
+    while (read_xid(device, set->seen, &xid) == SUCCESS)
+        set->seen++;
+    return types == EVENT_XID ? SUCCESS : NOT_SUPPORTED;
+}
+
+/* It never waits: a reading asks with a timeout of 0. A lost GPU still tells its Xid. */
+Code nvmlEventSetWait_v2(EventSet set, Event *event, unsigned timeout_ms) {
+    (void)timeout_ms;
+    *event = (Event){.device = set->device, .type = EVENT_XID};
+    if (read_xid(set->device, set->seen, &event->xid) != SUCCESS)
+        return TIMEOUT;
+    set->seen++;
     return SUCCESS;
 }
 
@@ -330,6 +382,12 @@ Code nvmlDeviceGetUtilizationRates(Device device, Utilization *utilization) {
 }
 Code nvmlDeviceGetClockInfo(Device device, unsigned clock, unsigned *mhz) {
     return clock == CLOCK_SM ? device_unsigned(device, "sm_clock_mhz", 1, mhz) : NOT_SUPPORTED;
+}
+Code nvmlDeviceGetApplicationsClock(Device device, unsigned clock, unsigned *mhz) {
+    return clock == CLOCK_SM ? device_unsigned(device, "app_clock_mhz", 1, mhz) : NOT_SUPPORTED;
+}
+Code nvmlDeviceGetDefaultApplicationsClock(Device device, unsigned clock, unsigned *mhz) {
+    return clock == CLOCK_SM ? device_unsigned(device, "app_clock_default_mhz", 1, mhz) : NOT_SUPPORTED;
 }
 Code nvmlDeviceGetTemperature(Device device, unsigned sensor, unsigned *c) {
     return sensor == SENSOR_GPU ? device_unsigned(device, "temperature_c", 1, c) : NOT_SUPPORTED;

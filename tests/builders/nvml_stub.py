@@ -44,6 +44,10 @@ GPU_KEYS = {  # after `gpu0.`, `gpu1.` and so on; `gpu0.mig0.` and so on of inst
     "power_default_limit_w",
     "utilisation_pct",
     "sm_clock_mhz",
+    "app_clock_mhz",
+    "app_clock_default_mhz",
+    "module_power_w",  # of the GPU's whole module
+    "xids",  # that the driver has reported so far, "79 31"; an event set tells later ones
     "temperature_c",
     "event_reasons",  # bit mask
     "throttle_reasons",  # the same under its older name; like event_reasons where absent

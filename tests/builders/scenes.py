@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.measure import samples
-from bench.measure.nvml import GpuSample
+from bench.measure.gpu_reader import GpuSample
 from bench.measure.watch import GpuReading, Readings
 from bench.records.rows import write_table
 from tests.builders.results import Results

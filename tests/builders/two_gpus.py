@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bench.measure.nvml import GpuSample
+from bench.measure.gpu_reader import GpuSample
 from tests.builders.nvml_stub import Reading
 
 OURS: dict[str, Reading] = {  # of the second GPU, the cell's
@@ -18,6 +18,9 @@ OURS: dict[str, Reading] = {  # of the second GPU, the cell's
     "gpu1.sm_clock_mhz": 1980,
     "gpu1.temperature_c": 61,
     "gpu1.event_reasons": 0x44,
+    "gpu1.app_clock_mhz": 1410,
+    "gpu1.app_clock_default_mhz": 1980,
+    "gpu1.xids": "",
 }
 OTHERS: dict[str, Reading] = {  # of the first: nothing of it may ever be seen
     key.replace("gpu1", "gpu0"): {1: 1} if key.endswith("processes") else 5 for key in OURS
@@ -33,6 +36,7 @@ SAID = GpuSample(
     sm_clock_mhz=1980.0,
     temperature_c=61.0,
     slowdowns=("sw_power_cap", "hw_thermal_slowdown"),
+    xids=(),
 )
 
 

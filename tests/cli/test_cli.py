@@ -14,7 +14,10 @@ import pytest
 from bench.errors import program
 from bench.launch.engine import Engine
 from bench.records.rows import read_table
+from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
 from tests.builders.shared import ROOT, bench, write_tiny_matrix
+
+pytest_plugins = "tests.builders.nvml_stub"
 
 ORIGINAL = "bench/matrix/original.yaml"
 LOCAL = ("--runtime", "local")
@@ -101,6 +104,20 @@ def test_the_same_cell_gives_the_same_losses_to_the_last_digit_here_and_in_a_con
         points = read_table(results / "curves.csv")
         losses.append([(point["train_loss"], point["val_loss"]) for point in points])
     assert losses[0] == losses[1] == losses[2]
+
+
+def test_a_gpu_that_torch_does_not_reach_is_told_before_anything_runs(
+    tiny_matrix: Path, tmp_path: Path, nvml: NvmlStub
+) -> None:
+    """The torch of these tests has no CUDA, or no GPU of this name."""
+    nvml.write(TWO_GPUS)
+    text = tiny_matrix.read_text()
+    tiny_matrix.write_text(text.replace("device: [cpu]", "device: [cpu, cuda]"))
+    answer = bench("run", tiny_matrix, "--runtime", "local", "--out", tmp_path / "r")
+    assert answer.returncode == 2
+    assert "nothing was run: cells cannot compute on Stub GPU A (GPU-aaaa): torch " in answer.stderr
+    assert "--only device=cpu" in answer.stderr
+    assert read_table(tmp_path / "r" / "runs.csv") == []
 
 
 def test_cuda_cells_without_a_gpu_are_skipped_and_the_exit_code_says_so(

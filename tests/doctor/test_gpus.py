@@ -7,8 +7,12 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from bench.doctor import cells, gpu
+from bench.border.surroundings import PROBE_ANSWER
+from bench.doctor import cells, gpu, gpu_settings
 from bench.doctor.finding import CPU, GPU, missing
+from bench.errors import EngineError
+from bench.launch import container
+from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.measure.gpus import Gpus
@@ -153,15 +157,110 @@ def test_a_torch_that_reaches_no_gpu_is_a_problem_of_bench_gpu_alone(
     nvml.write(TWO_GPUS)  # torch is asked for these, also on a machine that has a real one
     found = examined(tmp_path)["torch with CUDA"]
     assert (found.state, found.concerns) == ("problem", (GPU,))
-    assert "reaches no GPU" in found.text
+    assert "Stub GPU A (GPU-aaaa): torch " in found.text
 
 
 @pytest.mark.parametrize(
-    ("printed", "state"), [("2.13.0+cu130 True", "ok"), ("2.13.0+cpu False", "problem")]
+    ("told", "state", "words"),
+    [
+        ({"built_for": "13.0"}, "ok", "torch 2.13.0 computes on Stub GPU A, Stub GPU B"),
+        ({"error": "not compiled with CUDA"}, "problem", "was built without CUDA"),
+        (
+            {"built_for": "13.0", "driver_cuda": "12.4", "error": "too old"},
+            "problem",
+            "built for CUDA 13.0, and the driver 580.1 supports up to CUDA 12.4",
+        ),
+    ],
 )
 def test_the_workers_own_torch_is_asked(
-    printed: str, state: str, program: Callable[[str, str], None], no_engine: Path
+    told: dict[str, str],
+    state: str,
+    words: str,
+    program: Callable[[str, str], None],
+    no_engine: Path,
+    nvml: NvmlStub,
 ) -> None:
-    program("python", printed)
-    assert cells.cuda(LocalLauncher(str(no_engine / "python")), NO_GPU).state == state
-    assert cells.cuda(LocalLauncher("/nonexistent"), NO_GPU).state == "problem"
+    nvml.write(TWO_GPUS)
+    answer = {"torch": "2.13.0", "built_for": None, "driver_cuda": None, "error": None} | told
+    program("python", f"a library prints\n{PROBE_ANSWER}{json.dumps(answer)}\nand again")
+    found = cells.cuda(LocalLauncher(str(no_engine / "python")), find_gpus())
+    assert found.state == state
+    assert words in found.text
+
+
+def test_an_interpreter_that_gives_no_answer_is_a_problem(
+    program: Callable[[str, str], None], no_engine: Path, nvml: NvmlStub
+) -> None:
+    nvml.write(TWO_GPUS)
+    program("python", "nothing of the kind")
+    for python in (str(no_engine / "python"), "/nonexistent"):
+        assert cells.cuda(LocalLauncher(python), find_gpus()).state == "problem"
+
+
+def test_an_engine_that_brings_no_gpu_in_is_told_by_its_own_words(
+    nvml: NvmlStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.write(TWO_GPUS)
+
+    def refuse(self: Engine, *arguments: str, timeout_s: float = 0) -> str:
+        raise EngineError("docker run failed: could not select device driver with [[gpu]]")
+
+    monkeypatch.setattr(container, "_image_id", lambda launcher, device: "sha256:123")
+    monkeypatch.setattr(Engine, "command", refuse)
+    answer = cells.cuda(ContainerLauncher(Engine("docker")), find_gpus())
+    assert answer.state == "problem"
+    assert "could not select device driver" in answer.text
+    assert "container toolkit" in (answer.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("limits_w", "state", "words"),
+    [
+        ((700, 700), "ok", "700 W on Stub GPU A (GPU-aaaa)"),
+        ((750, 700), "ok", "750 W on Stub GPU A"),
+        ((500, 700), "warning", "500 W on Stub GPU A (GPU-aaaa), whose default is 700 W"),
+        ((None, 700), "unknown", "NVML does not tell it of Stub GPU A"),
+        ((700, None), "unknown", "NVML does not tell it of Stub GPU A"),
+    ],
+)
+def test_a_power_limit_below_the_default_is_a_warning(
+    nvml: NvmlStub, limits_w: tuple[int | None, int | None], state: str, words: str
+) -> None:
+    both = {"gpu1.power_limit_w": 300, "gpu1.power_default_limit_w": 300}
+    limit, default = limits_w
+    ours = {"gpu0.power_limit_w": limit, "gpu0.power_default_limit_w": default}
+    nvml.write(TWO_GPUS | both | ours)
+    answer = gpu_settings.power_limit(find_gpus())
+    assert answer.state == state
+    assert words in answer.text
+    remedy = "sudo nvidia-smi -i GPU-aaaa -pl 700" if state == "warning" else None
+    assert answer.remedy == remedy
+    assert gpu_settings.power_limit(NO_GPU).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("clocks_mhz", "state", "words"),
+    [
+        ((1410, 1410), "ok", "application clocks are set on Stub GPU A"),
+        ((1410, 1980), "unknown", "set on Stub GPU A (GPU-aaaa) alone; NVML does not tell"),
+        ((1980, 1980), "unknown", "none are set; NVML does not tell whether nvidia-smi -lgc"),
+        ((None, None), "unknown", "none are set; NVML does not tell whether nvidia-smi -lgc"),
+    ],
+)
+def test_whether_clocks_are_held_as_far_as_nvml_tells(
+    nvml: NvmlStub, clocks_mhz: tuple[int | None, int | None], state: str, words: str
+) -> None:
+    shown = {f"gpu{index}.app_clock_mhz": mhz for index, mhz in enumerate(clocks_mhz)}
+    shown |= {f"gpu{index}.app_clock_default_mhz": 1980 for index in range(2)}
+    nvml.write(TWO_GPUS | shown)
+    answer = gpu_settings.clocks(find_gpus())
+    assert answer.state == state
+    assert words in answer.text
+    assert ("-lgc MHZ" in (answer.remedy or "")) == (state == "unknown")
+
+
+def test_the_doctor_tells_both(nvml: NvmlStub, tmp_path: Path) -> None:
+    nvml.write(TWO_GPUS | {"gpu0.power_limit_w": 500, "gpu0.power_default_limit_w": 700})
+    found = examined(tmp_path)
+    states = [found[name].state for name in ("GPU power limit", "GPU clocks")]
+    assert states == ["warning", "unknown"]

@@ -12,8 +12,8 @@ import pytest
 
 from bench.measure import samples
 from bench.measure.figures import ENERGY_MIN_S, Phases, columns, host_rates, percent
+from bench.measure.gpu_reader import GpuSample, GpuSettings
 from bench.measure.host import HostSample
-from bench.measure.nvml import GpuSample
 from bench.measure.series import Span, increase
 from bench.measure.watch import GpuBaseline, GpuReading, Readings
 from bench.records.columns import RUN_COLUMNS
@@ -40,7 +40,7 @@ def on_gpu(moments: Sequence[float], of: Callable[[float], dict[str, Any]]) -> R
         told = {"own": (), **of(at - START)}
         own = frozenset(told.pop("own"))
         readings.gpu.append((at, GpuReading(replace(GPU, **told), own)))
-    readings.baseline = GpuBaseline(GPU, None, None)
+    readings.baseline = GpuBaseline(GPU, GpuSettings())
     return readings
 
 
@@ -54,8 +54,9 @@ def on_host(
 
 def test_every_column_is_one_of_runs_csv() -> None:
     phases = train((1.0, 12.0))
-    told = {name: 1.0 for name in GpuSample.__annotations__ if name not in ("processes",)}
-    readings = on_gpu(times(13), lambda t: {**told, "processes": {OWN: 5.0}, "slowdowns": ()})
+    told: dict[str, Any] = dict.fromkeys(GpuSample.__annotations__, 1.0)
+    told |= {"processes": {OWN: 5.0}, "slowdowns": (), "xids": ()}
+    readings = on_gpu(times(13), lambda t: told)
     readings.host = [(at, HOST) for at in times(13, 1.0)]
     assert set(columns(readings, phases)) <= set(RUN_COLUMNS)
 
@@ -130,6 +131,28 @@ class TestEnergy:
             assert found["gpu_power_mean_w"] == pytest.approx(watts)
             assert found["gpu_energy_j"] == pytest.approx(watts * 15.0)
 
+    @pytest.mark.parametrize(
+        ("told", "source", "watts"),
+        [
+            ({"energy_j": 610.0, "power_instant_w": 200.0}, "power_instant", 200.0),
+            ({"energy_j": 610.0, "power_average_w": 150.0}, "energy_counter_module", 610.0),
+            ({"power_average_w": 150.0}, None, None),  # whose power NVML does not say
+        ],
+    )
+    def test_the_counter_of_a_module_with_a_cpu_is_none_of_the_gpu(
+        self, told: dict[str, float], source: str | None, watts: float | None
+    ) -> None:
+        def of(t: float) -> dict[str, Any]:
+            return {
+                name: value * t if name == "energy_j" else value for name, value in told.items()
+            }
+
+        readings = on_gpu(times(self.UNTIL), of)
+        readings.baseline = GpuBaseline(GPU, GpuSettings(module_power_w=610.0))
+        found = columns(readings, train(*self.SPANS))
+        assert found.get("gpu_energy_source") == source
+        assert found.get("gpu_power_mean_w") == pytest.approx(watts)
+
     def test_a_counter_that_stopped_half_way_or_began_anew_is_not_used(self) -> None:
         phases, power = train((2.0, 28.0)), (lambda t: 200.0)
         stopped = self.of(
@@ -174,7 +197,7 @@ class TestGpuMemory:
 
     def of(self, told: Callable[[float], dict[str, Any]], idle: float | None = None) -> tuple:
         readings = on_gpu(times(25), told)
-        readings.baseline = GpuBaseline(replace(GPU, used_mib=idle), None, None)
+        readings.baseline = GpuBaseline(replace(GPU, used_mib=idle), GpuSettings())
         found = columns(readings, self.PHASES)
         names = ("gpu_mem_nvml_peak_mib", "gpu_mem_source", "gpu_mem_context_mib")
         return tuple(found.get(name) for name in names)
@@ -263,6 +286,31 @@ class TestGpuState:
         assert found["gpu_util_mean_pct"] == pytest.approx(90.0)
         assert found["sm_clock_mean_mhz"] == pytest.approx(1500.0)
         assert found["gpu_temp_max_c"] == 84.0
+
+    def test_the_range_of_the_clock_is_of_training_alone(self) -> None:
+        def told(t: float) -> dict[str, Any]:
+            throttled = 7 <= t < 8
+            return {"sm_clock_mhz": (1200.0 if throttled else 1980.0) if 5 <= t <= 10 else 300.0}
+
+        found = columns(on_gpu(times(20), told), train((5.05, 9.95)))
+        assert (found["sm_clock_min_mhz"], found["sm_clock_max_mhz"]) == (1200.0, 1980.0)
+
+    def test_the_settings_are_those_of_before_the_launch(self) -> None:
+        readings = on_gpu(times(2), lambda t: {})
+        names = ("gpu_power_limit_w", "gpu_power_default_w", "gpu_app_clocks_set")
+        found = columns(readings, Phases())
+        assert [found[name] for name in names] == [None, None, None]
+        readings.baseline = GpuBaseline(GPU, GpuSettings(500.0, 700.0, app_clocks_set=False))
+        found = columns(readings, Phases())
+        assert [found[name] for name in names] == [500.0, 700.0, False]
+
+    @pytest.mark.parametrize(("xids", "wanted"), [((), "none"), ((31, 79), "31 79"), (None, None)])
+    def test_xids_are_of_the_whole_life(
+        self, xids: tuple[int, ...] | None, wanted: str | None
+    ) -> None:
+        quiet = () if xids is not None else None
+        readings = on_gpu(times(20), lambda t: {"xids": xids if t == 0 else quiet})
+        assert columns(readings, train((5.0, 10.0)))["gpu_xids"] == wanted
 
     def test_readings_that_were_not_told_do_not_count_as_zero(self) -> None:
         def told(t: float) -> dict[str, Any]:

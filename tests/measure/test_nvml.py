@@ -8,8 +8,8 @@ from typing import Any
 import pynvml
 import pytest
 
+from bench.measure.gpu_reader import NOTHING, GpuReader, GpuSettings
 from bench.measure.listed import find_gpus
-from bench.measure.nvml import NOTHING, GpuReader
 from tests.builders.nvml_stub import TWO_GPUS, WITH_MIG, NvmlStub, Reading, error
 from tests.builders.two_gpus import OTHERS, OURS, SAID, moment, without_energy
 
@@ -58,7 +58,7 @@ def test_a_reading_has_every_field_in_its_unit(reader: GpuReader) -> None:
     assert without_energy(sample) == SAID
     assert sample.energy_j is not None
     assert 250 * before - 0.01 <= sample.energy_j <= 250 * after
-    assert reader.power_limits_w() == (650.0, 700.0)
+    assert reader.settings() == GpuSettings(650.0, 700.0, app_clocks_set=True)
     assert reader.reasons == {}
 
 
@@ -94,7 +94,7 @@ def test_an_older_driver_tells_them_under_the_older_name(nvml: NvmlStub, reader:
 
 def test_the_gpu_is_found_by_its_uuid_whatever_its_number(nvml: NvmlStub) -> None:
     swapped = {
-        key.replace("gpu0", "x").replace("gpu1", "gpu0").replace("x", "gpu1"): value
+        key.replace("gpu0", "@").replace("gpu1", "gpu0").replace("@", "gpu1"): value
         for key, value in (TWO_GPUS | OTHERS | OURS).items()
     }
     for script in (TWO_GPUS | OTHERS | OURS, swapped):
@@ -141,9 +141,9 @@ def test_a_call_that_fails_once_is_asked_again(nvml: NvmlStub, reader: GpuReader
 
 def test_power_limits_may_be_unsupported(nvml: NvmlStub, reader: GpuReader) -> None:
     nvml.change(**{"gpu1.power_limit_w": None})
-    assert reader.power_limits_w() == (None, 700.0)
+    assert reader.settings() == GpuSettings(None, 700.0, app_clocks_set=True)
     nvml.change(**{"gpu1.power_default_limit_w": None})
-    assert reader.power_limits_w() == (None, None)
+    assert reader.settings() == GpuSettings(None, None, app_clocks_set=True)
     assert set(reader.reasons) == {"power_limit", "power_default"}
     assert without_energy(reader.read()) == SAID
 
@@ -152,7 +152,7 @@ def test_a_gpu_that_tells_nothing_is_not_zero(nvml: NvmlStub) -> None:
     nvml.write(TWO_GPUS | OTHERS)
     reader = GpuReader("GPU-bbbb")
     assert reader.read() == NOTHING
-    assert set(reader.reasons) == {name for _, name in FIELDS.values()}
+    assert set(reader.reasons) == {name for _, name in FIELDS.values()} | {"xids"}
     reader.close()
 
 
@@ -165,7 +165,7 @@ def test_an_instance_has_no_figure_of_the_whole_gpu(nvml: NvmlStub, answers: boo
     nvml.write(WITH_MIG | OTHERS | OURS | instance)
     reader = GpuReader("MIG-b0")
     assert reader.read() == replace(NOTHING, used_mib=70, processes={5: 60})
-    assert reader.power_limits_w() == (None, None)
+    assert reader.settings() == GpuSettings()
     lacking = {name for _, name in FIELDS.values()} - {"memory", "processes"}
     assert set(reader.reasons) == lacking | {"power_limit", "power_default"}
     assert set(reader.reasons.values()) == {
@@ -189,7 +189,7 @@ def test_an_error_of_pynvml_itself_is_a_reason_too(
 def test_without_a_driver(nvml: NvmlStub) -> None:
     reader = GpuReader("GPU-bbbb")
     assert reader.read() == NOTHING
-    assert reader.power_limits_w() == (None, None)
+    assert reader.settings() == GpuSettings()
     assert "Driver Not Loaded" in reader.reasons.pop("device")
     assert reader.reasons == {}
     reader.close()
@@ -218,7 +218,7 @@ def test_a_gpu_that_is_lost_half_way_is_left_alone_from_then_on(
     reader.read()
     before = time.monotonic()
     nvml.change(**{"gpu1.lost": error(code)})
-    assert reader.read() == NOTHING
+    assert replace(reader.read(), xids=None) == NOTHING
     assert str(pynvml.NVMLError(code)) in reader.reasons["device"]
     assert before - 0.001 <= moment(reader.reasons["device"]) <= time.monotonic() + 0.001
     nvml.change(**{"gpu1.lost": None})
@@ -234,3 +234,71 @@ def test_closing_leaves_nvml_to_its_other_users(nvml: NvmlStub, reader: GpuReade
     with pytest.raises(pynvml.NVMLError_Uninitialized):
         pynvml.nvmlDeviceGetCount()
     assert len(find_gpus().gpus) == 2
+
+
+def test_a_gpu_that_is_lost_after_it_answered_is_told_with_its_moment(
+    nvml: NvmlStub, reader: GpuReader
+) -> None:
+    reader.read()
+    assert reader.lost is None
+    before = time.monotonic()
+    nvml.change(**{"gpu1.lost": 1})
+    assert reader.read() == replace(NOTHING, xids=())
+    assert reader.lost is not None
+    assert reader.lost.startswith("GPU is lost (at ")
+    assert moment(reader.lost) >= before - 0.001
+
+
+def test_a_gpu_that_never_answered_is_not_lost(nvml: NvmlStub) -> None:
+    nvml.write(TWO_GPUS | {"gpu1.lost": 1})
+    reader = GpuReader("GPU-bbbb")
+    reader.read()
+    assert (reader.lost, "device" in reader.reasons) == (None, True)
+
+
+def test_unknown_errors_of_all_calls_at_once_are_a_loss(nvml: NvmlStub, reader: GpuReader) -> None:
+    """As where a reload of systemd takes a container's devices away; one alone is a quirk."""
+    reader.read()
+    unknown = error(pynvml.NVML_ERROR_UNKNOWN)
+    nvml.change(**{"gpu1.memory_used_mib": unknown})
+    reader.read()
+    assert reader.lost is None
+    nvml.change(**{"gpu1.lost": unknown})
+    reader.read()
+    assert reader.lost is not None
+    assert reader.lost.startswith("Unknown Error (at ")
+    nvml.change(**{"gpu1.lost": None})
+    assert reader.read() == NOTHING  # it is not asked again
+
+
+def test_each_xid_is_told_once_and_those_of_before_never(nvml: NvmlStub) -> None:
+    nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.xids": "31"})
+    reader = GpuReader("GPU-bbbb")
+    assert reader.read().xids == ()
+    nvml.change(**{"gpu0.xids": "79", "gpu1.xids": "31 43 79"})
+    assert reader.read().xids == (43, 79)
+    assert reader.read().xids == ()
+    nvml.change(**{"gpu1.xids": "31 43 79 79", "gpu1.lost": 1})
+    assert reader.read().xids == (79,)  # why the GPU is lost
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("clock", "default", "is_set"),
+    [(1980, 1980, False), (1410, 1980, True), (None, 1980, None), (1410, None, None)],
+)
+def test_application_clocks(
+    nvml: NvmlStub, reader: GpuReader, clock: int | None, default: int | None, is_set: bool | None
+) -> None:
+    nvml.change(**{"gpu1.app_clock_mhz": clock, "gpu1.app_clock_default_mhz": default})
+    assert reader.settings().app_clocks_set is is_set
+
+
+def test_the_power_of_a_module_is_told_where_there_is_one(
+    nvml: NvmlStub, reader: GpuReader
+) -> None:
+    assert reader.settings().module_power_w is None
+    assert reader.reasons == {}  # most GPUs have none: nothing is missing
+    nvml.change(**{"gpu1.module_power_w": 610.5})
+    assert reader.settings().module_power_w == 610.5
+    assert reader.read().power_instant_w == 260.5  # the GPU alone

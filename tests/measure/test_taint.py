@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bench.measure.figures import Phases
+from bench.measure.gpu_reader import SLOWDOWNS, GpuSample, GpuSettings
 from bench.measure.host import CellProcesses, HostSample
-from bench.measure.nvml import SLOWDOWNS, GpuSample
 from bench.measure.taint import (
     OTHERS_SHARE,
     ROUNDING_MIB,
@@ -46,7 +46,7 @@ def gpu(
     limits_w: tuple[float | None, float | None] = (None, None),
 ) -> Readings:
     """A cell on a GPU of which nothing but this is told. `own`: pids that are the cell's."""
-    readings = Readings(0.1, 1, on_gpu=True, baseline=GpuBaseline(idle, *limits_w))
+    readings = Readings(0.1, 1, on_gpu=True, baseline=GpuBaseline(idle, GpuSettings(*limits_w)))
     for tick in range(301):
         at = tick / 10
         listed = processes(at)

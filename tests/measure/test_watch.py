@@ -19,10 +19,10 @@ from bench.launch.job import Exit, Job, Stop, Watcher
 from bench.matrix.expansion import load_matrix
 from bench.measure import watch as watching
 from bench.measure.figures import Phases, columns, own_mib
+from bench.measure.gpu_reader import NOTHING, GpuSettings
 from bench.measure.host import CellProcesses
 from bench.measure.listed import find_gpus
 from bench.measure.machine import this_machine
-from bench.measure.nvml import NOTHING
 from bench.measure.watch import Readings, Watch
 from bench.run.attempt import run_attempt
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, Reading, error
@@ -107,7 +107,7 @@ def test_the_baseline_is_from_before_the_launch(nvml: NvmlStub, worker: int) -> 
     assert baseline is not None
     assert baseline is watch.readings.baseline
     assert without_energy(baseline.sample) == SAID
-    assert (baseline.power_limit_w, baseline.power_default_w) == (650.0, 700.0)
+    assert baseline.settings == GpuSettings(650.0, 700.0, app_clocks_set=True)
     assert watch.readings.gpu[-1][1].sample.used_mib == 5000  # and one reading after the end
 
 

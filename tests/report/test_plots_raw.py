@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.measure import samples
-from bench.measure.nvml import NOTHING, GpuSample
+from bench.measure.gpu_reader import NOTHING, GpuSample
 from bench.measure.watch import GpuReading, Readings
 from bench.merge import raw
 from bench.merge.raw import Reading, StepTimes

@@ -19,6 +19,7 @@ from tests.builders.gpu_cell import (
     ALLOCATED_MIB,
     IDLE,
     OTHER,
+    PROBE,
     RESERVED_MIB,
     STAND_IN,
     STEP_S,
@@ -108,6 +109,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / part, folder / part, ignore=ignored)
     with (folder / "bench" / "worker" / "cell.py").open("a") as file:
         file.write(STAND_IN)
+    (folder / "bench" / "worker" / "gpu_probe.py").write_text(PROBE)
     return folder
 
 
@@ -142,7 +144,9 @@ def gpu_causes(text: str) -> list[str]:
 MEASURED = {
     *("gpu_mem_nvml_peak_mib", "gpu_mem_source", "gpu_mem_context_mib"),
     *("gpu_energy_j", "gpu_energy_source", "gpu_power_mean_w"),
-    *("gpu_util_mean_pct", "gpu_temp_max_c", "sm_clock_mean_mhz", "gpu_slowdowns"),
+    *("gpu_util_mean_pct", "gpu_temp_max_c", "gpu_slowdowns", "gpu_xids"),
+    *("sm_clock_mean_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz"),
+    *("gpu_power_limit_w", "gpu_power_default_w", "gpu_app_clocks_set"),
 }
 
 
@@ -160,7 +164,13 @@ def test_every_column_says_what_the_gpu_showed(ran: Ran) -> None:
         "gpu_util_mean_pct": "80.0",
         "gpu_temp_max_c": "61.0",
         "sm_clock_mean_mhz": "1980.0",
+        "sm_clock_min_mhz": "1980.0",
+        "sm_clock_max_mhz": "1980.0",
+        "gpu_power_limit_w": "700.0",
+        "gpu_power_default_w": "700.0",
+        "gpu_app_clocks_set": "false",
         "gpu_slowdowns": "sw_power_cap 100%",
+        "gpu_xids": "none",
     }
     named = {name: ran.row[name] for name in ("gpu_name", "gpu_uuid", "driver_version")}
     assert named == {
@@ -208,7 +218,12 @@ def test_samples_let_the_figures_be_retraced(ran: Ran) -> None:
     before = ran.env["launcher"]["gpu_before_launch"]
     assert before["sample"]["used_mib"] == 100
     assert before["sample"]["slowdowns"] == []
-    assert (before["power_limit_w"], before["power_default_w"]) == (700, 700)
+    assert before["settings"] == {
+        "power_limit_w": 700,
+        "power_default_w": 700,
+        "app_clocks_set": False,
+        "module_power_w": None,
+    }
     assert ran.env["launcher"]["readings_of_gpu"] == sum(
         bool(row["gpu_used_mib"]) for row in ran.samples
     )
@@ -330,7 +345,7 @@ def test_a_gpu_that_tells_nothing_leaves_fields_empty(ran: Ran) -> None:
     assert set(ran.not_read) == {
         *("gpu memory", "gpu processes", "gpu energy", "gpu power_instant", "gpu power_average"),
         *("gpu utilisation", "gpu sm_clock", "gpu temperature", "gpu slowdowns"),
-        *("gpu power_limit", "gpu power_default"),
+        *("gpu power_limit", "gpu power_default", "gpu app_clocks", "gpu xids"),
     }
     assert all(why.startswith("Not Supported (at ") for why in ran.not_read.values())
 

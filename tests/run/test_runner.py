@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from bench.border.identity import code_sha256
-from bench.errors import CacheError, EngineError, FolderError, RecordError
+from bench.errors import CacheError, EngineError, FolderError, MissingError, RecordError
 from bench.launch.job import Job, Stop
+from bench.launch.reach import Reach
 from bench.measure.gpus import Gpu, Gpus
 from bench.records.cells import Cell
 from bench.records.columns import CURVE_COLUMNS
@@ -212,6 +213,50 @@ def test_a_cuda_cell_gets_its_gpu_by_uuid(bench: Bench) -> None:
     bench.run()
     assert {job.gpu_uuid for job in bench.launcher.jobs} == {"GPU-abc"}
     assert bench.rows()[0]["driver_version"] == "580.1"
+
+
+@pytest.fixture
+def on_gpu(bench: Bench) -> Bench:
+    """Four cells, on a machine with two GPUs of one kind."""
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text.replace("device: [cpu]", "device: [cuda]"))
+    bench.gpus = Gpus((Gpu("GPU-abc", "a GPU"), Gpu("GPU-def", "a GPU")), "550.54", None)
+    return bench
+
+
+UNREACHED = Reach("RuntimeError: driver too old", "2.11.0+cu130", "13.0", "12.4")
+
+
+@pytest.mark.parametrize("devices", ["cuda", "cpu, cuda"])
+def test_a_gpu_that_torch_does_not_reach_ends_the_run_before_any_cell(
+    on_gpu: Bench, devices: str
+) -> None:
+    text = on_gpu.matrix_file.read_text()
+    on_gpu.matrix_file.write_text(text.replace("device: [cuda]", f"device: [{devices}]"))
+    on_gpu.launcher.found = UNREACHED
+    words = r"a GPU \(GPU-.*CUDA 13\.0.*550\.54 supports up to CUDA 12\.4.*Update the driver"
+    with pytest.raises(MissingError, match=words) as told:
+        on_gpu.run()
+    assert ("--only device=cpu" in str(told.value)) == ("cpu" in devices)
+    assert (on_gpu.rows(), on_gpu.ran()) == ([], [])
+    on_gpu.launcher.found = Reach(None, "2.11.0", "13.0", "13.0")
+    on_gpu.run()
+    assert {row["status"] for row in on_gpu.rows()} == {"ok"}
+
+
+def test_one_gpu_of_a_kind_is_tried_out_and_only_where_cells_are_open(on_gpu: Bench) -> None:
+    on_gpu.run(jobs=2)
+    assert len(on_gpu.launcher.probed) == 1
+    on_gpu.run(jobs=2)
+    assert len(on_gpu.launcher.probed) == 1
+
+
+def test_cells_on_the_cpu_try_no_gpu_out(bench: Bench) -> None:
+    bench.gpus = Gpus((Gpu("GPU-abc", "a GPU"),), "550.54", None)
+    bench.launcher.found = UNREACHED
+    bench.run()
+    assert bench.launcher.probed == []
+    assert {row["status"] for row in bench.rows()} == {"ok"}
 
 
 def test_jobs_run_at_once_on_cpus_of_their_own(bench: Bench) -> None:
