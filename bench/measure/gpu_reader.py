@@ -44,7 +44,7 @@ GONE = (
 # An instance (MIG) has these in common with its neighbours: whatever a driver answers, it is no
 # figure of the instance.
 OF_A_WHOLE = (
-    *("utilisation", "sm_clock", "temperature", "slowdowns", "app_clocks"),
+    *("utilisation", "sm_clock", "temperature", "slowdowns", "app_clocks", "xids"),
     *("energy", "power_instant", "power_average", "power_limit", "power_default", "module_power"),
 )
 # A driver without a user starts anew, GPU by GPU, which takes seconds; one that has not answered
