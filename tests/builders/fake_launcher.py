@@ -34,6 +34,7 @@ class FakeLauncher:
     def __init__(self) -> None:
         self.environment_id = "env-1"
         self.enforces_memory = True
+        self.enforces_cpus = True
         self.jobs: list[Job] = []
         self.row: dict[str, Any] = {}
         self.code = 0
