@@ -86,8 +86,8 @@ def discovered(info: Mapping[str, Any]) -> list[str]:
 def device(uuid: str, names: Sequence[str], find_index: FindIndex, engine: str, remedy: str) -> str:
     """KIND=NAME of a GPU, or of an instance of one: by its UUID, else by its number.
 
-    Where there are UUIDs and this one is not among them, the list is not of this machine as it is now,
-    and its numbers are not trusted either.
+    Where there are UUIDs and this one is not among them, the list is not of this machine as it is
+    now, and its numbers are not trusted either.
 
     Raises:
         MissingError: if it is not listed.

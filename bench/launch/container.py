@@ -21,9 +21,9 @@ from bench.launch.image import require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
+from bench.launch.seccomp import profile_file
 from bench.measure.cgroup import Cgroup, memory_kills
 from bench.measure.gpu_index import gpu_index
-from bench.launch.seccomp import profile_file
 from bench.measure.host import CellProcesses
 
 CELL, TOKENS, CODE, OWN_CODE = "/cell", "/corpus.tokens", "/opt/bench", "/own"
