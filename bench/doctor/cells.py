@@ -6,6 +6,7 @@ import subprocess
 
 from bench.doctor.finding import CPU, GPU, Answer, explained, ok, problem, unknown, warning
 from bench.errors import MissingError
+from bench.launch.apptainer import ApptainerLauncher
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import CONTROLLERS, Engine
 from bench.launch.image import bases, find_image
@@ -26,6 +27,8 @@ def engine(runtime: str, launcher: Launcher, why: str) -> Answer:
     """`why` as choose_launcher gives it."""
     if isinstance(launcher, ContainerLauncher):
         return ok(f"{launcher.engine.version() or 'version not told'}; {why}")
+    if isinstance(launcher, ApptainerLauncher):
+        return warning(f"{why}; nothing limits the memory of such cells", "prefer docker or podman")
     if runtime == "local":
         return ok(why)
     return warning(
