@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the base image bench-base:bookworm from Debian packages, for machines that
-# reach no image registry. FORCE=1 makes it again.
+# Makes the base image bench-base:bookworm from Debian packages, for machines that reach no image
+# registry, in every engine that answers: docker, podman, or both. FORCE=1 makes it again.
 set -euo pipefail
 
 IMAGE=bench-base:bookworm
@@ -35,9 +35,24 @@ strip_root() {
     find "$1/usr/share/doc" -type d -empty -delete
 }
 
-docker version >/dev/null 2>&1 || fail "no container engine answers; run: docker/engine.sh start"
-if [[ ${FORCE:-} != 1 ]] && docker image inspect "$IMAGE" >/dev/null 2>&1; then
-    echo "base-offline: $IMAGE exists; FORCE=1 makes it again"
+has_image() {
+    "$1" image inspect "$IMAGE" >/dev/null 2>&1
+}
+
+engines=() lacking=() source=
+for engine in docker podman; do
+    "$engine" version >/dev/null 2>&1 || continue
+    engines+=("$engine")
+    if [[ ${FORCE:-} != 1 ]] && has_image "$engine"; then source=$engine; else lacking+=("$engine"); fi
+done
+[[ ${#engines[@]} -gt 0 ]] || fail "no container engine answers; run: docker/engine.sh start"
+if [[ ${#lacking[@]} -eq 0 ]]; then
+    echo "base-offline: $IMAGE exists in ${engines[*]}; FORCE=1 makes it again"
+    exit
+fi
+if [[ -n $source ]]; then # there are two engines: one has it, the other lacks it
+    "$source" save "$IMAGE" | "${lacking[0]}" load >/dev/null
+    echo "base-offline: copied $IMAGE from $source to ${lacking[0]}"
     exit
 fi
 [[ $EUID -eq 0 ]] || fail "debootstrap needs root; run it again as root"
@@ -66,10 +81,13 @@ debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
     fail "debootstrap failed; the end of its log is above"
 }
 strip_root "$WORK/root"
-tar --numeric-owner --one-file-system --directory "$WORK/root" --create . |
-    docker import \
+tar --numeric-owner --one-file-system --directory "$WORK/root" --create --file "$WORK/root.tar" .
+for engine in "${engines[@]}"; do
+    "$engine" import \
         --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
         --change 'ENV LANG=C.UTF-8' \
         --change 'CMD ["python3"]' \
-        - "$IMAGE" >/dev/null
-echo "base-offline: made $IMAGE ($(docker image inspect --format '{{.Size}}' "$IMAGE" | awk '{ printf "%.0f MB", $1 / 1e6 }'))"
+        "$WORK/root.tar" "$IMAGE" >/dev/null
+    size=$("$engine" image inspect --format '{{.Size}}' "$IMAGE" | awk '{ printf "%.0f MB", $1 / 1e6 }')
+    echo "base-offline: made $IMAGE in $engine ($size)"
+done

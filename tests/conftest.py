@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from bench.launch.engine import Engine
-from tests.builders.shared import bench, without, write_tiny_matrix
+from tests.builders.containers import ENGINES, with_image
+from tests.builders.shared import without, write_tiny_matrix
 
 # Each test process has one thread for arithmetic; torch reads this as it is imported. Threads that
 # wait for each other on CPUs that other test processes use made twenty steps take minutes.
@@ -32,14 +33,21 @@ def tiny_matrix(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """An engine that answers and has the CPU image."""
-    for name in ("docker", "podman"):
-        if Engine(name).why_not() is None:
-            built = bench("image", "cpu", "--runtime", name, timeout_s=900)
-            if built.returncode == 0:
-                return Engine(name)
-            return without(f"no CPU image: {built.stderr.strip()[-300:]}")
-    return without("no container engine answers")
+    """The first engine that answers, with the CPU image."""
+    answering = (name for name in ENGINES if Engine(name).why_not() is None)
+    name = next(answering, None)
+    return with_image(name) if name else without("no container engine answers")
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def each_engine(request: pytest.FixtureRequest) -> Engine:
+    """Every engine in turn, with the CPU image: for what differs between them."""
+    why_not = Engine(request.param).why_not()
+    return (
+        without(f"{request.param} does not answer: {why_not}")
+        if why_not
+        else with_image(request.param)
+    )
 
 
 @pytest.fixture(scope="session")

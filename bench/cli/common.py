@@ -45,7 +45,7 @@ PythonOption = Annotated[
 ]
 ImageOption = Annotated[
     str | None,
-    typer.Option(help="for containers: this image for every cell", metavar="TAG"),
+    typer.Option(help="for containers: this image for every cell", metavar="TAG|FILE.sif"),
 ]
 FailOnOption = Annotated[
     list[str] | None,

@@ -5,8 +5,9 @@ import shutil
 
 from bench.doctor.finding import CPU, GPU, Answer, explained, ok, problem, unknown, warning
 from bench.errors import MissingError
+from bench.launch.apptainer import ApptainerLauncher
 from bench.launch.container import ContainerLauncher
-from bench.launch.engine import Engine
+from bench.launch.engine import CONTROLLERS, Engine
 from bench.launch.image import bases, find_image
 from bench.launch.job import Launcher
 from bench.launch.local import LocalLauncher
@@ -29,11 +30,28 @@ def engine(runtime: str, launcher: Launcher, why: str) -> Answer:
             f"{why}; nothing limits the memory of each of them",
             "limit that of all together as you start the container: --memory 8g",
         )
+    if isinstance(launcher, ApptainerLauncher):
+        return warning(f"{why}; nothing limits the memory of such cells", "prefer docker or podman")
     if runtime == "local":
         return ok(why)
     return warning(
         f"{why}; nothing limits the memory of such cells",
         "install docker or podman and start it; where permission is denied, join its group",
+    )
+
+
+def limits(launcher: ContainerLauncher) -> Answer:
+    """Whether the engine holds cells to their CPUs, memory and number of processes."""
+    lacking = CONTROLLERS - launcher.controllers
+    if not lacking:
+        return ok("cells are held to their CPUs, memory and number of processes")
+    named = ", ".join(sorted(lacking))
+    return warning(
+        f"{launcher.runtime} cannot use the control groups {named}: cells run without these "
+        "limits, and rows say so (cpus_enforced, memory_limit_enforced)",
+        "delegate them to its user, with control groups of version 2: Delegate=cpu cpuset io "
+        "memory pids under [Service] in /etc/systemd/system/user@.service.d/delegate.conf, then "
+        "systemctl daemon-reload, and log in anew",
     )
 
 

@@ -56,6 +56,7 @@ def _of_cells(runtime: str, worker_python: str | None, gpus: Gpus) -> Iterator[D
     yield checked("engine", partial(cells.engine, runtime, launcher, why), needed=True)
     if isinstance(launcher, ContainerLauncher):
         engine = launcher.engine
+        yield checked("limits of cells", partial(cells.limits, launcher))
         for device, benchmark in cells.BENCHMARKS.items():
             name, of = f"{device.upper()} image", (benchmark,)
             yield checked(name, partial(cells.image, engine, device), of, needed=True)

@@ -1,19 +1,19 @@
 """The GPUs: hardware, driver, the engine's way to them, and who uses them now."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.doctor.finding import Answer, ok, problem, unknown, warning
+from bench.doctor.finding import Answer, explained, ok, problem, unknown, warning
+from bench.errors import EngineError, MissingError
+from bench.launch.cdi import FOLDERS, docker_words, podman_words
 from bench.launch.engine import Engine
+from bench.measure.gpu_index import gpu_index
 from bench.measure.gpu_reader import GpuReader
 from bench.measure.gpus import Gpu, Gpus
 from bench.measure.listed import who_computes
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI's vendor id and base class (video and 3D controllers)
-CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))  # of the Container Device Interface
-CDI_KIND = "nvidia.com/gpu"
 
 
 def nvml(gpus: Gpus) -> Answer:
@@ -61,42 +61,21 @@ def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8").strip()
 
 
-def toolkit(gpus: Gpus, engine: Engine, folders: tuple[Path, ...] = CDI_FOLDERS) -> Answer:
-    """NVIDIA's container toolkit, which brings a GPU into a container."""
-    way = _podmans_way(folders) if engine.name == "podman" else _dockers_way(engine)
-    if way is not None:
-        return ok(way)
+def toolkit(gpus: Gpus, engine: Engine, folders: tuple[Path, ...] = FOLDERS) -> Answer:
+    """NVIDIA's container toolkit, which brings a GPU into a container: as a cell would get each."""
     if not gpus.gpus:
         return ok("not needed: no GPU here")
-    configure = (
-        "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
-        if engine.name == "podman"
-        else "nvidia-ctk runtime configure --runtime=docker, then restart docker"
-    )
-    return problem(
-        f"{engine.name} has no way to a GPU", f"install nvidia-container-toolkit; {configure}"
-    )
-
-
-def _dockers_way(engine: Engine) -> str | None:
-    """`--gpus` is served by the toolkit's hook, as a runtime or on the path, or by CDI devices."""
-    info = engine.info()
-    if "nvidia" in (info.get("Runtimes") or {}):
-        return "docker has the runtime nvidia"
-    devices = info.get("DiscoveredDevices") or []  # told since docker 28.2
-    if any(device.get("ID", "").startswith(CDI_KIND) for device in devices):
-        return f"docker has CDI devices of {CDI_KIND}"
-    if hook := shutil.which("nvidia-container-runtime-hook"):
-        return f"the hook is there: {hook}"
-    return None
-
-
-def _podmans_way(folders: tuple[Path, ...]) -> str | None:
-    for folder in folders:
-        for file in (*folder.glob("*.json"), *folder.glob("*.yaml")):
-            if CDI_KIND in file.read_text(encoding="utf-8", errors="replace"):
-                return f"podman has CDI devices of {CDI_KIND}: {file}"
-    return None
+    info = engine.info() if engine.name == "docker" else {}
+    try:
+        words = [
+            podman_words(gpu.uuid, gpu_index, folders)
+            if engine.name == "podman"
+            else docker_words(gpu.uuid, gpu_index, info)
+            for gpu in gpus.gpus
+        ]
+    except (EngineError, MissingError) as error:
+        return problem(*explained(error))
+    return ok(f"{engine.name} has a way to each GPU: {', '.join(map(' '.join, words))}")
 
 
 def processes(gpus: Gpus) -> Answer:

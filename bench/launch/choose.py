@@ -3,15 +3,18 @@
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from bench.errors import EngineError, RequestError, nearest
+from bench.launch import apptainer
+from bench.launch.apptainer import ApptainerLauncher
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
 from bench.launch.job import Launcher
 from bench.launch.local import LocalLauncher
 from bench.measure.packed import packed
 
-RUNTIMES = ("auto", "docker", "podman", "local")
+RUNTIMES = ("auto", "docker", "podman", "apptainer", "local")
 
 
 def choose_launcher(
@@ -23,7 +26,8 @@ def choose_launcher(
 ) -> tuple[Launcher, str]:
     """The launcher, and one line that says why it is this one.
 
-    `image`: the tag of an image for all cells, in place of the one made for their device.
+    `image`: the tag of an image for all cells, in place of the one made for their device; for
+    Apptainer a file.
     `requirements`: what cells need beside torch and numpy.
     `installed`: classes that cells import from where they run, which an image's id tells already.
 
@@ -33,15 +37,18 @@ def choose_launcher(
     """
     if runtime not in RUNTIMES:
         raise RequestError(f"there is no runtime {runtime!r}. {nearest(runtime, RUNTIMES)}")
-    local = LocalLauncher(worker_python or sys.executable, installed=installed)
-    launcher, why = _choose(runtime, local)
-    if image is None:
-        return replace(launcher, requirements=requirements), why
-    if requirements:
+    if image is not None and requirements:
         raise RequestError(
             f"--image {image} names the cells' image, and the matrix asks for another one by its "
             "image.requirements. Leave out one of the two."
         )
+    if runtime == "apptainer":
+        why = f"{apptainer.version()}, as asked; untested with a real one"
+        return ApptainerLauncher(Path(image) if image else None), why
+    local = LocalLauncher(worker_python or sys.executable, installed=installed)
+    launcher, why = _choose(runtime, local)
+    if image is None:
+        return replace(launcher, requirements=requirements), why
     if not isinstance(launcher, ContainerLauncher):
         raise RequestError(
             f"--image {image} needs a container engine, and none is used here ({why}). "

@@ -6,28 +6,35 @@ import hashlib
 import io
 import os
 import signal
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from bench.border.identity import PACKAGE
 from bench.border.surroundings import RUNNER_GONE, worker_environment
 from bench.errors import EngineError
-from bench.launch.engine import Engine
+from bench.launch.cdi import docker_words, podman_words
+from bench.launch.engine import CONTROLLERS, Engine, controllers
 from bench.launch.image import require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
 from bench.launch.reach import PROGRAM, TIMEOUT_S, Reach, read_reach
-from bench.measure.cgroup import Cgroup
+from bench.launch.seccomp import profile_file
+from bench.measure.cgroup import Cgroup, memory_kills
+from bench.measure.gpu_index import gpu_index
 from bench.measure.host import CellProcesses
 
 CELL, TOKENS, CODE, OWN_CODE = "/cell", "/corpus.tokens", "/opt/bench", "/own"
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
+SHARED_MEMORY = "/dev/shm:rw,noexec,nosuid,nodev,size=1g"  # PyTorch's loaders fill the usual 64 MB
 LABEL = "bench.records.folder"
 LOOK = "See what the engine's own log says, then run again: finished cells stay."
+KILLED = 128 + signal.SIGKILL  # a container's exit code
 CLIENT_FAILED = 125  # of `docker run`: the engine's fault, not the container's
 
 
@@ -36,11 +43,37 @@ class ContainerLauncher:
     engine: Engine
     image: str | None = None  # a tag for all devices; None: the image made for each
     requirements: tuple[str, ...] = ()  # what that image has on top, as the matrix asks
-    enforces_memory: bool = True
 
     @property
     def runtime(self) -> str:
         return self.engine.name
+
+    @property
+    def enforces_memory(self) -> bool:
+        return "memory" in self.controllers
+
+    @property
+    def enforces_cpus(self) -> bool:
+        return "cpuset" in self.controllers
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """The control groups that hold a cell."""
+        return controllers(self.engine.name, self._info)
+
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        return self.engine.info()
+
+    @cached_property
+    def _seccomp(self) -> Path | None:
+        """A profile in place of the engine's own."""
+        return profile_file(self._info) if self.engine.name == "podman" else None
+
+    def _gpu(self, uuid: str) -> list[str]:
+        if self.engine.name == "podman":
+            return podman_words(uuid, gpu_index)
+        return docker_words(uuid, gpu_index, self._info)
 
     def environment(self, device: str) -> Environment:
         image_id = _image_id(self, device)
@@ -48,7 +81,8 @@ class ContainerLauncher:
 
     def reach(self, gpu_uuid: str) -> Reach:
         name = f"bench-gpu-{os.getpid()}"
-        argv = reach_argv(self.runtime, _image_id(self, "cuda"), gpu_uuid, name, *_user())
+        image, gpu = _image_id(self, "cuda"), self._gpu(gpu_uuid)
+        argv = reach_argv(self.runtime, image, gpu, name, *_user(), self._seccomp)
         try:
             return read_reach(self.engine.command(*argv[1:], timeout_s=TIMEOUT_S))
         except EngineError as error:  # mostly that it has no way to a GPU
@@ -76,8 +110,13 @@ class ContainerLauncher:
             if number == signal.SIGKILL:
                 kill_group(client, number)
 
+        image = _image_id(self, job.spec.device)
+        gpu = self._gpu(job.gpu_uuid) if job.gpu_uuid is not None else []
+        kills = memory_kills()
         command = Command(
-            argv=run_argv(self.engine.name, _image_id(self, job.spec.device), job, uid, gid),
+            argv=run_argv(
+                self.engine.name, image, job, uid, gid, self.controllers, gpu, self._seccomp
+            ),
             environment=os.environ,
             log=job.files.log,
             limits=job.limits,
@@ -86,10 +125,21 @@ class ContainerLauncher:
         )
         try:
             ended = supervise(command, watcher, stop)
-            return self._with_engines_account(ended, name, job)
+            ended = self._with_engines_account(ended, name, job)
+            return replace(ended, oom_killed=ended.oom_killed or self._was_memory(ended, kills))
         finally:
             with contextlib.suppress(EngineError):  # the next run's clean() tries again
                 self.engine.remove(name)
+
+    def _was_memory(self, ended: Exit, kills: int) -> bool:
+        """Whether a SIGKILL was the kernel's for want of memory, though the engine does not say so.
+
+        Podman does not with control groups of version 1: it hears of the end first. `kills`: the
+        kernel's count before the cell.
+        """
+        silent = self.engine.name == "podman" and self._info["host"]["cgroupVersion"] == "v1"
+        killed = ended.ended_by == "itself" and ended.code == KILLED
+        return silent and killed and memory_kills() > kills
 
     def _processes(self, name: str) -> CellProcesses | None:
         """The container's processes; None where the engine's numbers are not those of our kernel.
@@ -119,9 +169,10 @@ class ContainerLauncher:
                 f"{LOOK}"
             ) from error
         if state.get("Status") != "exited":
+            why = state.get("Error") or read_left(job.files.log, last=500).strip()
             raise EngineError(
                 f"{self.runtime} lost the cell: its container is {state.get('Status')} "
-                f"({state.get('Error') or 'no error given'}). {LOOK}"
+                f"({why or 'no error given'}). {LOOK}"
             )
         if ended.ended_by == "itself" and _lost(ended.code, state["ExitCode"]):
             raise EngineError(
@@ -171,17 +222,33 @@ def _folder_hash(folder: Path) -> str:
     return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
 
 
-def run_argv(engine: str, image: str, job: Job, uid: int, gid: int) -> list[str]:
-    """The command that runs a cell. Pure: tests compare it with a recorded text."""
+def run_argv(
+    engine: str,
+    image: str,
+    job: Job,
+    uid: int,
+    gid: int,
+    held_by: Collection[str] = CONTROLLERS,
+    gpu: Sequence[str] = (),
+    seccomp: Path | None = None,
+) -> list[str]:
+    """The command that runs a cell. Pure: tests compare it with a recorded text.
+
+    `held_by`: the control groups that hold it. `gpu`: the words that bring its GPU in. `seccomp`: a
+    profile in place of the engine's own.
+    """
     files, limits = job.files, job.limits
     memory = f"{int(limits.memory_gib * 2**30)}b"
     argv = [engine, "run", "--interactive", "--name", container_name(job)]
     argv += ["--label", folder_label(_results_folder(job))]
-    argv += closed(engine, uid, gid)
-    argv += ["--memory", memory, "--memory-swap", memory]  # equal: no swap
-    argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
-    if job.gpu_uuid is not None:
-        argv += _gpu(engine, job.gpu_uuid)
+    argv += closed(engine, uid, gid, seccomp)
+    if "pids" in held_by:
+        argv += ["--pids-limit", str(MAX_PROCESSES)]
+    if "memory" in held_by:
+        argv += ["--memory", memory, "--memory-swap", memory]  # equal: no swap
+    if "cpuset" in held_by:
+        argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
+    argv += gpu
     argv += _variables(job.spec.train.threads)
     argv += ["--mount", mount(files.folder, CELL)]
     argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
@@ -193,22 +260,30 @@ def run_argv(engine: str, image: str, job: Job, uid: int, gid: int) -> list[str]
     return [*argv, image, "python3", "-P", "-m", job.program, CELL, TOKENS, *code.values()]
 
 
-def reach_argv(engine: str, image: str, gpu_uuid: str, name: str, uid: int, gid: int) -> list[str]:
+def reach_argv(
+    engine: str,
+    image: str,
+    gpu: Sequence[str],
+    name: str,
+    uid: int,
+    gid: int,
+    seccomp: Path | None = None,
+) -> list[str]:
     """The command that tries a GPU out in a container like a cell's."""
-    argv = [engine, "run", "--rm", "--name", name, *closed(engine, uid, gid)]
-    argv += [*_gpu(engine, gpu_uuid), *_variables(threads=1), "--mount", _our_code()]
+    argv = [engine, "run", "--rm", "--name", name, *closed(engine, uid, gid, seccomp)]
+    argv += [*gpu, *_variables(threads=1), "--mount", _our_code()]
     return [*argv, image, "python3", "-P", "-m", PROGRAM]
 
 
-def closed(engine: str, uid: int, gid: int) -> list[str]:
+def closed(engine: str, uid: int, gid: int, seccomp: Path | None = None) -> list[str]:
     """What keeps a container from everything that it is not given."""
     argv = ["--pull", "never", "--log-driver", "none"]
-    argv += ["--network", "none", "--read-only", "--tmpfs", SCRATCH]
+    argv += ["--network", "none", "--read-only", "--tmpfs", SCRATCH, "--tmpfs", SHARED_MEMORY]
     argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    argv += ["--user", f"{uid}:{gid}", "--pids-limit", str(MAX_PROCESSES)]
-    if engine == "podman" and uid != NOBODY:
-        argv += ["--userns", "keep-id"]  # rootless: the caller's uid inside as outside
-    return argv
+    argv += ["--user", f"{uid}:{gid}"]
+    if seccomp is not None:
+        argv += ["--security-opt", f"seccomp={seccomp}"]
+    return argv + _podmans_own(uid) if engine == "podman" else argv
 
 
 def _our_code() -> str:
@@ -220,10 +295,13 @@ def _variables(threads: int) -> list[str]:
     return [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
 
 
-def _gpu(engine: str, uuid: str) -> list[str]:
-    if engine == "podman":
-        return ["--device", f"nvidia.com/gpu={uuid}"]  # Container Device Interface
-    return ["--gpus", f"device={uuid}"]
+def _podmans_own(uid: int) -> list[str]:
+    """What Docker does unasked."""
+    words = ["--read-only-tmpfs=false"]  # else /run and /var/tmp can be written, without a limit
+    words += ["--stop-timeout", "0"]  # to remove a container is to kill it at once
+    if uid != NOBODY:
+        words += ["--userns", "keep-id"]  # rootless: the caller's uid inside as outside
+    return words
 
 
 def mount(source: Path, target: str, read_only: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,27 @@ from bench.errors import EngineError
 
 ANSWER_TIMEOUT_S = 20.0
 COMMAND_TIMEOUT_S = 60.0
+CONTROLLERS = frozenset({"cpuset", "memory", "pids"})  # control groups that cells are put into
+
+
+def controllers(engine: str, info: Mapping[str, Any]) -> frozenset[str]:
+    """Which of CONTROLLERS an engine can hold a container by. `info`: what it tells of itself.
+
+    A rootless engine has those that were delegated to its user.
+    """
+    if engine == "podman":
+        host = info["host"]
+        told = host.get("cgroupControllers")  # since podman 3.2
+        if not host["security"]["rootless"]:
+            return CONTROLLERS if told is None else CONTROLLERS & set(told)
+        # Rootless, version 1 and the manager cgroupfs take limits and hold nobody to them
+        # (https://github.com/containers/podman/issues/21575).
+        unheld = host["cgroupVersion"] == "v1" or host["cgroupManager"] == "cgroupfs"
+        return frozenset() if unheld else CONTROLLERS & set(told or ())
+    if info["CgroupDriver"] == "none":  # rootless, with control groups of version 1
+        return frozenset()
+    told = {"cpuset": info["CPUSet"], "memory": info["MemoryLimit"], "pids": info["PidsLimit"]}
+    return frozenset(name for name, there in told.items() if there)
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,8 @@ class Engine:
     def image_id(self, image: str) -> str | None:
         """The id (digest of the configuration) of a local image, None if there is none."""
         try:
-            return self.command("image", "inspect", "--format", "{{.Id}}", image).strip()
+            told = self.command("image", "inspect", "--format", "{{.Id}}", image).strip()
+            return f"sha256:{told.removeprefix('sha256:')}"  # podman leaves out what kind it is
         except EngineError as error:
             if "no such image" in str(error).lower() or "not known" in str(error).lower():
                 return None

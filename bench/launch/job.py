@@ -83,11 +83,15 @@ class Launcher(Protocol):
 
     @property
     def runtime(self) -> str:
-        """docker, podman or local."""
+        """docker, podman, apptainer or local."""
 
     @property
     def enforces_memory(self) -> bool:
         """Whether a cell beyond limits.memory_gib is stopped."""
+
+    @property
+    def enforces_cpus(self) -> bool:
+        """Whether a cell is bound to its CPUs."""
 
     def environment(self, device: str) -> Environment:
         """What a cell on this device would run in.

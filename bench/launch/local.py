@@ -34,6 +34,7 @@ class LocalLauncher:
     python: str
     runtime: str = "local"
     enforces_memory: bool = False
+    enforces_cpus: bool = True  # by affinity
     requirements: tuple[str, ...] = ()  # name==version, as the matrix asks
     installed: tuple[str, ...] = ()  # classes of the matrix that it imports: package.module:Name
 

@@ -102,7 +102,7 @@ COLUMNS: dict[str, Column] = {
     "reason": Column("why it did not end ok"),
     "stage": Column("what it was doing when it ended; empty when ok"),
     "log_path": Column("the worker's log, relative to the results folder"),
-    "runtime": Column("docker, podman or local"),
+    "runtime": Column("docker, podman, apptainer or local"),
     "image_id": Column("id of the container's image"),
     "env_id": Column(
         "the image's id, or a hash of the versions of Python, torch, numpy and what the "
@@ -196,7 +196,12 @@ COLUMNS: dict[str, Column] = {
         CONSTANT,
     ),
     "threads": Column("threads of one CPU operator", CONSTANT),
-    "cpus": Column("CPUs the cell was bound to"),
+    "cpus": Column("CPUs the cell was given"),
+    "cpus_enforced": Column(
+        "whether it was bound to them; false under a rootless engine without the control group "
+        "cpuset",
+        FLAG,
+    ),
     "neighbours": Column(
         "other cells of the same run that ran at any moment between its launch and exit; "
         "0: it was alone",
@@ -207,7 +212,9 @@ COLUMNS: dict[str, Column] = {
     "timeout_limit_s": Column("limits.timeout_s", NUMBER),
     "heartbeat_limit_s": Column("limits.heartbeat_s", NUMBER),
     "memory_limit_enforced": Column(
-        "whether anything held the cell to it; false in the local runtime", FLAG
+        "whether anything held the cell to it; false in the runtimes local and apptainer, and "
+        "under a rootless engine without the control group memory",
+        FLAG,
     ),
     # loss
     "train_loss_final": Column(

@@ -69,6 +69,7 @@ def run_attempt(
         "timeout_limit_s": job.limits.timeout_s,
         "heartbeat_limit_s": job.limits.heartbeat_s,
         "memory_limit_enforced": launcher.enforces_memory,
+        "cpus_enforced": launcher.enforces_cpus,
     }
     try:
         _leave_evidence(job, ended, watch.readings, phases)

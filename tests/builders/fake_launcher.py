@@ -36,6 +36,7 @@ class FakeLauncher:
     def __init__(self) -> None:
         self.environment_id = "env-1"
         self.enforces_memory = True
+        self.enforces_cpus = True
         self.jobs: list[Job] = []
         self.probed: list[str] = []  # UUIDs of GPUs
         self.found = Reach(None, "2.13.0+cu130", "13.0", "13.0")

@@ -119,22 +119,32 @@ def test_a_driver_that_breaks_off_is_a_problem_of_bench_gpu_alone(
     assert any(lack.startswith("NVML (") for lack in missing(found, GPU))
 
 
+def discovered(*ids: str) -> dict[str, object]:
+    return {
+        "Runtimes": {"runc": {}},
+        "DiscoveredDevices": [{"Source": "cdi", "ID": i} for i in ids],
+    }
+
+
 @pytest.mark.parametrize(
-    ("info", "state"),
+    ("info", "state", "text"),
     [
-        ({"Runtimes": {"runc": {}}}, "problem"),
-        ({"Runtimes": {"runc": {}, "nvidia": {}}}, "ok"),
-        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}]}, "ok"),
-        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "other.com/nic=0"}]}, "problem"),
+        ({"Runtimes": {"runc": {}}}, "problem", "docker has no way to a GPU"),
+        ({"Runtimes": {"runc": {}, "nvidia": {}}}, "ok", "--gpus device=GPU-aaaa"),
+        (discovered("nvidia.com/gpu=0", "nvidia.com/gpu=1"), "ok", "--device nvidia.com/gpu=1"),
+        (discovered("nvidia.com/gpu=0"), "problem", "no name for the GPU GPU-bbbb"),
+        (discovered("other.com/nic=0"), "problem", "docker has no way to a GPU"),
     ],
 )
 def test_dockers_way_to_a_gpu(
-    info: object, state: str, program: Callable[[str, str], None], nvml: NvmlStub
+    info: object, state: str, text: str, program: Callable[[str, str], None], nvml: NvmlStub
 ) -> None:
     nvml.write(TWO_GPUS)
     program("docker", json.dumps(info))
     answer = gpu.toolkit(find_gpus(), Engine("docker"))
     assert answer.state == state
+    assert text in answer.text
+    assert (answer.state == "ok") == (answer.remedy is None)
     assert gpu.toolkit(NO_GPU, Engine("docker")).state == "ok"
     program("nvidia-container-runtime-hook", "")
     assert gpu.toolkit(find_gpus(), Engine("docker")).state == "ok"
@@ -147,8 +157,11 @@ def test_podmans_way_to_a_gpu(tmp_path: Path, nvml: NvmlStub) -> None:
     lacking = gpu.toolkit(find_gpus(), Engine("podman"), folders)
     assert lacking.state == "problem"
     assert "nvidia-ctk cdi generate" in (lacking.remedy or "")
-    made_up(tmp_path, {"run/nvidia.json": '{"kind": "nvidia.com/gpu"}'})
-    assert gpu.toolkit(find_gpus(), Engine("podman"), folders).state == "ok"
+    spec = {"kind": "nvidia.com/gpu", "devices": [{"name": "GPU-aaaa"}, {"name": "GPU-bbbb"}]}
+    made_up(tmp_path, {"run/nvidia.json": json.dumps(spec)})
+    found = gpu.toolkit(find_gpus(), Engine("podman"), folders)
+    assert found.state == "ok"
+    assert "nvidia.com/gpu=GPU-aaaa, --device nvidia.com/gpu=GPU-bbbb" in found.text
 
 
 def test_a_torch_that_reaches_no_gpu_is_a_problem_of_bench_gpu_alone(

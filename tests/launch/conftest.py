@@ -13,6 +13,12 @@ from bench.matrix.expansion import load_matrix
 from bench.records.corpora import find_corpus
 
 
+@pytest.fixture(scope="session")
+def engine(each_engine: Engine) -> Engine:
+    """This room is about the engines: its tests run under each."""
+    return each_engine
+
+
 @pytest.fixture
 def cell(tiny_matrix: Path, tmp_path: Path, engine: Engine) -> Job:
     """A real job, beside another cell's folder that it must not see."""

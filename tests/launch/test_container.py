@@ -25,7 +25,8 @@ from tests.builders.containers import Heard, run_inside
 RECORDED = """\
 docker run --interactive --name bench-FOLDER-abc-1 --label bench.records.folder=FOLDER
 --pull never --log-driver none --network none --read-only
---tmpfs /tmp:rw,exec,nosuid,nodev,size=1g --cap-drop ALL --security-opt no-new-privileges
+--tmpfs /tmp:rw,exec,nosuid,nodev,size=1g --tmpfs /dev/shm:rw,noexec,nosuid,nodev,size=1g
+--cap-drop ALL --security-opt no-new-privileges
 --user 65532:65532 --pids-limit 512 --memory 2147483648b --memory-swap 2147483648b
 --cpuset-cpus 2,3 --gpus device=GPU-abc
 --env GLIBC_TUNABLES=KEEP_MEMORY --env LC_ALL=C.UTF-8
@@ -57,29 +58,41 @@ def job(tiny_matrix: Path) -> Job:
     )
 
 
-def test_the_command_is_the_recorded_one(job: Job) -> None:
+def recorded(**changes: str) -> list[str]:
+    """The words of RECORDED, after these changes to its text."""
+    text = RECORDED
+    for before, after in changes.items():
+        text = text.replace(before, after)
     folder = container.folder_label(Path("/results/x")).partition("=")[2]
-    recorded = RECORDED.replace("FOLDER", folder).replace("PACKAGE", str(image.PACKAGE))
-    recorded = recorded.replace("KEEP_MEMORY", KEEP_MEMORY)
-    assert run_argv("docker", "sha256:123", job, 65532, 65532) == recorded.split()
+    text = text.replace("FOLDER", folder).replace("PACKAGE", str(image.PACKAGE))
+    return text.replace("KEEP_MEMORY", KEEP_MEMORY).split()
 
 
-def test_an_instance_of_a_gpu_is_named_by_its_own_uuid(job: Job) -> None:
-    instance = dataclasses.replace(job, gpu_uuid="MIG-abc")
-    assert "--gpus device=MIG-abc" in " ".join(run_argv("docker", "sha256:123", instance, 1, 1))
+def test_the_command_is_the_recorded_one(job: Job) -> None:
+    words = run_argv("docker", "sha256:123", job, 65532, 65532, gpu=["--gpus", "device=GPU-abc"])
+    assert words == recorded()
 
 
-def test_podman_maps_the_caller_and_names_the_gpu_its_way(job: Job) -> None:
-    argv = run_argv("podman", "sha256:123", job, 1000, 1000)
-    text = " ".join(argv)
-    assert "--userns keep-id" in text
-    assert "--device nvidia.com/gpu=GPU-abc" in text
-    assert "--gpus" not in argv
+PODMAN = "--read-only-tmpfs=false --stop-timeout 0"
 
 
-def test_a_cpu_cell_gets_no_gpu(job: Job) -> None:
-    argv = run_argv("docker", "i", dataclasses.replace(job, gpu_uuid=None), 1000, 1000)
-    assert "--gpus" not in argv
+def test_podman_takes_the_same_and_what_docker_does_unasked(job: Job) -> None:
+    gpu = ["--device", "nvidia.com/gpu=0"]
+    own = {"--pids-limit": f"{PODMAN} --pids-limit", "docker run": "podman run"}
+    device = {"--gpus device=GPU-abc": " ".join(gpu)}
+    assert run_argv("podman", "sha256:123", job, 65532, 65532, gpu=gpu) == recorded(**own, **device)
+    rootless = run_argv("podman", "sha256:123", job, 1000, 1000, gpu=gpu)
+    mapped = {"65532:65532": "1000:1000", "--pids": "--userns keep-id --pids"}
+    assert rootless == recorded(**own, **device, **mapped)
+
+
+def test_a_limit_without_its_control_group_is_not_asked_for(job: Job) -> None:
+    """A rootless engine refuses the container instead of ignoring the limit."""
+    limits = {"--cpuset-cpus 2,3": "", "--gpus device=GPU-abc": ""}
+    held = run_argv("docker", "sha256:123", job, 65532, 65532, held_by={"memory", "pids"})
+    assert held == recorded(**limits)
+    limits |= {"--memory 2147483648b --memory-swap 2147483648b": "", "--pids-limit 512": ""}
+    assert run_argv("docker", "sha256:123", job, 65532, 65532, held_by=()) == recorded(**limits)
 
 
 @pytest.mark.parametrize("name", ["a,b", 'quo"te', "a b", "x,readonly", "$(touch x)"])
@@ -176,6 +189,14 @@ def test_memory_beyond_the_limit_is_the_kernels_kill(
     pytest.fail("the engine told of no kill")
 
 
+def test_an_end_like_a_kill_is_not_taken_for_the_kernels(
+    engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "memory_kills", lambda: 7)  # the kernel killed nothing meanwhile
+    _, ended = run_inside(engine, cell, monkeypatch, "raise SystemExit(137)")
+    assert (ended.code, ended.oom_killed) == (137, False)
+
+
 def test_a_deaf_cell_is_gone_after_its_time(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +218,8 @@ def test_what_a_killed_runner_left_is_found_by_its_label_and_removed(
     try:
         for folder in (mine, other):
             label = container.folder_label(folder)
-            engine.command("run", "--detach", "--label", label, found[0], "sleep", "60")
+            words = ("--detach", "--stop-timeout", "0", "--label", label)
+            engine.command("run", *words, found[0], "sleep", "60")
         launcher = ContainerLauncher(engine)
         assert launcher.clean(mine) == 1
         assert launcher.clean(mine) == 0
@@ -211,7 +233,9 @@ def test_an_engine_that_refuses_says_so_in_its_own_words(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(container, "_image_id", lambda *_: "sha256:" + "0" * 64)
-    with pytest.raises(EngineError, match=r"(?i)did not start .*(no such|unable|not found)"):
+    with pytest.raises(
+        EngineError, match=r"(?i)did not start .*(no such|unable|not found|not known)"
+    ):
         ContainerLauncher(engine).run(cell, Heard(), Stop())
 
 

@@ -416,6 +416,7 @@ class LauncherOf:
 
     runtime = "fake"
     enforces_memory = False
+    enforces_cpus = True
 
     def __init__(self, env: str | None) -> None:
         self.env = env

@@ -1,0 +1,106 @@
+"""A GPU's name for an engine: taken from what the toolkit lists, or refused with the remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import EngineError, MissingError
+from bench.launch.cdi import docker_words, podman_words
+from bench.measure.gpu_index import gpu_index
+from tests.builders.doctor import made_up
+from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
+
+pytest_plugins = "tests.builders.nvml_stub"
+
+# As `nvidia-ctk cdi generate` writes it, cut down to two devices.
+SPEC = """\
+---
+cdiVersion: 0.5.0
+kind: nvidia.com/gpu
+devices:
+- name: "0"
+  containerEdits: {deviceNodes: [{path: /dev/nvidia0}]}
+- name: "1"
+  containerEdits: {deviceNodes: [{path: /dev/nvidia1}]}
+- name: all
+  containerEdits: {deviceNodes: [{path: /dev/nvidia0}, {path: /dev/nvidia1}]}
+containerEdits: {env: [NVIDIA_VISIBLE_DEVICES=void]}
+"""
+
+
+def names(*names: str) -> str:
+    devices = ", ".join(f'{{"name": "{name}"}}' for name in names)
+    return f'{{"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": [{devices}]}}'
+
+
+def podman(folder: Path, uuid: str, index: str | None = None) -> list[str]:
+    return podman_words(uuid, lambda _: index, (folder / "etc", folder / "run"))
+
+
+@pytest.mark.parametrize(
+    ("listed", "uuid", "index", "name"),
+    [
+        (("GPU-aa", "0", "all"), "GPU-aa", None, "GPU-aa"),
+        (("0", "1", "all"), "GPU-bb", "1", "1"),
+        (("gpu0", "gpu1", "all"), "GPU-bb", "1", "gpu1"),
+        (("0", "1:0", "1:2"), "MIG-cc", "1:2", "1:2"),
+        (("gpu0", "mig1:0"), "MIG-cc", "1:0", "mig1:0"),
+        (("GPU-aa", "MIG-cc"), "MIG-cc", None, "MIG-cc"),
+        (("GPU-aa", "1:0"), "MIG-cc", "1:0", "1:0"),
+    ],
+)
+def test_a_gpu_is_named_by_its_uuid_or_else_its_number(
+    tmp_path: Path, listed: tuple[str, ...], uuid: str, index: str | None, name: str
+) -> None:
+    made_up(tmp_path, {"etc/nvidia.json": names(*listed)})
+    assert podman(tmp_path, uuid, index) == ["--device", f"nvidia.com/gpu={name}"]
+
+
+def test_specifications_are_yaml_and_json_of_both_folders(tmp_path: Path) -> None:
+    made_up(tmp_path, {"etc/nvidia.yaml": SPEC, "run/other.json": '{"kind": "other.com/nic"}'})
+    made_up(tmp_path, {"run/mig.json": names("MIG-cc"), "run/notes.txt": "nvidia.com/gpu"})
+    assert podman(tmp_path, "GPU-bb", "1")[1] == "nvidia.com/gpu=1"
+    assert podman(tmp_path, "MIG-cc")[1] == "nvidia.com/gpu=MIG-cc"
+
+
+@pytest.mark.parametrize(
+    ("listed", "index"), [(("0", "all"), "1"), (("GPU-old", "1"), "1"), (("0",), None)]
+)
+def test_a_gpu_that_is_not_listed_is_refused_with_what_is(
+    tmp_path: Path, listed: tuple[str, ...], index: str | None
+) -> None:
+    """Also where an old list has its number: that may be of another GPU by now."""
+    made_up(tmp_path, {"etc/nvidia.json": names(*listed)})
+    with pytest.raises(MissingError) as told:
+        podman(tmp_path, "GPU-bb", index)
+    assert f"the GPU GPU-bb: listed are nvidia.com/gpu={listed[0]}" in str(told.value)
+    assert "--output=/etc/cdi/nvidia.yaml --device-name-strategy=uuid" in str(told.value)
+
+
+def test_without_a_list_the_toolkit_is_to_be_installed(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"no way to a GPU.*nvidia-ctk cdi generate"):
+        podman(tmp_path, "GPU-bb", "1")
+    with pytest.raises(MissingError, match=r"no way to a GPU.*nvidia-ctk runtime configure"):
+        docker_words("GPU-bb", lambda _: "1", {"Runtimes": {"runc": {}}})
+
+
+@pytest.mark.parametrize(
+    "text", ["kind: nvidia.com/gpu", "kind: [nvidia.com/gpu", "nvidia.com/gpu"]
+)
+def test_a_broken_specification_is_named(tmp_path: Path, text: str) -> None:
+    made_up(tmp_path, {"etc/nvidia.yaml": text})
+    with pytest.raises(EngineError, match=r"etc/nvidia.yaml is no specification .*Make it anew"):
+        podman(tmp_path, "GPU-bb", "1")
+
+
+def test_docker_takes_its_own_option_and_else_what_it_discovered() -> None:
+    discovered = {"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=1"}]}
+    by_name = docker_words("GPU-bb", lambda _: "1", {"Runtimes": {"runc": {}}, **discovered})
+    assert by_name == ["--device", "nvidia.com/gpu=1"]
+    own = docker_words("GPU-bb", lambda _: "1", {"Runtimes": {"nvidia": {}}, **discovered})
+    assert own == ["--gpus", "device=GPU-bb"]
+
+
+def test_a_gpus_number_is_the_drivers(nvml: NvmlStub) -> None:
+    nvml.write(TWO_GPUS)
+    assert [gpu_index(uuid) for uuid in ("GPU-aaaa", "GPU-bbbb", "GPU-cccc")] == ["0", "1", None]
