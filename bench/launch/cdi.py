@@ -95,7 +95,8 @@ def device(uuid: str, names: Sequence[str], find_index: FindIndex, engine: str, 
     beginning = uuid.partition("-")[0] + "-"  # GPU- or MIG-
     if uuid in names:
         return f"{KIND}={uuid}"
-    if not any(name.startswith(beginning) for name in names) and (index := find_index(uuid)):
+    by_uuid = any(name.startswith(beginning) for name in names)
+    if names and not by_uuid and (index := find_index(uuid)):
         of_type = f"mig{index}" if ":" in index else f"gpu{index}"
         for name in (index, of_type):
             if name in names:

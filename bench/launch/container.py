@@ -81,9 +81,10 @@ class ContainerLauncher:
 
     def reach(self, gpu_uuid: str) -> Reach:
         name = f"bench-gpu-{os.getpid()}"
-        image, gpu = _image_id(self, "cuda"), self._gpu(gpu_uuid)
-        argv = reach_argv(self.runtime, image, gpu, name, *_user(), self._seccomp)
+        image = _image_id(self, "cuda")
         try:
+            gpu = self._gpu(gpu_uuid)
+            argv = reach_argv(self.runtime, image, gpu, name, *_user(), self._seccomp)
             return read_reach(self.engine.command(*argv[1:], timeout_s=TIMEOUT_S))
         except EngineError as error:  # mostly that it has no way to a GPU
             return Reach(str(error))

@@ -219,6 +219,7 @@ def test_an_engine_that_brings_no_gpu_in_is_told_by_its_own_words(
         raise EngineError("docker run failed: could not select device driver with [[gpu]]")
 
     monkeypatch.setattr(container, "_image_id", lambda launcher, device: "sha256:123")
+    monkeypatch.setattr(ContainerLauncher, "_gpu", lambda launcher, gpu_uuid: ["--gpus", "all"])
     monkeypatch.setattr(Engine, "command", refuse)
     answer = cells.cuda(ContainerLauncher(Engine("docker")), find_gpus())
     assert answer.state == "problem"

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bench.errors import MissingError
-from bench.launch import container
 from bench.launch.container import ContainerLauncher, reach_argv
 from bench.launch.engine import Engine
 from bench.launch.image import find_image
@@ -83,7 +82,8 @@ def test_an_interpreter_without_torch_is_named() -> None:
 
 
 def test_the_probes_container_is_as_closed_as_a_cells() -> None:
-    argv = reach_argv("docker", "sha256:123", "GPU-abc", "bench-gpu-7", 65532, 65532)
+    gpu = ["--gpus", "device=GPU-abc"]
+    argv = reach_argv("docker", "sha256:123", gpu, "bench-gpu-7", 65532, 65532)
     text = " ".join(argv)
     assert text.startswith("docker run --rm --name bench-gpu-7 --pull never --log-driver none ")
     for words in (
@@ -102,9 +102,18 @@ def in_container(engine: Engine) -> ContainerLauncher:
     return ContainerLauncher(engine, image=found[0])
 
 
-def test_an_engine_without_a_gpu_says_why_and_leaves_no_container(
+def test_an_engine_without_a_way_to_a_gpu_is_told_before_anything_runs(
     in_container: ContainerLauncher,
 ) -> None:
+    with pytest.raises(MissingError, match="has no way to a GPU"):
+        in_container.reach("GPU-not-here")
+
+
+def test_an_engine_that_brings_none_in_says_why_and_leaves_no_container(
+    in_container: ContainerLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = ["--device", "/dev/not-here"]
+    monkeypatch.setattr(ContainerLauncher, "_gpu", lambda launcher, gpu_uuid: missing)
     found, engine = in_container.reach("GPU-not-here"), in_container.engine
     assert found.torch is None
     assert f"{engine.name} run failed" in (found.error or "")
@@ -115,7 +124,7 @@ def test_the_program_runs_in_a_container(
     in_container: ContainerLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As far as a machine without a GPU allows: an image without CUDA is told as one."""
-    monkeypatch.setattr(container, "_gpu", lambda engine, gpu_uuid: [])
+    monkeypatch.setattr(ContainerLauncher, "_gpu", lambda launcher, gpu_uuid: [])
     found = in_container.reach("GPU-not-here")
     assert found.torch is not None
     assert "without CUDA" in str(why_unreached(found, "580.1", container=True))

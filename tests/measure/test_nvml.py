@@ -167,7 +167,8 @@ def test_an_instance_has_no_figure_of_the_whole_gpu(nvml: NvmlStub, answers: boo
     assert reader.read() == replace(NOTHING, used_mib=70, processes={5: 60})
     assert reader.settings() == GpuSettings()
     lacking = {name for _, name in FIELDS.values()} - {"memory", "processes"}
-    assert set(reader.reasons) == lacking | {"power_limit", "power_default"}
+    settings = {"power_limit", "power_default", "module_power", "app_clocks"}
+    assert set(reader.reasons) == lacking | settings | {"xids"}
     assert set(reader.reasons.values()) == {
         "it is the whole GPU's, and this is an instance of one (MIG)"
     }
