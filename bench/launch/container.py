@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from bench.border.identity import PACKAGE
-from bench.border.surroundings import RUNNER_GONE, worker_environment
+from bench.border.spec import CellFiles
+from bench.border.surroundings import RUNNER_GONE, compiler_environment, worker_environment
 from bench.errors import EngineError
 from bench.launch.engine import Engine
 from bench.launch.image import require_image, require_named
@@ -68,7 +69,8 @@ class ContainerLauncher:
         name = container_name(job)
         uid, gid = _user()
         if uid == NOBODY:
-            os.chown(job.files.folder, uid, gid)
+            for path in (job.files.folder, *job.files.folder.rglob("*")):
+                os.chown(path, uid, gid)
 
         def kill(client: int, number: signal.Signals) -> None:
             with contextlib.suppress(EngineError):  # not there yet, gone already, or no engine
@@ -182,7 +184,8 @@ def run_argv(engine: str, image: str, job: Job, uid: int, gid: int) -> list[str]
     argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
     if job.gpu_uuid is not None:
         argv += _gpu(engine, job.gpu_uuid)
-    argv += _variables(job.spec.train.threads)
+    compiled = CellFiles(Path(CELL)).compiled
+    argv += _variables(job.spec.train.threads, **compiler_environment(compiled))
     argv += ["--mount", mount(files.folder, CELL)]
     argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
     argv += ["--mount", mount(job.tokens, TOKENS, read_only=True)]
@@ -215,8 +218,8 @@ def _our_code() -> str:
     return mount(PACKAGE, f"{CODE}/bench", read_only=True)
 
 
-def _variables(threads: int) -> list[str]:
-    variables = {**worker_environment(threads), "HOME": "/tmp", "PYTHONPATH": CODE}
+def _variables(threads: int, **more: str) -> list[str]:
+    variables = {**worker_environment(threads), "HOME": "/tmp", "PYTHONPATH": CODE, **more}
     return [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
 
 
