@@ -11,7 +11,7 @@ from bench.launch.engine import CONTROLLERS, Engine
 from bench.launch.image import bases, find_image
 from bench.launch.job import Launcher
 from bench.launch.local import LocalLauncher
-from bench.launch.reach import why_unreached
+from bench.launch.reach import in_image, why_unreached
 from bench.measure.gpus import Gpus
 from bench.measure.packed import packed
 
@@ -122,11 +122,11 @@ def packages(launcher: LocalLauncher) -> Answer:
 
 def cuda(launcher: Launcher, gpus: Gpus) -> Answer:
     """Whether torch reaches a GPU from where cells run: each kind of GPU is tried out once."""
-    container = isinstance(launcher, ContainerLauncher)
+    container = in_image(launcher.runtime)
     for gpu in {gpu.name: gpu for gpu in gpus.gpus}.values():
         try:
             found = launcher.reach(gpu.uuid)
-        except MissingError as error:  # no image yet, which another check tells
+        except MissingError as error:  # no image, or no way in: other checks tell
             return (unknown if container else problem)(*explained(error))
         if why := why_unreached(found, gpus.driver_version, container):
             text, remedy = explained(MissingError(why))

@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.border.surroundings import compiler_environment
 from bench.errors import MissingError, RequestError
@@ -24,6 +24,7 @@ from bench.measure.host import CellProcesses
 from bench.measure.packed import packed
 from bench.records.requirements import pinned
 
+T = TypeVar("T")
 NEEDED = ("torch", "numpy")
 PROBE_TIMEOUT_S = 60.0
 
@@ -44,23 +45,8 @@ class LocalLauncher:
         return Environment(env_id=self._env_id, image_id=image.cell_image if image else None)
 
     def reach(self, gpu_uuid: str) -> Reach:
-        try:
-            answer = subprocess.run(
-                [self.python, "-P", "-m", PROGRAM],
-                env=local_environment(threads=1, gpus=gpu_uuid),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=TIMEOUT_S,
-                check=True,
-            )
-            return read_reach(answer.stdout)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise MissingError(
-                f"{self.python} does not tell whether its torch reaches a GPU ({_why(error)}). "
-                "Name a Python interpreter that has torch: --worker-python PATH."
-            ) from error
+        asked = f"whether its torch reaches {gpu_uuid}"
+        return self._tell(asked, read_reach, PROGRAM, gpus=gpu_uuid, timeout_s=TIMEOUT_S)
 
     def clean(self, folder: Path) -> int:
         return 0  # a local worker dies with its runner
@@ -119,26 +105,38 @@ class LocalLauncher:
     def _ask(self, packages: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
         """The answer of bench/launch/probe.py, which finds what a worker there would import."""
         asked = json.dumps({"packages": packages, "modules": modules})
+        return self._tell("what is installed for it", _read_answer, "bench.launch.probe", asked)
+
+    def _tell(
+        self,
+        what: str,
+        read: Callable[[str], T],
+        *program: str,
+        gpus: str = "",
+        timeout_s: float = PROBE_TIMEOUT_S,
+    ) -> T:
+        """What `read` makes of the output of a program of ours, run as a worker is.
+
+        Raises:
+            MissingError: if it fails, or `read` does so with a ValueError.
+        """
         try:
             answer = subprocess.run(
-                [self.python, "-P", "-m", "bench.launch.probe", asked],
-                env=local_environment(threads=1),
+                [self.python, "-P", "-m", *program],
+                env=local_environment(threads=1, gpus=gpus),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
-                timeout=PROBE_TIMEOUT_S,
+                timeout=timeout_s,
                 check=True,
             )
-            # What prints as the interpreter starts or ends must not break it.
-            _, _, told = answer.stdout.partition(ANSWER)
-            found: dict[str, Any] = json.loads(told.partition("\n")[0])
+            return read(answer.stdout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             raise MissingError(
-                f"{self.python} does not tell what is installed for it ({_why(error)}). "
+                f"{self.python} does not tell {what} ({_why(error)}). "
                 "Name a Python interpreter that has torch and numpy: --worker-python PATH."
             ) from error
-        return found
 
     def _check_versions(self, found: Mapping[str, str | None]) -> None:
         wanted = pinned(self.requirements)
@@ -169,6 +167,13 @@ class LocalLauncher:
                     "folder with `path`, so that its bytes are part of the cell's identity, and "
                     "uninstall it; or install it in the usual way."
                 )
+
+
+def _read_answer(output: str) -> dict[str, Any]:
+    """What prints as the interpreter starts or ends must not break it."""
+    _, _, told = output.partition(ANSWER)
+    found: dict[str, Any] = json.loads(told.partition("\n")[0])
+    return found
 
 
 def _why(error: Exception) -> str:

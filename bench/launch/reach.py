@@ -1,9 +1,10 @@
-"""Whether torch reaches a GPU from where cells run, and what to do where it does not. Pure."""
+"""Whether torch reaches a GPU from where cells run, and what to do where it does not."""
 
 import json
 from dataclasses import dataclass
 
 from bench.border.surroundings import PROBE_ANSWER
+from bench.measure.packed import packed
 
 PROGRAM = "bench.worker.gpu_probe"
 TIMEOUT_S = 180.0  # a first import of torch from a cold disk takes a minute
@@ -35,10 +36,15 @@ def read_reach(output: str) -> Reach:
     return Reach(**json.loads(told.partition("\n")[0]))
 
 
+def in_image(runtime: str) -> bool:
+    """Whether cells run in an image: in containers, or beside the launching side in one."""
+    return runtime != "local" or packed() is not None
+
+
 def why_unreached(found: Reach, driver: str | None, container: bool) -> str | None:
     """None if cells can compute on the GPU; else why not, and after a full stop the remedy.
 
-    `driver`: its version by NVML. `container`: whether cells run in one.
+    `driver`: its version by NVML. `container`: as by in_image().
     """
     if found.error is None:
         return None

@@ -14,7 +14,7 @@ from typing import Any
 from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.errors import BenchError, GpuError, MissingError
 from bench.launch.job import Environment, Job, Launcher, Stop
-from bench.launch.reach import why_unreached
+from bench.launch.reach import in_image, why_unreached
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cache import check_stored
@@ -130,8 +130,8 @@ class Runner:
 
     def _why_unreached(self, gpu_uuid: str) -> str | None:
         found = self.launcher.reach(gpu_uuid)
-        container = self.launcher.runtime != "local"
-        return why_unreached(found, self.machine.gpus.driver_version, container)
+        driver = self.machine.gpus.driver_version
+        return why_unreached(found, driver, in_image(self.launcher.runtime))
 
     def _skip(self, cell: Cell, why: str) -> None:
         """A row that says why; not a second one with the same reason."""
