@@ -95,6 +95,11 @@ class RunSpec:
         return settings_text(self.train, self.eval, self.data)
 
     @property
+    def is_ours(self) -> bool:
+        """Whether no class of the matrix's takes part."""
+        return OWN not in (self.model.base, self.optimizer.base)
+
+    @property
     def own_code(self) -> tuple[str, ...]:
         """SHA-256 of the code that the matrix brings for this cell, each once."""
         options = (self.model.options, self.optimizer.options)
@@ -179,6 +184,11 @@ class CellFiles:
     @property
     def env(self) -> Path:
         return self.folder / "env.json"
+
+    @property
+    def compiled(self) -> Path:
+        """While it runs: what compilers have made, of earlier cells and of this one."""
+        return self.folder / "compiled"
 
     @property
     def log(self) -> Path:

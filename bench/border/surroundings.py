@@ -1,5 +1,7 @@
 """What every worker runs with, and how it ends without its runner."""
 
+from pathlib import Path
+
 PROBE_ANSWER = "bench.worker.gpu_probe answers: "  # before its JSON: others may print as well
 RUNNER_GONE = 143  # a worker's exit code when its runner is gone: 128 + SIGTERM
 
@@ -33,6 +35,11 @@ MEDDLING = ("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
 CHANGING = ("CC", "CXX", "LD_LIBRARY_PATH")
 
 
+def compiler_environment(compiled: Path) -> dict[str, str]:
+    """Where compilers keep what they make, as the worker sees it: nowhere that cells share."""
+    return {"TORCHINDUCTOR_CACHE_DIR": str(compiled), "TRITON_CACHE_DIR": str(compiled / "triton")}
+
+
 def worker_environment(threads: int) -> dict[str, str]:
     """Variables that every worker gets, in a container or not; they win over those of an image."""
     return {
@@ -42,6 +49,11 @@ def worker_environment(threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "OMP_THREAD_LIMIT": str(2**31 - 1),  # that of OpenMP itself: no lower one holds
         "MKL_NUM_THREADS": str(threads),
+        # As many compilers at once. The headers that Inductor would precompile lie in a folder that
+        # cells share, and each cell that has all else would precompile them.
+        "TORCHINDUCTOR_COMPILE_THREADS": str(threads),
+        "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
+        "USER": "bench",  # Inductor asks for a name, and our uid may have none
         **dict.fromkeys(MEDDLING, ""),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",

@@ -135,6 +135,7 @@ def run(
         runs = RunsTable(folder.runs)
         if left := launcher.clean(folder.path):
             out.print(f"removed {counted(left, 'container')} of an earlier run that was killed")
+        folder.discard_compiled()
         runner = Runner(
             folder=folder,
             runs=runs,

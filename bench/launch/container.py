@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.border.identity import PACKAGE
-from bench.border.surroundings import RUNNER_GONE, worker_environment
+from bench.border.spec import CellFiles
+from bench.border.surroundings import RUNNER_GONE, compiler_environment, worker_environment
 from bench.errors import EngineError
 from bench.launch.cdi import docker_words, podman_words
 from bench.launch.engine import CONTROLLERS, Engine, controllers
@@ -103,7 +104,8 @@ class ContainerLauncher:
         name = container_name(job)
         uid, gid = _user()
         if uid == NOBODY:
-            os.chown(job.files.folder, uid, gid)
+            for path in (job.files.folder, *job.files.folder.rglob("*")):
+                os.chown(path, uid, gid)
 
         def kill(client: int, number: signal.Signals) -> None:
             with contextlib.suppress(EngineError):  # not there yet, gone already, or no engine
@@ -250,7 +252,8 @@ def run_argv(
     if "cpuset" in held_by:
         argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
     argv += gpu
-    argv += _variables(job.spec.train.threads)
+    compiled = CellFiles(Path(CELL)).compiled
+    argv += _variables(job.spec.train.threads, **compiler_environment(compiled))
     argv += ["--mount", mount(files.folder, CELL)]
     argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
     argv += ["--mount", mount(job.tokens, TOKENS, read_only=True)]
@@ -291,8 +294,8 @@ def _our_code() -> str:
     return mount(PACKAGE, f"{CODE}/bench", read_only=True)
 
 
-def _variables(threads: int) -> list[str]:
-    variables = {**worker_environment(threads), "HOME": "/tmp", "PYTHONPATH": CODE}
+def _variables(threads: int, **more: str) -> list[str]:
+    variables = {**worker_environment(threads), "HOME": "/tmp", "PYTHONPATH": CODE, **more}
     return [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
 
 

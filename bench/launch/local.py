@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.border.surroundings import compiler_environment
 from bench.errors import MissingError, RequestError
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.launch.probe import ANSWER
@@ -76,7 +77,10 @@ class LocalLauncher:
                 str(job.tokens.absolute()),
                 *(str(folder.absolute()) for folder in job.code),
             ],
-            environment=local_environment(job.spec.train.threads, job.gpu_uuid or ""),
+            environment={
+                **local_environment(job.spec.train.threads, job.gpu_uuid or ""),
+                **compiler_environment(files.compiled.absolute()),
+            },
             log=files.log,
             limits=job.limits,
             find=find_tree,

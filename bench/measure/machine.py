@@ -73,11 +73,21 @@ def working_tree() -> tuple[str | None, bool | None]:
 
 def _cpu_model() -> str | None:
     """The processor as the kernel names it, None where it does not say."""
+    return _of_cpu("model name") or platform.processor() or None
+
+
+def cpu_kind() -> str:
+    """The processor and its instructions, which a virtual machine may have some of."""
+    return f"{_cpu_model()}: {_of_cpu('flags') or _of_cpu('Features')}"  # x86, ARM
+
+
+def _of_cpu(wanted: str) -> str | None:
+    """What the kernel says of the first processor."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
-        if key.strip() == "model name":
+        if key.strip() == wanted:
             return value.strip()
-    return platform.processor() or None
+    return None
 
 
 def _host_id() -> str:

@@ -125,6 +125,10 @@ COLUMNS: dict[str, Column] = {
     ),
     "build_time_s": Column("model, weights and optimizer, moved to the device", TIMING),
     "compile_time_s": Column("compiling the model", TIMING),
+    "compile_cache": Column(
+        "what of it came from the cache of compiled code: warm, all; cold, nothing; or how many "
+        "graphs of how many; empty without `train.compile`"
+    ),
     "warmup_time_s": Column("steps that train nothing, before the clock", TIMING),
     "train_time_s": Column(
         "training steps alone: no evaluation, no warm-up",

@@ -15,6 +15,7 @@ from bench.border.spec import CellFiles
 from bench.errors import FolderError, RecordError, program
 from bench.records.cells import Cell
 from bench.records.columns import CURVE_COLUMNS, PLAN_COLUMNS
+from bench.records.compiled import discard
 from bench.records.rows import Row, RunsTable, read_table, write_table
 
 PLACE = ("model", "optimizer", "device", "seed")  # `Cell.place` in plan.csv
@@ -111,6 +112,11 @@ class ResultsFolder:
             # Readable to all: a container reads it under another user.
             write_atomically(files.spec, cell.spec.to_json(), mode=0o644)
         return files
+
+    def discard_compiled(self) -> None:
+        """What the cells of a killed runner had compiled; nothing may run here any more."""
+        for place in self.cells.glob("*/compiled"):
+            discard(place)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

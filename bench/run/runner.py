@@ -25,6 +25,7 @@ from bench.records.endings import GPU_FAILED, is_machines_fault
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell
 from bench.run.attempt import is_number, run_attempt
+from bench.run.compiling import with_compiled
 from bench.run.estimate import estimate_arms
 from bench.run.gpus import GpuRequest
 from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
@@ -227,8 +228,11 @@ class Runner:
             if all(is_number(event.get(name, 0)) for name in figures):
                 self.display.event(cell, event)
 
+        def run() -> dict[str, Any]:
+            return run_attempt(job, self.launcher, show, self.stop, self.sample_ms)
+
         with self.folder.writing():
-            return run_attempt(job, self.launcher, show, self.stop, self.sample_ms) | identity
+            return with_compiled(job, environment, gpu.name if gpu else None, run) | identity
 
     def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
         spec = cell.spec

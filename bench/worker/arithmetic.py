@@ -58,6 +58,19 @@ def check_compiled() -> None:
         )
 
 
+def told_of_cache() -> str | None:
+    """How much of what was compiled came from the compiler's cache, by its own count of graphs.
+
+    None where it does not tell, as with another compiler than Inductor.
+    """
+    found = torch._dynamo.utils.counters["inductor"]
+    hits = found["fxgraph_cache_hit"]
+    graphs = hits + found["fxgraph_cache_miss"] + found["fxgraph_cache_bypass"]
+    if not graphs:
+        return None
+    return {graphs: "warm", 0: "cold"}.get(hits, f"{hits} of {graphs}")
+
+
 @contextlib.contextmanager
 def compiled_once(train: TrainOptions) -> Iterator[None]:
     """Steps in which nothing is compiled any more: that would count as the time of a step.

@@ -19,7 +19,13 @@ from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.border.logical import assert_covers, initialise
 from bench.border.spec import CellFiles, RunSpec
 from bench.models.nanokimi import NanoKimi
-from bench.worker.arithmetic import check_compiled, check_unchanged, compiled_once, prepare
+from bench.worker.arithmetic import (
+    check_compiled,
+    check_unchanged,
+    compiled_once,
+    prepare,
+    told_of_cache,
+)
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.environment import environment, gpu_peaks_mib, processor_use, rss_peak_mib
@@ -232,9 +238,9 @@ class CellRun:
         """One step, in which torch.compile does its work; warm-up undoes what it trained."""
         if shutil.which(os.environ.get("CXX", "g++")) is None:
             raise RuntimeError(
-                "train.compile needs a C++ compiler, and there is none here; the images of "
-                "docker/ have none. Run with --runtime local where g++ is, or leave out "
-                "train.compile"
+                "train.compile needs a C++ compiler, and there is none here. Install g++, name "
+                "another one by CXX, run in a container of docker/, whose images have it, or "
+                "leave out train.compile"
             )
         self.say(stage="compile")
         with self.clock.during("compile"):
@@ -242,6 +248,7 @@ class CellRun:
             torch._dynamo.config.suppress_errors = False  # they would leave parts uncompiled
             trainer.step(trainer.positions[0])
         check_compiled()
+        self.known["compile_cache"] = told_of_cache()
 
     def _infer(self, trainer: Trainer, tokens: Tokens) -> None:
         self.say(stage="infer")

@@ -3,14 +3,16 @@
 import os
 import platform
 import resource
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench.border.surroundings import CHANGING, TOLD
+from bench.border.surroundings import CHANGING, TOLD, compiler_environment
 
 MIB = 2**20
+OUR_FOLDERS = ("PYTHONPATH", *compiler_environment(Path()))  # where they lie changes nothing
 
 
 def environment() -> dict[str, Any]:
@@ -27,7 +29,7 @@ def environment() -> dict[str, Any]:
         "variables": {
             name: value
             for name, value in sorted(os.environ.items())
-            if value and name.startswith((*TOLD, *CHANGING)) and name != "PYTHONPATH"
+            if value and name.startswith((*TOLD, *CHANGING)) and name not in OUR_FOLDERS
         },
     }
     if torch.cuda.is_available():

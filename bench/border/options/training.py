@@ -170,3 +170,8 @@ class Limits(Options):
     retries: int = option(
         0, "further attempts after a fault of the machine; never after any other", ge=0, le=10
     )
+    compile_cache: Literal["shared", "none"] = option(
+        "shared",
+        "train.compile: shared: a cell begins with what earlier cells of built-in classes had "
+        "compiled; none: it compiles everything itself",
+    )

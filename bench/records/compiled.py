@@ -1,0 +1,104 @@
+"""What compilers have made of our own code, kept for later cells in the cache.
+
+It holds pickles and libraries, which are a worker's to read: this side copies files. Each cell
+works on a copy of its own; what is new there is kept only of cells whose code is all ours.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from bench.border.atomic import write_atomically
+from bench.border.identity import digest
+from bench.errors import CacheError
+from bench.records.cache import cache_folder
+
+# Of everything kept. A nano model takes 2 MiB, so that a hundred fit, with those of older code;
+# each cell copies what is kept of its own kind before it starts.
+MOST_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class CompiledCode:
+    """Of one environment, code and kind of processor: files by their paths in a folder."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, **alike: str | None) -> "CompiledCode":
+        """What was compiled where all of these were the same."""
+        return cls(cache_folder() / "compiled" / digest(alike))
+
+    def copy_to(self, place: Path) -> None:
+        """All of it, into a folder that does not exist yet.
+
+        Raises:
+            CacheError: if the cache or the place cannot be written.
+        """
+        try:
+            with self._locked():
+                self.folder.mkdir(exist_ok=True)
+                os.utime(self.folder)  # what was used last is dropped last
+                shutil.copytree(self.folder, place)
+        except OSError as error:
+            raise CacheError(
+                f"what was compiled cannot be kept in {self.folder.parent}: {error}. Set "
+                "BENCH_CACHE to a folder that can be written, or limits.compile_cache to none."
+            ) from error
+
+    def keep(self, place: Path) -> None:
+        """Files that a cell has added to its copy; one that is here already stays what it is.
+
+        Raises:
+            OSError: if one cannot be written; those before it are kept, whole.
+        """
+        with self._locked():
+            files = {name: size for name, size in _files(place) if not (self.folder / name).exists()}
+            if self._make_room(sum(files.values())):
+                for name in files:
+                    (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    write_atomically(self.folder / name, (place / name).read_bytes())
+
+    def _make_room(self, for_bytes: int) -> bool:
+        """Drop what was used longest ago, and then what is here, until so much more may be kept.
+
+        False: it is more than may be kept at all.
+        """
+        kept = [folder for folder in self.folder.parent.iterdir() if folder.is_dir()]
+        kept.sort(key=lambda folder: (folder == self.folder, folder.stat().st_mtime))
+        sizes = {folder: sum(size for _, size in _files(folder)) for folder in kept}
+        for folder in kept:
+            if sum(sizes.values()) + for_bytes <= MOST_BYTES:
+                break
+            shutil.rmtree(folder)
+            del sizes[folder]
+        return for_bytes <= MOST_BYTES
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone with all that is kept, among the cells of every runner."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(self.folder.parent / ".lock"):
+            yield
+
+
+def discard(place: Path) -> None:
+    """A cell's copy, with whatever it left there; of a link the link alone."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def _files(place: Path) -> Iterator[tuple[str, int]]:
+    """Path within a folder, and bytes, of plain files: no links, no pipes, nothing half written."""
+    for where, _, names in [] if place.is_symlink() else os.walk(place):
+        for path in (Path(where, name) for name in names if name[0] != "."):
+            if stat.S_ISREG((found := path.lstat()).st_mode):
+                yield str(path.relative_to(place)), found.st_size

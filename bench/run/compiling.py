@@ -1,0 +1,36 @@
+"""What was compiled, around one attempt: a copy before it, what is new after it, and nothing left."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from bench.border.identity import code_sha256
+from bench.launch.job import Environment, Job
+from bench.measure.machine import cpu_kind
+from bench.records.compiled import CompiledCode, discard
+
+
+def with_compiled(
+    job: Job, environment: Environment, gpu_name: str | None, run: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """The row of a run, whose compilers begin with what was compiled for cells like it.
+
+    Raises:
+        CacheError: if that cannot be kept here.
+    """
+    place = job.files.compiled
+    kept = None
+    if job.spec.train.compile and job.limits.compile_cache == "shared":
+        kept = CompiledCode.of(
+            env_id=environment.env_id, code=code_sha256(), cpu=cpu_kind(), gpu=gpu_name
+        )
+    try:
+        if kept:
+            kept.copy_to(place)
+        row = run()
+        if kept and row["status"] == "ok" and job.spec.is_ours:
+            with contextlib.suppress(OSError):  # later cells compile anew, and their rows say so
+                kept.keep(place)
+        return row
+    finally:
+        discard(place)
