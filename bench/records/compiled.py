@@ -53,23 +53,26 @@ class CompiledCode:
             ) from error
 
     def keep(self, place: Path) -> None:
-        """Files that a cell has added to its copy; one that is here already stays what it is.
+        """Files that a cell has added to its copy, unless they are more than may be kept at all.
+
+        One that is here already stays what it is.
 
         Raises:
             OSError: if one cannot be written; those before it are kept, whole.
         """
         with self._locked():
-            files = {name: size for name, size in _files(place) if not (self.folder / name).exists()}
-            if self._make_room(sum(files.values())):
-                for name in files:
-                    (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(self.folder / name, (place / name).read_bytes())
+            found = dict(_files(place))
+            new = {name: found[name] for name in found if not (self.folder / name).exists()}
+            for_bytes = sum(new.values())
+            if for_bytes > MOST_BYTES:
+                return
+            self._make_room(for_bytes)
+            for name in new:
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.folder / name, (place / name).read_bytes())
 
-    def _make_room(self, for_bytes: int) -> bool:
-        """Drop what was used longest ago, and then what is here, until so much more may be kept.
-
-        False: it is more than may be kept at all.
-        """
+    def _make_room(self, for_bytes: int) -> None:
+        """Drop what was used longest ago, and at last what is here, until it may be kept."""
         kept = [folder for folder in self.folder.parent.iterdir() if folder.is_dir()]
         kept.sort(key=lambda folder: (folder == self.folder, folder.stat().st_mtime))
         sizes = {folder: sum(size for _, size in _files(folder)) for folder in kept}
@@ -78,7 +81,6 @@ class CompiledCode:
                 break
             shutil.rmtree(folder)
             del sizes[folder]
-        return for_bytes <= MOST_BYTES
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What was compiled, around one attempt: a copy before it, what is new after it, and nothing left."""
+"""Around an attempt: a copy of what was compiled before it, what is new after it, nothing left."""
 
 import contextlib
 from collections.abc import Callable

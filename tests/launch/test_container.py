@@ -31,11 +31,13 @@ docker run --interactive --name bench-FOLDER-abc-1 --label bench.records.folder=
 --cpuset-cpus 2,3 --gpus device=GPU-abc
 --env GLIBC_TUNABLES=KEEP_MEMORY --env LC_ALL=C.UTF-8
 --env OMP_DYNAMIC=FALSE --env OMP_NUM_THREADS=1 --env OMP_THREAD_LIMIT=2147483647
---env MKL_NUM_THREADS=1
+--env MKL_NUM_THREADS=1 --env TORCHINDUCTOR_COMPILE_THREADS=1
+--env TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS=0 --env USER=bench
 --env PYTHONINSPECT= --env PYTHONOPTIMIZE= --env PYTHONWARNINGS=
 --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONHASHSEED=0
 --env PYTHONNOUSERSITE=1 --env PYTHONUNBUFFERED=1 --env PYTHONUTF8=1
 --env HOME=/tmp --env PYTHONPATH=/opt/bench
+--env TORCHINDUCTOR_CACHE_DIR=/cell/compiled --env TRITON_CACHE_DIR=/cell/compiled/triton
 --mount type=bind,source=/results/x/cells/abc-1,target=/cell
 --mount type=bind,source=/results/x/cells/abc-1/spec.json,target=/cell/spec.json,readonly
 --mount type=bind,source=/cache/text.tokens,target=/corpus.tokens,readonly

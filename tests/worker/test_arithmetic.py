@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from bench.border.options import MODEL_OPTIONS, TrainOptions
 from bench.border.spec import Model
 from bench.records.rows import read_table
-from bench.worker.arithmetic import prepare
+from bench.worker.arithmetic import prepare, told_of_cache
 from bench.worker.training import Trainer
 from tests.builders.shared import ROOT, bench, without
 from tests.builders.worker_cells import asking, run, spec_of
@@ -123,7 +124,23 @@ def test_compiling_without_a_compiler_says_where_there_is_one(tmp_path, monkeypa
     monkeypatch.setenv("CXX", "no-such-compiler")
     ran = run(tmp_path, asking(spec_of(), compile=True))
     assert ran.result["status"] == "crashed"
-    assert "Run with --runtime local where g++ is" in ran.result["reason"]
+    assert "Install g++, name another one by CXX, run in a container" in ran.result["reason"]
+
+
+@pytest.mark.parametrize(
+    ("counted", "told"),
+    [
+        ({}, None),  # by another compiler
+        ({"fxgraph_cache_hit": 2}, "warm"),
+        ({"fxgraph_cache_miss": 1, "fxgraph_cache_bypass": 1}, "cold"),
+        ({"fxgraph_cache_hit": 1, "fxgraph_cache_miss": 2}, "1 of 3"),
+    ],
+)
+def test_how_much_was_compiled_before_is_what_the_compiler_counts(monkeypatch, counted, told):
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setitem(counters, "inductor", Counter(counted))
+    assert told_of_cache() == told
 
 
 @pytest.mark.parametrize("switch", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])
