@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable
 
 from bench.launch.choose import RUNTIMES
-from tests.perf import ab, around, jobs, measuring, topk, training
+from tests.perf import ab, around, compiled, jobs, measuring, topk, training
 from tests.perf.rows import Row, table
 
 PARTS: dict[str, Callable[[str], list[Row]]] = {
     "training": training.rows,
     "topk": topk.rows,
+    "compiled": compiled.rows,
     "around": around.rows,
     "jobs": jobs.rows,
     "measuring": measuring.rows,
