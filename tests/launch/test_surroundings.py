@@ -133,3 +133,17 @@ def test_a_worker_has_a_home_and_a_place_for_temporary_files(
     assert local_environment(threads=1)["HOME"] == str(tmp_path / "nowhere")
     monkeypatch.setenv("HOME", "~")  # as expanduser leaves it where nobody knows the user
     assert local_environment(threads=1)["HOME"] == str(tmp_path)
+
+
+def test_a_worker_has_a_name_that_compilers_may_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user id may have none; those of variables come before that of the password file."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    answer = subprocess.run(
+        [sys.executable, "-c", "import getpass; print(getpass.getuser())"],
+        env=local_environment(threads=1),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout == "bench\n"

@@ -1,6 +1,9 @@
 """Compiled code is kept within bounds: what was used longest ago goes first."""
 
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,22 @@ def test_what_is_more_than_may_be_kept_at_all_is_not_kept(tmp_path: Path) -> Non
     kept = keep("one", tmp_path, 1, a=101)
     assert files(kept) == []
     assert files(keep("one", tmp_path, 2, b=50)) == ["b"]
+
+
+def test_of_cells_at_once_one_after_the_other_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what one has just kept might be dropped, or half a file be found."""
+    busy = threading.Lock()
+
+    def slowly(path: Path, content: bytes) -> None:
+        assert busy.acquire(blocking=False)
+        time.sleep(0.02)
+        path.write_bytes(content)
+        busy.release()
+
+    monkeypatch.setattr(compiled, "write_atomically", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        sizes = ({"a": 10, "b": 10, "c": 10}, {"c": 10, "d": 10, "e": 10})
+        cells = [pool.submit(keep, "one", tmp_path, n, **each) for n, each in enumerate(sizes)]
+    assert files(cells[0].result()) == files(cells[1].result()) == ["a", "b", "c", "d", "e"]

@@ -11,7 +11,7 @@ import pytest
 
 from bench.errors import CacheError, EngineError
 from bench.launch.job import Job, Stop
-from bench.measure.nvml import Gpu, Gpus
+from bench.measure.gpus import Gpu, Gpus
 from bench.records.cache import cache_folder
 from bench.records.folder import ResultsFolder
 from bench.run import compiling
