@@ -1,7 +1,8 @@
 """The original's whole job compiled, with a warm cache, beside the same not compiled.
 
-Short cells in turn, each with its start: 10,000 steps with 101 evaluations are composed of what
-they take. The first compiled one finds nothing compiled, and tells what that takes once.
+Short cells in turn, each with its start: the job's 10,000 steps and 101 evaluations are composed
+of what they take, a token of an evaluation on tinyshakespeare as on their own text. The first
+compiled one finds nothing compiled, and tells what that takes once.
 """
 
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any
 from bench.records.compiled import CompiledCode
 from tests.perf.place import Place
 from tests.perf.rows import Row, interleaved, ratios
-from tests.perf.training import EVALUATIONS, STEPS
+from tests.perf.training import EVALUATIONS, STEPS, our_tokens
 
 ROUNDS = 5
 SHORT = 300  # steps of a cell, with an evaluation before and one after them
@@ -19,7 +20,7 @@ ARMS = [("nanogpt", "adamw"), ("nanokimi", "truemuon")]
 
 MATRIX = """\
 name: compiled
-data: {corpus: tinyshakespeare}
+data: {corpus: pydoc}
 train: {steps: SHORT, compile: COMPILE}
 eval: {every: SHORT}
 matrix: {model: [nanogpt, nanokimi], optimizer: [adamw, truemuon], device: [cpu], seed: [1]}
@@ -69,5 +70,8 @@ def job_s(row: dict[str, Any]) -> float:
     """Of the whole job, from the import of torch to the last evaluation."""
     phases = ("import", "data", "build", "compile", "warmup")
     start_s = sum(row.get(f"{phase}_time_s", 0.0) for phase in phases)
-    step_s, evaluation_s = row["train_time_s"] / row["steps"], row["eval_time_s"] / 2
-    return float(start_s + STEPS * step_s + EVALUATIONS * evaluation_s)
+    step_s, token_s = (
+        row["train_time_s"] / row["steps"],
+        row["eval_time_s"] / 2 / our_tokens("pydoc"),
+    )
+    return float(start_s + STEPS * step_s + EVALUATIONS * our_tokens() * token_s)

@@ -26,12 +26,12 @@ TRAIN = TrainOptions()
 ORIGINAL_TOKENS = 2 * 200 * TRAIN.batch_size * TRAIN.block_size  # an evaluation
 
 
-def our_tokens() -> int:
+def our_tokens(corpus: str = "tinyshakespeare") -> int:
     """Of an evaluation in full: all windows of the validation split, and some of the other.
 
     The validation loss has no sampling error then; that of the original's 200 batches has.
     """
-    n_chars = find_corpus("tinyshakespeare").n_chars
+    n_chars = find_corpus(corpus).n_chars
     n_val = n_chars - int(TRAIN_SHARE * n_chars)
     windows = (n_val - TRAIN.block_size - 1) // TRAIN.block_size + 1
     return (windows + EvalOptions().train_windows) * TRAIN.block_size
