@@ -31,6 +31,12 @@ from tests.builders.shared import ROOT, bench, write_tiny_matrix
 pytest_plugins = "tests.builders.nvml_stub"
 
 LOCAL = ("--runtime", "local", "--worker-python", sys.executable)
+# An older version: it takes the first GPU that it sees, and knows no --gpus.
+WITHOUT_GPUS = """
+from bench.run.gpus import GpuRequest
+GpuRequest.free_on = lambda self, machine, *others: machine
+GpusOption = Annotated[str, typer.Option("--other")]
+"""
 MATRICES = sorted((ROOT / "bench" / "matrix").glob("*.yaml"))
 
 
@@ -57,7 +63,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "v1": None,
         "crashing": ("worker/training.py", "\nTrainer.step = None\n"),
         "old": ("cli/__init__.py", "\nraise SystemExit('no such option: --only')\n"),
-        "ungpus": ("cli/common.py", "\nGpusOption = Annotated[str, typer.Option('--other')]\n"),
+        "ungpus": ("cli/common.py", WITHOUT_GPUS),
     }
     for tag, fault in faults.items():
         git(place, "checkout", "--quiet", "-B", "work", *(["v1"] if fault else []))
@@ -481,7 +487,7 @@ def test_a_run_takes_an_image_by_its_tag(
 @pytest.mark.parametrize(
     ("base", "asked", "got"),
     [
-        ("ungpus", "idle", "GPU-bbbb"),  # an older version, which knows no --gpus
+        ("ungpus", "idle", "GPU-bbbb"),
         pytest.param("v1", "idle", "GPU-bbbb", marks=pytest.mark.slow),
         pytest.param("v1", "0", "GPU-aaaa", marks=pytest.mark.slow),  # somebody computes there
     ],
