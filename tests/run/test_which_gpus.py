@@ -237,11 +237,14 @@ def test_a_signal_ends_the_wait_and_nothing_has_run(
         text=True,
     ) as running:
         assert running.stdout is not None
-        for line in running.stdout:
-            if "waiting" in line:
-                running.send_signal(number)
-                break
-        rest = running.stdout.read()
+        try:
+            for line in running.stdout:
+                if "waiting" in line:
+                    running.send_signal(number)
+                    break
+            rest, _ = running.communicate(timeout=60)
+        finally:
+            running.kill()
     assert line == f"GPUs: waiting for 1 idle GPU of 2: {BUSY_A}; {BUSY_B}\n"
     assert running.returncode == 130, rest
     assert "0 of 8 runs ok, 8 open" in rest
