@@ -11,6 +11,7 @@ from bench.measure.gpu_index import gpu_index
 from bench.measure.gpu_reader import GpuReader
 from bench.measure.gpus import Gpu, Gpus
 from bench.measure.listed import who_computes
+from bench.measure.packed import packed
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI's vendor id and base class (video and 3D controllers)
@@ -20,7 +21,8 @@ def nvml(gpus: Gpus) -> Answer:
     """The driver, through which GPUs are found and measured."""
     if gpus.driver_version is not None:
         return ok(f"answers, driver {gpus.driver_version}")
-    return problem(gpus.reason or "no driver", "install or repair the NVIDIA driver")
+    remedy = gpus.remedy if packed() else "install or repair the NVIDIA driver"
+    return problem(gpus.reason or "no driver", remedy)
 
 
 def gpu(gpus: Gpus, pci_devices: Path = PCI_DEVICES) -> Answer:

@@ -12,9 +12,12 @@ import pynvml
 
 from bench.measure.gpu_reader import FOR_GOOD, PATIENCE_S, processes_on
 from bench.measure.gpus import Gpu, Gpus, WholeGpu
+from bench.measure.packed import packed
 from bench.measure.visible import VARIABLE, AmbiguousError, chosen
 
 T = TypeVar("T")
+# The driver's library comes into a container with the GPU.
+IN_IMAGE = "start the container with one: --gpus all (podman: --device nvidia.com/gpu=all)"
 SILENT = f"NVML did not answer for {PATIENCE_S:g} s"
 
 
@@ -37,7 +40,8 @@ def _ask() -> Gpus:
     try:
         pynvml.nvmlInit()
     except Exception as error:
-        return Gpus((), None, f"NVML finds no NVIDIA driver: {error}")
+        why = f"NVML finds no NVIDIA driver: {error}"
+        return Gpus((), None, why, IN_IMAGE) if packed() else Gpus((), None, why)
     try:
         every = tuple(
             _whole(pynvml.nvmlDeviceGetHandleByIndex(index))

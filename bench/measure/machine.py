@@ -19,6 +19,7 @@ from bench.measure.packed import packed
 
 # Keeps a published host_id from being looked up in a list of hashed machine ids.
 SALT = "bench host"
+MACHINE_ID, BOOT_ID = Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _host_id() -> str:
     Its GPUs are not among it: NVML may lose one, and the machine stays the same. Rows name theirs.
     """
     hardware = [
-        _name(),
+        own_name(),
         _cpu_model(),
         os.cpu_count(),
         round(psutil.virtual_memory().total / 2**30),  # kernels differ in what they keep back
@@ -105,15 +106,15 @@ def _host_id() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _name() -> str:
+def own_name() -> str:
     """What the machine is called by itself, and by no network.
 
     A container's host name is drawn anew for each one: there the kernel's own number counts, which
     lasts until the machine starts anew, unless the machine's file is mounted.
     """
-    files = [Path("/etc/machine-id")]
+    files = [MACHINE_ID]
     if packed():
-        files.append(Path("/proc/sys/kernel/random/boot_id"))
+        files.append(BOOT_ID)
     texts = (file.read_text(encoding="utf-8").strip() for file in files if file.is_file())
     return next(filter(None, texts), platform.node())
 

@@ -126,6 +126,7 @@ def test_every_other_command_works_there(engine: Engine, image: str, desk: Path)
     doctor = answer(engine, image, desk, "doctor")
     assert "bench-cpu: ready" in doctor.stdout
     assert "install docker" not in doctor.stdout, "there is none to install inside a container"
+    assert "start the container with one: --gpus all" in doctor.stdout
 
 
 def _only_tables(folder: str, names: list[str]) -> list[str]:
@@ -318,5 +319,12 @@ def test_a_machine_without_a_name_of_its_own_is_known_until_it_starts_anew(
     try:
         assert packed.packed() == told
         assert machine.working_tree() == ("abc", False)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        nameless = tmp_path / "machine-id"
+        monkeypatch.setattr(machine, "MACHINE_ID", nameless)
+        monkeypatch.setattr(machine.platform, "node", lambda: "drawn-anew")
+        assert machine.own_name() == boot
+        nameless.write_text("abc\n")
+        assert machine.own_name() == "abc"
     finally:
         packed.packed.cache_clear()
