@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.border.identity import PACKAGE
-from bench.border.surroundings import worker_environment
+from bench.border.surroundings import compiler_environment, worker_environment
 from bench.errors import EngineError, MissingError
-from bench.launch.container import CELL, CODE, LOOK, OWN_CODE, TOKENS
+from bench.launch.container import CELL, CODE, COMPILED, LOOK, OWN_CODE, TOKENS
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import find_tree, kill_group
 from bench.launch.process import Command, supervise
@@ -135,6 +135,7 @@ def exec_argv(image: Path, job: Job, scratch: Path) -> list[str]:
     for folder, target in code.items():
         argv += ["--bind", bind(folder, target, read_only=True)]
     argv += [str(image), *_variables(job.spec.train.threads, job.gpu_uuid)]
+    argv += [f"{name}={value}" for name, value in compiler_environment(COMPILED).items()]
     return [*argv, "python3", "-P", "-m", job.program, CELL, TOKENS, *code.values()]
 
 

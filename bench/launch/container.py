@@ -29,6 +29,7 @@ from bench.measure.gpu_index import gpu_index
 from bench.measure.host import CellProcesses
 
 CELL, TOKENS, CODE, OWN_CODE = "/cell", "/corpus.tokens", "/opt/bench", "/own"
+COMPILED = CellFiles(Path(CELL)).compiled
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
@@ -252,8 +253,7 @@ def run_argv(
     if "cpuset" in held_by:
         argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
     argv += gpu
-    compiled = CellFiles(Path(CELL)).compiled
-    argv += _variables(job.spec.train.threads, **compiler_environment(compiled))
+    argv += _variables(job.spec.train.threads, **compiler_environment(COMPILED))
     argv += ["--mount", mount(files.folder, CELL)]
     argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
     argv += ["--mount", mount(job.tokens, TOKENS, read_only=True)]
