@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import signal
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -24,7 +25,7 @@ from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
 from bench.launch.reach import PROGRAM, TIMEOUT_S, Reach, read_reach
 from bench.launch.seccomp import profile_file
-from bench.measure.cgroup import Cgroup, memory_kills
+from bench.measure.cgroup import Cgroup
 from bench.measure.gpu_index import gpu_index
 from bench.measure.host import CellProcesses
 
@@ -36,7 +37,10 @@ SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they 
 SHARED_MEMORY = "/dev/shm:rw,noexec,nosuid,nodev,size=1g"  # PyTorch's loaders fill the usual 64 MB
 LABEL = "bench.records.folder"
 LOOK = "See what the engine's own log says, then run again: finished cells stay."
-KILLED = 128 + signal.SIGKILL  # a container's exit code
+# A file of the kernel's notice that memory ran out. Podman looks for it elsewhere than where conmon
+# 2.1 puts it: where the client was started (Debian 12, control groups of version 1).
+NOTICE = "oom"
+ENDED = ("exited", "stopped")  # the latter is podman's, where its client did not see the end
 CLIENT_FAILED = 125  # of `docker run`: the engine's fault, not the container's
 
 
@@ -111,39 +115,33 @@ class ContainerLauncher:
         def kill(client: int, number: signal.Signals) -> None:
             with contextlib.suppress(EngineError):  # not there yet, gone already, or no engine
                 self.engine.command("kill", "--signal", number.name, name)
+                if number == signal.SIGKILL:
+                    self.engine.command("wait", name)  # podman's kill does not wait for the end
             if number == signal.SIGKILL:
                 kill_group(client, number)
 
         image = _image_id(self, job.spec.device)
         gpu = self._gpu(job.gpu_uuid) if job.gpu_uuid is not None else []
-        kills = memory_kills()
-        command = Command(
-            argv=run_argv(
-                self.engine.name, image, job, uid, gid, self.controllers, gpu, self._seccomp
-            ),
-            environment=os.environ,
-            log=job.files.log,
-            limits=job.limits,
-            find=lambda client: self._processes(name),
-            kill=kill,
+        argv = run_argv(
+            self.engine.name, image, job, uid, gid, self.controllers, gpu, self._seccomp
         )
-        try:
-            ended = supervise(command, watcher, stop)
-            ended = self._with_engines_account(ended, name, job)
-            return replace(ended, oom_killed=ended.oom_killed or self._was_memory(ended, kills))
-        finally:
-            with contextlib.suppress(EngineError):  # the next run's clean() tries again
-                self.engine.remove(name)
-
-    def _was_memory(self, ended: Exit, kills: int) -> bool:
-        """Whether a SIGKILL was the kernel's for want of memory, though the engine does not say so.
-
-        Podman does not with control groups of version 1: it hears of the end first. `kills`: the
-        kernel's count before the cell.
-        """
-        silent = self.engine.name == "podman" and self._info["host"]["cgroupVersion"] == "v1"
-        killed = ended.ended_by == "itself" and ended.code == KILLED
-        return silent and killed and memory_kills() > kills
+        with tempfile.TemporaryDirectory(prefix="bench-") as place:
+            command = Command(
+                argv=argv,
+                environment=os.environ,
+                log=job.files.log,
+                limits=job.limits,
+                find=lambda client: self._processes(name),
+                kill=kill,
+                place=Path(place),
+            )
+            try:
+                ended = self._with_engines_account(supervise(command, watcher, stop), name, job)
+            finally:
+                with contextlib.suppress(EngineError):  # the next run's clean() tries again
+                    self.engine.remove(name)
+            noticed = (Path(place) / NOTICE).exists()
+        return replace(ended, oom_killed=ended.oom_killed or noticed)
 
     def _processes(self, name: str) -> CellProcesses | None:
         """The container's processes; None where the engine's numbers are not those of our kernel.
@@ -172,7 +170,7 @@ class ContainerLauncher:
                 f"{self.runtime} did not start the cell's container, or lost it: {said or error}. "
                 f"{LOOK}"
             ) from error
-        if state.get("Status") != "exited":
+        if state.get("Status") not in ENDED:
             why = state.get("Error") or read_left(job.files.log, last=500).strip()
             raise EngineError(
                 f"{self.runtime} lost the cell: its container is {state.get('Status')} "

@@ -31,6 +31,7 @@ class Command:
     find: Callable[[int], CellProcesses | None]  # (pid): the worker's own processes
     kill: Callable[[int, signal.Signals], None]  # (pid, signal): reaches the worker itself
     cpus: tuple[int, ...] = ()  # affinity, where no container sets it
+    place: Path | None = None  # the folder it is started in; None: ours
 
 
 def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
@@ -43,6 +44,7 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
         child = subprocess.Popen(
             command.argv,
             env=command.environment,
+            cwd=command.place,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

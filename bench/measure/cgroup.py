@@ -71,11 +71,6 @@ class Cgroup:
         return min(_upwards(self.cpu, _cpu_quota), default=None)
 
 
-def memory_kills() -> int:
-    """How many processes this machine's kernel has killed for memory, whoever they were of."""
-    return _entry(PROC / "vmstat", "oom_kill") or 0
-
-
 def _folder(paths: dict[str, str], controller: str, pid: int) -> Path | None:
     """Version 1 mounts a tree a controller; version 2 has one tree, whose entry has no name.
 

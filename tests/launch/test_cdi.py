@@ -8,7 +8,7 @@ from bench.errors import EngineError, MissingError
 from bench.launch.cdi import docker_words, podman_words
 from bench.measure.gpu_index import gpu_index
 from tests.builders.doctor import made_up
-from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
+from tests.builders.nvml_stub import TWO_GPUS, WITH_MIG, NvmlStub
 
 pytest_plugins = "tests.builders.nvml_stub"
 
@@ -99,8 +99,12 @@ def test_docker_takes_its_own_option_and_else_what_it_discovered() -> None:
     assert by_name == ["--device", "nvidia.com/gpu=1"]
     own = docker_words("GPU-bb", lambda _: "1", {"Runtimes": {"nvidia": {}}, **discovered})
     assert own == ["--gpus", "device=GPU-bb"]
+    instance = docker_words("MIG-cc", lambda _: None, {"Runtimes": {"nvidia": {}}})
+    assert instance == ["--gpus", "device=MIG-cc"]
 
 
-def test_a_gpus_number_is_the_drivers(nvml: NvmlStub) -> None:
+def test_a_gpus_number_is_the_drivers_and_an_instances_both(nvml: NvmlStub) -> None:
     nvml.write(TWO_GPUS)
     assert [gpu_index(uuid) for uuid in ("GPU-aaaa", "GPU-bbbb", "GPU-cccc")] == ["0", "1", None]
+    nvml.write(WITH_MIG)
+    assert [gpu_index(uuid) for uuid in ("MIG-b0", "MIG-b2", "MIG-b3")] == ["1:0", "1:2", None]
