@@ -22,12 +22,16 @@ print(*project["dependencies"], *project["optional-dependencies"]["report"], sep
     find "$site" -type d -name tests -prune -exec rm -rf {} +; \
     /opt/venv/bin/python -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/own >/dev/null || true
 COPY bench /opt/bench/bench
+COPY docker/as-owner.sh /opt/bin/bench
 # What the image tells of itself (bench/measure/packed.py): which image a cell runs in, and the
-# commit, for there is no repository inside.
+# commit, for there is no repository inside. Whoever it runs as can read it, whatever the clone's owner
+# alone could.
 ARG PACKED
 RUN set -eu; \
     printf '%s\n' "$PACKED" >/opt/bench/packed.json; \
-    /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/bench
+    /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/bench; \
+    chmod -R a+rX /opt/bench; \
+    chmod 755 /opt/bin/bench
 
 FROM ${CELL_IMAGE}
 USER 0
@@ -37,7 +41,7 @@ RUN set -eu; \
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends tini; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY --from=build /opt/own /opt/venv
-COPY docker/as-owner.sh /usr/local/bin/bench
+COPY --from=build /opt/bin/bench /usr/local/bin/bench
 COPY --from=build /opt/bench /opt/bench
 ARG DEVICE
 ARG VERSION

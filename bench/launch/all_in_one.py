@@ -32,7 +32,7 @@ def build_all_in_one(engine: Engine, device: str, cell_image: str) -> list[str]:
         )
     commit, dirty = working_tree()
     packed = Packed(str(engine.image_id(cell_image)), commit, dirty)
-    names = [_tag(device, cell_image, packed, own), f"{NAME}:{device}", f"{NAME}:latest"]
+    names = [tag_of(device, cell_image, packed, own), f"{NAME}:{device}", f"{NAME}:latest"]
     arguments = {
         "CELL_IMAGE": cell_image,
         "NO_INDEX": "1" if own else "",
@@ -48,12 +48,15 @@ def build_all_in_one(engine: Engine, device: str, cell_image: str) -> list[str]:
     return names
 
 
-def _tag(device: str, cell_image: str, packed: Packed, own: Sequence[Path]) -> str:
+def tag_of(device: str, cell_image: str, packed: Packed, own: Sequence[Path]) -> str:
     """bench:<device>-<hash>, by all that goes in."""
-    files = [ROOT / name for name in ("pyproject.toml", "constraints.txt")]
+    files = [ROOT / name for name in ("pyproject.toml", "constraints.txt", ".dockerignore")]
     files += [ROOT / "docker" / name for name in (DOCKERFILE, ENTRY)]
     files += (path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    content = [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sorted(files)]
+    content = [
+        f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in sorted(files)
+    ]
     inputs = [device, cell_image, packed.to_json(), __version__, *content]
     return f"{NAME}:{device}-{hashed(*inputs, *told([*own, *further_wheels()]))}"
 

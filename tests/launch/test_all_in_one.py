@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from bench.border.identity import PACKAGE, code_sha256
+from bench.launch import all_in_one
 from bench.launch.engine import Engine
 from bench.launch.image import ROOT
 from bench.measure import machine, packed
@@ -190,6 +191,32 @@ def test_its_labels_and_tag_tell_what_it_was_built_from(engine: Engine, image: s
     assert re.fullmatch(r"bench:cpu-[0-9a-f]{12}", image)
     again = bench("image", "cpu", "--all-in-one", "--runtime", engine.name)
     assert f"all in one: {image}, " in again.stdout, "of the same inputs it is the same image"
+
+
+def test_a_clone_elsewhere_has_the_same_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And another one where anything that goes in has changed."""
+
+    def tag(root: Path) -> str:
+        monkeypatch.setattr(all_in_one, "ROOT", root)
+        monkeypatch.setattr(all_in_one, "PACKAGE", root / "bench")
+        return all_in_one.tag_of("cpu", "bench-cpu:1", Packed("sha256:1", "abc", False), [])
+
+    for name in ("one", "two"):
+        for file in ("pyproject.toml", "constraints.txt", ".dockerignore", "docker/as-owner.sh"):
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, tmp_path / name / file)
+        shutil.copy(ROOT / "docker" / "bench.Dockerfile", tmp_path / name / "docker")
+        (tmp_path / name / "bench").mkdir()
+        (tmp_path / name / "bench" / "a.py").write_text("a = 1")
+    one, two = tmp_path / "one", tmp_path / "two"
+    before = tag(one)
+    assert tag(two) == before
+    for file in (".dockerignore", "bench/a.py", "docker/as-owner.sh", "pyproject.toml"):
+        (two / file).write_text("changed")
+        assert tag(two) != before
+        before = tag(two)
 
 
 # --- Ends ----------------------------------------------------------------------------------------
