@@ -1,14 +1,17 @@
 """What compilers have made of our own code, kept for later cells in the cache.
 
 It holds pickles and libraries, which are a worker's to read: this side copies files. Each cell
-works on a copy of its own; what is new there is kept only of cells whose code is all ours.
+works on a copy of its own; what is new there is kept only of cells whose code is all ours. Beside
+each folder lies its index, {path: SHA-256}: half a library would end every later cell.
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +38,12 @@ class CompiledCode:
         """What was compiled where all of these were the same."""
         return cls(cache_folder() / "compiled" / digest(alike))
 
+    @property
+    def _index(self) -> Path:
+        return self.folder.with_suffix(".json")
+
     def copy_to(self, place: Path) -> None:
-        """All of it, into a folder that does not exist yet.
+        """All of it, into a folder that does not exist yet; nothing of it if a part is damaged.
 
         Raises:
             CacheError: if the cache or the place cannot be written.
@@ -46,6 +53,10 @@ class CompiledCode:
                 self.folder.mkdir(exist_ok=True)
                 os.utime(self.folder)  # what was used last is dropped last
                 shutil.copytree(self.folder, place)
+                if _sha256s(place) != self._indexed():
+                    self._drop()
+                    discard(place)
+                    place.mkdir()
         except OSError as error:
             raise CacheError(
                 f"what was compiled cannot be kept in {self.folder.parent}: {error}. Set "
@@ -58,7 +69,7 @@ class CompiledCode:
         One that is here already stays what it is.
 
         Raises:
-            OSError: if one cannot be written; those before it are kept, whole.
+            OSError: if one cannot be written; then what is here no longer fits its index.
         """
         with self._locked():
             found = dict(_files(place))
@@ -70,6 +81,20 @@ class CompiledCode:
             for name in new:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(self.folder / name, (place / name).read_bytes())
+            index = self._indexed() | _sha256s(place, new)
+            write_atomically(self._index, json.dumps(index, indent=1).encode())
+
+    def _indexed(self) -> dict[str, str]:
+        """{path: SHA-256} of what is here, as it was kept; nothing if that is not known."""
+        try:
+            index: dict[str, str] = json.loads(self._index.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return index
+
+    def _drop(self) -> None:
+        shutil.rmtree(self.folder)
+        self._index.unlink(missing_ok=True)
 
     def _make_room(self, for_bytes: int) -> None:
         """Drop what was used longest ago, and at last what is here, until it may be kept."""
@@ -79,7 +104,7 @@ class CompiledCode:
         for folder in kept:
             if sum(sizes.values()) + for_bytes <= MOST_BYTES:
                 break
-            shutil.rmtree(folder)
+            CompiledCode(folder)._drop()
             del sizes[folder]
 
     @contextlib.contextmanager
@@ -96,6 +121,12 @@ def discard(place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
     else:
         place.unlink(missing_ok=True)
+
+
+def _sha256s(place: Path, names: Iterable[str] | None = None) -> dict[str, str]:
+    """{path: SHA-256} of these files in a folder; of all that it has where none are named."""
+    found = names if names is not None else (name for name, _ in _files(place))
+    return {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in found}
 
 
 def _files(place: Path) -> Iterator[tuple[str, int]]:

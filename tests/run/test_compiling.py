@@ -90,6 +90,30 @@ def test_a_cell_works_on_a_copy(cells: Cells) -> None:
     assert kept.read_text() == "compiled"
 
 
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "more", "index", "no index"])
+def test_what_is_no_longer_as_it_was_kept_is_dropped(cells: Cells, damage: str) -> None:
+    """Half a library would end each later cell; now one is cold, and what it compiles is kept."""
+    cells.bench().run()
+    (kept,) = (cache_folder() / "compiled").rglob("*.so")
+    (index,) = (cache_folder() / "compiled").glob("*.json")
+    match damage:
+        case "cut":
+            os.truncate(kept, 4)
+        case "changed":
+            kept.write_text("COMPILED")
+        case "gone":
+            kept.unlink()
+        case "more":
+            write(kept.parent, "other.so")
+        case "index":
+            os.truncate(index, 4)
+        case "no index":
+            index.unlink()
+    cells.bench(seed="2").run()
+    assert cells.found[-1] == []
+    assert cells.next_finds(seed="3") == [LIBRARY]
+
+
 @pytest.mark.parametrize("status", ["crashed", "diverged", "oom"])
 def test_of_a_cell_that_did_not_end_ok_nothing_is_kept(cells: Cells, status: str) -> None:
     bench = cells.bench()
