@@ -6,6 +6,7 @@ each folder lies its index, {path: SHA-256}: half a library would end every late
 """
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
@@ -25,6 +26,9 @@ from bench.records.cache import cache_folder
 # Of everything kept. A nano model takes 2 MiB, so that a hundred fit, with those of older code;
 # each cell copies what is kept of its own kind before it starts.
 MOST_BYTES = 256 * 2**20
+# What was fastest as a cell tried it, of Triton's kernels and of torch's `max_autotune`: timings,
+# which something beside that cell may have spoilt for all later ones. Each cell tries it itself.
+CHOICES = ("*.best_config", "cache/*")
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,18 @@ class CompiledCode:
     def keep(self, place: Path) -> None:
         """Files that a cell has added to its copy, unless they are more than may be kept at all.
 
-        One that is here already stays what it is.
+        No choices by timing, which are each cell's own. One that is here already stays what it is.
 
         Raises:
             OSError: if one cannot be written; then what is here no longer fits its index.
         """
         with self._locked():
-            found = dict(_files(place))
-            new = {name: found[name] for name in found if not (self.folder / name).exists()}
+            new = {
+                name: size
+                for name, size in _files(place)
+                if not (self.folder / name).exists()
+                and not any(fnmatch.fnmatchcase(name, choices) for choices in CHOICES)
+            }
             for_bytes = sum(new.values())
             if for_bytes > MOST_BYTES:
                 return
