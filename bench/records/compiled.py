@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from bench.records.cache import cache_folder
 # Of everything kept. A nano model takes 2 MiB, so that a hundred fit, with those of older code;
 # each cell copies what is kept of its own kind before it starts.
 MOST_BYTES = 256 * 2**20
+LOCK_TIMEOUT_S = 60.0  # a cell holds it for as long as files are copied
 # What was fastest as a cell tried it, of Triton's kernels and of torch's `max_autotune`: timings,
 # which something beside that cell may have spoilt for all later ones. Each cell tries it itself.
 CHOICES = ("*.best_config", "cache/*")
@@ -52,20 +54,14 @@ class CompiledCode:
         Raises:
             CacheError: if the cache or the place cannot be written.
         """
-        try:
-            with self._locked():
-                self.folder.mkdir(exist_ok=True)
-                os.utime(self.folder)  # what was used last is dropped last
-                shutil.copytree(self.folder, place)
-                if _sha256s(place) != self._indexed():
-                    self._drop()
-                    discard(place)
-                    place.mkdir()
-        except OSError as error:
-            raise CacheError(
-                f"what was compiled cannot be kept in {self.folder.parent}: {error}. Set "
-                "BENCH_CACHE to a folder that can be written, or limits.compile_cache to none."
-            ) from error
+        with self._locked():
+            self.folder.mkdir(exist_ok=True)
+            os.utime(self.folder)  # what was used last is dropped last
+            shutil.copytree(self.folder, place)
+            if _sha256s(place) != self._indexed():
+                self._drop()
+                discard(place)
+                place.mkdir()
 
     def keep(self, place: Path) -> None:
         """Files that a cell has added to its copy, unless they are more than may be kept at all.
@@ -73,7 +69,7 @@ class CompiledCode:
         No choices by timing, which are each cell's own. One that is here already stays what it is.
 
         Raises:
-            OSError: if one cannot be written; then what is here no longer fits its index.
+            CacheError: if one cannot be written; then what is here no longer fits its index.
         """
         with self._locked():
             new = {
@@ -117,10 +113,32 @@ class CompiledCode:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone with all that is kept, among the cells of every runner."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self.folder.parent / ".lock"):
-            yield
+        """Alone with all that is kept, among the cells of every runner.
+
+        Raises:
+            CacheError: if that cannot be, or nothing can be read or written there.
+        """
+        place = self.folder.parent
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(place / ".lock", timeout=LOCK_TIMEOUT_S):
+                yield
+        except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+            raise CacheError(
+                f"what was compiled cannot be kept in {place}: {error}. Set BENCH_CACHE to a "
+                "folder that can be written and locked, or limits.compile_cache to none."
+            ) from error
+
+
+def check_writable() -> None:
+    """Before cells run that are to find or keep something.
+
+    Raises:
+        CacheError: if nothing can be kept.
+    """
+    code = CompiledCode.of()
+    with code._locked(), tempfile.TemporaryFile(dir=code.folder.parent):
+        pass
 
 
 def discard(place: Path) -> None:
