@@ -26,7 +26,7 @@ from bench.launch.process import Command, supervise
 from bench.launch.reach import PROGRAM, TIMEOUT_S, Reach, read_reach
 from bench.launch.seccomp import profile_file
 from bench.measure.cgroup import Cgroup
-from bench.measure.gpu_index import gpu_index
+from bench.measure.gpu_index import gpu_index, is_only_gpu
 from bench.measure.host import CellProcesses
 
 CELL, TOKENS, CODE, OWN_CODE = "/cell", "/corpus.tokens", "/opt/bench", "/own"
@@ -78,8 +78,8 @@ class ContainerLauncher:
 
     def _gpu(self, uuid: str) -> list[str]:
         if self.engine.name == "podman":
-            return podman_words(uuid, gpu_index)
-        return docker_words(uuid, gpu_index, self._info)
+            return podman_words(uuid, gpu_index, is_only_gpu)
+        return docker_words(uuid, gpu_index, is_only_gpu, self._info)
 
     def environment(self, device: str) -> Environment:
         image_id = _image_id(self, device)

@@ -23,6 +23,17 @@ def gpu_index(uuid: str) -> str | None:
     return None
 
 
+def is_only_gpu(uuid: str) -> bool:
+    """Whether NVML lists this GPU and no other; of an instance of one it is never so."""
+    pynvml.nvmlInit()
+    try:
+        return pynvml.nvmlDeviceGetCount() == 1 and uuid == pynvml.nvmlDeviceGetUUID(
+            pynvml.nvmlDeviceGetHandleByIndex(0)
+        )
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def _instance(gpu: object, uuid: str) -> int | None:
     with contextlib.suppress(pynvml.NVMLError_NotSupported):  # a GPU without MIG
         for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
