@@ -27,9 +27,10 @@ def is_only_gpu(uuid: str) -> bool:
     """Whether NVML lists this GPU and no other; of an instance of one it is never so."""
     pynvml.nvmlInit()
     try:
-        return pynvml.nvmlDeviceGetCount() == 1 and uuid == pynvml.nvmlDeviceGetUUID(
+        only: bool = pynvml.nvmlDeviceGetCount() == 1 and uuid == pynvml.nvmlDeviceGetUUID(
             pynvml.nvmlDeviceGetHandleByIndex(0)
         )
+        return only
     finally:
         pynvml.nvmlShutdown()
 
