@@ -7,7 +7,7 @@ from bench.doctor.finding import Answer, explained, ok, problem, unknown, warnin
 from bench.errors import EngineError, MissingError
 from bench.launch.cdi import FOLDERS, docker_words, podman_words
 from bench.launch.engine import Engine
-from bench.measure.gpu_index import gpu_index
+from bench.measure.gpu_index import gpu_index, is_only_gpu
 from bench.measure.gpu_reader import GpuReader
 from bench.measure.gpus import Gpu, Gpus
 from bench.measure.listed import who_computes
@@ -70,9 +70,9 @@ def toolkit(gpus: Gpus, engine: Engine, folders: tuple[Path, ...] = FOLDERS) -> 
     info = engine.info() if engine.name == "docker" else {}
     try:
         words = [
-            podman_words(gpu.uuid, gpu_index, folders)
+            podman_words(gpu.uuid, gpu_index, is_only_gpu, folders)
             if engine.name == "podman"
-            else docker_words(gpu.uuid, gpu_index, info)
+            else docker_words(gpu.uuid, gpu_index, is_only_gpu, info)
             for gpu in gpus.gpus
         ]
     except (EngineError, MissingError) as error:

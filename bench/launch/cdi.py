@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from bench.errors import EngineError, MissingError
+from bench.errors import MissingError
 
 KIND = "nvidia.com/gpu"
 FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
@@ -25,19 +25,28 @@ GENERATE = "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 CONFIGURE = "nvidia-ctk runtime configure --runtime=docker, then restart docker"
 
 FindIndex = Callable[[str], str | None]  # uuid -> "1", or "1:0" of a MIG instance
+IsOnly = Callable[[str], bool]  # uuid -> whether the machine has this GPU and no other
 
 
-def podman_words(uuid: str, find_index: FindIndex, folders: Iterable[Path] = FOLDERS) -> list[str]:
+def podman_words(
+    uuid: str, find_index: FindIndex, is_only: IsOnly, folders: Iterable[Path] = FOLDERS
+) -> list[str]:
     """The words of `podman run` that bring this GPU in.
 
     Raises:
-        MissingError: if no specification names it; with what is listed, and the remedy.
-        EngineError: for a specification that cannot be read.
+        MissingError: if no specification names it; with what is listed, what could not be read,
+            and the remedy.
     """
-    return ["--device", device(uuid, specified(folders), find_index, "podman", GENERATE)]
+    names, unread = specified(folders)
+    try:
+        return ["--device", device(uuid, names, find_index, is_only, "podman", GENERATE)]
+    except MissingError as error:
+        raise MissingError(". ".join([str(error), *unread])) from error
 
 
-def docker_words(uuid: str, find_index: FindIndex, info: Mapping[str, Any]) -> list[str]:
+def docker_words(
+    uuid: str, find_index: FindIndex, is_only: IsOnly, info: Mapping[str, Any]
+) -> list[str]:
     """The words of `docker run` that bring this GPU in. `info`: what `docker info` tells.
 
     Raises:
@@ -45,36 +54,32 @@ def docker_words(uuid: str, find_index: FindIndex, info: Mapping[str, Any]) -> l
     """
     if "nvidia" in (info.get("Runtimes") or {}) or shutil.which(HOOK):
         return ["--gpus", f"device={uuid}"]
-    return ["--device", device(uuid, discovered(info), find_index, "docker", CONFIGURE)]
+    return ["--device", device(uuid, discovered(info), find_index, is_only, "docker", CONFIGURE)]
 
 
-def specified(folders: Iterable[Path]) -> list[str]:
-    """The names of NVIDIA's GPUs in the specification files of these folders.
+def specified(folders: Iterable[Path]) -> tuple[list[str], list[str]]:
+    """The names of NVIDIA's GPUs in the specification files of these folders; which file is none.
 
-    Raises:
-        EngineError: for one of NVIDIA's that cannot be read.
+    Other vendors' files lie there as well, and what is wrong with one stops no GPU of another.
     """
     names: list[str] = []
+    unread: list[str] = []
     for file in sorted(file for folder in folders for file in folder.glob("*")):
         if file.suffix in (".json", ".yaml", ".yml"):
-            names += _names(file)
-    return names
+            try:
+                names += _names(file)
+            except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
+                why = " ".join(str(error).split())
+                unread.append(f"{file} is no specification of CDI that can be read ({why})")
+    return names, unread
 
 
 def _names(file: Path) -> list[str]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        if KIND not in text:
-            return []
-        spec = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-        if spec["kind"] != KIND:
-            return []
-        return [str(each["name"]) for each in spec["devices"]]
-    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
-        why = " ".join(str(error).split())
-        raise EngineError(
-            f"{file} is no specification of CDI ({why}). Make it anew: {GENERATE}"
-        ) from error
+    text = file.read_text(encoding="utf-8")
+    if KIND not in text:
+        return []
+    spec = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    return [str(each["name"]) for each in spec["devices"]] if spec["kind"] == KIND else []
 
 
 def discovered(info: Mapping[str, Any]) -> list[str]:
@@ -83,11 +88,18 @@ def discovered(info: Mapping[str, Any]) -> list[str]:
     return [name for kind, _, name in found if kind == KIND]
 
 
-def device(uuid: str, names: Sequence[str], find_index: FindIndex, engine: str, remedy: str) -> str:
+def device(
+    uuid: str,
+    names: Sequence[str],
+    find_index: FindIndex,
+    is_only: IsOnly,
+    engine: str,
+    remedy: str,
+) -> str:
     """KIND=NAME of a GPU, or of an instance of one: by its UUID, else by its number.
 
     Where there are UUIDs and this one is not among them, the list is not of this machine as it is
-    now, and its numbers are not trusted either.
+    now, and its numbers are not trusted either. Windows' subsystem for Linux lists `all` alone.
 
     Raises:
         MissingError: if it is not listed.
@@ -101,6 +113,8 @@ def device(uuid: str, names: Sequence[str], find_index: FindIndex, engine: str, 
         for name in (index, of_type):
             if name in names:
                 return f"{KIND}={name}"
+    if set(names) == {"all"} and is_only(uuid):
+        return f"{KIND}=all"
     if not names:
         raise MissingError(
             f"{engine} has no way to a GPU. Install nvidia-container-toolkit; {remedy}"

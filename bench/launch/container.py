@@ -18,7 +18,7 @@ from bench.border.spec import CellFiles
 from bench.border.surroundings import RUNNER_GONE, compiler_environment, worker_environment
 from bench.errors import EngineError
 from bench.launch.cdi import docker_words, podman_words
-from bench.launch.engine import CONTROLLERS, Engine, controllers
+from bench.launch.engine import CONTROLLERS, Engine, confinement, controllers
 from bench.launch.image import require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group
@@ -26,7 +26,7 @@ from bench.launch.process import Command, supervise
 from bench.launch.reach import PROGRAM, TIMEOUT_S, Reach, read_reach
 from bench.launch.seccomp import profile_file
 from bench.measure.cgroup import Cgroup
-from bench.measure.gpu_index import gpu_index
+from bench.measure.gpu_index import gpu_index, is_only_gpu
 from bench.measure.host import CellProcesses
 
 CELL, TOKENS, CODE, OWN_CODE = "/cell", "/corpus.tokens", "/opt/bench", "/own"
@@ -72,14 +72,19 @@ class ContainerLauncher:
         return self.engine.info()
 
     @cached_property
-    def _seccomp(self) -> Path | None:
-        """A profile in place of the engine's own."""
-        return profile_file(self._info) if self.engine.name == "podman" else None
+    def _user(self) -> tuple[int, int]:
+        return user_inside(self.engine.name, confinement(self.engine.name, self._info))
+
+    @cached_property
+    def _security(self) -> list[str]:
+        words = security_words(confinement(self.engine.name, self._info))
+        profile = profile_file(self._info) if self.engine.name == "podman" else None
+        return [*words, "--security-opt", f"seccomp={profile}"] if profile else words
 
     def _gpu(self, uuid: str) -> list[str]:
         if self.engine.name == "podman":
-            return podman_words(uuid, gpu_index)
-        return docker_words(uuid, gpu_index, self._info)
+            return podman_words(uuid, gpu_index, is_only_gpu)
+        return docker_words(uuid, gpu_index, is_only_gpu, self._info)
 
     def environment(self, device: str) -> Environment:
         image_id = _image_id(self, device)
@@ -90,7 +95,7 @@ class ContainerLauncher:
         image = _image_id(self, "cuda")
         try:
             gpu = self._gpu(gpu_uuid)
-            argv = reach_argv(self.runtime, image, gpu, name, *_user(), self._seccomp)
+            argv = reach_argv(self.runtime, image, gpu, name, *self._user, self._security)
             return read_reach(self.engine.command(*argv[1:], timeout_s=TIMEOUT_S))
         except EngineError as error:  # mostly that it has no way to a GPU
             return Reach(str(error))
@@ -107,7 +112,7 @@ class ContainerLauncher:
 
     def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
         name = container_name(job)
-        uid, gid = _user()
+        uid, gid = self._user
         if uid == NOBODY:
             for path in (job.files.folder, *job.files.folder.rglob("*")):
                 os.chown(path, uid, gid)
@@ -123,7 +128,7 @@ class ContainerLauncher:
         image = _image_id(self, job.spec.device)
         gpu = self._gpu(job.gpu_uuid) if job.gpu_uuid is not None else []
         argv = run_argv(
-            self.engine.name, image, job, uid, gid, self.controllers, gpu, self._seccomp
+            self.engine.name, image, job, uid, gid, self.controllers, gpu, self._security
         )
         with tempfile.TemporaryDirectory(prefix="bench-") as place:
             command = Command(
@@ -201,9 +206,23 @@ def _image_id(launcher: ContainerLauncher, device: str) -> str:
     return require_image(launcher.engine, device, launcher.requirements)
 
 
-def _user() -> tuple[int, int]:
-    """Who runs inside: the caller, or nobody at all where that is root."""
+def user_inside(engine: str, held_in: Collection[str]) -> tuple[int, int]:
+    """Who runs inside (uid, gid): the caller, or nobody at all where that is root.
+
+    `held_in`: the engine's confinement. In rootless Docker the caller is root, without its rights.
+    """
+    if engine == "docker" and "rootless" in held_in:
+        return 0, 0
     return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+
+
+def security_words(held_in: Collection[str]) -> list[str]:
+    """The words without which a cell could not use its files, by the engine's confinement."""
+    words = ["--userns", "host"] if "userns" in held_in else []  # else it were another user to them
+    # SELinux keeps a container from the user's own files, such as those of the cell's mounts. To
+    # label them anew (`:z`) would change them for good, so it does not judge the cell; all else
+    # that closes it stays.
+    return [*words, "--security-opt", "label=disable"] if "selinux" in held_in else words
 
 
 def container_name(job: Job) -> str:
@@ -232,18 +251,18 @@ def run_argv(
     gid: int,
     held_by: Collection[str] = CONTROLLERS,
     gpu: Sequence[str] = (),
-    seccomp: Path | None = None,
+    security: Sequence[str] = (),
 ) -> list[str]:
     """The command that runs a cell. Pure: tests compare it with a recorded text.
 
-    `held_by`: the control groups that hold it. `gpu`: the words that bring its GPU in. `seccomp`: a
-    profile in place of the engine's own.
+    `held_by`: the control groups that hold it. `gpu`: the words that bring its GPU in. `security`:
+    what this engine needs or closes beside.
     """
     files, limits = job.files, job.limits
     memory = f"{int(limits.memory_gib * 2**30)}b"
     argv = [engine, "run", "--interactive", "--name", container_name(job)]
     argv += ["--label", folder_label(_results_folder(job))]
-    argv += closed(engine, uid, gid, seccomp)
+    argv += closed(engine, uid, gid, security)
     if "pids" in held_by:
         argv += ["--pids-limit", str(MAX_PROCESSES)]
     if "memory" in held_by:
@@ -269,22 +288,20 @@ def reach_argv(
     name: str,
     uid: int,
     gid: int,
-    seccomp: Path | None = None,
+    security: Sequence[str] = (),
 ) -> list[str]:
     """The command that tries a GPU out in a container like a cell's."""
-    argv = [engine, "run", "--rm", "--name", name, *closed(engine, uid, gid, seccomp)]
+    argv = [engine, "run", "--rm", "--name", name, *closed(engine, uid, gid, security)]
     argv += [*gpu, *_variables(threads=1), "--mount", _our_code()]
     return [*argv, image, "python3", "-P", "-m", PROGRAM]
 
 
-def closed(engine: str, uid: int, gid: int, seccomp: Path | None = None) -> list[str]:
+def closed(engine: str, uid: int, gid: int, security: Sequence[str] = ()) -> list[str]:
     """What keeps a container from everything that it is not given."""
     argv = ["--pull", "never", "--log-driver", "none"]
     argv += ["--network", "none", "--read-only", "--tmpfs", SCRATCH, "--tmpfs", SHARED_MEMORY]
     argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    argv += ["--user", f"{uid}:{gid}"]
-    if seccomp is not None:
-        argv += ["--security-opt", f"seccomp={seccomp}"]
+    argv += ["--user", f"{uid}:{gid}", *security]
     return argv + _podmans_own(uid) if engine == "podman" else argv
 
 

@@ -33,6 +33,21 @@ def controllers(engine: str, info: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(name for name, there in told.items() if there)
 
 
+def confinement(engine: str, info: Mapping[str, Any]) -> frozenset[str]:
+    """Of "rootless", "selinux" and "userns" (user ids mapped to others), what holds containers.
+
+    `info`: what the engine tells of itself.
+    """
+    if engine == "podman":
+        security = info["host"]["security"]
+        told = {"rootless": security["rootless"], "selinux": security.get("selinuxEnabled")}
+        return frozenset(name for name, there in told.items() if there)
+    options = {each.partition(",")[0] for each in info.get("SecurityOptions") or ()}
+    return frozenset(
+        name for name in ("rootless", "selinux", "userns") if f"name={name}" in options
+    )
+
+
 @dataclass(frozen=True)
 class Engine:
     name: str  # the program: "docker" or "podman"

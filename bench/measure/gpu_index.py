@@ -23,6 +23,18 @@ def gpu_index(uuid: str) -> str | None:
     return None
 
 
+def is_only_gpu(uuid: str) -> bool:
+    """Whether NVML lists this GPU and no other; of an instance of one it is never so."""
+    pynvml.nvmlInit()
+    try:
+        only: bool = pynvml.nvmlDeviceGetCount() == 1 and uuid == pynvml.nvmlDeviceGetUUID(
+            pynvml.nvmlDeviceGetHandleByIndex(0)
+        )
+        return only
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def _instance(gpu: object, uuid: str) -> int | None:
     with contextlib.suppress(pynvml.NVMLError_NotSupported):  # a GPU without MIG
         for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):

@@ -1,14 +1,19 @@
 """What compilers have made of our own code, kept for later cells in the cache.
 
 It holds pickles and libraries, which are a worker's to read: this side copies files. Each cell
-works on a copy of its own; what is new there is kept only of cells whose code is all ours.
+works on a copy of its own; what is new there is kept only of cells whose code is all ours. Beside
+each folder lies its index, {path: SHA-256}: half a library would end every later cell.
 """
 
 import contextlib
+import fnmatch
+import hashlib
+import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +27,10 @@ from bench.records.cache import cache_folder
 # Of everything kept. A nano model takes 2 MiB, so that a hundred fit, with those of older code;
 # each cell copies what is kept of its own kind before it starts.
 MOST_BYTES = 256 * 2**20
+LOCK_TIMEOUT_S = 60.0  # a cell holds it for as long as files are copied
+# What was fastest as a cell tried it, of Triton's kernels and of torch's `max_autotune`: timings,
+# which something beside that cell may have spoilt for all later ones. Each cell tries it itself.
+CHOICES = ("*.best_config", "cache/*")
 
 
 @dataclass(frozen=True)
@@ -35,34 +44,40 @@ class CompiledCode:
         """What was compiled where all of these were the same."""
         return cls(cache_folder() / "compiled" / digest(alike))
 
+    @property
+    def _index(self) -> Path:
+        return self.folder.with_suffix(".json")
+
     def copy_to(self, place: Path) -> None:
-        """All of it, into a folder that does not exist yet.
+        """All of it, into a folder that does not exist yet; nothing of it if a part is damaged.
 
         Raises:
             CacheError: if the cache or the place cannot be written.
         """
-        try:
-            with self._locked():
-                self.folder.mkdir(exist_ok=True)
-                os.utime(self.folder)  # what was used last is dropped last
-                shutil.copytree(self.folder, place)
-        except OSError as error:
-            raise CacheError(
-                f"what was compiled cannot be kept in {self.folder.parent}: {error}. Set "
-                "BENCH_CACHE to a folder that can be written, or limits.compile_cache to none."
-            ) from error
+        with self._locked():
+            self.folder.mkdir(exist_ok=True)
+            os.utime(self.folder)  # what was used last is dropped last
+            shutil.copytree(self.folder, place)
+            if _sha256s(place) != self._indexed():
+                self._drop()
+                discard(place)
+                place.mkdir()
 
     def keep(self, place: Path) -> None:
         """Files that a cell has added to its copy, unless they are more than may be kept at all.
 
-        One that is here already stays what it is.
+        No choices by timing, which are each cell's own. One that is here already stays what it is.
 
         Raises:
-            OSError: if one cannot be written; those before it are kept, whole.
+            CacheError: if one cannot be written; then what is here no longer fits its index.
         """
         with self._locked():
-            found = dict(_files(place))
-            new = {name: found[name] for name in found if not (self.folder / name).exists()}
+            new = {
+                name: size
+                for name, size in _files(place)
+                if not (self.folder / name).exists()
+                and not any(fnmatch.fnmatchcase(name, choices) for choices in CHOICES)
+            }
             for_bytes = sum(new.values())
             if for_bytes > MOST_BYTES:
                 return
@@ -70,6 +85,20 @@ class CompiledCode:
             for name in new:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(self.folder / name, (place / name).read_bytes())
+            index = self._indexed() | _sha256s(place, new)
+            write_atomically(self._index, json.dumps(index, indent=1).encode())
+
+    def _indexed(self) -> dict[str, str]:
+        """{path: SHA-256} of what is here, as it was kept; nothing if that is not known."""
+        try:
+            index: dict[str, str] = json.loads(self._index.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return index
+
+    def _drop(self) -> None:
+        shutil.rmtree(self.folder)
+        self._index.unlink(missing_ok=True)
 
     def _make_room(self, for_bytes: int) -> None:
         """Drop what was used longest ago, and at last what is here, until it may be kept."""
@@ -79,15 +108,37 @@ class CompiledCode:
         for folder in kept:
             if sum(sizes.values()) + for_bytes <= MOST_BYTES:
                 break
-            shutil.rmtree(folder)
+            CompiledCode(folder)._drop()
             del sizes[folder]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone with all that is kept, among the cells of every runner."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self.folder.parent / ".lock"):
-            yield
+        """Alone with all that is kept, among the cells of every runner.
+
+        Raises:
+            CacheError: if that cannot be, or nothing can be read or written there.
+        """
+        place = self.folder.parent
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(place / ".lock", timeout=LOCK_TIMEOUT_S):
+                yield
+        except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+            raise CacheError(
+                f"what was compiled cannot be kept in {place}: {error}. Set BENCH_CACHE to a "
+                "folder that can be written and locked, or limits.compile_cache to none."
+            ) from error
+
+
+def check_writable() -> None:
+    """Before cells run that are to find or keep something.
+
+    Raises:
+        CacheError: if nothing can be kept.
+    """
+    code = CompiledCode.of()
+    with code._locked(), tempfile.TemporaryFile(dir=code.folder.parent):
+        pass
 
 
 def discard(place: Path) -> None:
@@ -96,6 +147,12 @@ def discard(place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
     else:
         place.unlink(missing_ok=True)
+
+
+def _sha256s(place: Path, names: Iterable[str] | None = None) -> dict[str, str]:
+    """{path: SHA-256} of these files in a folder; of all that it has where none are named."""
+    found = names if names is not None else (name for name, _ in _files(place))
+    return {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in found}
 
 
 def _files(place: Path) -> Iterator[tuple[str, int]]:

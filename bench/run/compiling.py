@@ -1,13 +1,29 @@
 """Around an attempt: a copy of what was compiled before it, what is new after it, nothing left."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench.border.identity import code_sha256
+from bench.errors import CacheError
 from bench.launch.job import Environment, Job
 from bench.measure.machine import cpu_kind
-from bench.records.compiled import CompiledCode, discard
+from bench.records.cells import Cell
+from bench.records.compiled import CompiledCode, check_writable, discard
+
+
+def check_compile_cache(cells: Iterable[Cell]) -> None:
+    """Before any of these runs.
+
+    Raises:
+        CacheError: if one is to share what is compiled, and nothing can be kept.
+    """
+    if any(_shares(cell) for cell in cells):
+        check_writable()
+
+
+def _shares(cell: Cell | Job) -> bool:
+    return cell.spec.train.compile and cell.limits.compile_cache == "shared"
 
 
 def with_compiled(
@@ -20,7 +36,7 @@ def with_compiled(
     """
     place = job.files.compiled
     kept = None
-    if job.spec.train.compile and job.limits.compile_cache == "shared":
+    if _shares(job):
         kept = CompiledCode.of(
             env_id=environment.env_id, code=code_sha256(), cpu=cpu_kind(), gpu=gpu_name
         )
@@ -28,8 +44,8 @@ def with_compiled(
         if kept:
             kept.copy_to(place)
         row = run()
-        if kept and row["status"] == "ok" and job.spec.is_ours:
-            with contextlib.suppress(OSError):  # later cells compile anew, and their rows say so
+        if kept and row["status"] == "ok" and not row["tainted"] and job.spec.is_ours:
+            with contextlib.suppress(CacheError):  # later cells compile anew, and their rows say so
                 kept.keep(place)
         return row
     finally:

@@ -25,7 +25,7 @@ from bench.records.endings import GPU_FAILED, is_machines_fault
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell
 from bench.run.attempt import is_number, run_attempt
-from bench.run.compiling import with_compiled
+from bench.run.compiling import check_compile_cache, with_compiled
 from bench.run.estimate import estimate_arms
 from bench.run.gpus import GpuRequest
 from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
@@ -63,7 +63,7 @@ class Runner:
         `jobs`: cells at once; None: as many as this machine allows.
 
         Raises:
-            MissingError, RequestError: before anything runs.
+            CacheError, MissingError, RequestError: before anything runs.
             CacheError, EngineError, FolderError, GpuError, RecordError: when a launch or a commit
                 fails, or a GPU is gone; cells not run stay open.
         """
@@ -81,6 +81,7 @@ class Runner:
                 self.display.chose(jobs, why)
         lanes = Lanes(still_open, make_slots(jobs, still_open, machine))
         self._check_gpus(lanes)
+        check_compile_cache(still_open)
         try:
             left_s = self._time_left_s(lanes)
             with self.display.open(still_open, left_s), _on_signal(self.stop):

@@ -1,10 +1,12 @@
 """The commands as a person types them: what they print, what they leave, how they exit."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -315,6 +317,26 @@ def test_a_message_names_the_program_as_it_was_called(
     monkeypatch.setattr(sys, "orig_argv", called)
     monkeypatch.setattr(shutil, "which", lambda name: f"{path}/{name}")
     assert program() == shown
+
+
+def test_ctrl_c_while_the_program_is_loaded_ends_it_quietly(tmp_path: Path) -> None:
+    """Which takes about a second."""
+    press = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / "typer.py").write_text(press)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["bench"].partition(":")
+    as_script = f"from {module} import {function}; {function}()"
+    for words in (["-m", "bench"], ["-c", as_script]):
+        ended = subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
 def test_schema_is_json_and_names_every_section() -> None:

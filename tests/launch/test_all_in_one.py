@@ -302,21 +302,35 @@ def test_a_tar_of_it_is_all_that_another_machine_needs(
 COMPOSE = ROOT / "docker" / "compose.yaml"
 
 
-def test_the_services_run(engine: Engine, image: str, desk: Path) -> None:
+def compose(engine: Engine, desk: Path, file: Path = COMPOSE) -> subprocess.CompletedProcess[str]:
     program = shutil.which("docker-compose")
     if program is None or engine.name != "docker":
         without("there is no docker-compose")
     give(desk, SOMEBODY)
-    told = subprocess.run(
-        [program, "--file", COMPOSE, "run", "--rm", "bench-cpu", "run", "tiny.yaml", "--report"],
+    return subprocess.run(
+        [program, "--file", file, "run", "--rm", "bench-cpu", "run", "tiny.yaml", "--report"],
         cwd=desk,
         env={**os.environ, "PWD": str(desk)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_the_services_run(engine: Engine, image: str, desk: Path) -> None:
+    told = compose(engine, desk)
     assert "2 of 2 runs ok" in told.stdout, told.stdout + told.stderr
     assert owners(desk) == {(SOMEBODY, SOMEBODY)}
+
+
+def test_a_machine_without_a_name_gets_no_folder_in_its_place(
+    engine: Engine, image: str, desk: Path, tmp_path: Path
+) -> None:
+    nameless, file = tmp_path / "no-machine-id", tmp_path / "compose.yaml"
+    file.write_text(COMPOSE.read_text().replace("file: /etc/machine-id", f"file: {nameless}"))
+    told = compose(engine, desk, file)
+    assert (told.returncode, str(nameless) in told.stderr) == (1, True), told.stdout + told.stderr
+    assert not nameless.exists()
 
 
 def test_the_services_are_two_and_one_has_the_gpus() -> None:

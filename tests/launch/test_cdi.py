@@ -1,12 +1,13 @@
 """A GPU's name for an engine: taken from what the toolkit lists, or refused with the remedy."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.errors import EngineError, MissingError
+from bench.errors import MissingError
 from bench.launch.cdi import docker_words, podman_words
-from bench.measure.gpu_index import gpu_index
+from bench.measure.gpu_index import gpu_index, is_only_gpu
 from tests.builders.doctor import made_up
 from tests.builders.nvml_stub import TWO_GPUS, WITH_MIG, NvmlStub
 
@@ -33,8 +34,13 @@ def names(*names: str) -> str:
     return f'{{"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": [{devices}]}}'
 
 
-def podman(folder: Path, uuid: str, index: str | None = None) -> list[str]:
-    return podman_words(uuid, lambda _: index, (folder / "etc", folder / "run"))
+def podman(folder: Path, uuid: str, index: str | None = None, only: bool = False) -> list[str]:
+    folders = (folder / "etc", folder / "run")
+    return podman_words(uuid, lambda _: index, lambda _: only, folders)
+
+
+def docker(uuid: str, index: str | None, info: dict[str, Any]) -> list[str]:
+    return docker_words(uuid, lambda _: index, lambda _: False, info)
 
 
 @pytest.mark.parametrize(
@@ -81,30 +87,57 @@ def test_without_a_list_the_toolkit_is_to_be_installed(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no way to a GPU.*nvidia-ctk cdi generate"):
         podman(tmp_path, "GPU-bb", "1")
     with pytest.raises(MissingError, match=r"no way to a GPU.*nvidia-ctk runtime configure"):
-        docker_words("GPU-bb", lambda _: "1", {"Runtimes": {"runc": {}}})
+        docker("GPU-bb", "1", {"Runtimes": {"runc": {}}})
 
 
-@pytest.mark.parametrize(
-    "text", ["kind: nvidia.com/gpu", "kind: [nvidia.com/gpu", "nvidia.com/gpu"]
-)
-def test_a_broken_specification_is_named(tmp_path: Path, text: str) -> None:
-    made_up(tmp_path, {"etc/nvidia.yaml": text})
-    with pytest.raises(EngineError, match=r"etc/nvidia.yaml is no specification .*Make it anew"):
+BROKEN = ["kind: nvidia.com/gpu", "kind: [nvidia.com/gpu", "nvidia.com/gpu", "\udcff nvidia"]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_specification_is_named_where_nothing_fits(tmp_path: Path, text: str) -> None:
+    made_up(tmp_path, {"etc/other.yaml": "kind: [other.com/nic"})
+    (tmp_path / "etc/nvidia.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    said = r"no way to a GPU.*nvidia-ctk cdi generate.*etc/nvidia.yaml is no specification of CDI"
+    with pytest.raises(MissingError, match=said) as told:
         podman(tmp_path, "GPU-bb", "1")
+    assert "other.yaml" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_specification_keeps_nothing_from_a_gpu_that_is_listed(
+    tmp_path: Path, text: str
+) -> None:
+    made_up(tmp_path, {"run/nvidia.json": names("GPU-bb"), "etc/a.json/folder": ""})
+    (tmp_path / "etc/nvidia.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    assert podman(tmp_path, "GPU-bb")[1] == "nvidia.com/gpu=GPU-bb"
+
+
+def test_the_one_gpu_of_a_machine_is_all_where_nothing_else_is_listed(tmp_path: Path) -> None:
+    """As it is in Windows' subsystem for Linux."""
+    made_up(tmp_path, {"etc/nvidia.json": names("all"), "run/nvidia.json": names("all")})
+    assert podman(tmp_path, "GPU-bb", "0", only=True)[1] == "nvidia.com/gpu=all"
+    with pytest.raises(MissingError, match=r"no name for the GPU GPU-bb: listed are .*=all"):
+        podman(tmp_path, "GPU-bb", "0")
+    made_up(tmp_path, {"etc/nvidia.json": names("GPU-old", "all")})
+    with pytest.raises(MissingError, match="no name for the GPU GPU-bb"):
+        podman(tmp_path, "GPU-bb", "0", only=True)
 
 
 def test_docker_takes_its_own_option_and_else_what_it_discovered() -> None:
     discovered = {"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=1"}]}
-    by_name = docker_words("GPU-bb", lambda _: "1", {"Runtimes": {"runc": {}}, **discovered})
+    by_name = docker("GPU-bb", "1", {"Runtimes": {"runc": {}}, **discovered})
     assert by_name == ["--device", "nvidia.com/gpu=1"]
-    own = docker_words("GPU-bb", lambda _: "1", {"Runtimes": {"nvidia": {}}, **discovered})
+    own = docker("GPU-bb", "1", {"Runtimes": {"nvidia": {}}, **discovered})
     assert own == ["--gpus", "device=GPU-bb"]
-    instance = docker_words("MIG-cc", lambda _: None, {"Runtimes": {"nvidia": {}}})
+    instance = docker("MIG-cc", None, {"Runtimes": {"nvidia": {}}})
     assert instance == ["--gpus", "device=MIG-cc"]
 
 
 def test_a_gpus_number_is_the_drivers_and_an_instances_both(nvml: NvmlStub) -> None:
     nvml.write(TWO_GPUS)
+    assert not is_only_gpu("GPU-aaaa")
     assert [gpu_index(uuid) for uuid in ("GPU-aaaa", "GPU-bbbb", "GPU-cccc")] == ["0", "1", None]
     nvml.write(WITH_MIG)
     assert [gpu_index(uuid) for uuid in ("MIG-b0", "MIG-b2", "MIG-b3")] == ["1:0", "1:2", None]
+    nvml.write({name: value for name, value in TWO_GPUS.items() if "gpu1" not in name})
+    assert (is_only_gpu("GPU-aaaa"), is_only_gpu("MIG-a0")) == (True, False)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bench.doctor import cells
+from bench.launch import container
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import CONTROLLERS, Engine, controllers
 from bench.launch.seccomp import ALLOW, CLOSED, closed
@@ -19,6 +20,11 @@ def docker(driver: str, version: str, cpuset: bool, memory: bool = True) -> dict
         "PidsLimit": True,
         "SecurityOptions": ["name=seccomp,profile=default"],
     }
+
+
+def docker_in(*options: str) -> dict[str, Any]:
+    seccomp = "name=seccomp,profile=builtin"
+    return docker("systemd", "2", cpuset=True) | {"SecurityOptions": [seccomp, *options]}
 
 
 def podman(rootless: bool, manager: str, version: str, *told: str) -> dict[str, Any]:
@@ -71,6 +77,59 @@ def test_a_rootless_engine_holds_cells_by_what_was_delegated(
     for name in CONTROLLERS - held_by:
         assert name in answer.text
         assert "Delegate=cpu cpuset io memory pids" in (answer.remedy or "")
+
+
+def podman_in(rootless: bool, selinux: bool) -> dict[str, Any]:
+    told = podman(rootless, "systemd", "v2", "cpuset", "memory", "pids")
+    security = told["host"]["security"] | {"selinuxEnabled": selinux, "seccompEnabled": False}
+    return {"host": told["host"] | {"security": security}}
+
+
+NOBODY, CALLER = "65532:65532", "1000:1000"
+NO_LABEL, NO_MAP, KEPT = "--security-opt label=disable", "--userns host", "--userns keep-id"
+
+
+@pytest.mark.parametrize(
+    ("name", "info", "uid", "user", "words"),
+    [
+        ("docker", docker_in(), 1000, CALLER, ""),
+        ("docker", docker_in("name=rootless", "name=cgroupns"), 1000, "0:0", ""),
+        ("docker", docker_in("name=rootless"), 0, "0:0", ""),
+        ("docker", docker_in("name=userns"), 1000, CALLER, NO_MAP),
+        ("docker", docker_in("name=userns"), 0, NOBODY, NO_MAP),
+        ("docker", docker_in("name=selinux"), 1000, CALLER, NO_LABEL),
+        ("docker", docker_in("name=selinux", "name=userns"), 0, NOBODY, f"{NO_MAP} {NO_LABEL}"),
+        ("docker", docker_in("name=apparmor"), 0, NOBODY, ""),
+        ("podman", podman_in(rootless=True, selinux=True), 1000, CALLER, f"{NO_LABEL} {KEPT}"),
+        ("podman", podman_in(rootless=False, selinux=True), 0, NOBODY, NO_LABEL),
+        ("podman", podman_in(rootless=True, selinux=False), 1000, CALLER, KEPT),
+    ],
+)
+def test_a_cell_can_use_its_files_however_the_engine_holds_it(
+    name: str,
+    info: dict[str, Any],
+    uid: int,
+    user: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else every cell would end without a result: it could not even read what it is to do."""
+    commands: list[str] = []
+
+    def command(self: Engine, *arguments: str, timeout_s: float = 0) -> str:
+        commands.append(" ".join(arguments))
+        return ""
+
+    monkeypatch.setattr(Engine, "command", command)
+    monkeypatch.setattr(Engine, "info", lambda self: info)
+    monkeypatch.setattr("os.getuid", lambda: uid)
+    monkeypatch.setattr("os.getgid", lambda: uid)
+    monkeypatch.setattr(container, "_image_id", lambda *_: "sha256:123")
+    monkeypatch.setattr(ContainerLauncher, "_gpu", lambda self, uuid: [])
+    ContainerLauncher(Engine(name)).reach("GPU-a")
+    of_podman = "--read-only-tmpfs=false --stop-timeout 0 "
+    told = commands[0].replace(of_podman, "").partition(" --user ")[2].partition(" --env ")[0]
+    assert told == f"{user} {words}".strip()
 
 
 def test_podmans_seccomp_profile_is_closed_and_otherwise_its_own() -> None:

@@ -1,5 +1,6 @@
 """What a cell finds compiled, what is kept of what it compiles, and that nothing is left of it."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from bench.errors import CacheError, EngineError
 from bench.launch.job import Job, Stop
 from bench.measure.gpus import Gpu, Gpus
+from bench.measure.taint import Cause, Taint
+from bench.records import compiled
 from bench.records.cache import cache_folder
 from bench.records.folder import ResultsFolder
 from bench.run import compiling
@@ -90,6 +94,30 @@ def test_a_cell_works_on_a_copy(cells: Cells) -> None:
     assert kept.read_text() == "compiled"
 
 
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "more", "index", "no index"])
+def test_what_is_no_longer_as_it_was_kept_is_dropped(cells: Cells, damage: str) -> None:
+    """Half a library would end each later cell; now one is cold, and what it compiles is kept."""
+    cells.bench().run()
+    (kept,) = (cache_folder() / "compiled").rglob("*.so")
+    (index,) = (cache_folder() / "compiled").glob("*.json")
+    match damage:
+        case "cut":
+            os.truncate(kept, 4)
+        case "changed":
+            kept.write_text("COMPILED")
+        case "gone":
+            kept.unlink()
+        case "more":
+            write(kept.parent, "other.so")
+        case "index":
+            os.truncate(index, 4)
+        case "no index":
+            index.unlink()
+    cells.bench(seed="2").run()
+    assert cells.found[-1] == []
+    assert cells.next_finds(seed="3") == [LIBRARY]
+
+
 @pytest.mark.parametrize("status", ["crashed", "diverged", "oom"])
 def test_of_a_cell_that_did_not_end_ok_nothing_is_kept(cells: Cells, status: str) -> None:
     bench = cells.bench()
@@ -98,6 +126,28 @@ def test_of_a_cell_that_did_not_end_ok_nothing_is_kept(cells: Cells, status: str
     assert [row["status"] for row in bench.rows()] == [status]
     assert cells.next_finds() == []
     assert cells.left == []
+
+
+def test_of_a_disturbed_cell_nothing_is_kept(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        disturbed = Taint((Cause("cpu_foreign_load", True, "9%"),))
+        patch.setattr("bench.measure.taint.judge", lambda *told: disturbed)
+        bench = cells.bench()
+        bench.run()
+    assert [(row["status"], row["tainted"]) for row in bench.rows()] == [("ok", "true")]
+    assert cells.next_finds() == []
+
+
+def test_what_a_cell_chose_by_timings_is_not_kept(cells: Cells) -> None:
+    """Else what disturbed its autotuning would slow all later cells of one arm."""
+
+    def leaves(place: Path) -> None:
+        for name in (LIBRARY, "xy/abc.best_config", "cache/0123"):
+            write(place, name)
+
+    cells.leaves = leaves
+    cells.bench().run()
+    assert cells.next_finds() == [LIBRARY]
 
 
 def test_of_an_interrupted_cell_nothing_is_kept_or_left(cells: Cells) -> None:
@@ -243,4 +293,29 @@ def test_a_cache_that_cannot_be_written_is_told_before_the_cell(cells: Cells) ->
     write(cache_folder(), "compiled", "a file is in the way")
     with pytest.raises(CacheError, match=r"cannot be kept in .* or limits.compile_cache to none"):
         cells.bench().run()
+    assert cells.found == []
+    assert list(cells.results[-1].cells.glob("*")) == []  # nor is there an attempt at one
+    cells.bench(more="limits: {compile_cache: none}\n").run()
+    assert cells.found == [[]]
+
+
+@pytest.mark.parametrize("why", ["no locks", "locked"])
+def test_a_cache_that_cannot_be_locked_is_told_with_the_remedy(
+    cells: Cells, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network file systems know no locks; on others one stays of a machine that is gone."""
+    kept = cache_folder() / "compiled"
+    kept.mkdir(parents=True)
+    monkeypatch.setattr(compiled, "LOCK_TIMEOUT_S", 0.1)
+    if why == "no locks":
+
+        def refuse(handle: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+        with pytest.raises(CacheError, match="compile_cache to none"):
+            compiled.check_writable()
+    else:
+        with FileLock(kept / ".lock"), pytest.raises(CacheError, match="compile_cache to none"):
+            cells.bench().run()
     assert cells.found == []

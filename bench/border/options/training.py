@@ -60,7 +60,9 @@ class TrainOptions(Options):
         le=1_000,
     )
     compile: bool = option(
-        False, "the training step's model through torch.compile, which needs a C++ compiler"
+        False,
+        "the training step's model through torch.compile, which needs a C++ compiler; with threads "
+        "above 1, losses repeat to the last digit only if deterministic",
     )
     threads: int = option(1, "threads of one CPU operator", ge=1, le=4_096)
     step_timing: Literal["sampled", "every", "off"] = option(
