@@ -58,7 +58,7 @@ def run_attempt(
         except EngineError as error:  # it may be no fault of the engine
             raise EngineError(f"{error}{_full_disk(job)}") from error
     row, phases = judge(job, ended)
-    row |= with_gpu_fault(row, watch.readings)
+    row |= with_gpu_fault(row, watch.readings, ended, job.limits)
     row |= figures.columns(watch.readings, phases)
     disturbed = taint.judge(watch.readings, phases, row)
     row |= {
