@@ -12,7 +12,7 @@ from bench.border.options import Limits
 from bench.launch.job import Exit
 from bench.launch.process import GRACE_S
 from bench.measure.watch import Readings
-from bench.records.endings import GPU_FAILED, LOG_TAIL, limit_of
+from bench.records.endings import GPU_FAILED, LOG_TAIL
 
 # Xids that tell a fault of the GPU or of the driver's own firmware, whatever a program does: those
 # after which NVIDIA resets the GPU or the machine, as far as a cell of one GPU can meet them. Not
@@ -39,8 +39,13 @@ CONTAINED, TOLD_OF_IT = 94, "uncorrectable ECC error"
 # let go. What came longer before the end did not bring it about.
 NEAR_S = 10.0
 
-# A worker that finds no GPU: our own words (bench/worker/cell.py), and CUDA's.
-NO_GPU = ("torch finds no usable GPU", "no CUDA-capable device is detected", "No CUDA GPUs are")
+# A worker that gets no GPU: our own words (bench/worker/cell.py), and CUDA's.
+NO_GPU = (
+    "torch finds no usable GPU",
+    "no CUDA-capable device is detected",
+    "No CUDA GPUs are",
+    "busy or unavailable",
+)
 
 
 def with_gpu_fault(
@@ -65,7 +70,9 @@ def _since(row: Mapping[str, Any], ended: Exit, limits: Limits) -> float | None:
     """
     if row["status"] == "crashed":
         return ended.exited - NEAR_S
-    if limit_of(row) == "heartbeat_limit_s":  # its last word, and its grace after that
+    if (
+        row["status"] == "timeout" and "heartbeat_s" in row["reason"]
+    ):  # its last word, and its grace after that
         return ended.exited - GRACE_S - limits.heartbeat_s - NEAR_S
     return None
 
@@ -79,4 +86,4 @@ def _evidence(row: Mapping[str, Any], readings: Readings, since: float) -> Itera
     if readings.lost is not None:
         yield f"NVML lost it while the cell ran: {readings.lost}"
     if not readings.opened_device and any(words in said for words in NO_GPU):
-        yield "the worker found no GPU, which had been reached from there before"
+        yield "the worker got no GPU, which had been reached from there before"

@@ -187,7 +187,7 @@ class Runner:
 
         Else each further cell would be launched into the same failure.
         """
-        if not columns["reason"].startswith(GPU_FAILED):
+        if not columns["gpu_uuid"] or not columns["reason"].startswith(GPU_FAILED):
             return None
         gpu = f"{columns['gpu_name']} ({columns['gpu_uuid']})"
         try:

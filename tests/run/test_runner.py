@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -330,8 +331,11 @@ def test_curves_hold_every_committed_attempt(bench: Bench) -> None:
 def test_a_fault_of_the_machine_is_tried_again_as_often_as_allowed(bench: Bench) -> None:
     text = bench.matrix_file.read_text()
     bench.matrix_file.write_text(text + "limits: {retries: 2}\n")
-    bench.launcher.status = lambda job: "crashed" if job.spec.seed == 1 else "ok"
-    bench.launcher.reason = "RuntimeError: GPU is lost"
+
+    def kill(job: Job, stop: Stop) -> None:
+        bench.launcher.code = -signal.SIGKILL if job.spec.seed == 1 else 0
+
+    bench.launcher.during = kill
     bench.run()
     ends = [(row["seed"], row["attempt"], row["status"]) for row in bench.rows()]
     assert ends == [
@@ -339,6 +343,23 @@ def test_a_fault_of_the_machine_is_tried_again_as_often_as_allowed(bench: Bench)
         *(("1", str(attempt), "crashed") for attempt in (1, 2, 3)),
         *(("2", "1", "ok") for _ in range(2)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("crashed", "RuntimeError: CUDA error: GPU is lost"),
+        ("crashed", "RuntimeError: busy or unavailable"),
+        ("interrupted", "the GPU failed: Xid 79"),
+    ],
+)
+def test_a_cell_that_blames_the_machine_is_done(bench: Bench, status: str, reason: str) -> None:
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text + "limits: {retries: 2}\n")
+    bench.launcher.status, bench.launcher.reason = lambda job: status, reason
+    for _ in range(2):
+        bench.run()
+        assert [(row["attempt"], row["status"]) for row in bench.rows()] == [("1", "crashed")] * 4
 
 
 @pytest.mark.parametrize("status", ["diverged", "oom", "crashed"])
