@@ -92,7 +92,7 @@ def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -
         "readings_of_gpu": len(readings.gpu),
         "readings_of_host": len(readings.host),
         "gpu_before_launch": asdict(readings.baseline) if readings.baseline else None,
-        "not_read": readings.reasons,
+        "not_read": readings.reasons.copy(),  # a reading that hung may come back meanwhile
     }
     write_atomically(job.files.env, _both_accounts(worker, launcher))
 

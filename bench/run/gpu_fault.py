@@ -70,9 +70,7 @@ def _since(row: Mapping[str, Any], ended: Exit, limits: Limits) -> float | None:
     """
     if row["status"] == "crashed":
         return ended.exited - NEAR_S
-    if (
-        row["status"] == "timeout" and "heartbeat_s" in row["reason"]
-    ):  # its last word, and its grace after that
+    if row["status"] == "timeout" and "heartbeat_s" in row["reason"]:  # grace, then, too
         return ended.exited - GRACE_S - limits.heartbeat_s - NEAR_S
     return None
 
