@@ -176,7 +176,7 @@ def crash_if_failed(one_gpu: Bench, nvml: NvmlStub, failure: dict[str, Any], tim
     launcher.reason = "AcceleratorError: CUDA error: unspecified launch failure"
     reach = launcher.reach
 
-    def well_again(gpu_uuid: str) -> Reach:
+    def well_again(gpu_uuid: str, folder: Path | None = None) -> Reach:
         nvml.change(**FINE, **{"gpu0.lost": None})
         return reach(gpu_uuid)
 

@@ -90,19 +90,23 @@ def test_a_gpu_that_somebody_computes_on_is_passed_over_and_named(
 
 
 def test_with_all_in_use_cuda_cells_are_skipped_with_reason_and_remedy(
-    bench: Bench, nvml: NvmlStub
+    bench: Bench, heard: Heard, nvml: NvmlStub
 ) -> None:
     text = bench.matrix_file.read_text()
     bench.matrix_file.write_text(text.replace("[cuda]", "[cpu, cuda]"))
     on(bench, TWO_GPUS | ON_A | ON_B, nvml)
     bench.run()
+    assert heard.lines == [f"passed over: {BUSY_A}; {BUSY_B}"]
     assert given(bench) == {None}
     skipped = [row for row in bench.rows() if row["status"] == "skipped"]
     assert len(skipped) == 4
     assert {row["reason"] for row in skipped} == {
-        f"no GPU here: {BUSY_A}; {BUSY_B}. --wait-for-gpu waits, --gpus GPU-aaaa,GPU-bbbb takes "
+        f"no GPU here: in use: {A}, {B}. --wait-for-gpu waits, --gpus GPU-aaaa,GPU-bbbb takes "
         "them all the same, or give the matrix device cpu and choose --only device=cpu"
     }
+    nvml.change(**{"gpu0.processes": {77: 12}})  # another one by now
+    bench.run()
+    assert len(bench.rows()) == 8
     nvml.change(**IDLE)
     bench.run()
     assert given(bench) == {"GPU-aaaa"}
