@@ -4,6 +4,7 @@ from pathlib import Path
 
 PROBE_ANSWER = "bench.worker.gpu_probe answers: "  # before its JSON: others may print as well
 RUNNER_GONE = 143  # a worker's exit code when its runner is gone: 128 + SIGTERM
+TERMINATED = "stopped by SIGTERM"  # why a worker that could still say so was interrupted
 
 # A step frees what it allocates, up to a few MiB a tensor, and the next one wants it again. As it
 # comes, glibc gives blocks of 128 KiB and more back to the kernel, which hands out new pages one

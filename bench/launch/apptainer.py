@@ -42,7 +42,7 @@ class ApptainerLauncher:
     def environment(self, device: str) -> Environment:
         return Environment(env_id=self._image_id, image_id=self._image_id)
 
-    def reach(self, gpu_uuid: str) -> Reach:
+    def reach(self, gpu_uuid: str, folder: Path | None = None) -> Reach:
         argv = reach_argv(self._file, gpu_uuid)
         try:
             answer = subprocess.run(

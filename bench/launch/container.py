@@ -90,11 +90,13 @@ class ContainerLauncher:
         image_id = _image_id(self, device)
         return Environment(env_id=image_id, image_id=image_id)
 
-    def reach(self, gpu_uuid: str) -> Reach:
+    def reach(self, gpu_uuid: str, folder: Path | None = None) -> Reach:
         name = f"bench-gpu-{os.getpid()}"
         image = _image_id(self, "cuda")
         try:
             gpu = self._gpu(gpu_uuid)
+            if folder is not None:
+                gpu += ["--label", folder_label(folder)]
             argv = reach_argv(self.runtime, image, gpu, name, *self._user, self._security)
             return read_reach(self.engine.command(*argv[1:], timeout_s=TIMEOUT_S))
         except EngineError as error:  # mostly that it has no way to a GPU

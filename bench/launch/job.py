@@ -100,8 +100,10 @@ class Launcher(Protocol):
             MissingError: with the command that provides what is missing.
         """
 
-    def reach(self, gpu_uuid: str) -> Reach:
+    def reach(self, gpu_uuid: str, folder: Path | None = None) -> Reach:
         """Whether a cell on this GPU could compute on it: tried out where cells run.
+
+        `folder`: of results, whose clean() ends what a killed runner left of it.
 
         Raises:
             MissingError: where not even that can be found out.

@@ -44,7 +44,7 @@ class LocalLauncher:
         image = packed()
         return Environment(env_id=self._env_id, image_id=image.cell_image if image else None)
 
-    def reach(self, gpu_uuid: str) -> Reach:
+    def reach(self, gpu_uuid: str, folder: Path | None = None) -> Reach:
         asked = f"whether its torch reaches {gpu_uuid}"
         return self._tell(asked, read_reach, PROGRAM, gpus=gpu_uuid, timeout_s=TIMEOUT_S)
 

@@ -16,6 +16,10 @@ MAX_WORDS = 400  # characters of what torch or an engine said
 OLDEST_DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580"}
 
 
+# Of CUDA, where another program has the GPU's memory, or all of it.
+IN_USE = ("out of memory", "busy or unavailable")
+
+
 @dataclass(frozen=True)
 class Reach:
     """What a probe found where cells run. None: not told."""
@@ -54,29 +58,49 @@ def why_unreached(found: Reach, driver: str | None, container: bool) -> str | No
         if container
         else "make setup RUNTIME=local TORCH_INDEX=URL"
     )
-    said = " ".join(found.error.split())[:MAX_WORDS]
+    said = _shortened(" ".join(found.error.split()))
     if found.torch is None:
         return f"no GPU reaches the cells' container ({said}). {_way_in(container)}"
     name = f"torch {found.torch} {place}"
     if found.built_for is None:
         return f"{name} was built without CUDA. Build or install one with it: {rebuild}"
-    if "no kernel image" in said:
+    if any(words in found.error for words in IN_USE):
+        return (
+            f"{name} gets no room on this GPU ({said}). Somebody computes there: wait for it, "
+            "--wait-for-gpu, or name another one: --gpus"
+        )
+    if "no kernel image" in found.error:
         return (
             f"{name}, built for CUDA {found.built_for}, has no kernels for this GPU's architecture "
             f"({said}). Take a torch that lists the GPU's compute capability: {rebuild}"
         )
     if found.driver_cuda and _version(found.driver_cuda) < _version(found.built_for):
-        oldest = OLDEST_DRIVERS.get(_version(found.built_for)[0])
         return (
             f"{name} was built for CUDA {found.built_for}, and the driver {driver or ''} supports "
-            f"up to CUDA {found.driver_cuda} ({said}). Update the driver"
-            f"{f' to {oldest} or later' if oldest else ''}, or take a torch of an older CUDA: "
-            f"{rebuild}"
+            f"up to CUDA {found.driver_cuda} ({said}). Update the driver "
+            f"to {_driver_for(found)} or later, or take a torch of an older CUDA: {rebuild}"
         )
     return (
         f"{name} reaches no GPU, although the driver {driver or ''} lists one ({said}). "
         f"{_way_in(container)}"
     )
+
+
+def _driver_for(found: Reach) -> str:
+    """The oldest driver that will do. What is compiled on the spot (PTX) wants CUDA's own minor."""
+    same = f"one of CUDA {found.built_for}"
+    major, driver_major = (
+        str(each).partition(".")[0] for each in (found.built_for, found.driver_cuda)
+    )
+    if major == driver_major or "unsupported toolchain" in (found.error or ""):
+        return same
+    return OLDEST_DRIVERS.get(int(major), same)
+
+
+def _shortened(words: str) -> str:
+    """The middle of a long text is left out: a program is named first, and why it failed last."""
+    half = MAX_WORDS // 2
+    return f"{words[:half]} [...] {words[-half:]}" if len(words) > MAX_WORDS else words
 
 
 def _way_in(container: bool) -> str:

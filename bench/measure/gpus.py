@@ -24,8 +24,11 @@ class WholeGpu:
     gpu: Gpu
     instances: tuple[Gpu, ...] | None = None  # None: it is not in MIG mode
     virtual: bool = False  # a vGPU: what a hypervisor gives of one
+    lost: str = ""  # NVML's words, where it does not even tell its UUID
 
     def __str__(self) -> str:
+        if self.lost:
+            return f"{self.gpu.name}: {self.lost}"
         if self.instances is None:
             return str(self.gpu)
         held = ", ".join(map(str, self.instances)) or "no instance"
@@ -34,6 +37,8 @@ class WholeGpu:
     @property
     def parts(self) -> tuple[Gpu, ...]:
         """What cells may get of it."""
+        if self.lost:
+            return ()
         return (self.gpu,) if self.instances is None else self.instances
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from bench.measure.gpu_reader import FOR_GOOD, PATIENCE_S, processes_on
+from bench.measure.gpu_reader import PATIENCE_S, processes_on
 from bench.measure.gpus import Gpu, Gpus, WholeGpu
 from bench.measure.packed import packed
 from bench.measure.visible import VARIABLE, AmbiguousError, chosen
@@ -18,6 +18,7 @@ from bench.measure.visible import VARIABLE, AmbiguousError, chosen
 T = TypeVar("T")
 # The driver's library comes into a container with the GPU.
 IN_IMAGE = "start the container with one: --gpus all (podman: --device nvidia.com/gpu=all)"
+RESET = "reset the GPU (nvidia-smi --gpu-reset), or restart the machine"
 SILENT = f"NVML did not answer for {PATIENCE_S:g} s"
 
 
@@ -43,10 +44,7 @@ def _ask() -> Gpus:
         why = f"NVML finds no NVIDIA driver: {error}"
         return Gpus((), None, why, IN_IMAGE) if packed() else Gpus((), None, why)
     try:
-        every = tuple(
-            _whole(pynvml.nvmlDeviceGetHandleByIndex(index))
-            for index in range(pynvml.nvmlDeviceGetCount())
-        )
+        every = tuple(_whole(index) for index in range(pynvml.nvmlDeviceGetCount()))
         driver = pynvml.nvmlSystemGetDriverVersion()
         if not every:
             return Gpus((), driver, "the NVIDIA driver lists no GPU")
@@ -62,14 +60,19 @@ def _leave() -> None:
         pynvml.nvmlShutdown()
 
 
-def _whole(handle: Any) -> WholeGpu:
-    mig, _ = _told(pynvml.nvmlDeviceGetMigMode, handle) or (None, None)  # now, after a reset
-    virtualization = _told(pynvml.nvmlDeviceGetVirtualizationMode, handle)
-    return WholeGpu(
-        _gpu(handle),
-        tuple(_instances(handle)) if mig == pynvml.NVML_DEVICE_MIG_ENABLE else None,
-        virtual=virtualization == pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU,
-    )
+def _whole(index: int) -> WholeGpu:
+    """One that fails keeps its number, and the others are there all the same."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        mig, _ = _told(pynvml.nvmlDeviceGetMigMode, handle) or (None, None)  # now, after a reset
+        virtualization = _told(pynvml.nvmlDeviceGetVirtualizationMode, handle)
+        return WholeGpu(
+            _gpu(handle),
+            tuple(_instances(handle)) if mig == pynvml.NVML_DEVICE_MIG_ENABLE else None,
+            virtual=virtualization == pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU,
+        )
+    except Exception as error:  # as of `_ask`
+        return WholeGpu(Gpu("", f"GPU {index}"), lost=str(error))
 
 
 def _gpu(handle: Any) -> Gpu:
@@ -77,13 +80,11 @@ def _gpu(handle: Any) -> Gpu:
 
 
 def _told(call: Callable[[Any], T], handle: Any) -> T | None:
-    """None where this GPU or driver knows nothing of the kind."""
+    """None where this GPU or driver knows nothing of the kind, or fails to tell."""
     try:
         return call(handle)
-    except pynvml.NVMLError as error:
-        if error.value in FOR_GOOD:
-            return None
-        raise
+    except Exception:  # a GPU that is gone does not tell its UUID either
+        return None
 
 
 def _instances(handle: Any) -> Iterator[Gpu]:
@@ -95,18 +96,21 @@ def _instances(handle: Any) -> Iterator[Gpu]:
 
 def _ours(every: tuple[WholeGpu, ...], driver: str) -> Gpus:
     """Those that whoever called us may use."""
+    lost = [whole for whole in every if whole.lost]
+    gone = [whole.gpu for whole in lost]
     try:
-        shown = tuple(chosen(every, os.environ))
+        shown = tuple(gpu for gpu in chosen(every, os.environ) if gpu not in gone)
     except AmbiguousError as error:
         why, remedy = error.args
         return Gpus((), driver, why, remedy, every=every)
     hidden = [str(gpu) for whole in every for gpu in whole.parts if gpu not in shown]
-    empty = [whole for whole in every if not whole.parts]
+    empty = [whole for whole in every if not whole.parts and whole not in lost]
     told = [f"{VARIABLE}={os.environ[VARIABLE]} leaves out {', '.join(hidden)}"] if hidden else []
     told += [f"{whole.gpu} is in MIG mode and has no instance" for whole in empty]
+    told += map(str, lost)
     left_out = "; ".join(told)
     reason = None if shown else left_out
-    remedy = empty[0].mig_remedy if empty and not hidden else f"change {VARIABLE}"
+    remedy = f"change {VARIABLE}" if hidden else empty[0].mig_remedy if empty else RESET
     return Gpus(shown, driver, reason, remedy, left_out, every)
 
 

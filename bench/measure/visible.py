@@ -56,7 +56,7 @@ def chosen(every: Sequence[WholeGpu], variables: Mapping[str, str]) -> list[Gpu]
                 f"{VARIABLE}={asked} names {whole.gpu}, which is in MIG mode", whole.mig_remedy
             )
     by_number = any(_number(entry) is not None for entry in entries[: len(found)])
-    kinds = {whole.gpu.name for whole in every}
+    kinds = {whole.gpu.name for whole in every if not whole.lost}
     which_matters = len(kinds) > 1 and len(found) < len(every)
     if by_number and which_matters and variables.get(ORDER) != BUS:
         raise AmbiguousError(

@@ -87,6 +87,7 @@ class Watch:
         self._wake = threading.Event()
         self._ready = threading.Event()  # the baseline has been read
         self._gpu: GpuReader | None = None
+        self._asked_at: float | None = None  # while NVML is asked
         self._baseline = GpuBaseline(NOTHING, GpuSettings())
         self._listed_before: set[int] = set()
         self._own_pids: set[int] = set()
@@ -115,10 +116,18 @@ class Watch:
         if self._thread.is_alive():
             reasons["samples"] = f"the last reading has not come back for {PATIENCE_S:g} s"
         if self._gpu is not None:
-            reasons |= {f"gpu {k}": why for k, why in self._gpu.reasons.items()}
-            self.readings.lost = self._gpu.lost
+            # A copy: a call that comes back now may add another.
+            reasons |= {f"gpu {k}": why for k, why in self._gpu.reasons.copy().items()}
+            self.readings.lost = self._gpu.lost or self._hangs()
         if self.readings.found is None:
             reasons.setdefault("processes", "the cell's processes were not found on this host")
+
+    def _hangs(self) -> str | None:
+        """Why a GPU counts as lost whose driver answered until then; None if it does answer."""
+        since = self._asked_at  # once: the thread may set it
+        if since is None or not self._thread.is_alive() or not self.readings.gpu:
+            return None
+        return f"NVML has not answered since {since:.3f} s of CLOCK_MONOTONIC"
 
     def started(self, find: FindProcesses) -> None:
         self._find = find
@@ -174,7 +183,9 @@ class Watch:
 
     def _read_gpu(self, gpu: GpuReader) -> None:
         at = time.monotonic()  # before, so that nothing from before a phase counts as within it
+        self._asked_at = at
         sample = gpu.read()
+        self._asked_at = None
         took_s = time.monotonic() - at
         own = self._own(set(sample.processes or ()))
         self.readings.gpu.append((at, GpuReading(sample, frozenset(own), took_s)))

@@ -11,7 +11,8 @@ from bench.records.columns import SETTLED
 from bench.records.rows import Row
 from bench.statistics.ends import End
 
-# In the words of CUDA's runtime and of the C library.
+# In the words of CUDA's runtime and of the C library. In rows of today they come after CELL_SAYS,
+# for a class can say anything, unless the launching side saw the fault as well.
 MACHINE_FAULTS = (
     "uncorrectable ECC error",
     "fallen off the bus",
@@ -27,7 +28,9 @@ KILLED = ("ended by SIGKILL", "ended by SIGTERM")
 # How the reason of an attempt begins that ended with its GPU, by evidence from outside the cell.
 GPU_FAILED = "the GPU failed: "
 
-LOG_TAIL = "; its log ends: "  # in a reason, before what the cell itself has written
+# In a reason, before words of the cell itself.
+CELL_SAYS = "the cell says: "
+LOG_TAIL = "; its log ends: "
 
 
 class Circumstances(NamedTuple):
@@ -47,7 +50,7 @@ def is_machines_fault(status: str, reason: str) -> bool:
     """Whether the machine failed, and not the cell: another attempt may well succeed."""
     if status == "interrupted":
         return reason.startswith(GPU_FAILED)
-    said = reason.partition(LOG_TAIL)[0]
+    said = reason.partition(LOG_TAIL)[0].partition(CELL_SAYS)[0]
     told = said.startswith(KILLED) or any(text in said for text in MACHINE_FAULTS)
     return status == "crashed" and told
 

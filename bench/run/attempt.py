@@ -12,6 +12,7 @@ from typing import Any
 from bench.border.atomic import write_atomically
 from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.border.spec import PHASES
+from bench.border.surroundings import TERMINATED
 from bench.errors import EngineError
 from bench.launch.job import Exit, Job, Launcher, Stop, read_left
 from bench.measure import figures, samples, taint
@@ -58,7 +59,7 @@ def run_attempt(
         except EngineError as error:  # it may be no fault of the engine
             raise EngineError(f"{error}{_full_disk(job)}") from error
     row, phases = judge(job, ended)
-    row |= with_gpu_fault(row, watch.readings)
+    row |= with_gpu_fault(row, watch.readings, ended, job.limits)
     row |= figures.columns(watch.readings, phases)
     disturbed = taint.judge(watch.readings, phases, row)
     row |= {
@@ -91,7 +92,7 @@ def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -
         "readings_of_gpu": len(readings.gpu),
         "readings_of_host": len(readings.host),
         "gpu_before_launch": asdict(readings.baseline) if readings.baseline else None,
-        "not_read": readings.reasons,
+        "not_read": readings.reasons.copy(),  # a reading that hung may come back meanwhile
     }
     write_atomically(job.files.env, _both_accounts(worker, launcher))
 
@@ -136,7 +137,11 @@ def _verdict(
         return "crashed", f"{how}; {why_invalid}{_full_disk(job)}{_log_tail(job)}", where
     if result["status"] == "ok" and ended.code != 0:
         return "crashed", f"{how} after it had reported success", where
-    return result["status"], result["reason"], result["stage"]
+    reason = result["reason"]
+    if endings.is_machines_fault(result["status"], reason or ""):
+        full = _full_disk(job)  # seen from here; else it is the cell's word alone
+        reason = f"{reason}{full}" if full else f"{endings.CELL_SAYS}{reason}"
+    return result["status"], reason, result["stage"]
 
 
 def _how(ended: Exit) -> str:
@@ -192,12 +197,14 @@ def _why_malformed(job: Job, result: dict[str, Any]) -> str | None:
     for name, value in row.items():
         fits = isinstance(value, str) if name in TEXTS else is_number(value)
         if value is not None and not fits:
-            return f"its result's {name} is {str(value)[:80]!r}"
+            return f"its result has a wrong {name}; {endings.CELL_SAYS}{str(value)[:80]!r}"
     stamps = (result.get("started"), result.get("finished"))
     if result.get("status") not in REPORTED or not all(map(is_number, stamps)):
         return "its result lacks its status or its times"
     if not isinstance(reason, str) and result["status"] != "ok":
         return "its result gives no reason"
+    if result["status"] == "interrupted" and reason != TERMINATED:
+        return f"its result says interrupted, and not by SIGTERM; {endings.CELL_SAYS}{reason}"
     needed = (*OF_OK, "test_loss_final") if len(job.spec.data.shares) > 2 else OF_OK
     if result["status"] == "ok" and any(row.get(name) is None for name in needed):
         return f"its result says ok and lacks one of {', '.join(needed)}"

@@ -133,16 +133,18 @@ def _told(busy: Sequence[Use]) -> str:
 
 
 def _without(gpus: Gpus, busy: Sequence[Use], say: Say) -> Gpus:
-    """All but the busy ones; a line if others are left."""
+    """All but the busy ones, and a line that tells who computes there.
+
+    The reason tells no more than on which: it is part of a row, and the same in the next run.
+    """
     told = _told(busy)
     idle = tuple(gpu for gpu in gpus.gpus if gpu not in [use.gpu for use in busy])
-    if idle:
-        say(f"passed over: {told}")
+    say(f"passed over: {told}")
     uuids, them = ",".join(use.gpu.uuid for use in busy), "it" if len(busy) == 1 else "them"
     return replace(
         gpus,
         gpus=idle,
-        reason=None if idle else told,
+        reason=None if idle else f"in use: {', '.join(str(use.gpu) for use in busy)}",
         remedy=f"--wait-for-gpu waits, --gpus {uuids} takes {them} all the same",
         left_out="; ".join(filter(None, (gpus.left_out, told))),
     )

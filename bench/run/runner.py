@@ -15,6 +15,7 @@ from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.errors import BenchError, GpuError, MissingError
 from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.launch.reach import in_image, why_unreached
+from bench.measure.gpus import Gpu
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cache import check_stored
@@ -55,7 +56,7 @@ class Runner:
     stop: Stop = field(default_factory=Stop)
     # What cells of a device run in, once it was asked for: asking an engine takes its time.
     _environments: dict[str, Environment] = field(default_factory=dict, init=False)
-    _reached: set[str] = field(default_factory=set, init=False)  # GPUs that were tried, by name
+    _reached: set[str] = field(default_factory=set, init=False)  # UUIDs of GPUs that were tried
 
     def run(self, cells: Sequence[Cell], jobs: int | None) -> None:
         """Bring every cell to a terminal row, unless `stop` is set first.
@@ -80,8 +81,11 @@ class Runner:
             if still_open:
                 self.display.chose(jobs, why)
         lanes = Lanes(still_open, make_slots(jobs, still_open, machine))
-        self._check_gpus(lanes)
         check_compile_cache(still_open)
+        with _on_signal(self.stop):
+            self._check_gpus(lanes)
+        if self.stop.is_set:
+            return
         try:
             left_s = self._time_left_s(lanes)
             with self.display.open(still_open, left_s), _on_signal(self.stop):
@@ -113,24 +117,38 @@ class Runner:
         return Here(self.machine, self._environments, self.policy, by_cell(self.runs.rows))
 
     def _check_gpus(self, lanes: Lanes) -> None:
-        """Before anything runs, try out a GPU of each kind that cells are about to get.
+        """Before anything runs, try out each GPU that cells are about to get.
 
         Raises:
-            MissingError: if they could not compute on it.
+            MissingError: if they could not compute on one; not once `stop` is set.
         """
         on_gpu = [cell for cell in lanes.waiting if cell.spec.device == "cuda"]
-        used = {slot.gpu.name: slot.gpu for slot in lanes.slots if slot.gpu and on_gpu}
-        for gpu in used.values():
-            if gpu.name in self._reached:
+        failed: dict[Gpu, str] = {}
+        for gpu in (slot.gpu for slot in lanes.slots if slot.gpu and on_gpu):
+            if gpu.uuid in self._reached:
                 continue
-            if why := self._why_unreached(gpu.uuid):
-                others = len(lanes.waiting) > len(on_gpu)
-                on_cpu = ", or run the cells on the CPU alone: --only device=cpu" if others else ""
-                raise MissingError(f"nothing was run: cells cannot compute on {gpu}: {why}{on_cpu}")
-            self._reached.add(gpu.name)
+            try:
+                why = self._why_unreached(gpu.uuid)
+            except MissingError:
+                if not self.stop.is_set:  # else Ctrl-C ended the program that tried as well
+                    raise
+            if self.stop.is_set:
+                return
+            if why:
+                failed[gpu] = why
+            else:
+                self._reached.add(gpu.uuid)
+        if not failed:
+            return
+        told = "; ".join(f"cells cannot compute on {gpu}: {why}" for gpu, why in failed.items())
+        if self._reached:
+            told += f", or leave it out: --gpus {','.join(sorted(self._reached))}"
+        if len(lanes.waiting) > len(on_gpu):
+            told += ", or run the cells on the CPU alone: --only device=cpu"
+        raise MissingError(f"nothing was run: {told}")
 
     def _why_unreached(self, gpu_uuid: str) -> str | None:
-        found = self.launcher.reach(gpu_uuid)
+        found = self.launcher.reach(gpu_uuid, self.folder.path)
         driver = self.machine.gpus.driver_version
         return why_unreached(found, driver, in_image(self.launcher.runtime))
 
@@ -188,7 +206,7 @@ class Runner:
 
         Else each further cell would be launched into the same failure.
         """
-        if not columns["reason"].startswith(GPU_FAILED):
+        if not columns["gpu_uuid"] or not columns["reason"].startswith(GPU_FAILED):
             return None
         gpu = f"{columns['gpu_name']} ({columns['gpu_uuid']})"
         try:

@@ -26,11 +26,11 @@ def main() -> int:
 
 def run() -> int:
     code_sha256()  # now, of the files that are about to be imported; it is remembered
-    sys.path += sys.argv[3:]
     say = Speaker()
     say(stage="import")
     from bench.worker.cell import run_cell
 
+    sys.path += sys.argv[3:]  # now: torch, too, imports packages where there are some of that name
     return run_cell(Path(sys.argv[1]), Path(sys.argv[2]), STARTED, say)
 
 

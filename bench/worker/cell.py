@@ -18,6 +18,7 @@ import torch
 from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.border.logical import assert_covers, initialise
 from bench.border.spec import CellFiles, RunSpec
+from bench.border.surroundings import TERMINATED
 from bench.models.nanokimi import NanoKimi
 from bench.worker.arithmetic import (
     check_compiled,
@@ -37,7 +38,7 @@ from bench.worker.evaluation import (
     infer_times_ms,
 )
 from bench.worker.graphs import stream
-from bench.worker.lifeline import TerminatedError
+from bench.worker.lifeline import TerminatedError, was_terminated
 from bench.worker.own_model import BroughtModel
 from bench.worker.protocol import Speaker, log, told, write_csv, write_json
 from bench.worker.pruning import Pruning
@@ -69,12 +70,13 @@ def run_cell(folder: Path, tokens: Path, started: float, say: Speaker) -> int:
         cell.run(tokens)
     except DivergedError as error:
         status, reason = "diverged", str(error)
-    except TerminatedError as error:
-        status, reason = "interrupted", str(error)
     except BaseException as error:
-        log(traceback.format_exc())
-        status = "oom" if _is_out_of_memory(error) else "crashed"
-        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, TerminatedError) and was_terminated():
+            status, reason = "interrupted", TERMINATED
+        else:
+            log(traceback.format_exc())
+            status = "oom" if _is_out_of_memory(error) else "crashed"
+            reason = f"{type(error).__name__}: {error}"
     finished = time.monotonic()  # of the work: what follows is teardown
     say(stage="teardown")
     _leave_files(files, cell)

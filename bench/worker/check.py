@@ -4,6 +4,7 @@ On a toy task of its own, on the cell's device. What it finds goes into result.j
 fails says what is wrong and what to change.
 """
 
+import importlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -42,7 +43,8 @@ Examine = Callable[[CellFiles, RunSpec, Path, Speaker], Iterator[Finding]]
 def main(examine: Examine) -> int:
     hold_on_to_runner()
     code_sha256()  # of the files that are about to be imported
-    sys.path += sys.argv[3:]
+    importlib.import_module("bench.worker.cell")
+    sys.path += sys.argv[3:]  # now, as in a cell
     say = Speaker()
     try:
         files = CellFiles(Path(sys.argv[1]))

@@ -11,9 +11,11 @@ import signal
 import threading
 from types import FrameType
 
-from bench.border.surroundings import RUNNER_GONE
+from bench.border.surroundings import RUNNER_GONE, TERMINATED
 
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+
+_heard: list[int] = []  # signals that the handler got
 
 
 class TerminatedError(BaseException):
@@ -35,4 +37,10 @@ def _wait_for_end_of_input() -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     """The runner is there, and what is known is still written down."""
-    raise TerminatedError("stopped by SIGTERM")
+    _heard.append(number)
+    raise TerminatedError(TERMINATED)
+
+
+def was_terminated() -> bool:
+    """Whether there was a signal: a class may raise a TerminatedError of its own."""
+    return bool(_heard)

@@ -40,6 +40,7 @@ class FakeLauncher:
         self.jobs: list[Job] = []
         self.probed: list[str] = []  # UUIDs of GPUs
         self.found = Reach(None, "2.13.0+cu130", "13.0", "13.0")
+        self.dead: dict[str, Reach] = {}  # what is found of these GPUs
         self.row: dict[str, Any] = {}
         self.code = 0
         self.reason = ""
@@ -49,9 +50,9 @@ class FakeLauncher:
     def environment(self, device: str) -> Environment:
         return Environment(self.environment_id)
 
-    def reach(self, gpu_uuid: str) -> Reach:
+    def reach(self, gpu_uuid: str, folder: Path | None = None) -> Reach:
         self.probed.append(gpu_uuid)
-        return self.found
+        return self.dead.get(gpu_uuid, self.found)
 
     def clean(self, folder: Path) -> int:
         return 0

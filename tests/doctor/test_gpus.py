@@ -110,13 +110,13 @@ def test_processes_that_nvml_does_not_list_are_unknown(
     assert why in answer.text
 
 
-def test_a_driver_that_breaks_off_is_a_problem_of_bench_gpu_alone(
+def test_gpus_that_are_all_lost_are_a_problem_of_bench_gpu_alone(
     nvml: NvmlStub, tmp_path: Path
 ) -> None:
-    nvml.write(TWO_GPUS | {"gpu0.lost": 1})
+    nvml.write(TWO_GPUS | {"gpu0.lost": 1, "gpu1.lost": 1})
     found = list(examined(tmp_path).values())
     assert missing(found, CPU) == []
-    assert any(lack.startswith("NVML (") for lack in missing(found, GPU))
+    assert any(lack.startswith("GPU (reset the GPU") for lack in missing(found, GPU))
 
 
 def discovered(*ids: str) -> dict[str, object]:

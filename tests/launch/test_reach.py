@@ -15,6 +15,9 @@ from bench.launch.reach import Reach, read_reach, why_unreached
 
 TOO_OLD = "RuntimeError: The NVIDIA driver on your system is too old (found version 12040)."
 NO_KERNEL = "AcceleratorError: CUDA error: no kernel image is available for execution on the device"
+TOOLCHAIN = "CUDA error: the provided PTX was compiled with an unsupported toolchain."
+FULL = "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB."
+BUSY = "AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"
 NO_DEVICE = "RuntimeError: No CUDA GPUs are available"
 
 
@@ -27,8 +30,19 @@ NO_DEVICE = "RuntimeError: No CUDA GPUs are available"
         ),
         (
             Reach(TOO_OLD, "2.11.0+cu126", "12.6", "12.2"),
-            ["CUDA 12.6", "up to CUDA 12.2", "to 525.60.13 or later"],
+            # A driver of 12.2 is no older than CUDA 12's oldest: to name that would help nobody.
+            ["CUDA 12.6", "up to CUDA 12.2", "to one of CUDA 12.6 or later"],
         ),
+        (Reach(TOO_OLD, "2.11.0+cu126", "12.6", "11.8"), ["to 525.60.13 or later"]),
+        (
+            Reach(TOOLCHAIN, "2.11.0+cu132", "13.2", "12.4"),
+            ["up to CUDA 12.4", "Update the driver to one of CUDA 13.2 or later", "INDEX="],
+        ),
+        (
+            Reach(FULL, "2.11.0+cu128", "12.8", "12.4"),
+            ["Somebody computes there", "--wait-for-gpu", "--gpus", FULL],
+        ),
+        (Reach(BUSY, "2.11.0+cu128", "12.8", "12.8"), ["Somebody computes there", BUSY]),
         (Reach("AssertionError: x", "2.11.0+cpu"), ["torch 2.11.0+cpu", "without CUDA", "INDEX="]),
         (
             Reach(NO_KERNEL, "2.11.0+cu130", "13.0", "13.0"),
@@ -42,6 +56,7 @@ NO_DEVICE = "RuntimeError: No CUDA GPUs are available"
         ),
         (Reach(NO_DEVICE, "2.11.0+cu130", "13.0", None), ["reaches no GPU"]),
         (Reach("docker run failed: no device driver"), ["no device driver"]),
+        (Reach(f"docker run {'word ' * 200} timed out"), ["docker run", "timed out"]),
     ],
 )
 @pytest.mark.parametrize("container", [True, False])

@@ -237,7 +237,7 @@ def test_a_child_process_sees_it_and_its_changes(nvml: NvmlStub, inherited: bool
 
         assert [gpu["uuid"] for gpu in ask()["gpus"]] == ["GPU-aaaa", "GPU-bbbb"]
         nvml.change(**{"gpu1.lost": 1})
-        assert ask()["reason"] == "NVML fails: GPU is lost"
+        assert ask()["left_out"] == "GPU 1: GPU is lost"
         nvml.write({"driver": "580.1"})
         assert ask()["reason"] == "the NVIDIA driver lists no GPU"
 

@@ -378,6 +378,7 @@ def test_a_call_that_hangs_ends_in_a_row_without_it(
         monkeypatch.setattr(watching, "PATIENCE_S", 0.2)
     assert thread.is_alive()
     assert watch.readings.reasons["samples"] == "the last reading has not come back for 0.2 s"
+    assert (watch.readings.lost or "").startswith("NVML has not answered since ")
     assert columns(watch.readings, Phases())["gpu_mem_nvml_peak_mib"] == 300.0
     hanging.end()
     thread.join(20)
@@ -402,6 +403,28 @@ def test_a_baseline_that_comes_after_the_launch_is_none(
     assert baseline is not None
     assert baseline.sample == NOTHING
     assert watch.readings.reasons["baseline"] == "NVML did not answer for 0.2 s"
+    assert watch.readings.lost is None
+
+
+def test_a_search_for_processes_that_hangs_is_no_gpu_that_is_lost(
+    nvml: NvmlStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.write(TWO_GPUS | OTHERS | OURS)
+    hung, go_on = threading.Event(), threading.Event()
+
+    def find() -> None:
+        hung.set()
+        go_on.wait(20)
+
+    with Watch("GPU-bbbb", [0], 0.01) as watch:
+        until(lambda: watch.readings.gpu)
+        watch.started(find)
+        watch.event({"stage": "train"})
+        assert hung.wait(20)
+        monkeypatch.setattr(watching, "PATIENCE_S", 0.2)
+    assert "samples" in watch.readings.reasons
+    assert watch.readings.lost is None
+    go_on.set()
 
 
 def test_an_error_of_the_cell_is_passed_on_and_ends_the_readings(nvml: NvmlStub) -> None:

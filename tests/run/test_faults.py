@@ -184,9 +184,9 @@ def test_a_result_that_is_cut_or_of_wrong_types(broken: Broken) -> None:
     assert {row["status"] for row in broken.rows()} == {"crashed"}
     cut, wrong, nan, huge = broken.rows()
     assert "its result cannot be read" in cut["reason"]
-    assert "its result's n_params is '[1]'" in wrong["reason"]
+    assert "its result has a wrong n_params; the cell says: '[1]'" in wrong["reason"]
     assert "NaN is no number that JSON knows" in nan["reason"]
-    assert "its result's n_params is '999" in huge["reason"]
+    assert "its result has a wrong n_params; the cell says: '999" in huge["reason"]
 
 
 def test_output_that_is_not_the_protocol_goes_to_the_log(broken: Broken, runtime: str) -> None:

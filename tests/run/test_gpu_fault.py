@@ -10,8 +10,9 @@ from typing import Any
 import pynvml
 import pytest
 
+from bench.border.options import Limits
 from bench.errors import GpuError
-from bench.launch.job import Job, Stop
+from bench.launch.job import Exit, Job, Stop
 from bench.launch.reach import Reach
 from bench.measure.gpu_reader import NOTHING, GpuSample
 from bench.measure.gpus import Gpu, Gpus
@@ -24,6 +25,7 @@ from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error
 
 pytest_plugins = "tests.builders.nvml_stub"
 
+EXITED = 1000.0  # when the cell ended
 FINE = {"gpu0.memory_used_mib": 100, "gpu0.memory_total_mib": 16000, "gpu0.xids": ""}
 FAILURES = [
     {"gpu0.xids": "79"},
@@ -36,34 +38,79 @@ NO_GPU_SAID = "RuntimeError: the cell asks for cuda, and torch finds no usable G
 # --- What is evidence -----------------------------------------------------------------------------
 
 
-def seen(xids: tuple[int, ...] = (), **fields: Any) -> Readings:
+def seen(xids: tuple[int, ...] = (), at: float = EXITED, **fields: Any) -> Readings:
     sample = GpuSample(**{**vars(NOTHING), "xids": xids})
-    reading = (1.0, GpuReading(sample, frozenset()))
+    reading = (at, GpuReading(sample, frozenset()))
     return Readings(**{"every_s": 0.1, "n_cpus": 1, "on_gpu": True, "gpu": [reading]} | fields)
 
 
 def judged(row: dict[str, Any], readings: Readings) -> dict[str, Any]:
-    return with_gpu_fault({"reason": "RuntimeError: CUDA error"} | row, readings)
+    ended = Exit("itself", 1, launched=0.0, exited=EXITED)
+    row = {"reason": "RuntimeError: CUDA error"} | row
+    return with_gpu_fault(row, readings, ended, Limits(heartbeat_s=100))
 
 
-@pytest.mark.parametrize("status", ["crashed", "timeout"])
-@pytest.mark.parametrize("xid", [48, 74, 79, 94, 95, 119, 120, 140])
-def test_an_xid_of_the_hardware_makes_it_the_machines(status: str, xid: int) -> None:
-    found = judged({"status": status}, seen(xids=(31, xid)))
+CRASHED = {"status": "crashed"}
+HUNG = {"status": "timeout", "reason": "it hung: nothing heard for limits.heartbeat_s = 100 s"}
+SLOW = {"status": "timeout", "reason": "stopped after limits.timeout_s = 900 seconds"}
+
+
+@pytest.mark.parametrize("row", [CRASHED, HUNG])
+@pytest.mark.parametrize("xid", [48, 62, 79, 95, 119, 120, 140, 143, 156, 158])
+def test_an_xid_of_the_hardware_makes_it_the_machines(row: dict[str, Any], xid: int) -> None:
+    found = judged(row, seen(xids=(31, xid)))
     assert found["status"] == "interrupted"
     assert f"Xid {xid} (" in found["reason"]
     assert "Xid 31" not in found["reason"]
-    assert f"the cell: {status}: RuntimeError: CUDA error" in found["reason"]
+    said = row.get("reason", "RuntimeError: CUDA error")
+    assert f"the cell: {row['status']}: {said}" in found["reason"]
 
 
-@pytest.mark.parametrize("xid", [13, 31, 43, 45, 63, 68, 69, 92, 109])
-def test_an_xid_of_a_program_changes_nothing(xid: int) -> None:
-    assert judged({"status": "crashed"}, seen(xids=(xid,), opened_device=True)) == {}
+PROGRAMS = [13, 31, 43, 45, 63, 68, 69, 92, 109, 110, 154]
+NVLINK = [74, 136, *range(144, 151)]
 
 
-@pytest.mark.parametrize("status", ["ok", "diverged", "oom", "oom_killed", "interrupted"])
-def test_other_ends_stay_what_they_are(status: str) -> None:
-    assert judged({"status": status}, seen(xids=(79,), lost="GPU is lost")) == {}
+@pytest.mark.parametrize("xid", [*PROGRAMS, *NVLINK, 64])
+def test_an_xid_of_a_program_or_of_what_one_gpu_does_not_use_changes_nothing(xid: int) -> None:
+    assert judged(CRASHED, seen(xids=(xid,), opened_device=True)) == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "before_end_s", "is_fault"),
+    [
+        (CRASHED, 3, True),
+        (CRASHED, 11, False),
+        (HUNG, 105, True),
+        (HUNG, 121, False),
+    ],
+)
+def test_an_xid_long_before_the_end_did_not_bring_it_about(
+    row: dict[str, Any], before_end_s: float, is_fault: bool
+) -> None:
+    assert bool(judged(row, seen(xids=(79,), at=EXITED - before_end_s))) == is_fault
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_fault"),
+    [
+        ("AcceleratorError: CUDA error: uncorrectable ECC error encountered", True),
+        ("IndexError: list index out of range", False),
+        (f"exit code 1; it left no result{LOG_TAIL}uncorrectable ECC error", False),
+    ],
+)
+def test_an_error_that_ends_one_program_is_that_of_the_one_that_was_told(
+    reason: str, is_fault: bool
+) -> None:
+    found = judged(CRASHED | {"reason": reason}, seen(xids=(94,), opened_device=True))
+    assert bool(found) == is_fault
+
+
+@pytest.mark.parametrize(
+    "row",
+    [*({"status": each} for each in ("ok", "diverged", "oom", "oom_killed", "interrupted")), SLOW],
+)
+def test_other_ends_stay_what_they_are(row: dict[str, Any]) -> None:
+    assert judged(row, seen(xids=(79,), lost="GPU is lost")) == {}
 
 
 def test_nvml_that_lost_the_gpu_is_evidence() -> None:
@@ -129,7 +176,7 @@ def crash_if_failed(one_gpu: Bench, nvml: NvmlStub, failure: dict[str, Any], tim
     launcher.reason = "AcceleratorError: CUDA error: unspecified launch failure"
     reach = launcher.reach
 
-    def well_again(gpu_uuid: str) -> Reach:
+    def well_again(gpu_uuid: str, folder: Path | None = None) -> Reach:
         nvml.change(**FINE, **{"gpu0.lost": None})
         return reach(gpu_uuid)
 

@@ -95,10 +95,16 @@ def test_a_crash_quotes_the_end_of_its_log(job: Job) -> None:
         (lambda job: job.files.result.write_text("[]"), "another schema_version"),
         (lambda job: leave(job, run_id="0" * 12), "another run_id"),
         (lambda job: leave(job, code_sha256="0" * 64), "did the code change"),
-        (lambda job: leave(job, row={"val_loss_final": [1.5]}), "val_loss_final is '[1.5]'"),
-        (lambda job: leave(job, row={"val_loss_final": True}), "val_loss_final is 'True'"),
+        (
+            lambda job: leave(job, row={"val_loss_final": [1.5]}),
+            "wrong val_loss_final; the cell says: '[1.5]'",
+        ),
+        (
+            lambda job: leave(job, row={"val_loss_final": True}),
+            "wrong val_loss_final; the cell says: 'True'",
+        ),
         (lambda job: leave(job, row={"val_loss_final": math.nan}), "NaN is no number"),
-        (lambda job: leave(job, row={"init_hash": 7}), "init_hash is '7'"),
+        (lambda job: leave(job, row={"init_hash": 7}), "wrong init_hash; the cell says: '7'"),
         (lambda job: leave(job, row={"val_loss_final": 1.5}), "says ok and lacks one of"),
         (lambda job: leave(job, spans=None), "spans of its phases"),
         (lambda job: leave(job, spans=[["lunch", 1.0, 2.0]]), "spans of its phases"),
@@ -165,7 +171,14 @@ def test_stamps_of_another_clock_place_nothing(job: Job, stamps: dict[str, float
         ({"code": -signal.SIGKILL}, {}, True),
         ({"code": 128 + signal.SIGBUS}, {}, False),
         ({"code": -signal.SIGSEGV}, {}, False),
-        ({"code": 1}, {"status": "crashed", "reason": "RuntimeError: GPU is lost"}, True),
+        # What a cell says is no evidence.
+        ({"code": 1}, {"status": "crashed", "reason": "RuntimeError: GPU is lost"}, False),
+        ({"code": 1}, {"status": "crashed", "reason": "OSError: busy or unavailable"}, False),
+        ({"code": 1}, {"status": "crashed", "reason": "OSError: No space left on device"}, False),
+        ({"code": 1}, {"status": "crashed", "reason": "ended by SIGKILL: a class's name"}, False),
+        ({"code": 1}, {"status": "interrupted", "reason": "the GPU failed: Xid 79"}, False),
+        ({"code": 1}, {"status": "interrupted", "reason": "GPU is lost"}, False),
+        ({"code": 0}, {"row": {"n_params": "GPU is lost"}}, False),
         ({"code": 1}, {"status": "crashed", "reason": "ValueError: no"}, False),
         ({"code": 1}, {"status": "oom", "reason": "CUDA out of memory"}, False),
         ({"code": 0}, {"status": "diverged", "reason": "not finite"}, False),
@@ -182,6 +195,23 @@ def test_a_fault_of_the_machine_is_told_from_one_of_the_cell(
         leave(job, **left)
     row = judge(job, ended(**how))[0]
     assert is_machines_fault(row["status"], row["reason"] or "") == fault
+
+
+def test_a_cell_without_room_on_its_disk_is_believed_where_that_is_seen(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.run.attempt.FULL", 2**80)
+    leave(job, status="crashed", reason="OSError: [Errno 28] No space left on device")
+    row = judge(job, ended(code=1))[0]
+    assert is_machines_fault(row["status"], row["reason"])
+
+
+@pytest.mark.parametrize("reason", ["the GPU failed: Xid 79", "I would rather run again"])
+def test_a_cell_says_alone_of_sigterm_that_it_was_interrupted(job: Job, reason: str) -> None:
+    leave(job, status="interrupted", reason=reason)
+    assert judge(job, ended(code=1))[0]["status"] == "crashed"
+    leave(job, status="interrupted", reason="stopped by SIGTERM")
+    assert judge(job, ended(code=1))[0]["status"] == "interrupted"
 
 
 def test_sigterm_from_outside_is_an_interruption(job: Job) -> None:

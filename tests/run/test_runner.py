@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -244,11 +245,36 @@ def test_a_gpu_that_torch_does_not_reach_ends_the_run_before_any_cell(
     assert {row["status"] for row in on_gpu.rows()} == {"ok"}
 
 
-def test_one_gpu_of_a_kind_is_tried_out_and_only_where_cells_are_open(on_gpu: Bench) -> None:
+def test_each_gpu_in_use_is_tried_out_and_only_where_cells_are_open(on_gpu: Bench) -> None:
     on_gpu.run(jobs=2)
-    assert len(on_gpu.launcher.probed) == 1
+    assert on_gpu.launcher.probed == ["GPU-abc", "GPU-def"]
     on_gpu.run(jobs=2)
-    assert len(on_gpu.launcher.probed) == 1
+    assert len(on_gpu.launcher.probed) == 2
+
+
+def test_a_second_gpu_that_is_dead_is_told_with_what_leaves_it_out(on_gpu: Bench) -> None:
+    on_gpu.launcher.dead["GPU-def"] = UNREACHED
+    with pytest.raises(
+        MissingError, match=r"a GPU \(GPU-def\): .*, or leave it out: --gpus GPU-abc"
+    ):
+        on_gpu.run(jobs=2)
+    assert on_gpu.rows() == []
+    on_gpu.run(jobs=1)
+    assert {row["status"] for row in on_gpu.rows()} == {"ok"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_gpu_is_tried_out_ends_the_run(
+    on_gpu: Bench, number: signal.Signals
+) -> None:
+    def reach(gpu_uuid: str, folder: Path | None = None) -> Reach:
+        signal.raise_signal(number)
+        raise MissingError("the probe was ended as well")
+
+    on_gpu.launcher.reach = reach  # type: ignore[method-assign]
+    runner = on_gpu.run(jobs=2)
+    assert runner.stop.by_user
+    assert (on_gpu.rows(), on_gpu.ran()) == ([], [])
 
 
 def test_cells_on_the_cpu_try_no_gpu_out(bench: Bench) -> None:
@@ -330,8 +356,11 @@ def test_curves_hold_every_committed_attempt(bench: Bench) -> None:
 def test_a_fault_of_the_machine_is_tried_again_as_often_as_allowed(bench: Bench) -> None:
     text = bench.matrix_file.read_text()
     bench.matrix_file.write_text(text + "limits: {retries: 2}\n")
-    bench.launcher.status = lambda job: "crashed" if job.spec.seed == 1 else "ok"
-    bench.launcher.reason = "RuntimeError: GPU is lost"
+
+    def kill(job: Job, stop: Stop) -> None:
+        bench.launcher.code = -signal.SIGKILL if job.spec.seed == 1 else 0
+
+    bench.launcher.during = kill
     bench.run()
     ends = [(row["seed"], row["attempt"], row["status"]) for row in bench.rows()]
     assert ends == [
@@ -339,6 +368,23 @@ def test_a_fault_of_the_machine_is_tried_again_as_often_as_allowed(bench: Bench)
         *(("1", str(attempt), "crashed") for attempt in (1, 2, 3)),
         *(("2", "1", "ok") for _ in range(2)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("crashed", "RuntimeError: CUDA error: GPU is lost"),
+        ("crashed", "RuntimeError: busy or unavailable"),
+        ("interrupted", "the GPU failed: Xid 79"),
+    ],
+)
+def test_a_cell_that_blames_the_machine_is_done(bench: Bench, status: str, reason: str) -> None:
+    text = bench.matrix_file.read_text()
+    bench.matrix_file.write_text(text + "limits: {retries: 2}\n")
+    bench.launcher.status, bench.launcher.reason = lambda job: status, reason
+    for _ in range(2):
+        bench.run()
+        assert [(row["attempt"], row["status"]) for row in bench.rows()] == [("1", "crashed")] * 4
 
 
 @pytest.mark.parametrize("status", ["diverged", "oom", "crashed"])

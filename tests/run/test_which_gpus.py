@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pynvml
 import pytest
 from rich.console import Console
 
@@ -18,7 +19,7 @@ from bench.records.rows import read_runs
 from bench.run.gpus import GpuRequest
 from bench.run.progress import PlainDisplay
 from tests.builders.fake_launcher import Bench, FakeLauncher
-from tests.builders.nvml_stub import TWO_GPUS, WITH_MIG, NvmlStub, Reading
+from tests.builders.nvml_stub import TWO_GPUS, WITH_MIG, NvmlStub, Reading, error
 from tests.builders.shared import ROOT
 from tests.builders.shared import bench as command
 
@@ -89,19 +90,23 @@ def test_a_gpu_that_somebody_computes_on_is_passed_over_and_named(
 
 
 def test_with_all_in_use_cuda_cells_are_skipped_with_reason_and_remedy(
-    bench: Bench, nvml: NvmlStub
+    bench: Bench, heard: Heard, nvml: NvmlStub
 ) -> None:
     text = bench.matrix_file.read_text()
     bench.matrix_file.write_text(text.replace("[cuda]", "[cpu, cuda]"))
     on(bench, TWO_GPUS | ON_A | ON_B, nvml)
     bench.run()
+    assert heard.lines == [f"passed over: {BUSY_A}; {BUSY_B}"]
     assert given(bench) == {None}
     skipped = [row for row in bench.rows() if row["status"] == "skipped"]
     assert len(skipped) == 4
     assert {row["reason"] for row in skipped} == {
-        f"no GPU here: {BUSY_A}; {BUSY_B}. --wait-for-gpu waits, --gpus GPU-aaaa,GPU-bbbb takes "
+        f"no GPU here: in use: {A}, {B}. --wait-for-gpu waits, --gpus GPU-aaaa,GPU-bbbb takes "
         "them all the same, or give the matrix device cpu and choose --only device=cpu"
     }
+    nvml.change(**{"gpu0.processes": {77: 12}})  # another one by now
+    bench.run()
+    assert len(bench.rows()) == 8
     nvml.change(**IDLE)
     bench.run()
     assert given(bench) == {"GPU-aaaa"}
@@ -173,6 +178,48 @@ def test_cells_of_a_cpu_ask_after_no_gpu(bench: Bench, heard: Heard, nvml: NvmlS
     on(bench, TWO_GPUS | ON_A | ON_B, nvml)
     bench.run(request=GpuRequest(wait=True))
     assert (heard.lines, len(bench.rows())) == ([], 4)
+
+
+# --- Lost ones ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "failure", [1, error(pynvml.NVML_ERROR_UNKNOWN), error(pynvml.NVML_ERROR_RESET_REQUIRED)]
+)
+def test_a_gpu_that_is_lost_leaves_the_others_and_keeps_its_number(
+    bench: Bench, nvml: NvmlStub, failure: Reading
+) -> None:
+    on(bench, TWO_GPUS | IDLE | {"gpu0.lost": failure}, nvml)
+    assert [gpu.uuid for gpu in bench.gpus.gpus] == ["GPU-bbbb"]
+    assert bench.gpus.left_out.startswith("GPU 0: ")
+    bench.run(request=GpuRequest("1"))
+    assert given(bench) == {"GPU-bbbb"}
+    with pytest.raises(RequestError, match=r"GPU 0: .*Here are: 0 GPU 0: .*, 1 Stub GPU B"):
+        bench.run(request=GpuRequest("0"))
+
+
+@pytest.mark.parametrize("shown", [None, "0,1", "1", "GPU-bbbb"])
+def test_a_gpu_that_is_lost_is_none_of_those_that_a_variable_shows(
+    nvml: NvmlStub, monkeypatch: pytest.MonkeyPatch, shown: str | None
+) -> None:
+    if shown:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    nvml.write(TWO_GPUS | {"gpu0.lost": 1, "gpu1.name": "Stub GPU A"})
+    assert [gpu.uuid for gpu in find_gpus().gpus] == ["GPU-bbbb"]
+
+
+def test_with_all_lost_the_reason_is_nvmls(nvml: NvmlStub) -> None:
+    nvml.write(TWO_GPUS | {"gpu0.lost": 1, "gpu1.lost": 1})
+    found = find_gpus()
+    assert (found.gpus, found.driver_version) == ((), "580.1")
+    assert found.reason == "GPU 0: GPU is lost; GPU 1: GPU is lost"
+    assert "nvidia-smi --gpu-reset" in found.remedy
+
+
+@pytest.mark.parametrize("key", ["mig_mode", "virtualization_mode"])
+def test_a_call_that_fails_for_no_known_reason_takes_no_gpu_away(nvml: NvmlStub, key: str) -> None:
+    nvml.write(TWO_GPUS | {f"gpu0.{key}": error(pynvml.NVML_ERROR_UNKNOWN)})
+    assert len(find_gpus().gpus) == 2
 
 
 # --- Waiting ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A cell that does not end well says how, and keeps what was known by then."""
 
 import math
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,7 @@ from torch import Tensor
 
 from bench.border.tokenised import tokenise
 from bench.records.columns import RUN_COLUMNS
-from bench.worker import cell, training
-from bench.worker.lifeline import TerminatedError
+from bench.worker import cell, lifeline, training
 from bench.worker.training import Trainer
 from tests.builders.worker_cells import run, spec_of
 
@@ -116,15 +116,23 @@ def test_a_crash_in_the_middle_keeps_what_was_known_by_then(tmp_path, monkeypatc
 
 
 def test_being_stopped_is_told_with_what_was_measured(tmp_path, monkeypatch):
-    def stop() -> None:
-        raise TerminatedError("stopped by SIGTERM")
-
+    monkeypatch.setattr(lifeline, "_heard", [])
     monkeypatch.setattr(training, "HEARTBEAT_S", 0.0)
-    fail_at(monkeypatch, cell.WARMUP_STEPS + 6, stop)
+    fail_at(monkeypatch, cell.WARMUP_STEPS + 6, lambda: lifeline._leave(signal.SIGTERM, None))
     ran = run(tmp_path, spec_of(steps=10, every=4))
     assert (ran.code, ran.result["status"]) == (1, "interrupted")
     assert ran.result["reason"] == "stopped by SIGTERM"
     assert ran.row["steps"] == 6
+
+
+def test_a_cell_that_stops_itself_as_if_it_were_told_to_has_crashed(tmp_path, monkeypatch):
+    def stop() -> None:
+        raise lifeline.TerminatedError("stopped by SIGTERM")
+
+    fail_at(monkeypatch, cell.WARMUP_STEPS + 1, stop)
+    ran = run(tmp_path, spec_of(steps=10, every=4))
+    assert (ran.code, ran.result["status"]) == (1, "crashed")
+    assert ran.result["reason"] == "TerminatedError: stopped by SIGTERM"
 
 
 def test_a_crash_within_a_span_keeps_the_times_of_its_whole_steps(tmp_path, monkeypatch):
