@@ -1,12 +1,16 @@
 """Whether torch reaches a GPU where cells run: the program that finds out, and what follows."""
 
+import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from bench.border.surroundings import PROBE_ANSWER
 from bench.errors import MissingError
+from bench.launch import container
 from bench.launch.container import ContainerLauncher, reach_argv
 from bench.launch.engine import Engine
 from bench.launch.image import find_image
@@ -107,6 +111,26 @@ def test_the_probes_container_is_as_closed_as_a_cells() -> None:
     ):
         assert words in text
     assert text.endswith("readonly sha256:123 python3 -P -m bench.worker.gpu_probe")
+
+
+def test_the_probes_container_is_found_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of cells are, where a run is killed while it tries a GPU out."""
+    asked: list[str] = []
+
+    def command(engine: Engine, *words: str, timeout_s: float = 0) -> str:
+        asked.append(" ".join(words))
+        return PROBE_ANSWER + json.dumps({"error": None}) if words[0] == "run" else ""
+
+    monkeypatch.setattr(Engine, "command", command)
+    monkeypatch.setattr(container, "_image_id", lambda launcher, device: "sha256:123")
+    monkeypatch.setattr(ContainerLauncher, "_gpu", lambda launcher, gpu_uuid: [])
+    launcher = ContainerLauncher(Engine("docker"))
+    assert launcher.reach("GPU-a", tmp_path).error is None
+    assert f"--label {container.folder_label(tmp_path)} " in asked[0]
+    launcher.clean(tmp_path)
+    assert f"label={container.folder_label(tmp_path)}" in asked[-1]
 
 
 @pytest.fixture

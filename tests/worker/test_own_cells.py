@@ -1,5 +1,6 @@
 """Cells of classes that live outside the repository, as processes and in containers."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,20 @@ def test_a_package_cannot_take_the_name_of_another(tmp_path: Path) -> None:
     (row,) = run(write_matrix(tmp_path, (MINE, variant)), "local")
     assert "'numpy' is also the name of a module of the cell itself" in row["reason"]
     assert row["reason"].endswith("Rename yours")
+
+
+def test_a_package_is_not_taken_for_one_that_torch_looks_for(tmp_path: Path) -> None:
+    """Else code of a matrix would run before the cell's device is opened."""
+    absent = tmp_path / "opt_einsum"  # of use to torch, which goes on without it
+    package = Path(shutil.copytree(write_package(tmp_path), absent))
+    late = 'hasattr(sys.modules.get("bench.worker.cell"), "run_cell")'
+    (package / "__init__.py").write_text(f"import sys\nassert {late}, 'imported too early'\n")
+    variant = "  mine: {class: opt_einsum.opt:MyOpt, path: ./opt_einsum, lr: 0.02}\n"
+    matrix = write_matrix(tmp_path, (MINE, variant))
+    checked = bench("check", matrix, "--runtime", "local")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    (row,) = run(matrix, "local")
+    assert row["status"] == "ok", row["reason"]
 
 
 def test_columns_that_are_unknown_are_empty(tmp_path: Path) -> None:
