@@ -25,6 +25,7 @@ from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.matrix.expansion import load_matrix
 from bench.records.rows import read_table, write_table
+from tests.builders.gpu_cell import PROBE
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
 from tests.builders.shared import ROOT, bench, write_tiny_matrix
 
@@ -51,12 +52,25 @@ def append(repository: Path, file: str, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
+OWN_FAULT_ON_A_GPU = """
+
+def open_device(cell, found=CellRun._open_device):
+    assert cell.spec.device == "cpu", "there is none"
+    return found(cell)
+
+
+CellRun._open_device = open_device
+"""
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This program as it is, in a repository of its own: v1, and later versions with a fault."""
     place = tmp_path_factory.mktemp("repository")
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "bench", place / "bench", ignore=ignored)
+    (place / "bench" / "worker" / "gpu_probe.py").write_text(PROBE)  # as if torch reached a GPU
+    append(place, "worker/cell.py", OWN_FAULT_ON_A_GPU)
     (place / ".gitignore").write_text("__pycache__/\nresults/\n")
     git(place, "init", "--quiet", "--initial-branch", "main")
     faults = {

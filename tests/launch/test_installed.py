@@ -66,9 +66,8 @@ def recorded(folder: Path, name: str) -> str:
 
 
 def env_id(python: Path | str, *classes: str, requirements: tuple[str, ...] = ()) -> str:
-    return (
-        LocalLauncher(str(python), "local", False, requirements, classes).environment("cpu").env_id
-    )
+    launcher = LocalLauncher(str(python), requirements=requirements, installed=classes)
+    return launcher.environment("cpu").env_id
 
 
 # --- Packages -----------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from filelock import FileLock
 from bench.errors import CacheError, EngineError
 from bench.launch.job import Job, Stop
 from bench.measure.gpus import Gpu, Gpus
-from bench.measure.taint import Cause, Taint
 from bench.records import compiled
 from bench.records.cache import cache_folder
 from bench.records.folder import ResultsFolder
@@ -126,16 +125,6 @@ def test_of_a_cell_that_did_not_end_ok_nothing_is_kept(cells: Cells, status: str
     assert [row["status"] for row in bench.rows()] == [status]
     assert cells.next_finds() == []
     assert cells.left == []
-
-
-def test_of_a_disturbed_cell_nothing_is_kept(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        disturbed = Taint((Cause("cpu_foreign_load", True, "9%"),))
-        patch.setattr("bench.measure.taint.judge", lambda *told: disturbed)
-        bench = cells.bench()
-        bench.run()
-    assert [(row["status"], row["tainted"]) for row in bench.rows()] == [("ok", "true")]
-    assert cells.next_finds() == []
 
 
 def test_what_a_cell_chose_by_timings_is_not_kept(cells: Cells) -> None:
