@@ -50,6 +50,13 @@ def image(engine: Engine) -> str:
 
 
 @pytest.fixture
+def once(engine: Engine) -> None:
+    """For what is in the image, whichever engine runs it."""
+    if engine.name != "docker" and Engine("docker").why_not() is None:
+        pytest.skip("it is seen under Docker")
+
+
+@pytest.fixture
 def desk(tmp_path: Path) -> Path:
     """A folder with a matrix and its text, and nothing else."""
     desk = tmp_path / "desk"
@@ -110,6 +117,7 @@ def test_from_an_empty_folder_to_a_page(
     assert len(rows(desk)) == 2, "another container of the same machine goes on where it was"
 
 
+@pytest.mark.usefixtures("once")
 def test_every_other_command_works_there(engine: Engine, image: str, desk: Path) -> None:
     shutil.copytree(ROOT / "results" / "original-cpu", desk / "a", ignore=_only_tables)
     for words, said in {
@@ -134,6 +142,7 @@ def _only_tables(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name in ("report", "cells")]
 
 
+@pytest.mark.usefixtures("once")
 def test_a_cells_own_container_gives_the_same_losses_to_the_last_digit(
     engine: Engine, image: str, desk: Path
 ) -> None:
@@ -149,6 +158,7 @@ def test_a_cells_own_container_gives_the_same_losses_to_the_last_digit(
     assert not {row["env_id"] for row in inside} & {row["env_id"] for row in alone}
 
 
+@pytest.mark.usefixtures("once")
 def test_the_readmes_commands_as_they_are_written(
     engine: Engine, image: str, desk: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +183,7 @@ def test_the_readmes_commands_as_they_are_written(
     assert (desk / "results" / "tiny" / "report" / "index.html").is_file()
 
 
+@pytest.mark.usefixtures("once")
 def test_without_a_folder_it_says_that_nothing_stays(engine: Engine, image: str) -> None:
     told = subprocess.run(
         [engine.name, "run", "--rm", image, "schema"], capture_output=True, text=True, check=True
@@ -180,6 +191,7 @@ def test_without_a_folder_it_says_that_nothing_stays(engine: Engine, image: str)
     assert "no folder of yours is at /work" in told.stderr
 
 
+@pytest.mark.usefixtures("once")
 def test_its_labels_and_tag_tell_what_it_was_built_from(engine: Engine, image: str) -> None:
     told = json.loads(engine.command("image", "inspect", image))[0]["Config"]
     commit, dirty = machine.working_tree()
