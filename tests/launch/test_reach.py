@@ -121,14 +121,16 @@ def test_the_probes_container_is_found_by_the_next_run(
 
     def command(engine: Engine, *words: str, timeout_s: float = 0) -> str:
         asked.append(" ".join(words))
-        return PROBE_ANSWER + json.dumps({"error": None}) if words[0] == "run" else ""
+        answers = {"run": PROBE_ANSWER + json.dumps({"error": None}), "info": "{}"}
+        return answers.get(words[0], "")
 
     monkeypatch.setattr(Engine, "command", command)
     monkeypatch.setattr(container, "_image_id", lambda launcher, device: "sha256:123")
     monkeypatch.setattr(ContainerLauncher, "_gpu", lambda launcher, gpu_uuid: [])
     launcher = ContainerLauncher(Engine("docker"))
     assert launcher.reach("GPU-a", tmp_path).error is None
-    assert f"--label {container.folder_label(tmp_path)} " in asked[0]
+    (started,) = (words for words in asked if words.startswith("run "))
+    assert f"--label {container.folder_label(tmp_path)} " in started
     launcher.clean(tmp_path)
     assert f"label={container.folder_label(tmp_path)}" in asked[-1]
 

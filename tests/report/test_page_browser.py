@@ -355,14 +355,14 @@ def test_a_link_shows_a_cells_detail(visit):
     details = seen.page.locator(anchor)
     assert details.get_attribute("open") is None
     link.click()
-    assert details.get_attribute("open") is not None
+    seen.page.wait_for_selector(f"{anchor}[open]")  # the event of a new address comes later
     assert details.get_by_text("n_embd 64").is_visible()
     assert details.get_by_text("step 2900: a line of the log").is_visible()
     assert details.get_by_role("link", name="worker.log").is_visible()
     details.locator("summary").click()
     assert details.get_attribute("open") is None
     link.click()  # the same link once more
-    assert details.get_attribute("open") is not None
+    seen.page.wait_for_selector(f"{anchor}[open]")
 
 
 def test_a_hash_shows_a_cells_detail(visit):
