@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.border.identity import SCHEMA_VERSION, digest
+from bench.border.identity import SCHEMA_VERSION, code_sha256, digest, program_code_sha256
 from bench.border.options import (
     MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
@@ -21,6 +21,7 @@ from bench.border.options import (
     TrainOptions,
     asked,
 )
+from bench.border.program import Program, Values, values_of
 
 # What a worker spends its time on, in order; a column `<phase>_time_s` each.
 PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infer")
@@ -28,11 +29,11 @@ PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infe
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the matrix names it: a built-in `base` with its settings, or a class."""
+    """As the matrix names it: a built-in `base` with settings, a class, or values of a program."""
 
     name: str
     base: str
-    options: DecoderOptions | OwnModel
+    options: DecoderOptions | OwnModel | Values
 
     @cached_property  # a matrix's cells share it
     def asked(self) -> dict[str, Any]:
@@ -41,11 +42,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer as the matrix names it: a built-in `base` with its settings, or a class."""
+    """As the matrix names it: a built-in `base` with settings, a class, or values of a program."""
 
     name: str
     base: str
-    options: OptimizerOptions | OwnOptimizer
+    options: OptimizerOptions | OwnOptimizer | Values
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -79,6 +80,8 @@ class RunSpec:
     eval: EvalOptions
     corpus: CorpusRef
     data: DataOptions = field(default_factory=DataOptions)
+    # A training script in place of our own training: then the four above mean nothing.
+    program: Program | None = None
 
     @cached_property
     def run_id(self) -> str:
@@ -92,22 +95,54 @@ class RunSpec:
     @property
     def settings(self) -> str:
         """What all arms of its matrix share, but for the text."""
+        if self.program is not None:
+            return json.dumps({"program": self.program.shared}, sort_keys=True)
         return settings_text(self.train, self.eval, self.data)
 
     @property
+    def steps(self) -> int | None:
+        """Training steps; None where only the program knows."""
+        return self.train.steps if self.program is None else self.program.steps
+
+    @property
+    def threads(self) -> int:
+        """Threads of one operator."""
+        return self.train.threads if self.program is None else self.program.threads
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs it has at once."""
+        if self.device != "cuda":
+            return 0
+        return 1 if self.program is None else self.program.gpus
+
+    @property
+    def code_sha256(self) -> str:
+        """Of the files of ours that its process runs."""
+        return code_sha256() if self.program is None else program_code_sha256()
+
+    @property
     def is_ours(self) -> bool:
-        """Whether no class of the matrix's takes part."""
-        return OWN not in (self.model.base, self.optimizer.base)
+        """Whether no code of the matrix's takes part."""
+        return self.program is None and OWN not in (self.model.base, self.optimizer.base)
 
     @property
     def own_code(self) -> tuple[str, ...]:
         """SHA-256 of the code that the matrix brings for this cell, each once."""
+        if self.program is not None:
+            return (self.program.code_sha256,)
         options = (self.model.options, self.optimizer.options)
         found = [each.code_sha256 for each in options if isinstance(each, OwnModel)]
         return tuple(dict.fromkeys(sha256 for sha256 in found if sha256))
 
     @cached_property
     def _asked_of_arm(self) -> dict[str, Any]:
+        if self.program is not None:
+            return {
+                "schema": SCHEMA_VERSION,
+                "program": self.program.filled(self.values).asked,
+                "device": self.device,
+            }
         divided = asked(self.data)
         return {
             "schema": SCHEMA_VERSION,
@@ -120,13 +155,25 @@ class RunSpec:
             **({"data": divided} if divided else {}),  # younger than the first run_ids
         }
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What placeholders of its program stand for, but for those of one run."""
+        assert self.program is not None
+        each = (self.model.options, self.optimizer.options)
+        settings = [options.settings for options in each if isinstance(options, Values)]
+        return values_of(self.program, self.model.name, self.optimizer.name, self.device, *settings)
+
     def to_json(self) -> str:
         """The text of spec.json: every setting spelled out, defaults too."""
         content = {"schema_version": SCHEMA_VERSION, "run_id": self.run_id}
-        return json.dumps({**content, **dataclasses.asdict(self)}, indent=2) + "\n"
+        own = dataclasses.asdict(self)
+        for name in ("train", "eval", "data", "corpus") if self.program else ("program",):
+            del own[name]  # it means nothing here
+        return json.dumps({**content, **own}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "RunSpec":
+        """Of a cell of our own training: a program's is read by bench/border/program.py."""
         content = json.loads(text)
         if content["schema_version"] != SCHEMA_VERSION:
             raise ValueError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.border.identity import PACKAGE
 from bench.border.surroundings import compiler_environment, worker_environment
 from bench.errors import EngineError, MissingError
-from bench.launch.container import CELL, CODE, COMPILED, LOOK, OWN_CODE, TOKENS
+from bench.launch.container import CELL, CODE, COMPILED, LOOK, arguments, given
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import find_tree, kill_group
 from bench.launch.process import Command, supervise
@@ -129,14 +129,11 @@ def exec_argv(image: Path, job: Job, scratch: Path) -> list[str]:
     argv += ["--nv"] * (job.gpu_uuid is not None)
     argv += ["--bind", bind(files.folder, CELL)]
     argv += ["--bind", bind(files.spec, f"{CELL}/spec.json", read_only=True)]
-    argv += ["--bind", bind(job.tokens, TOKENS, read_only=True)]
-    argv += ["--bind", _our_code()]
-    code = {folder: f"{OWN_CODE}/{folder.name}" for folder in job.code}
-    for folder, target in code.items():
-        argv += ["--bind", bind(folder, target, read_only=True)]
-    argv += [str(image), *_variables(job.spec.train.threads, job.gpu_uuid)]
+    for source, target in given(job):
+        argv += ["--bind", bind(source, target, read_only=True)]
+    argv += [str(image), *_variables(job.spec.threads, job.gpu_uuid)]
     argv += [f"{name}={value}" for name, value in compiler_environment(COMPILED).items()]
-    return [*argv, "python3", "-P", "-m", job.program, CELL, TOKENS, *code.values()]
+    return [*argv, "python3", "-P", "-m", *arguments(job)]
 
 
 def reach_argv(image: Path, gpu_uuid: str) -> list[str]:

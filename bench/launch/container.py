@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import math
 import os
 import signal
 import tempfile
@@ -29,12 +30,13 @@ from bench.measure.cgroup import Cgroup
 from bench.measure.gpu_index import gpu_index, is_only_gpu
 from bench.measure.host import CellProcesses
 
-CELL, TOKENS, CODE, OWN_CODE = "/cell", "/corpus.tokens", "/opt/bench", "/own"
+CELL, TOKENS, CODE, OWN_CODE, DATA = "/cell", "/corpus.tokens", "/opt/bench", "/own", "/data"
 COMPILED = CellFiles(Path(CELL)).compiled
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
 MAX_PROCESSES = 512  # threads count too; torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
-SHARED_MEMORY = "/dev/shm:rw,noexec,nosuid,nodev,size=1g"  # PyTorch's loaders fill the usual 64 MB
+# PyTorch's loaders and NCCL fill the usual 64 MB. It counts as the cell's memory.
+SHARED_MEMORY = "/dev/shm:rw,noexec,nosuid,nodev,size={gib}g"
 LABEL = "bench.records.folder"
 LOOK = "See what the engine's own log says, then run again: finished cells stay."
 # A file of the kernel's notice that memory ran out. Podman looks for it elsewhere than where conmon
@@ -264,7 +266,8 @@ def run_argv(
     memory = f"{int(limits.memory_gib * 2**30)}b"
     argv = [engine, "run", "--interactive", "--name", container_name(job)]
     argv += ["--label", folder_label(_results_folder(job))]
-    argv += closed(engine, uid, gid, security)
+    own = job.spec.program is not None  # it may be several processes, and load with more
+    argv += closed(engine, uid, gid, security, math.ceil(limits.memory_gib) if own else 1)
     if "pids" in held_by:
         argv += ["--pids-limit", str(MAX_PROCESSES)]
     if "memory" in held_by:
@@ -272,15 +275,26 @@ def run_argv(
     if "cpuset" in held_by:
         argv += ["--cpuset-cpus", ",".join(str(cpu) for cpu in job.cpus)]
     argv += gpu
-    argv += _variables(job.spec.train.threads, **compiler_environment(COMPILED))
+    argv += _variables(job.spec.threads, **compiler_environment(COMPILED))
     argv += ["--mount", mount(files.folder, CELL)]
     argv += ["--mount", mount(files.spec, f"{CELL}/spec.json", read_only=True)]
-    argv += ["--mount", mount(job.tokens, TOKENS, read_only=True)]
-    argv += ["--mount", _our_code()]
-    code = {folder: f"{OWN_CODE}/{folder.name}" for folder in job.code}
-    for folder, target in code.items():
-        argv += ["--mount", mount(folder, target, read_only=True)]
-    return [*argv, image, "python3", "-P", "-m", job.program, CELL, TOKENS, *code.values()]
+    for source, target in given(job):
+        argv += ["--mount", mount(source, target, read_only=True)]
+    return [*argv, image, "python3", "-P", "-m", *arguments(job)]
+
+
+def given(job: Job) -> list[tuple[Path, str]]:
+    """What a cell may read and not change, and where it finds it."""
+    tokens = [(job.tokens, TOKENS)] if job.tokens else []
+    code = [(folder, f"{OWN_CODE}/{folder.name}") for folder in job.code]
+    data = [(path, f"{DATA}/{name}") for name, path in job.data]
+    return [*tokens, (PACKAGE, f"{CODE}/bench"), *code, *data]
+
+
+def arguments(job: Job) -> list[str]:
+    """What its module is called with inside."""
+    code = [f"{OWN_CODE}/{folder.name}" for folder in job.code]
+    return job.arguments(CELL, TOKENS, code, [f"{DATA}/{name}" for name, _ in job.data])
 
 
 def reach_argv(
@@ -298,10 +312,13 @@ def reach_argv(
     return [*argv, image, "python3", "-P", "-m", PROGRAM]
 
 
-def closed(engine: str, uid: int, gid: int, security: Sequence[str] = ()) -> list[str]:
+def closed(
+    engine: str, uid: int, gid: int, security: Sequence[str] = (), shared_gib: int = 1
+) -> list[str]:
     """What keeps a container from everything that it is not given."""
     argv = ["--pull", "never", "--log-driver", "none"]
-    argv += ["--network", "none", "--read-only", "--tmpfs", SCRATCH, "--tmpfs", SHARED_MEMORY]
+    argv += ["--network", "none", "--read-only", "--tmpfs", SCRATCH]
+    argv += ["--tmpfs", SHARED_MEMORY.format(gib=shared_gib)]
     argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     argv += ["--user", f"{uid}:{gid}", *security]
     return argv + _podmans_own(uid) if engine == "podman" else argv

@@ -1,6 +1,7 @@
 """What goes in at the seam between runner and launchers, and what comes out."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,11 +29,19 @@ class Job:
     spec: RunSpec
     limits: Limits
     files: CellFiles
-    tokens: Path  # of the corpus
+    tokens: Path | None  # of the corpus; None: a program reads what it wants
     cpus: tuple[int, ...]  # the CPUs that the cell is bound to
     gpu_uuid: str | None
-    code: tuple[Path, ...] = ()  # folders that the matrix's own classes are imported from
-    program: str = "bench.worker"  # the module that runs
+    code: tuple[Path, ...] = ()  # folders that hold the matrix's own classes, or its program
+    data: tuple[tuple[str, Path], ...] = ()  # of a program: what it reads, by name
+    module: str = "bench.worker"  # what runs
+
+    def arguments(
+        self, cell: str, tokens: str, code: Sequence[str], data: Sequence[str]
+    ) -> list[str]:
+        """What its module is called with, by the paths where it runs."""
+        named = [f"{name}={path}" for (name, _), path in zip(self.data, data, strict=True)]
+        return [self.module, cell, *([tokens] if self.tokens else []), *code, *named]
 
 
 @dataclass(frozen=True)

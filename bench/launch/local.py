@@ -58,13 +58,15 @@ class LocalLauncher:
                 self.python,
                 "-P",  # nothing of the current folder is imported
                 "-m",
-                job.program,
-                str(files.folder.absolute()),
-                str(job.tokens.absolute()),
-                *(str(folder.absolute()) for folder in job.code),
+                *job.arguments(
+                    str(files.folder.absolute()),
+                    str(job.tokens and job.tokens.absolute()),
+                    [str(folder.absolute()) for folder in job.code],
+                    [str(path.absolute()) for _, path in job.data],
+                ),
             ],
             environment={
-                **local_environment(job.spec.train.threads, job.gpu_uuid or ""),
+                **local_environment(job.spec.threads, job.gpu_uuid or ""),
                 **compiler_environment(files.compiled.absolute()),
             },
             log=files.log,

@@ -153,6 +153,10 @@ COLUMNS: dict[str, Column] = {
         "disturbance",
         TIMING,
     ),
+    "step_time_source": Column(
+        "of a program: told, where it prints the times of its steps, or stamps, those of the lines "
+        "that it prints; empty for built-in cells, which time each step"
+    ),
     "tokens_per_s": Column(
         "training tokens / train_time_s", TIMING, more_is_better=True, heading="tokens / s"
     ),
@@ -260,6 +264,9 @@ COLUMNS: dict[str, Column] = {
         heading="param_efficiency",
     ),
     "eval_protocol": Column("full or sampled"),
+    "metrics": Column(
+        "of a program: the last figure of each metric that its matrix declares, as JSON"
+    ),
     # memory
     "gpu_mem_nvml_peak_mib": Column(
         "highest reading of GPU memory by NVML, the CUDA context included",

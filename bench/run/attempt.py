@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.border.atomic import write_atomically
-from bench.border.identity import SCHEMA_VERSION, code_sha256
+from bench.border.identity import SCHEMA_VERSION
 from bench.border.spec import PHASES
 from bench.border.surroundings import TERMINATED
 from bench.errors import EngineError
@@ -36,6 +36,7 @@ OF_OK = ("val_loss_final", "train_time_s", "steps")
 # What a worker reports as text; everything else is a number.
 TEXTS = (
     *("eval_protocol", "init_hash", "data_order_hash", "compile_cache"),
+    *("step_time_source", "metrics"),
     *("python_version", "torch_version", "cuda_version"),
 )
 
@@ -177,7 +178,7 @@ def _read_result(job: Job) -> tuple[dict[str, Any] | None, str]:
     wanted = {
         "schema_version": SCHEMA_VERSION,
         "run_id": job.spec.run_id,
-        "code_sha256": code_sha256(),
+        "code_sha256": job.spec.code_sha256,
     }
     for key, value in wanted.items():
         if not isinstance(result, dict) or result.get(key) != value:
@@ -205,7 +206,11 @@ def _why_malformed(job: Job, result: dict[str, Any]) -> str | None:
         return "its result gives no reason"
     if result["status"] == "interrupted" and reason != TERMINATED:
         return f"its result says interrupted, and not by SIGTERM; {endings.CELL_SAYS}{reason}"
-    needed = (*OF_OK, "test_loss_final") if len(job.spec.data.shares) > 2 else OF_OK
+    needed: tuple[str, ...] = OF_OK
+    if job.spec.program is not None:
+        needed = ()  # what must be read of it, it knows itself
+    elif len(job.spec.data.shares) > 2:
+        needed = (*OF_OK, "test_loss_final")
     if result["status"] == "ok" and any(row.get(name) is None for name in needed):
         return f"its result says ok and lacks one of {', '.join(needed)}"
     spans = result.get("spans")

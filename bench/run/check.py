@@ -45,7 +45,7 @@ class Subject:
 
     name: str
     cell: Cell
-    program: str
+    module: str
     trials: Mapping[int, Any] = field(
         default_factory=dict
     )  # options that tuning tries in its place
@@ -132,7 +132,7 @@ def _job(subject: Subject, place: Path, tokens: Path, machine: Machine) -> Job:
     for file in (files.spec, files.trials):
         file.chmod(0o644)  # a container has another user
     gpu = slot.gpu.uuid if slot.gpu and cell.spec.device == "cuda" else None
-    return Job(cell.spec, cell.limits, files, tokens, slot.cpus, gpu, program=subject.program)
+    return Job(cell.spec, cell.limits, files, tokens, slot.cpus, gpu, module=subject.module)
 
 
 def _findings(subject: str, job: Job, ended: Exit) -> Iterator[CheckResult]:

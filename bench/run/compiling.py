@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from bench.border.identity import code_sha256
 from bench.errors import CacheError
 from bench.launch.job import Environment, Job
 from bench.measure.machine import cpu_kind
@@ -38,7 +37,7 @@ def with_compiled(
     kept = None
     if _shares(job):
         kept = CompiledCode.of(
-            env_id=environment.env_id, code=code_sha256(), cpu=cpu_kind(), gpu=gpu_name
+            env_id=environment.env_id, code=job.spec.code_sha256, cpu=cpu_kind(), gpu=gpu_name
         )
     try:
         if kept:

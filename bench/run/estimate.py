@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.border.options import DecoderOptions, NanoGPTOptions, NanoKimiOptions, OwnModel
+from bench.border.program import Values
 from bench.border.spec import RunSpec
 from bench.records.corpora import Corpus
 from bench.records.rows import Row
@@ -29,7 +30,7 @@ class Estimate:
 
 
 def estimate_arms(
-    specs: Iterable[RunSpec], corpus: Corpus, rows: Iterable[Row]
+    specs: Iterable[RunSpec], corpus: Corpus | None, rows: Iterable[Row]
 ) -> dict[str, Estimate]:
     """By arm_id: from its finished rows, else rough for the CPU, else unknown."""
     done: dict[str, list[Row]] = defaultdict(list)
@@ -40,13 +41,14 @@ def estimate_arms(
     return {arm_id: _estimate(spec, corpus, done[arm_id]) for arm_id, spec in first.items()}
 
 
-def _estimate(spec: RunSpec, corpus: Corpus, done: Sequence[Row]) -> Estimate:
+def _estimate(spec: RunSpec, corpus: Corpus | None, done: Sequence[Row]) -> Estimate:
     if done:
         wall_s, memory_mib = _median(done, "wall_time_s"), _median(done, "host_rss_peak_mib")
         return Estimate(wall_s, memory_mib, "measured")
     options = spec.model.options
-    if spec.device != "cpu" or isinstance(options, OwnModel):  # whose arithmetic nobody knows
+    if spec.device != "cpu" or isinstance(options, OwnModel | Values):  # whose arithmetic nobody knows
         return Estimate(None, None, "unknown")
+    assert corpus is not None  # what is trained here is trained on a text
     return Estimate(
         _rough_wall_s(spec, options, corpus), _rough_memory_mib(spec, options, corpus), "rough"
     )

@@ -113,7 +113,7 @@ class LiveDisplay(PlainDisplay):
 
     def started(self, cell: Cell) -> None:
         self.running[cell.spec.run_id] = self.bars.add_task(
-            escape(name(cell)), total=cell.spec.train.steps, detail="starting"
+            escape(name(cell)), total=cell.spec.steps, detail="starting"
         )
 
     def event(self, cell: Cell, event: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.border.identity import SCHEMA_VERSION, code_sha256
+from bench.border.identity import SCHEMA_VERSION
 from bench.errors import BenchError, GpuError, MissingError
 from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.launch.reach import in_image, why_unreached
@@ -264,11 +264,11 @@ class Runner:
             "runtime": self.launcher.runtime,
             "image_id": environment.image_id,
             "env_id": environment.env_id,
-            "code_sha256": code_sha256(),
+            "code_sha256": spec.code_sha256,
             "git_commit": self.machine.git_commit,
             "git_dirty": self.machine.git_dirty,
             "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "eval_protocol": spec.eval.protocol,
+            "eval_protocol": None if spec.program else spec.eval.protocol,
             "host_cpu_model": self.machine.cpu_model,
             "corpus": spec.corpus.name,
             "corpus_sha256": spec.corpus.sha256,

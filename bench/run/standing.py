@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.border.identity import code_sha256
+from bench.border.identity import code_sha256, program_code_sha256
 from bench.launch.job import Environment
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
@@ -21,7 +21,7 @@ class Policy:
 
     @property
     def codes(self) -> frozenset[str]:
-        return self.accepted_code | {code_sha256()}
+        return self.accepted_code | {code_sha256(), program_code_sha256()}
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ LAUNCHING = (
     *("__main__", "cli", "compare", "report", "run", "doctor", "launch", "measure"),
     *("merge", "matrix", "records", "statistics"),
 )
+PROGRAMS = "program"  # inside a program's cell, and what reads its output
 WORKING = ("worker", "models", "optim")
+OF_BORDER = {"border.atomic", "border.identity", "border.surroundings"}  # for programs
 BOTH = ("border", "errors", "version", "")  # "": the package itself, which imports on use
-ORDER = (*LAUNCHING, *WORKING, *BOTH)
+ORDER = (*LAUNCHING, PROGRAMS, *WORKING, *BOTH)
 MOST_ENTRIES = 20
 LOGICAL = "border.logical"  # of the border, what the worker's side alone shares: it has torch
 
@@ -120,6 +122,14 @@ def test_the_workers_side_knows_of_bench_the_border_alone(module):
 def test_the_border_knows_no_side(module):
     assert {part(name) for name in own(module)} <= {"border"}
     assert foreign(module) <= ({"torch"} if module == LOGICAL else set())
+
+
+def test_what_runs_in_anybodys_image_needs_the_standard_library_alone():
+    for module in FILES:
+        if part(module) == PROGRAMS:
+            assert foreign(module) == set(), module
+            inside = {name for name in own(module) if part(name) != PROGRAMS}
+            assert inside <= {"border.program", "worker.protocol"} | OF_BORDER, module
 
 
 @pytest.mark.parametrize("room", ["models", "optim"])
