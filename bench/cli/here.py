@@ -26,7 +26,7 @@ from bench.launch.engine import Engine
 from bench.launch.image import build, build_derived, find_base, find_image
 from bench.launch.job import Stop
 from bench.matrix.expansion import load_matrix
-from bench.matrix.forms import json_schema
+from bench.matrix.schema import json_schema
 from bench.measure.machine import this_machine
 from bench.run.gpus import IDLE, GpuRequest
 

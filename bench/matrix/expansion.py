@@ -26,8 +26,9 @@ from bench.errors import CorpusError
 from bench.matrix import trials
 from bench.matrix.arguments import check_arguments
 from bench.matrix.checks import check_cells, check_names, check_sections
-from bench.matrix.forms import AXES, OwnModelForm, Tune, validated
+from bench.matrix.forms import AXES, OwnModelForm, Tune
 from bench.matrix.own import installed, own_options
+from bench.matrix.schema import validated
 from bench.matrix.yamlfile import Document, Wrong, read_yaml
 from bench.records.cells import Cell
 from bench.records.corpora import Corpus, find_corpus

@@ -1,4 +1,4 @@
-"""What a matrix file may hold, as pydantic forms: types, limits, defaults, JSON Schema.
+"""The sections of a matrix file, as pydantic forms: types, limits, defaults, JSON Schema.
 
 The settings themselves are the dataclasses of bench/border/options, which the worker reads as well;
 here they become forms, so that each is written down once.
@@ -6,12 +6,11 @@ here they become forms, so that each is written down once.
 
 import dataclasses
 import os
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 # Its plugins are none of ours, and looking for them takes longer than reading a matrix.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-import pydantic
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,7 +24,6 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from bench.border.options import (
-    MODEL_OPTIONS,
     OPTIMIZER_OPTIONS,
     OWN,
     SHARES,
@@ -35,10 +33,7 @@ from bench.border.options import (
     TrainOptions,
 )
 from bench.border.options.own import GroupName, LeafKind, Want
-from bench.matrix.explain import explain
-from bench.matrix.yamlfile import Where, Wrong
 
-SHARED = "x-"  # begins keys at the top that hold anchors alone, as in compose files
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -139,7 +134,7 @@ def variants(kinds: dict[str, Any], own: type[Form], kind: Any = _kind) -> Any:
     return Annotated[union, Discriminator(kind)]
 
 
-def _named(form: Any) -> Any:
+def named(form: Any) -> Any:
     closed: JsonDict = {"additionalProperties": False}  # its names are the patternProperties
     return Annotated[dict[Name, form], Field(json_schema_extra=closed)]
 
@@ -298,89 +293,3 @@ class Tune(Form):
 
 TrainForm, EvalForm = form_of("Train", TrainOptions), form_of("Eval", EvalOptions)
 LimitsForm = form_of("Limits", Limits)
-
-# The whole file; `bench schema` prints it as JSON Schema.
-MatrixFile = create_model(
-    "MatrixFile",
-    __base__=Form,
-    name=(Name, Field(description="results/<name>/ unless --out")),
-    data=(Data, Data(corpus=None, split=None)),
-    image=(Image, Image(requirements=[])),
-    train=(TrainForm, TrainForm()),
-    eval=(EvalForm, EvalForm()),
-    matrix=(Axes, ...),
-    exclude=(list[Exclude], []),
-    include=(list[Include], []),
-    models=(_named(variants(MODEL_OPTIONS, OwnModelForm)), {}),
-    optimizers=(_named(variants(OPTIMIZER_OPTIONS, OwnOptimizerForm)), {}),
-    limits=(LimitsForm, LimitsForm()),
-    claim=(Claim | None, None),
-    tune=(Tune | None, None),
-)
-
-
-def validated(data: Any) -> tuple[Any, list[Wrong]]:
-    """What a file holds in its form, as far as its sections are sound, and what is wrong with it.
-
-    None for the form where no cells can be told. What is shared alone (`x-...`) is passed over.
-    """
-    if isinstance(data, dict):
-        data = {key: value for key, value in data.items() if not key.startswith(SHARED)}
-    try:
-        return MatrixFile.model_validate(data), []
-    except pydantic.ValidationError as failure:
-        errors = failure.errors()
-    if not isinstance(data, dict):
-        return None, [((), "must be a mapping with `name` and `matrix`.")]
-    wrong = [
-        (_where(error["loc"]), explain(error, _allowed_keys(error["loc"]))) for error in errors
-    ]
-    # Sound sections are still checked against each other, so that one run shows all mistakes.
-    broken = {error["loc"][0] for error in errors}
-    if "matrix" in broken:
-        return None, wrong
-    sound = {key: value for key, value in data.items() if key not in broken}
-    return MatrixFile.model_validate({"name": "unnamed", **sound}), wrong
-
-
-def _where(loc: Where) -> Where:
-    """pydantic's location without the parts that are not in the file."""
-    # pydantic's word for a key itself; a file may have one of that name, but not as a section.
-    where = loc[:-1] if loc[-1] == "[key]" and len(loc) > 2 else loc
-    if where[0] in ("models", "optimizers") and len(where) > 2:
-        # After a variant's name and after a group's comes the kind of it.
-        where = (*where[:2], *where[3:5], *where[6:])
-    if where[:2] == ("tune", "space") and len(where) > 3:
-        where = (*where[:3], *where[4:])
-    return where
-
-
-def _allowed_keys(loc: Where) -> list[str]:
-    """The keys that are valid beside the last one of pydantic's location `loc`."""
-    match loc[:-1]:
-        case ():
-            form: type[Form] = MatrixFile
-        case ("models" | "optimizers", _, *_, str(base)) if base == OWN:
-            return []
-        case ("models", _, str(base)):
-            return ["base", *(entry.name for entry in dataclasses.fields(MODEL_OPTIONS[base]))]
-        case ("optimizers", _, str(base)) | ("optimizers", _, _, "groups", _, str(base)):
-            return ["base", *(entry.name for entry in dataclasses.fields(OPTIMIZER_OPTIONS[base]))]
-        case ("claim", "baseline"):
-            form = Baseline
-        case ("tune", "space", _, str(values)):
-            return [values]
-        case (str(key), *_):
-            kind = MatrixFile.model_fields[key].annotation
-            forms = (each for each in get_args(kind) or (kind,) if isinstance(each, type))
-            form = next((each for each in forms if issubclass(each, Form)), Form)
-        case _:
-            return []
-    return list(form.model_fields)
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a matrix file, for editors."""
-    schema: dict[str, Any] = MatrixFile.model_json_schema()
-    schema["patternProperties"] = {f"^{SHARED}": {}}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "matrix"}

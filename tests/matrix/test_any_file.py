@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 
 from bench.errors import BenchError, MatrixError
 from bench.matrix.expansion import Matrix, load_matrix
-from bench.matrix.forms import json_schema, validated
+from bench.matrix.schema import json_schema, validated
 from bench.matrix.yamlfile import read_yaml
 from tests.builders.matrices import SOUND
 

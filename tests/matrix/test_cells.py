@@ -15,7 +15,7 @@ from bench.border.options import (
 )
 from bench.errors import MatrixError
 from bench.matrix.expansion import load_matrix
-from bench.matrix.forms import validated
+from bench.matrix.schema import validated
 from bench.records.corpora import find_corpus
 from tests.builders.matrices import MINIMAL, SHIPPED, SOUND, broken, cells_of, load, refusal
 from tests.builders.shared import bench

@@ -16,7 +16,7 @@ from bench.border.options import (
     Limits,
     TrainOptions,
 )
-from bench.matrix.forms import json_schema, validated
+from bench.matrix.schema import json_schema, validated
 from bench.matrix.yamlfile import read_yaml
 from tests.builders.matrices import MINIMAL, SHIPPED, SOUND, broken, refusal
 from tests.builders.mistakes import ONE_MISTAKE

@@ -1,0 +1,164 @@
+"""A program that a matrix brings, and the data that it reads: known by their content."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from bench.border.atomic import write_atomically
+from bench.errors import CodeError
+from bench.records.cache import cache_folder, sha256_of
+from bench.records.owncode import OwnCode
+
+MOST_BYTES = 100 * 2**20
+IGNORED = ".gitignore"
+
+
+def read_program(path: Path, ignore: Sequence[str]) -> OwnCode:
+    """A program's folder, or the one file that it is.
+
+    Left out are hidden files, what Python compiled, what a .gitignore in the folder names, and what
+    `ignore` does, in the same language.
+
+    Raises:
+        CodeError: if it is not there, is empty, cannot be read, or is too large to be code.
+    """
+    try:
+        if not path.exists():
+            raise CodeError(f"{path} is not there. A path is relative to the matrix file.")
+        if path.is_file():
+            sizes = {path.name: path.stat().st_size}
+        else:
+            names = _names(path, ignore)
+            sizes = {f"{path.name}/{name}": (path / name).stat().st_size for name in names}
+        _check_sizes(path, sizes)
+        files = {name: (path.parent / name).read_bytes() for name in sizes}
+    except OSError as error:
+        what = f"{error.filename or path} cannot be read: {error.strerror}."
+        raise CodeError(f"{what} Make it readable, or leave it out by program.ignore.") from error
+    return OwnCode(path.name, sha256_of(files), files)
+
+
+def _names(top: Path, ignore: Sequence[str]) -> Iterator[str]:
+    """Paths of the files within a folder that belong to it.
+
+    Raises:
+        CodeError: for a link to a folder.
+    """
+    specs = [(top, GitIgnoreSpec.from_lines(ignore))]  # each with the folder that it reaches down
+    for here, folders, names in os.walk(top):
+        where = Path(here)
+        if IGNORED in names:
+            lines = (where / IGNORED).read_text(encoding="utf-8", errors="replace").splitlines()
+            specs.append((where, GitIgnoreSpec.from_lines(lines)))
+        folders[:] = sorted(each for each in folders if _is_kept(where / each, specs))
+        for link in (where / each for each in folders if (where / each).is_symlink()):
+            raise CodeError(
+                f"{link} is a link to a folder. Leave it out by program.ignore; what programs "
+                "read, program.data gives."
+            )
+        kept = (where / each for each in names if _is_kept(where / each, specs))
+        yield from sorted(file.relative_to(top).as_posix() for file in kept)
+
+
+def _is_kept(path: Path, specs: Iterable[tuple[Path, GitIgnoreSpec]]) -> bool:
+    if path.name[0] == "." or path.name == "__pycache__":
+        return False
+    end = "/" if path.is_dir() else ""  # some patterns are for folders alone
+    return not any(
+        spec.match_file(f"{path.relative_to(folder)}{end}")
+        for folder, spec in specs
+        if path.is_relative_to(folder)
+    )
+
+
+def _check_sizes(path: Path, sizes: dict[str, int]) -> None:
+    if not sizes:
+        raise CodeError(f"{path} holds no file that is not ignored. Give the program's own folder.")
+    if sum(sizes.values()) > MOST_BYTES:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        told = ", ".join(f"{name} ({sizes[name] / 2**20:.1f} MiB)" for name in largest)
+        raise CodeError(
+            f"{path} holds {sum(sizes.values()) / 2**20:.0f} MiB, more than {MOST_BYTES // 2**20}: "
+            f"each cell gets a copy of it. The largest: {told}. Leave them out by program.ignore, "
+            "and give what it reads by program.data."
+        )
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A file, or a folder of them, that programs read: as it was when the matrix was read."""
+
+    path: Path
+    files: tuple[tuple[str, int, int], ...]  # name within it, bytes, time of change in ns
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over the names and bytes of its files.
+
+        Computed once: it is remembered in the cache, by their names, sizes and times.
+        """
+        told = json.dumps([str(self.path), self.files])
+        note = cache_folder() / "data" / hashlib.sha256(told.encode()).hexdigest()
+        try:
+            return note.read_text(encoding="utf-8")
+        except OSError:
+            found = self._hashed()
+        with contextlib.suppress(OSError):  # then it is computed again next time
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, found)
+        return found
+
+    def _hashed(self) -> str:
+        total = hashlib.sha256()
+        for name, _, _ in self.files:
+            with (self.path / name).open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{name} {content}\n".encode(errors="surrogateescape"))
+        return total.hexdigest()
+
+    def check(self) -> None:
+        """It is still what its hash tells: before each cell, which reads it.
+
+        Raises:
+            CodeError: if it changed.
+        """
+        if read_data(self.path).files != self.files:
+            raise CodeError(
+                f"{self.path} changed while cells ran: rows would tell the hash of other data. "
+                "Run again: what is open runs with what is there now."
+            )
+
+
+def read_data(path: Path) -> DataFolder:
+    """What lies at a path now.
+
+    Raises:
+        CodeError: if it is not there, is empty, or cannot be read.
+    """
+    try:
+        names = [""] if path.is_file() else sorted(_all_names(path))
+        stats = [(name, (path / name).stat()) for name in names]
+    except OSError as error:
+        raise CodeError(f"{path} cannot be read: {error.strerror}. Make it readable.") from error
+    if not names:
+        what = "holds no file" if path.is_dir() else "is not there"
+        raise CodeError(f"{path} {what}. A path is relative to the matrix file.")
+    return DataFolder(path, tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
+
+
+def _all_names(top: Path) -> Iterator[str]:
+    for here, folders, names in os.walk(top):
+        for path in (Path(here) / name for name in (*folders, *names)):
+            if path.is_symlink() and not path.resolve().is_relative_to(top.resolve()):
+                raise CodeError(
+                    f"{path} leads out of {top}: in a container there is nothing. Put what it "
+                    "leads to in its place, or name that by program.data."
+                )
+        yield from ((Path(here) / name).relative_to(top).as_posix() for name in names)
