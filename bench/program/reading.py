@@ -30,6 +30,7 @@ GROUPS = {
 }
 LOSSES = ("val_loss", "test_loss", "train_loss", "loss")
 WHOLE = ("step", "tokens", "n_params")
+MOST = 2**53  # of a whole number: beyond it a float no longer holds each
 
 # 1234, 1,234, 0.5, .5, 1e-3. A comma is one between thousands: 3,14 is refused.
 NUMBER = re.compile(
@@ -134,7 +135,7 @@ def _of_json(value: Any) -> float:
 
 
 def _whole(name: str, value: float) -> float:
-    if name in WHOLE and not value.is_integer():
+    if name in WHOLE and not (value.is_integer() and abs(value) <= MOST):
         raise ValueError(f"{value:g} is no whole number")
     return value
 
