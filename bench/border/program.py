@@ -99,15 +99,15 @@ def values_of(
     return {**values, "steps": program.steps, "threads": program.threads, "gpus": program.gpus}
 
 
-def read_spec(spec: Mapping[str, Any]) -> Program:
-    """The program of a cell's spec.json, filled but for {out}."""
+def read_spec(spec: Mapping[str, Any], out: str) -> Program:
+    """The program of a cell's spec.json, filled. `out`: the folder that {out} stands for."""
     content = spec["program"]
     lists = {key: tuple(content[key]) for key in ("command", "read")}
     program = Program(**{**content, **lists})
     model, optimizer = spec["model"], spec["optimizer"]
     settings = (each["options"]["settings"] for each in (model, optimizer))
     values = values_of(program, model["name"], optimizer["name"], spec["device"], *settings)
-    return program.filled({**values, "seed": spec["seed"]})
+    return program.filled({**values, "seed": spec["seed"], "out": out})
 
 
 def placeholders(template: str) -> list[str]:

@@ -1,0 +1,84 @@
+"""A program for some seconds: whether it starts, and what each pattern reads of it."""
+
+import math
+import shlex
+import time
+from typing import Any
+
+from bench.border.identity import program_code_sha256
+from bench.program.cell import ProgramCell
+from bench.program.listening import SlowPatternError
+from bench.program.reading import LOSSES, PatternUse, Record
+from bench.program.workspace import WorkspaceError
+from bench.worker.protocol import write_json
+
+ENOUGH = 2  # losses or metrics, once every pattern has met a line
+MOST = 100  # of them that are told
+
+Finding = dict[str, Any]  # {"check": name, "ok": bool, "text": what it says}
+Loss = tuple[str, int | None, float | str]  # (name, step, number, or the text of one like nan)
+
+
+def check(cell: ProgramCell, seconds: float) -> int:
+    """Run it until enough was read or the seconds are over; the findings go into result.json."""
+    losses: list[Loss] = []
+    fault = ""
+    try:
+        cell.start()
+        if cell.child.process is not None:
+            _listen(cell, seconds, losses)
+    except (WorkspaceError, SlowPatternError) as error:
+        fault = str(error)
+        cell.child.kill()
+    cell.printed.close()
+    findings = [_started(cell, fault)]
+    if not fault:
+        findings += [_met(cell, use, f"pattern {use.what}") for use, _ in cell.reader.uses]
+        if cell.reader.json.lines or not cell.reader.uses:
+            findings.append(_met(cell, cell.reader.json, "lines of JSON"))
+    content = {"code_sha256": program_code_sha256(), "findings": findings, "losses": losses}
+    write_json(cell.folder / "result.json", content)
+    cell.workspace.clean_up()
+    return 0
+
+
+def _listen(cell: ProgramCell, seconds: float, losses: list[Loss]) -> None:
+    names = (*LOSSES, *cell.program.metrics)
+    step: int | None = None
+    for _, record, _ in cell.listening.until_end(time.monotonic() + seconds):
+        if (told := record.get("step")) is not None:
+            step = int(told)
+        for name in names:
+            if len(losses) < MOST and (value := record.get(name)) is not None:
+                losses.append((name, step, value if math.isfinite(value) else str(value)))
+        if len(losses) >= ENOUGH and not cell.reader.silent and not cell.child.stopped:
+            cell.child.stop()
+
+
+def _started(cell: ProgramCell, fault: str) -> Finding:
+    command = shlex.join(cell.program.command)
+    code = cell.child.process.wait() if cell.child.process and not cell.child.stopped else 0
+    if fault or not code:
+        return {"check": "start", "ok": not fault, "text": fault or command}
+    text = f"{command} ends with {code}; it printed: {_last(cell)}"
+    return {"check": "start", "ok": False, "text": text}
+
+
+def _met(cell: ProgramCell, use: PatternUse, check: str) -> Finding:
+    reader = cell.reader
+    if not use.lines:
+        text = f"met nothing in {reader.lines} lines; it printed: {_last(cell)}"
+        return {"check": check, "ok": False, "text": text}
+    text = f"{_told(use.first_record)}, in {use.first[:200]!r}"
+    bad = [name for name, value in use.first_record.items() if value is None]
+    text += "".join(f"; {name}: {reader.refused[name]}" for name in bad)
+    return {"check": check, "ok": not bad, "text": text}
+
+
+def _told(record: Record) -> str:
+    known = [f"{name} {value:.12g}" for name, value in record.items() if value is not None]
+    return f"reads {', '.join(known) or 'nothing'}"
+
+
+def _last(cell: ProgramCell) -> str:
+    return " | ".join(line[:200] for line in cell.reader.last) or "nothing"

@@ -1,0 +1,153 @@
+"""The program as a process: its output, and an end that leaves nothing of it running."""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from bench.border.surroundings import RUNNER_GONE
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <linux/prctl.h>
+CHUNK = 65_536  # bytes, what a pipe holds
+STOP_S = 5.0  # from SIGTERM to SIGKILL: the launching side waits ten seconds in all
+KILL_S = 3.0  # processes that SIGKILL does not end (in a driver) are left to the container's end
+
+
+class Child:
+    """One program; what it starts becomes ours when its parents end, and ends with it."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.stopped = False  # by SIGTERM, or by `stop`
+        self.exited = 0.0  # of CLOCK_MONOTONIC
+        self._prctl = ctypes.CDLL(None).prctl
+        self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGALRM, lambda number, frame: kill_descendants())
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        """
+        Raises:
+            OSError: if there is no such program, or it cannot be run.
+        """
+        python = command[0] in ("python", "python3")
+        self.process = subprocess.Popen(
+            [sys.executable if python else command[0], *command[1:]],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # Should we be killed: no thread of ours runs yet that could hold a lock meanwhile.
+            preexec_fn=lambda: self._prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+        )
+        assert self.process.stdout is not None
+        self._output = self.process.stdout.fileno()
+        self._ended, self._end = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(self._output, select.POLLIN)
+        self._poll.register(self._ended, select.POLLIN)
+        threading.Thread(target=_end_with_runner, daemon=True).start()
+        self._waiter = threading.Thread(target=self._wait, daemon=True)
+        self._waiter.start()
+        if self.stopped:  # in the moment of its start
+            self.stop()
+
+    def read(self, timeout_s: float | None) -> bytes | None:
+        """What it prints next; nothing if it is silent so long; None once it has ended."""
+        timeout_ms = None if timeout_s is None else timeout_s * 1000
+        ready = {fileno for fileno, _ in self._poll.poll(timeout_ms)}
+        if self._ended in ready:
+            return None
+        if self._output not in ready:
+            return b""
+        data = os.read(self._output, CHUNK)
+        if not data:  # it closed its output, and goes on
+            self._poll.unregister(self._output)
+        return data
+
+    def finish(self) -> Iterator[bytes]:
+        """End what it left running; what the pipe still holds."""
+        assert self.process is not None
+        self._waiter.join()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        kill_descendants()
+        with contextlib.suppress(ChildProcessError):  # their use of the processors becomes ours
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        os.set_blocking(self._output, False)
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._output, CHUNK):
+                yield data
+
+    def kill(self) -> None:
+        """All of it, at once; what it printed last is of no use."""
+        kill_descendants()
+        if self.process is not None:
+            for _ in self.finish():
+                pass
+
+    def stop(self) -> None:
+        """SIGTERM to its process group; SIGKILL to all, a while later."""
+        if self.exited:
+            return
+        self.stopped = True
+        if self.process is not None:
+            signal.setitimer(signal.ITIMER_REAL, STOP_S)
+            with contextlib.suppress(ProcessLookupError):  # it ended in this moment
+                os.killpg(self.process.pid, signal.SIGTERM)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stop()
+
+    def _wait(self) -> None:
+        assert self.process is not None
+        self.process.wait()
+        self.exited = time.monotonic()
+        os.close(self._end)  # end of file on the other end wakes the poll
+
+
+def _end_with_runner() -> None:
+    """The launching side holds the other end of our standard input as long as it lives."""
+    while os.read(0, 4096):
+        pass
+    kill_descendants()
+    os._exit(RUNNER_GONE)
+
+
+def kill_descendants() -> None:
+    """All processes that come from us, in whatever session they are."""
+    given_up = time.monotonic() + KILL_S
+    while (found := _descendants()) and time.monotonic() < given_up:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _descendants() -> list[int]:
+    """Those that live."""
+    parents = {pid: parent for pid, parent, state in _processes() if state not in "ZX"}
+    found = [os.getpid()]
+    for pid in found:  # grows meanwhile
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found[1:]
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """(pid, parent, state) of each, by proc(5)."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it ended in this moment
+                stat = Path("/proc", name, "stat").read_bytes().decode(errors="replace")
+                state, parent = stat.rpartition(")")[2].split()[:2]
+                yield int(name), int(parent), state
