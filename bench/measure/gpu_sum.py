@@ -12,10 +12,11 @@ T = TypeVar("T", GpuSample, GpuSettings)
 
 def _by_pid(lists: Sequence[Mapping[int, float | None]]) -> dict[int, float | None]:
     """pid -> MiB on all GPUs; None where one does not tell it."""
-    listed: dict[int, list[float | None]] = {}
-    for pid, mib in chain.from_iterable(each.items() for each in lists):
-        listed.setdefault(pid, []).append(mib)
-    return {pid: None if None in sizes else sum(sizes) for pid, sizes in listed.items()}
+    total: dict[int, float | None] = {}
+    for pid, mib in chain.from_iterable(listed.items() for listed in lists):
+        so_far = total.get(pid, 0.0)
+        total[pid] = None if mib is None or so_far is None else so_far + mib
+    return total
 
 
 def _each_once(lists: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -67,6 +67,10 @@ class Gpus:
     left_out: str = ""  # which GPUs of the machine are not for us, and by what
     every: tuple[WholeGpu, ...] = ()  # all of the machine, by nvidia-smi's numbers
 
+    @property
+    def names(self) -> set[str]:
+        return {gpu.name for gpu in self.gpus}
+
     def groups(self, each: int) -> list[tuple[Gpu, ...]]:
         """The GPUs of as many cells at once as there are enough for; `each` of one kind a cell.
 

@@ -40,9 +40,9 @@ class GpuRequest:
         """The machine with the GPUs on which these cells may be launched now.
 
         `machine`: what `on` gave. If asked to, it waits until those of `jobs` cells are idle, of 1
-        where that is None. Of GPUs that were named, or are all asked for, none is passed over because
-        somebody computes there; waiting is then for each of them. A GPU whose processes NVML does
-        not list counts as idle.
+        where that is None. Of GPUs that were named, or are all asked for, none is passed over
+        because somebody computes there; waiting is then for each of them. A GPU whose processes
+        NVML does not list counts as idle.
 
         Raises:
             RequestError: for `jobs` that this machine has no room for; it is not waited for.

@@ -82,7 +82,7 @@ def stretches(job: Job, cell: Cell, pairs: int) -> list[Stretch]:
 
 
 def stretch(job: Job, find: FindProcesses, sampled: bool) -> Stretch:
-    with Watch(job.gpu_uuid, job.cpus, SAMPLE_MS / 1000) if sampled else nullcontext() as watch:
+    with Watch(job.gpu_uuids, job.cpus, SAMPLE_MS / 1000) if sampled else nullcontext() as watch:
         if watch is not None:
             watch.started(find)
             watch.event({"stage": "data"})  # which calls for a reading
