@@ -180,9 +180,9 @@ def measure(runtime: str, device: str, pairs: int) -> Cost:
         files = CellFiles(Path(place) / "results" / "cells" / "perf-1")
         files.folder.mkdir(parents=True)
         files.spec.write_text(spec.to_json())
-        gpu = machine.gpus.gpus[0].uuid if device == "cuda" else None
+        gpus = (machine.gpus.gpus[0].uuid,) if device == "cuda" else ()
         cpus = machine.room.cpus[:1]
-        job = Job(spec, Limits(timeout_s=7200.0), files, corpus.store_tokens(), cpus, gpu)
+        job = Job(spec, Limits(timeout_s=7200.0), files, corpus.store_tokens(), cpus, gpus)
         found, cell = run(job, launcher, pairs)
         return cost(found, steps_of(job, cell), device)
 
