@@ -30,7 +30,7 @@ from bench.records.corpora import BUILT_IN, DEFAULT_FILE
 from bench.records.endings import by_circumstances, ending
 from bench.records.rows import Row, read_runs
 from bench.run.gpus import GpuRequest
-from bench.run.lanes import needs_gpu
+from bench.run.lanes import gpus_each
 from bench.run.progress import duration, name
 from bench.run.signals import heard
 from bench.run.standing import skip_reason
@@ -46,9 +46,13 @@ GOES_ON = "interrupted; the same command goes on where it stopped."
 class Turns:
     """Runs one command at a time, and passes a signal on to it."""
 
-    gpu: Gpu | None = None  # of the cuda cells of both sides
+    gpus: tuple[Gpu, ...] = ()  # of each cuda cell of both sides
     child: subprocess.Popen[str] | None = None
     stopped_by: int | None = None  # the signal
+
+    @property
+    def uuids(self) -> str:
+        return ",".join(gpu.uuid for gpu in self.gpus)
 
     def run(self, side: Side, *arguments: str) -> tuple[int, str]:
         """(exit code, what it printed) of one of a side's commands."""
@@ -57,7 +61,7 @@ class Turns:
         with subprocess.Popen(
             side.command(*arguments),
             cwd=side.root,
-            env=side.environment() | ({VARIABLE: self.gpu.uuid} if self.gpu else {}),
+            env=side.environment() | ({VARIABLE: self.uuids} if self.gpus else {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -111,7 +115,7 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
         StoppedError: by Ctrl-C or SIGTERM.
     """
     text = pinned(request.matrix, request.n_pairs)
-    turns = Turns(_one_gpu(request, say))
+    turns = Turns(_same_gpus(request, say))
     with heard(turns.pass_on), prepared(base, head, request.launcher) as sides:
         folder = (request.out or _default_folder(text, sides)).absolute()
         check_same(folder, sides)
@@ -121,16 +125,16 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
         for side in sides:
             say(f"{side.name}: {side.asked} ({side.identity})")
             _prepare_images(side, matrix, matrix_file, request, turns)
-        naming = {side.name for side in sides if turns.gpu and _knows_gpus(side, turns)}
+        naming = {side.name for side in sides if turns.gpus and _knows_gpus(side, turns)}
         _run_all(matrix.cells, sides, _Runs(folder, matrix_file, request, turns, naming), say)
     return folder
 
 
-def _one_gpu(request: Request, say: Say) -> Gpu | None:
-    """The GPU of every cuda cell: both sides have the same. None: they have none.
+def _same_gpus(request: Request, say: Say) -> tuple[Gpu, ...]:
+    """Those of every cuda cell: both sides have the same. Empty: they have none.
 
     Raises:
-        RequestError: where somebody computes on each that could be had.
+        RequestError: where somebody computes on those that could be had.
         StoppedError: by Ctrl-C or SIGTERM, while one is waited for.
     """
     cells, stop = load_matrix(request.matrix).cells, Stop()
@@ -139,11 +143,12 @@ def _one_gpu(request: Request, say: Say) -> Gpu | None:
         machine = request.gpus.free_on(before, cells, 1, say, stop)
     if stop.is_set:
         raise StoppedError(GOES_ON)
-    if not needs_gpu(cells) or not before.gpus.gpus:
-        return None
-    if not machine.gpus.gpus:
+    each = gpus_each(cells)
+    if not before.gpus.groups(each):
+        return ()
+    if not machine.gpus.groups(each):
         raise RequestError(f"{next(filter(None, (skip_reason(cell, machine) for cell in cells)))}.")
-    return machine.gpus.gpus[0]
+    return machine.gpus.groups(each)[0]
 
 
 def _knows_gpus(side: Side, turns: Turns) -> bool:
@@ -275,18 +280,18 @@ class _Runs:
     matrix: Path
     request: Request
     turns: Turns
-    naming: Set[str]  # the sides that must be told their GPU, or might pass over it
+    naming: Set[str]  # the sides that must be told their GPUs, or might pass over one
 
     def cell(self, side: Side, cell: Cell) -> Row:
         """Bring one cell of one side to its row; a cell that has one is passed over."""
         chosen = [f"--only={key}={value}" for key, value in axis_values(cell).items()]
-        python, gpu = self.request.worker_python, self.turns.gpu
+        python = self.request.worker_python
         code, said = self.turns.run(
             side,
             *("run", str(self.matrix), "--out", str(self.folder / side.name), *chosen),
             *("--runtime", self.request.launcher.runtime),
             *(["--worker-python", str(Path(python).absolute())] if python else []),
-            *(["--gpus", gpu.uuid] if gpu and side.name in self.naming else []),
+            *(["--gpus", self.turns.uuids] if side.name in self.naming else []),
         )
         row = _row_of(cell, self.folder / side.name)
         if row is None or row["status"] == "interrupted":

@@ -70,9 +70,9 @@ def toolkit(gpus: Gpus, engine: Engine, folders: tuple[Path, ...] = FOLDERS) -> 
     info = engine.info() if engine.name == "docker" else {}
     try:
         words = [
-            podman_words(gpu.uuid, gpu_index, is_only_gpu, folders)
+            podman_words((gpu.uuid,), gpu_index, is_only_gpu, folders)
             if engine.name == "podman"
-            else docker_words(gpu.uuid, gpu_index, is_only_gpu, info)
+            else docker_words((gpu.uuid,), gpu_index, is_only_gpu, info)
             for gpu in gpus.gpus
         ]
     except (EngineError, MissingError) as error:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,12 +127,12 @@ def exec_argv(image: Path, job: Job, scratch: Path) -> list[str]:
     """
     files = job.files
     argv = [*CLOSED, "--workdir", str(scratch), "--pwd", "/tmp"]
-    argv += ["--nv"] * (job.gpu_uuid is not None)
+    argv += ["--nv"] * bool(job.gpu_uuids)
     argv += ["--bind", bind(files.folder, CELL)]
     argv += ["--bind", bind(files.spec, f"{CELL}/spec.json", read_only=True)]
     for source, target in given(job):
         argv += ["--bind", bind(source, target, read_only=True)]
-    argv += [str(image), *_variables(job.spec.threads, job.gpu_uuid)]
+    argv += [str(image), *_variables(job.spec.threads, job.gpu_uuids)]
     argv += [f"{name}={value}" for name, value in compiler_environment(COMPILED).items()]
     return [*argv, "python3", "-P", "-m", *arguments(job)]
 
@@ -139,20 +140,20 @@ def exec_argv(image: Path, job: Job, scratch: Path) -> list[str]:
 def reach_argv(image: Path, gpu_uuid: str) -> list[str]:
     """The command that tries a GPU out in a container like a cell's."""
     argv = [*CLOSED, "--pwd", "/tmp", "--nv", "--bind", _our_code(), str(image)]
-    return [*argv, *_variables(1, gpu_uuid), "python3", "-P", "-m", REACH]
+    return [*argv, *_variables(1, (gpu_uuid,)), "python3", "-P", "-m", REACH]
 
 
 def _our_code() -> str:
     return bind(PACKAGE, f"{CODE}/bench", read_only=True)
 
 
-def _variables(threads: int, gpu_uuid: str | None) -> list[str]:
+def _variables(threads: int, gpu_uuids: Sequence[str]) -> list[str]:
     """By `env`: Apptainer lets nobody set HOME, and reads commas in what it is given."""
     variables = {
         **worker_environment(threads),
         "HOME": "/tmp",
         "PYTHONPATH": CODE,
-        "CUDA_VISIBLE_DEVICES": gpu_uuid or "",  # --nv brings in every GPU
+        "CUDA_VISIBLE_DEVICES": ",".join(gpu_uuids),  # --nv brings in every GPU
     }
     return ["env", *(f"{name}={value}" for name, value in variables.items())]
 

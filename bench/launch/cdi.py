@@ -29,32 +29,39 @@ IsOnly = Callable[[str], bool]  # uuid -> whether the machine has this GPU and n
 
 
 def podman_words(
-    uuid: str, find_index: FindIndex, is_only: IsOnly, folders: Iterable[Path] = FOLDERS
+    uuids: Iterable[str],
+    find_index: FindIndex,
+    is_only: IsOnly,
+    folders: Iterable[Path] = FOLDERS,
 ) -> list[str]:
-    """The words of `podman run` that bring this GPU in.
+    """The words of `podman run` that bring these GPUs in.
 
     Raises:
-        MissingError: if no specification names it; with what is listed, what could not be read,
+        MissingError: if no specification names one; with what is listed, what could not be read,
             and the remedy.
     """
     names, unread = specified(folders)
     try:
-        return ["--device", device(uuid, names, find_index, is_only, "podman", GENERATE)]
+        found = [device(each, names, find_index, is_only, "podman", GENERATE) for each in uuids]
     except MissingError as error:
         raise MissingError(". ".join([str(error), *unread])) from error
+    return [word for each in found for word in ("--device", each)]
 
 
 def docker_words(
-    uuid: str, find_index: FindIndex, is_only: IsOnly, info: Mapping[str, Any]
+    uuids: Iterable[str], find_index: FindIndex, is_only: IsOnly, info: Mapping[str, Any]
 ) -> list[str]:
-    """The words of `docker run` that bring this GPU in. `info`: what `docker info` tells.
+    """The words of `docker run` that bring these GPUs in. `info`: what `docker info` tells.
 
     Raises:
-        MissingError: if Docker has no way to it; with what it lists, and the remedy.
+        MissingError: if Docker has no way to one; with what it lists, and the remedy.
     """
     if "nvidia" in (info.get("Runtimes") or {}) or shutil.which(HOOK):
-        return ["--gpus", f"device={uuid}"]
-    return ["--device", device(uuid, discovered(info), find_index, is_only, "docker", CONFIGURE)]
+        asked = f"device={','.join(uuids)}"
+        return ["--gpus", f'"{asked}"' if "," in asked else asked]  # it is read as a line of CSV
+    names = discovered(info)
+    found = [device(each, names, find_index, is_only, "docker", CONFIGURE) for each in uuids]
+    return [word for each in found for word in ("--device", each)]
 
 
 def specified(folders: Iterable[Path]) -> tuple[list[str], list[str]]:

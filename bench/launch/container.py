@@ -83,10 +83,10 @@ class ContainerLauncher:
         profile = profile_file(self._info) if self.engine.name == "podman" else None
         return [*words, "--security-opt", f"seccomp={profile}"] if profile else words
 
-    def _gpu(self, uuid: str) -> list[str]:
+    def _gpu(self, uuids: Sequence[str]) -> list[str]:
         if self.engine.name == "podman":
-            return podman_words(uuid, gpu_index, is_only_gpu)
-        return docker_words(uuid, gpu_index, is_only_gpu, self._info)
+            return podman_words(uuids, gpu_index, is_only_gpu)
+        return docker_words(uuids, gpu_index, is_only_gpu, self._info)
 
     def environment(self, device: str) -> Environment:
         image_id = _image_id(self, device)
@@ -96,7 +96,7 @@ class ContainerLauncher:
         name = f"bench-gpu-{os.getpid()}"
         image = _image_id(self, "cuda")
         try:
-            gpu = self._gpu(gpu_uuid)
+            gpu = self._gpu((gpu_uuid,))
             if folder is not None:
                 gpu += ["--label", folder_label(folder)]
             argv = reach_argv(self.runtime, image, gpu, name, *self._user, self._security)
@@ -130,7 +130,7 @@ class ContainerLauncher:
                 kill_group(client, number)
 
         image = _image_id(self, job.spec.device)
-        gpu = self._gpu(job.gpu_uuid) if job.gpu_uuid is not None else []
+        gpu = self._gpu(job.gpu_uuids) if job.gpu_uuids else []
         argv = run_argv(
             self.engine.name, image, job, uid, gid, self.controllers, gpu, self._security
         )
@@ -259,7 +259,7 @@ def run_argv(
 ) -> list[str]:
     """The command that runs a cell. Pure: tests compare it with a recorded text.
 
-    `held_by`: the control groups that hold it. `gpu`: the words that bring its GPU in. `security`:
+    `held_by`: the control groups that hold it. `gpu`: the words that bring its GPUs in. `security`:
     what this engine needs or closes beside.
     """
     files, limits = job.files, job.limits

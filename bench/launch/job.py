@@ -31,7 +31,7 @@ class Job:
     files: CellFiles
     tokens: Path | None  # of the corpus; None: a program reads what it wants
     cpus: tuple[int, ...]  # the CPUs that the cell is bound to
-    gpu_uuid: str | None
+    gpu_uuids: tuple[str, ...]  # of one kind, in NVML's order; empty on the CPU
     code: tuple[Path, ...] = ()  # folders that hold the matrix's own classes, or its program
     data: tuple[tuple[str, Path], ...] = ()  # of a program: what it reads, by name
     module: str = "bench.worker"  # what runs

@@ -66,7 +66,7 @@ class LocalLauncher:
                 ),
             ],
             environment={
-                **local_environment(job.spec.threads, job.gpu_uuid or ""),
+                **local_environment(job.spec.threads, ",".join(job.gpu_uuids)),
                 **compiler_environment(files.compiled.absolute()),
             },
             log=files.log,

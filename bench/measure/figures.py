@@ -134,7 +134,10 @@ def _energies(readings: Readings) -> tuple[_Energy, ...]:
 
 
 def _gpu_state(readings: Readings, phases: Phases) -> dict[str, Any]:
-    """Means over the training phase; the temperature's maximum over the cell's whole life."""
+    """Means over the training phase; the temperature's maximum over the cell's whole life.
+
+    Of several GPUs, the clocks' range is over all of them, and a slowdown is of any.
+    """
 
     def training(of: Callable[[GpuReading], T | None]) -> list[T]:
         series = known(readings.gpu, of)
@@ -142,7 +145,7 @@ def _gpu_state(readings: Readings, phases: Phases) -> dict[str, Any]:
         return within(series, phases.train) if whole else []
 
     temperatures = known(readings.gpu, lambda reading: reading.sample.temperature_c)
-    clocks_mhz = training(lambda reading: reading.sample.sm_clock_mhz)
+    clocks_mhz = [mhz for clocks in training(_clocks_mhz) for mhz in clocks]
     return {
         "gpu_temp_max_c": max((value for _, value in temperatures), default=None),
         "gpu_util_mean_pct": mean(training(lambda reading: reading.sample.utilisation_pct)),
@@ -152,6 +155,13 @@ def _gpu_state(readings: Readings, phases: Phases) -> dict[str, Any]:
         "gpu_slowdowns": _slowdowns(training(lambda reading: reading.sample.slowdowns)),
         "gpu_xids": _xids(readings),
     }
+
+
+def _clocks_mhz(reading: GpuReading) -> list[float] | None:
+    """Of each GPU."""
+    told = [sample.sm_clock_mhz for sample in reading.samples]
+    clocks_mhz = [mhz for mhz in told if mhz is not None]
+    return clocks_mhz if len(clocks_mhz) == len(told) else None
 
 
 def _xids(readings: Readings) -> str | None:

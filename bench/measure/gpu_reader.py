@@ -95,6 +95,7 @@ class GpuReader:
     """
 
     def __init__(self, uuid: str) -> None:
+        self.uuid = uuid
         self.reasons: dict[str, str] = {}
         self.lost: str | None = None
         self._answered = False

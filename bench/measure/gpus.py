@@ -17,6 +17,11 @@ class Gpu:
         return f"{self.name} ({self.uuid})"
 
 
+def kind_of(gpus: Sequence[Gpu]) -> str:
+    """What rows call the GPUs of one cell, which are all of one name."""
+    return gpus[0].name if len(gpus) == 1 else f"{len(gpus)} x {gpus[0].name}"
+
+
 @dataclass(frozen=True)
 class WholeGpu:
     """A GPU of this machine, whatever of it is there for us."""
@@ -53,18 +58,37 @@ class WholeGpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """What is there for our cells, or why there is nothing."""
+    """What is there for our cells, or why there is not more."""
 
     gpus: tuple[Gpu, ...]
     driver_version: str | None
-    reason: str | None  # None if there is a GPU
-    remedy: str = "run where nvidia-smi lists one"  # if there is none
+    reason: str | None  # why there is none, or which are in use
+    remedy: str = "run where nvidia-smi lists one"  # of that reason
     left_out: str = ""  # which GPUs of the machine are not for us, and by what
     every: tuple[WholeGpu, ...] = ()  # all of the machine, by nvidia-smi's numbers
 
     @property
     def names(self) -> set[str]:
         return {gpu.name for gpu in self.gpus}
+
+    def groups(self, each: int) -> list[tuple[Gpu, ...]]:
+        """The GPUs of as many cells at once as there are enough for; `each` of one kind a cell.
+
+        Within a cell they are in NVML's order. Several are whole ones: of instances (MIG) a process
+        reaches one alone.
+        """
+        numbers = {whole.gpu: number for number, whole in enumerate(self.every)}
+        found: list[tuple[Gpu, ...]] = []
+        begun: dict[str, list[Gpu]] = {}
+        for gpu in self.gpus:
+            if each > 1 and gpu.uuid.startswith(INSTANCE):
+                continue
+            group = begun.setdefault(gpu.name, [])
+            group.append(gpu)
+            if len(group) == each:
+                found.append(tuple(sorted(group, key=lambda gpu: numbers.get(gpu, 0))))
+                del begun[gpu.name]
+        return found
 
 
 def with_uuid(beginning: str, every: Sequence[WholeGpu]) -> list[Gpu]:

@@ -56,13 +56,18 @@ _OF_HOST: dict[str, Callable[[HostSample], Any]] = {
     "load": attrgetter("load"),
 }
 
-# When it was read, since the launch; whether that lies in the training phase; what was read.
-COLUMNS = ("time_s", "training", *_OF_GPU, *_OF_HOST)
+# When it was read, since the launch; whether that lies in the training phase; which of the cell's
+# GPUs it is of, from 0; what was read.
+COLUMNS = ("time_s", "training", "gpu", *_OF_GPU, *_OF_HOST)
 
 
 def rows(readings: Readings, launched: float, train: Sequence[Span]) -> Iterator[dict[str, Any]]:
     """In order of time. `launched`: a moment of CLOCK_MONOTONIC."""
-    found = [(at, {name: of(one) for name, of in _OF_GPU.items()}) for at, one in readings.gpu]
+    found: list[tuple[float, dict[str, Any]]] = [
+        (at, {"gpu": number, **{name: of(one) for name, of in _OF_GPU.items()}})
+        for at, reading in readings.gpu
+        for number, one in enumerate(reading.each)
+    ]
     found += [(at, {name: of(one) for name, of in _OF_HOST.items()}) for at, one in readings.host]
     for at, row in sorted(found, key=lambda entry: entry[0]):
         yield {"time_s": round(at - launched, 4), "training": inside(train, at), **row}

@@ -4,10 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from bench.measure.gpu_reader import NOTHING, PATIENCE_S, GpuReader, GpuSample, GpuSettings
+from bench.measure.gpu_sum import as_one
 from bench.measure.host import CellProcesses, FindProcesses, HostSample, read_host
 
 SAMPLE_MS = 100  # between two readings of the GPU, unless asked otherwise
@@ -28,7 +29,7 @@ FIND_TRIES = 3
 
 @dataclass(frozen=True)
 class GpuBaseline:
-    """The cell's GPU just before the cell was launched."""
+    """The cell's GPUs, as one, just before the cell was launched."""
 
     sample: GpuSample
     settings: GpuSettings
@@ -36,11 +37,24 @@ class GpuBaseline:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """A sample of the GPU, and which of its processes are the cell's."""
+    """A sample of each of the cell's GPUs, and which of their processes are the cell's."""
 
-    sample: GpuSample
+    samples: tuple[GpuSample, ...]
     own_pids: frozenset[int]
     took_s: float = 0.0
+
+    @cached_property
+    def sample(self) -> GpuSample:
+        """Of all of them, as one."""
+        return as_one(self.samples)
+
+    @property
+    def each(self) -> "list[GpuReading]":
+        """Of each GPU by itself."""
+        return [
+            GpuReading((sample,), self.own_pids.intersection(sample.processes or ()), self.took_s)
+            for sample in self.samples
+        ]
 
 
 @dataclass
@@ -49,13 +63,13 @@ class Readings:
 
     every_s: float  # 0: nothing was to be read
     n_cpus: int
-    on_gpu: bool = False  # whether the cell has a GPU
+    on_gpu: bool = False  # whether the cell has any
     gpu: list[tuple[float, GpuReading]] = field(default_factory=list)
     host: list[tuple[float, HostSample]] = field(default_factory=list)
     baseline: GpuBaseline | None = None
     found: CellProcesses | None = None  # the cell's processes, as our kernel numbers them
     reasons: dict[str, str] = field(default_factory=dict)  # why something was not read
-    # The GPU had answered and then was gone: NVML's words, and when.
+    # A GPU had answered and then was gone: NVML's words, and when.
     lost: str | None = None
     # Whether the worker has opened its device: then classes that a matrix brings may have spoken.
     opened_device: bool = False
@@ -70,14 +84,14 @@ class Watch:
 
     def __init__(
         self,
-        gpu_uuid: str | None,
+        gpu_uuids: tuple[str, ...],
         cpus: Sequence[int],
         every_s: float,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
-        self.readings = Readings(every_s, len(cpus), on_gpu=gpu_uuid is not None)
+        self.readings = Readings(every_s, len(cpus), on_gpu=bool(gpu_uuids))
         self._on_event = on_event
-        self._gpu_uuid = gpu_uuid
+        self._gpu_uuids = gpu_uuids
         self._cpus = cpus
         self._find: FindProcesses | None = None
         self._tries_left = FIND_TRIES
@@ -86,7 +100,7 @@ class Watch:
         self._gpu_due = self._host_due = time.monotonic()  # moments of the next readings
         self._wake = threading.Event()
         self._ready = threading.Event()  # the baseline has been read
-        self._gpu: GpuReader | None = None
+        self._gpus: list[GpuReader] = []
         self._asked_at: float | None = None  # while NVML is asked
         self._baseline = GpuBaseline(NOTHING, GpuSettings())
         self._listed_before: set[int] = set()
@@ -102,7 +116,7 @@ class Watch:
         self._thread.start()
         if not self._ready.wait(PATIENCE_S):
             self.readings.reasons["baseline"] = f"NVML did not answer for {PATIENCE_S:g} s"
-        if self._gpu_uuid is not None:
+        if self._gpu_uuids:
             self.readings.baseline = self._baseline  # what comes later is none: the cell is there
         return self
 
@@ -115,15 +129,18 @@ class Watch:
         reasons = self.readings.reasons
         if self._thread.is_alive():
             reasons["samples"] = f"the last reading has not come back for {PATIENCE_S:g} s"
-        if self._gpu is not None:
+        for gpu in self._gpus:
+            which = f" {gpu.uuid}" if len(self._gpus) > 1 else ""
             # A copy: a call that comes back now may add another.
-            reasons |= {f"gpu {k}": why for k, why in self._gpu.reasons.copy().items()}
-            self.readings.lost = self._gpu.lost or self._hangs()
+            reasons |= {f"gpu{which} {k}": why for k, why in gpu.reasons.copy().items()}
+            if gpu.lost:
+                self.readings.lost = f"{which} {gpu.lost}".strip()
+        self.readings.lost = self.readings.lost or self._hangs()
         if self.readings.found is None:
             reasons.setdefault("processes", "the cell's processes were not found on this host")
 
     def _hangs(self) -> str | None:
-        """Why a GPU counts as lost whose driver answered until then; None if it does answer."""
+        """Why GPUs count as lost whose driver answered until then; None if it does answer."""
         since = self._asked_at  # once: the thread may set it
         if since is None or not self._thread.is_alive() or not self.readings.gpu:
             return None
@@ -150,29 +167,31 @@ class Watch:
 
     def _read_on(self) -> None:
         try:
-            if self._gpu_uuid is not None:
-                self._gpu = GpuReader(self._gpu_uuid)
-                self._baseline = GpuBaseline(self._gpu.read(), self._gpu.settings())
+            if self._gpu_uuids:
+                self._gpus = [GpuReader(uuid) for uuid in self._gpu_uuids]
+                samples = [gpu.read() for gpu in self._gpus]
+                settings = [gpu.settings() for gpu in self._gpus]
+                self._baseline = GpuBaseline(as_one(samples), as_one(settings))
             self._ready.set()
             self._read_until_ended()
         finally:
             self._ready.set()
-            if self._gpu is not None:
-                self._gpu.close()
+            for gpu in self._gpus:
+                gpu.close()
 
     def _read_until_ended(self) -> None:
         while True:
             ended = self._ended  # before the reading, so that one is made after the end
             self._guard("processes", self._look_for_processes)
-            if self._gpu is not None and (ended or time.monotonic() >= self._gpu_due):
+            if self._gpus and (ended or time.monotonic() >= self._gpu_due):
                 self._gpu_due = max(self._gpu_due + self.readings.every_s, time.monotonic())
-                self._guard("gpu samples", partial(self._read_gpu, self._gpu))
+                self._guard("gpu samples", self._read_gpus)
             if ended or time.monotonic() >= self._host_due:
                 self._host_due = max(self._host_due + HOST_EVERY_S, time.monotonic())
                 self._guard("host samples", self._read_host)
             if ended:
                 return
-            due = self._host_due if self._gpu is None else min(self._host_due, self._gpu_due)
+            due = min(self._host_due, self._gpu_due) if self._gpus else self._host_due
             self._wake.wait(due - time.monotonic())
             self._wake.clear()
 
@@ -181,14 +200,14 @@ class Watch:
             self._tries_left -= 1
             self.readings.found = self._find()
 
-    def _read_gpu(self, gpu: GpuReader) -> None:
+    def _read_gpus(self) -> None:
         at = time.monotonic()  # before, so that nothing from before a phase counts as within it
         self._asked_at = at
-        sample = gpu.read()
+        samples = tuple(gpu.read() for gpu in self._gpus)
         self._asked_at = None
         took_s = time.monotonic() - at
-        own = self._own(set(sample.processes or ()))
-        self.readings.gpu.append((at, GpuReading(sample, frozenset(own), took_s)))
+        own = self._own({pid for sample in samples for pid in sample.processes or ()})
+        self.readings.gpu.append((at, GpuReading(samples, frozenset(own), took_s)))
 
     def _own(self, listed: set[int]) -> set[int]:
         """Which of these processes are the cell's.

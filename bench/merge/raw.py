@@ -36,7 +36,7 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class Reading:
-    """One figure of a GPU over time."""
+    """One figure of a cell's GPUs over time."""
 
     time_s: Array  # since the launch, ascending
     value: Array
@@ -50,6 +50,7 @@ class GpuReadings:
     memory_is_own: bool  # of the cell's own processes; else of the whole device
     power_w: Reading | None
     sm_clock_mhz: Reading | None
+    of_several: bool = False  # GPUs: memory and power of all together, the mean of their clocks
 
     def __bool__(self) -> bool:
         return any((self.memory_mib, self.power_w, self.sm_clock_mhz))
@@ -76,8 +77,9 @@ def pooled(parts: Sequence[StepTimes]) -> StepTimes:
 
 def gpu_readings(cell: EndedCell, merged: Merged) -> GpuReadings | None:
     """samples.csv of an attempt; None without a single figure of a GPU."""
-    wanted = ("time_s", "gpu_own_mib", "gpu_used_mib", "gpu_power_instant_w")
-    table = _table(cell, merged, "samples", (*wanted, "gpu_power_average_w", "sm_clock_mhz"))
+    wanted = ["time_s", "gpu_own_mib", "gpu_used_mib", "gpu_power_instant_w"]
+    wanted += ["gpu_power_average_w", "sm_clock_mhz"]
+    table = _table(cell, merged, "samples", wanted, younger=["gpu"])
     if table is None:
         return None
     own = _reading(table, "gpu_own_mib")
@@ -85,7 +87,8 @@ def gpu_readings(cell: EndedCell, merged: Merged) -> GpuReadings | None:
         memory_mib=own or _reading(table, "gpu_used_mib"),
         memory_is_own=own is not None,
         power_w=_reading(table, "gpu_power_instant_w") or _reading(table, "gpu_power_average_w"),
-        sm_clock_mhz=_reading(table, "sm_clock_mhz"),
+        sm_clock_mhz=_reading(table, "sm_clock_mhz", together="mean"),
+        of_several=table["gpu"].nunique() > 1,
     )
     return found or None
 
@@ -95,23 +98,36 @@ def clean_cells(arm: Arm) -> list[EndedCell]:
     return list(islice(arm.timed_by_seed.values(), MOST_CELLS))
 
 
-def _reading(table: pd.DataFrame, column: str) -> Reading | None:
-    known = table[["time_s", column]].dropna().sort_values("time_s", kind="stable")
+def _reading(table: pd.DataFrame, column: str, together: str = "sum") -> Reading | None:
+    """Of several GPUs, `together` at the moments at which all that tell it did."""
+    known = table[["time_s", "gpu", column]].dropna(subset=["time_s", column])
+    known = known.sort_values("time_s", kind="stable")
+    if (telling := known["gpu"].nunique()) > 1:
+        moments = known.groupby("time_s", as_index=False)[column].agg([together, "count"])
+        known = moments[moments["count"] == telling].rename(columns={together: column})
     if len(known) < 2:  # one moment is no course
         return None
     return Reading(known["time_s"].to_numpy(), known[column].to_numpy())
 
 
 def _table(
-    cell: EndedCell, merged: Merged, file: str, columns: Sequence[str]
+    cell: EndedCell,
+    merged: Merged,
+    file: str,
+    columns: Sequence[str],
+    younger: Sequence[str] = (),
 ) -> pd.DataFrame | None:
-    """Numeric columns of a cell's CSV; an empty or infinite field is NaN."""
+    """Numeric columns of a cell's CSV; an empty or infinite field is NaN.
+
+    `younger`: those that older files lack, where they are NaN throughout.
+    """
     home = merged.sources[cell.source].path
     folder = home / "cells" / f"{cell.run_id}-{cell.text('attempt')}"
     path = file_of(home, getattr(CellFiles(folder), file))
     if path is None:
         return None
-    types: dict[str, type] = defaultdict(lambda: str, dict.fromkeys(columns, np.float64))
+    every = [*columns, *younger]
+    types: dict[str, type] = defaultdict(lambda: str, dict.fromkeys(every, np.float64))
     try:
         if path.stat().st_size > LARGEST_BYTES:
             return None
@@ -121,7 +137,7 @@ def _table(
     # Rows that are longer than the header would have made their first fields an index.
     if not isinstance(table.index, pd.RangeIndex) or not set(columns) <= set(table.columns):
         return None
-    numbers = table[list(columns)]
+    numbers = table.reindex(columns=every)
     return numbers.mask(np.isinf(numbers)).clip(-LARGEST_FIGURE, LARGEST_FIGURE)
 
 

@@ -54,7 +54,7 @@ def run_attempt(
         EngineError: if the engine failed, so that nothing can be said of the cell.
         OSError: if the disk does not take its evidence.
     """
-    with Watch(job.gpu_uuid, job.cpus, sample_ms / 1000, on_event) as watch:
+    with Watch(job.gpu_uuids, job.cpus, sample_ms / 1000, on_event) as watch:
         try:
             ended = launcher.run(job, watch, stop)
         except EngineError as error:  # it may be no fault of the engine

@@ -131,8 +131,8 @@ def _job(subject: Subject, place: Path, tokens: Path, machine: Machine) -> Job:
     files.trials.write_text(json.dumps({n: asdict(each) for n, each in subject.trials.items()}))
     for file in (files.spec, files.trials):
         file.chmod(0o644)  # a container has another user
-    gpu = slot.gpu.uuid if slot.gpu and cell.spec.device == "cuda" else None
-    return Job(cell.spec, cell.limits, files, tokens, slot.cpus, gpu, module=subject.module)
+    uuids = tuple(gpu.uuid for gpu in slot.gpus)
+    return Job(cell.spec, cell.limits, files, tokens, slot.cpus, uuids, module=subject.module)
 
 
 def _findings(subject: str, job: Job, ended: Exit) -> Iterator[CheckResult]:

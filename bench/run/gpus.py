@@ -10,7 +10,7 @@ from bench.measure.gpus import Gpu, Gpus, with_uuid
 from bench.measure.listed import Use, who_computes
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
-from bench.run.lanes import make_slots, needs_gpu
+from bench.run.lanes import gpus_each, make_slots
 from bench.statistics.text import counted
 
 IDLE, ALL = "idle", "all"
@@ -39,19 +39,20 @@ class GpuRequest:
     ) -> Machine:
         """The machine with the GPUs on which these cells may be launched now.
 
-        `machine`: what `on` gave. If asked to, it waits until `jobs` of its GPUs are idle, 1 where
-        that is None. Of GPUs that were named, or are all asked for, none is passed over because
-        somebody computes there; waiting is then for each of them. A GPU whose processes NVML does
-        not list counts as idle.
+        `machine`: what `on` gave. If asked to, it waits until those of `jobs` cells are idle, of 1
+        where that is None. Of GPUs that were named, or are all asked for, none is passed over
+        because somebody computes there; waiting is then for each of them. A GPU whose processes
+        NVML does not list counts as idle.
 
         Raises:
             RequestError: for `jobs` that this machine has no room for; it is not waited for.
         """
-        if not (machine.gpus.gpus and needs_gpu(cells)):
+        each = gpus_each(cells)
+        if not machine.gpus.groups(each):
             return machine
         if jobs is not None:
             make_slots(jobs, cells, machine)
-        return replace(machine, gpus=self._free(machine.gpus, jobs or 1, say, stop))
+        return replace(machine, gpus=self._free(machine.gpus, jobs or 1, each, say, stop))
 
     def _among(self, gpus: Gpus) -> Gpus:
         if self.asked in (IDLE, ALL):
@@ -77,10 +78,11 @@ class GpuRequest:
             )
         return replace(gpus, gpus=tuple(named), left_out=f"--gpus {self.asked}")
 
-    def _free(self, gpus: Gpus, jobs: int, say: Say, stop: Stop) -> Gpus:
+    def _free(self, gpus: Gpus, jobs: int, each: int, say: Say, stop: Stop) -> Gpus:
         take_busy = self.asked != IDLE
         if self.wait:
-            _wait_for(len(gpus.gpus) if take_busy else jobs, gpus, say, stop)
+            wanted = (len(gpus.gpus), 1) if take_busy else (jobs, each)
+            _wait_for(*wanted, gpus, say, stop)
         uses = who_computes(gpus.gpus)
         for use in uses:
             if use.processes is None:
@@ -115,17 +117,24 @@ def _why_not(entry: str, fitting: Sequence[Gpu], named: Sequence[Gpu], gpus: Gpu
     return f"{entry}: {gpus.left_out}"
 
 
-def _wait_for(wanted: int, gpus: Gpus, say: Say, stop: Stop) -> None:
-    """Until nobody computes on so many of them, or `stop` is set; a line whenever users change."""
+def _wait_for(jobs: int, each: int, gpus: Gpus, say: Say, stop: Stop) -> None:
+    """Until nobody computes on those of so many cells, or `stop` is set; a line when users change.
+
+    `each`: how many GPUs a cell gets, all of one kind.
+    """
     told = ""
     while not stop.is_set:
         busy = [use for use in who_computes(gpus.gpus) if use.users]
-        if len(gpus.gpus) - len(busy) >= wanted:
+        if len(replace(gpus, gpus=_idle(gpus, busy)).groups(each)) >= jobs:
             return
         if told != _told(busy):
             told = _told(busy)
-            say(f"waiting for {counted(wanted, 'idle GPU')} of {len(gpus.gpus)}: {told}")
+            say(f"waiting for {counted(jobs * each, 'idle GPU')} of {len(gpus.gpus)}: {told}")
         select.select([stop], [], [], POLL_S)
+
+
+def _idle(gpus: Gpus, busy: Sequence[Use]) -> tuple[Gpu, ...]:
+    return tuple(gpu for gpu in gpus.gpus if gpu not in [use.gpu for use in busy])
 
 
 def _told(busy: Sequence[Use]) -> str:
@@ -138,13 +147,12 @@ def _without(gpus: Gpus, busy: Sequence[Use], say: Say) -> Gpus:
     The reason tells no more than on which: it is part of a row, and the same in the next run.
     """
     told = _told(busy)
-    idle = tuple(gpu for gpu in gpus.gpus if gpu not in [use.gpu for use in busy])
     say(f"passed over: {told}")
     uuids, them = ",".join(use.gpu.uuid for use in busy), "it" if len(busy) == 1 else "them"
     return replace(
         gpus,
-        gpus=idle,
-        reason=None if idle else f"in use: {', '.join(str(use.gpu) for use in busy)}",
+        gpus=_idle(gpus, busy),
+        reason=f"in use: {', '.join(str(use.gpu) for use in busy)}",
         remedy=f"--wait-for-gpu waits, --gpus {uuids} takes {them} all the same",
         left_out="; ".join(filter(None, (gpus.left_out, told))),
     )

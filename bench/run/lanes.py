@@ -1,4 +1,4 @@
-"""Several cells at once: how many, on which CPUs and GPU each, and which run beside whom.
+"""Several cells at once: how many, on which CPUs and GPUs each, and which run beside whom.
 
 All cells of a matrix have the same limits, so that every slot fits every cell.
 """
@@ -21,10 +21,10 @@ from bench.statistics.text import counted
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where one cell at a time runs, with CPUs (and a GPU) of its own."""
+    """A place where one cell at a time runs, with CPUs (and GPUs) of its own."""
 
     cpus: tuple[int, ...]
-    gpu: Gpu | None
+    gpus: tuple[Gpu, ...]
 
 
 def choose_jobs(cells: Sequence[Cell], machine: Machine) -> tuple[int, str]:
@@ -44,21 +44,22 @@ def choose_jobs(cells: Sequence[Cell], machine: Machine) -> tuple[int, str]:
             f"{room.free_gib:.1f} GiB free for {limits.memory_gib:g} GiB a cell",
         ),
     ]
-    if needs_gpu(cells):
-        gpus = len(machine.gpus.gpus)
-        most.append((gpus, f"{counted(gpus, 'GPU')} for one a cell{_left_out(machine)}"))
+    if each := gpus_each(cells):
+        found = counted(len(machine.gpus.gpus), "GPU")
+        why = f"{found} for {'one' if each == 1 else each} a cell{_left_out(machine)}"
+        most.append((len(machine.gpus.groups(each)), why))
     jobs, why = min(most, key=lambda one: one[0])
     return max(1, jobs), why
 
 
 def make_slots(jobs: int, cells: Sequence[Cell], machine: Machine) -> list[Slot]:
-    """Disjoint CPUs for each of `jobs` cells at once, and a GPU each where cells need one.
+    """Disjoint CPUs for each of `jobs` cells at once, and as many GPUs as a cell needs.
 
     Raises:
         RequestError: if the machine has not enough of either, or of memory for several.
     """
     limits = cells[0].limits if cells else Limits()
-    each, cpus, gpus = _cpus(limits), machine.room.cpus, machine.gpus.gpus
+    each, cpus, gpus = _cpus(limits), machine.room.cpus, gpus_each(cells)
     most = min(len(cpus), machine.room.quota or len(cpus))
     # One cell alone may be slow under a quota; several would take each other's time.
     if jobs * each > (most if jobs > 1 else len(cpus)):
@@ -72,15 +73,14 @@ def make_slots(jobs: int, cells: Sequence[Cell], machine: Machine) -> list[Slot]
             f"--jobs {jobs} with limits.memory_gib {limits.memory_gib:g} may take {memory_gib:g} "
             f"GiB; here are {machine.room.memory_gib:.1f}. Lower --jobs or limits.memory_gib."
         )
-    if needs_gpu(cells) and jobs > len(gpus):
+    groups = machine.gpus.groups(gpus) if gpus else [()] * jobs
+    if jobs > len(groups):
+        needed = "as many GPUs" if gpus == 1 else f"{gpus} GPUs of one kind each"
         raise RequestError(
-            f"{jobs} cuda cells at once need as many GPUs; "
-            f"here are {len(gpus)}{_left_out(machine)}. Lower --jobs."
+            f"{jobs} cuda cells at once need {needed}; "
+            f"here are {len(machine.gpus.gpus)}{_left_out(machine)}. Lower --jobs."
         )
-    return [
-        Slot(cpus[i * each : (i + 1) * each], gpus[i] if i < len(gpus) else None)
-        for i in range(jobs)
-    ]
+    return [Slot(cpus[i * each : (i + 1) * each], groups[i]) for i in range(jobs)]
 
 
 def _left_out(machine: Machine) -> str:
@@ -91,8 +91,9 @@ def _cpus(limits: Limits) -> int:
     return limits.cpus or 1
 
 
-def needs_gpu(cells: Iterable[Cell]) -> bool:
-    return any(cell.spec.device == "cuda" for cell in cells)
+def gpus_each(cells: Iterable[Cell]) -> int:
+    """How many GPUs are enough for any of them; 0: none needs one."""
+    return max((cell.spec.gpus for cell in cells), default=0)
 
 
 @dataclass

@@ -59,7 +59,7 @@ def _state(cell: Cell, selected: Collection[str], done: Collection[str], machine
     if cell.waits:
         return "after the trials"
     if skip_reason(cell, machine):
-        return "no GPU: will be skipped"
+        return f"{'too few GPUs' if machine.gpus.gpus else 'no GPU'}: will be skipped"
     return "done" if cell.spec.run_id in done else "open"
 
 

@@ -15,7 +15,7 @@ from bench.border.identity import SCHEMA_VERSION
 from bench.errors import BenchError, GpuError, MissingError
 from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.launch.reach import in_image, why_unreached
-from bench.measure.gpus import Gpu
+from bench.measure.gpus import Gpu, kind_of
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cache import check_stored
@@ -124,7 +124,7 @@ class Runner:
         """
         on_gpu = [cell for cell in lanes.waiting if cell.spec.device == "cuda"]
         failed: dict[Gpu, str] = {}
-        for gpu in (slot.gpu for slot in lanes.slots if slot.gpu and on_gpu):
+        for gpu in (gpu for slot in lanes.slots for gpu in slot.gpus):
             if gpu.uuid in self._reached:
                 continue
             try:
@@ -208,12 +208,16 @@ class Runner:
         """
         if not columns["gpu_uuid"] or not columns["reason"].startswith(GPU_FAILED):
             return None
-        gpu = f"{columns['gpu_name']} ({columns['gpu_uuid']})"
-        try:
-            why = self._why_unreached(columns["gpu_uuid"])
-        except MissingError as error:
-            why = str(error)
-        return f"{gpu} failed, and cells can no longer compute on it: {why}" if why else None
+        for gpu in self.machine.gpus.gpus:
+            if gpu.uuid not in columns["gpu_uuid"].split():
+                continue
+            try:
+                why = self._why_unreached(gpu.uuid)
+            except MissingError as error:
+                why = str(error)
+            if why:
+                return f"{gpu} failed, and cells can no longer compute on it: {why}"
+        return None
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> dict[str, Any]:
         """One attempt, in a thread of its own; its columns of runs.csv."""
@@ -223,22 +227,22 @@ class Runner:
             check_stored(folder, "the matrix's own code")
         number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
         files = self.folder.make_attempt(cell, number)
-        gpu = slot.gpu if cell.spec.device == "cuda" else None
+        gpus = slot.gpus[: cell.spec.gpus]
         job = Job(
             spec=cell.spec,
             limits=cell.limits,
             files=files,
             tokens=self.tokens_file,
             cpus=slot.cpus,
-            gpu_uuid=gpu.uuid if gpu else None,
+            gpu_uuids=tuple(gpu.uuid for gpu in gpus),
             code=code,
         )
         identity = self._identity(cell, number, environment) | {
             "log_path": str(files.log.relative_to(self.folder.path)),
             "cpus": " ".join(str(cpu) for cpu in slot.cpus),
-            "gpu_name": gpu.name if gpu else None,
-            "gpu_uuid": gpu.uuid if gpu else None,
-            "driver_version": self.machine.gpus.driver_version if gpu else None,
+            "gpu_name": kind_of(gpus) if gpus else None,
+            "gpu_uuid": " ".join(job.gpu_uuids) or None,
+            "driver_version": self.machine.gpus.driver_version if gpus else None,
         }
 
         def show(event: dict[str, Any]) -> None:
@@ -251,7 +255,7 @@ class Runner:
             return run_attempt(job, self.launcher, show, self.stop, self.sample_ms)
 
         with self.folder.writing():
-            return with_compiled(job, environment, gpu.name if gpu else None, run) | identity
+            return with_compiled(job, environment, identity["gpu_name"], run) | identity
 
     def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
         spec = cell.spec

@@ -1,10 +1,11 @@
 """Where a cell of a matrix stands: which of its rows count here, and whether it is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from bench.border.identity import code_sha256, program_code_sha256
 from bench.launch.job import Environment
+from bench.measure.gpus import kind_of
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
@@ -56,14 +57,15 @@ class Here:
         if environment is None:
             return []
         attempts = self.attempts.get(cell.spec.run_id, [])
-        return [row for row in attempts if self._counts(row, environment)]
+        kinds = {kind_of(gpus) for gpus in self.machine.gpus.groups(cell.spec.gpus)}
+        return [row for row in attempts if self._counts(row, environment, kinds)]
 
-    def _counts(self, row: Row, environment: Environment) -> bool:
+    def _counts(self, row: Row, environment: Environment, kinds: Set[str]) -> bool:
         return (
             row["code_sha256"] in self.policy.codes
             and row["env_id"] == environment.env_id
             and row["host_id"] == self.machine.host_id
-            and (row["device"] != "cuda" or row["gpu_name"] in self.machine.gpus.names)
+            and (row["device"] != "cuda" or row["gpu_name"] in kinds)
         )
 
 
@@ -78,9 +80,18 @@ def limit_raised(cell: Cell, row: Row | None) -> bool:
 
 def skip_reason(cell: Cell, machine: Machine) -> str | None:
     """Why this machine cannot run a cell at all, with the remedy; None if it can."""
-    if cell.spec.device == "cuda" and not machine.gpus.gpus:
-        remedy = machine.gpus.remedy
-        remedy = f"{remedy[0].upper()}{remedy[1:]}"
-        on_cpu = "give the matrix device cpu and choose --only device=cpu"  # it may have cuda alone
-        return f"no GPU here: {machine.gpus.reason}. {remedy}, or {on_cpu}"
-    return None
+    each, here = cell.spec.gpus, machine.gpus
+    if not each or here.groups(each):
+        return None
+    remedy = f"{here.remedy[0].upper()}{here.remedy[1:]}"
+    on_cpu = "give the matrix device cpu and choose --only device=cpu"  # it may have cuda alone
+    if not here.gpus:
+        return f"no GPU here: {here.reason}. {remedy}, or {on_cpu}"
+    most = max(count for count in range(1, each) if here.groups(count))
+    why = f" ({here.reason or here.left_out})" if here.reason or here.left_out else ""
+    if not here.reason:
+        remedy = f"Run where nvidia-smi lists {each} of one kind"
+    return (
+        f"asks for {each} whole GPUs of one kind, and this machine has {most}{why}. {remedy}, "
+        f"lower program.gpus, or {on_cpu}"
+    )

@@ -70,7 +70,7 @@ def sample_file(folder: Results, run_id: str, watts, own=True) -> Path:
         (
             100 + 0.5 * k,
             GpuReading(
-                GpuSample(900.0, {7: 500.0}, None, None, watt, 50.0, 1500.0 + k, 60.0, ()),
+                (GpuSample(900.0, {7: 500.0}, None, None, watt, 50.0, 1500.0 + k, 60.0, ()),),
                 frozenset({7} if own else ()),
             ),
         )

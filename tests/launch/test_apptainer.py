@@ -77,7 +77,7 @@ def job(tiny_matrix: Path, tmp_path: Path) -> Job:
     files = CellFiles(tmp_path / "results" / "cells" / "abc-1")
     files.folder.mkdir(parents=True)
     files.spec.write_text(spec.to_json())
-    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.store_tokens(), (0,), None)
+    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.store_tokens(), (0,), ())
 
 
 def test_the_command_is_the_recorded_one(job: Job) -> None:
@@ -85,7 +85,7 @@ def test_the_command_is_the_recorded_one(job: Job) -> None:
         job,
         files=CellFiles(Path("/results/x/cells/abc-1")),
         tokens=Path("/cache/text.tokens"),
-        gpu_uuid="GPU-abc",
+        gpu_uuids=("GPU-abc",),
     )
     words = exec_argv(Path("/images/bench.sif"), there, Path("/scratch"))
     recorded = RECORDED.replace("PACKAGE", str(PACKAGE)).replace("KEEP_MEMORY", KEEP_MEMORY)

@@ -36,11 +36,11 @@ def names(*names: str) -> str:
 
 def podman(folder: Path, uuid: str, index: str | None = None, only: bool = False) -> list[str]:
     folders = (folder / "etc", folder / "run")
-    return podman_words(uuid, lambda _: index, lambda _: only, folders)
+    return podman_words((uuid,), lambda _: index, lambda _: only, folders)
 
 
 def docker(uuid: str, index: str | None, info: dict[str, Any]) -> list[str]:
-    return docker_words(uuid, lambda _: index, lambda _: False, info)
+    return docker_words((uuid,), lambda _: index, lambda _: False, info)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def job(tiny_matrix: Path) -> Job:
         files=CellFiles(Path("/results/x/cells/abc-1")),
         tokens=Path("/cache/text.tokens"),
         cpus=(2, 3),
-        gpu_uuid="GPU-abc",
+        gpu_uuids=("GPU-abc",),
     )
 
 

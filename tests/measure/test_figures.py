@@ -39,7 +39,7 @@ def on_gpu(moments: Sequence[float], of: Callable[[float], dict[str, Any]]) -> R
     for at in moments:
         told = {"own": (), **of(at - START)}
         own = frozenset(told.pop("own"))
-        readings.gpu.append((at, GpuReading(replace(GPU, **told), own)))
+        readings.gpu.append((at, GpuReading((replace(GPU, **told),), own)))
     readings.baseline = GpuBaseline(GPU, GpuSettings())
     return readings
 

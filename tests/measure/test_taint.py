@@ -51,7 +51,7 @@ def gpu(
         at = tick / 10
         listed = processes(at)
         sample = replace(GPU, processes=listed, slowdowns=slowdowns(at))
-        readings.gpu.append((at, GpuReading(sample, frozenset(set(own) & set(listed or ())))))
+        readings.gpu.append((at, GpuReading((sample,), frozenset(set(own) & set(listed or ())))))
     return readings
 
 
@@ -352,7 +352,7 @@ class TestTheWhole:
 
     def test_no_samples_were_asked_for(self) -> None:
         """--sample-ms 0: a real watch, which reads nothing and says so."""
-        with Watch("GPU-of-no-machine", (0,), 0.0) as watch:
+        with Watch(("GPU-of-no-machine",), (0,), 0.0) as watch:
             watch.event({"stage": "data"})
         readings = watch.readings
         assert (readings.gpu, readings.host, readings.baseline) == ([], [], None)

@@ -85,7 +85,7 @@ def next_reading(watch: Watch) -> None:
 def watch_worker(nvml: NvmlStub, worker: int, listed: Mapping[int, float]) -> Readings:
     """Readings of a worker that comes to be listed like this."""
     nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.processes": {}})
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         watch.started(finder(worker))
         nvml.change(**{"gpu1.processes": listed})
         watch.event({"stage": "import"})
@@ -100,7 +100,7 @@ def span_of(readings: Readings) -> tuple[float, float]:
 
 def test_the_baseline_is_from_before_the_launch(nvml: NvmlStub, worker: int) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS)
-    with Watch("GPU-bbbb", [0], NEVER_S) as watch:
+    with Watch(("GPU-bbbb",), [0], NEVER_S) as watch:
         baseline = watch.readings.baseline
         nvml.change(**{"gpu1.memory_used_mib": 5000, "gpu1.power_limit_w": 100})
         watch.started(finder(worker))
@@ -114,7 +114,7 @@ def test_the_baseline_is_from_before_the_launch(nvml: NvmlStub, worker: int) -> 
 def test_readings_wait_for_their_time_and_the_waits_block(nvml: NvmlStub, worker: int) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.processes": {worker: 300, 4242: 10}})
     began = time.monotonic()
-    with Watch("GPU-bbbb", [0], 0.1) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.1) as watch:
         watch.started(finder(worker))
         watch.event({"stage": "train"})
         until(lambda: len(watch.readings.gpu) > 8)
@@ -136,7 +136,7 @@ def test_the_machines_processes_are_walked_only_for_new_ones(nvml: NvmlStub, wor
             return super().pids()
 
     nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.processes": {worker: 300, 4242: 10}})
-    with Watch("GPU-bbbb", [], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [], 0.01) as watch:
         watch.started(lambda: Counted(worker, own_cgroup=None))
         watch.event({"stage": "train"})
         until(lambda: len(watch.readings.gpu) > 30)
@@ -150,7 +150,7 @@ def test_the_machines_processes_are_walked_only_for_new_ones(nvml: NvmlStub, wor
 def test_the_context_is_read_as_soon_as_the_worker_reads_its_data(nvml: NvmlStub) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS)
     heard = []
-    with Watch("GPU-bbbb", [0], NEVER_S, heard.append) as watch:
+    with Watch(("GPU-bbbb",), [0], NEVER_S, heard.append) as watch:
         until(lambda: watch.readings.gpu)
         watch.event({"stage": "import"})
         assert len(watch.readings.gpu) == 1
@@ -182,7 +182,7 @@ def test_a_process_that_is_listed_before_the_cell_is_found_is_its_own_afterwards
     nvml: NvmlStub, worker: int
 ) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.processes": {worker: 300}})
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         watch.started(finder(worker))
         next_reading(watch)
         assert watch.readings.gpu[-1][1].own_pids == frozenset()  # it has not spoken yet
@@ -195,7 +195,7 @@ def test_a_process_that_is_listed_before_the_cell_is_found_is_its_own_afterwards
 def test_memory_of_its_own_processes(nvml: NvmlStub, worker: int) -> None:
     idle: dict[str, Reading] = {"gpu1.memory_used_mib": 100, "gpu1.processes": {4242: 90}}
     nvml.write(TWO_GPUS | OTHERS | OURS | idle)
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         watch.started(finder(worker))
         watch.event({"stage": "import"})
         until(lambda: watch.readings.found)
@@ -227,7 +227,7 @@ def test_memory_of_the_device_where_nvml_does_not_tell_the_cells_own(
     }
     idle: dict[str, Reading] = {"gpu1.memory_used_mib": 100, "gpu1.processes": {}}
     nvml.write(TWO_GPUS | OTHERS | OURS | idle)
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         watch.started(finder(worker))
         watch.event({"stage": "import"})
         until(lambda: watch.readings.found)
@@ -246,7 +246,7 @@ def test_memory_of_the_device_where_nvml_does_not_tell_the_cells_own(
 
 def test_no_memory_at_all_is_empty(nvml: NvmlStub, worker: int) -> None:
     nvml.write(TWO_GPUS)
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         watch.started(finder(worker))
         next_reading(watch)
     row = columns(watch.readings, Phases())
@@ -257,7 +257,7 @@ def test_no_memory_at_all_is_empty(nvml: NvmlStub, worker: int) -> None:
 def test_nothing_is_read_where_nothing_is_asked_for(nvml: NvmlStub, worker: int) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS)
     heard = []
-    with Watch("GPU-bbbb", [0], 0, heard.append) as watch:
+    with Watch(("GPU-bbbb",), [0], 0, heard.append) as watch:
         watch.started(finder(worker))
         watch.event({"stage": "data"})
         assert [thread for thread in threading.enumerate() if thread.name == "samples"] == []
@@ -269,7 +269,7 @@ def test_nothing_is_read_where_nothing_is_asked_for(nvml: NvmlStub, worker: int)
 
 def test_a_gpu_that_disappears_half_way(nvml: NvmlStub, worker: int) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.processes": {worker: 300}})
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         watch.started(finder(worker))
         watch.event({"stage": "train"})
         until(lambda: watch.readings.gpu and watch.readings.gpu[-1][1].own_pids)
@@ -296,7 +296,7 @@ def test_a_search_for_processes_that_fails_is_a_reason(nvml: NvmlStub, failing: 
     def fail() -> CellProcesses:
         raise failing
 
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         watch.started(fail)
         watch.event({"stage": "train"})
         next_reading(watch)
@@ -307,7 +307,7 @@ def test_a_search_for_processes_that_fails_is_a_reason(nvml: NvmlStub, failing: 
 def test_processes_that_cannot_be_told_are_looked_for_a_few_times_only(nvml: NvmlStub) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS)
     asked = []
-    with Watch("GPU-bbbb", [0], 0.005) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.005) as watch:
         watch.started(lambda: asked.append(1))
         watch.event({"stage": "train"})
         until(lambda: len(watch.readings.gpu) > 10)
@@ -323,7 +323,7 @@ def test_a_reading_of_the_host_that_fails_leaves_those_of_the_gpu(
 
     monkeypatch.setattr(watching, "read_host", fail)
     nvml.write(TWO_GPUS | OTHERS | OURS)
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         next_reading(watch)
     assert watch.readings.reasons["host samples"] == "ValueError: invalid literal: '<unknown>'"
     assert watch.readings.host == []
@@ -334,7 +334,7 @@ def test_a_thread_of_readings_that_breaks_is_a_reason(
 ) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS)
     monkeypatch.setattr("bench.measure.watch.HOST_EVERY_S", None)  # which no moment can be added to
-    with Watch("GPU-bbbb", [0], 0.1) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.1) as watch:
         until(lambda: "samples" in watch.readings.reasons)
     assert "TypeError" in watch.readings.reasons["samples"]
     with pytest.raises(pynvml.NVMLError_Uninitialized):
@@ -369,7 +369,7 @@ def test_a_call_that_hangs_ends_in_a_row_without_it(
 ) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.processes": {worker: 300}})
     hanging = Hanging(nvml)
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         watch.started(finder(worker))
         watch.event({"stage": "train"})
         until(lambda: watch.readings.gpu and watch.readings.gpu[-1][1].own_pids)
@@ -392,7 +392,7 @@ def test_a_baseline_that_comes_after_the_launch_is_none(
     nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.processes": {worker: 300}})
     hanging = Hanging(nvml)
     hanging.begin()
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         monkeypatch.setattr(watching, "PATIENCE_S", 20)
         watch.started(finder(worker))
         watch.event({"stage": "train"})
@@ -416,7 +416,7 @@ def test_a_search_for_processes_that_hangs_is_no_gpu_that_is_lost(
         hung.set()
         go_on.wait(20)
 
-    with Watch("GPU-bbbb", [0], 0.01) as watch:
+    with Watch(("GPU-bbbb",), [0], 0.01) as watch:
         until(lambda: watch.readings.gpu)
         watch.started(find)
         watch.event({"stage": "train"})
@@ -429,7 +429,7 @@ def test_a_search_for_processes_that_hangs_is_no_gpu_that_is_lost(
 
 def test_an_error_of_the_cell_is_passed_on_and_ends_the_readings(nvml: NvmlStub) -> None:
     nvml.write(TWO_GPUS | OTHERS | OURS)
-    with pytest.raises(OSError, match="the engine is gone"), Watch("GPU-bbbb", [0], 0.01):
+    with pytest.raises(OSError, match="the engine is gone"), Watch(("GPU-bbbb",), [0], 0.01):
         raise OSError("the engine is gone")
     assert "samples" not in [thread.name for thread in threading.enumerate()]
 
@@ -467,7 +467,7 @@ def test_reasons_are_written_whatever_the_worker_left(
     nvml.write(TWO_GPUS | OTHERS | OURS | {"gpu1.energy_w": None, "gpu1.temperature_c": None})
     cell = load_matrix(tiny_matrix).cells[0]
     files = CellFiles(tmp_path)
-    job = Job(cell.spec, cell.limits, files, tmp_path / "text.txt", (0,), "GPU-bbbb")
+    job = Job(cell.spec, cell.limits, files, tmp_path / "text.txt", (0,), ("GPU-bbbb",))
     columns = run_attempt(job, LauncherOf(left), lambda event: None, Stop(), sample_ms=100)
     assert columns["status"] == "crashed"
     env = json.loads(files.env.read_text())

@@ -82,7 +82,7 @@ def stretches(job: Job, cell: Cell, pairs: int) -> list[Stretch]:
 
 
 def stretch(job: Job, find: FindProcesses, sampled: bool) -> Stretch:
-    with Watch(job.gpu_uuid, job.cpus, SAMPLE_MS / 1000) if sampled else nullcontext() as watch:
+    with Watch(job.gpu_uuids, job.cpus, SAMPLE_MS / 1000) if sampled else nullcontext() as watch:
         if watch is not None:
             watch.started(find)
             watch.event({"stage": "data"})  # which calls for a reading
@@ -180,9 +180,9 @@ def measure(runtime: str, device: str, pairs: int) -> Cost:
         files = CellFiles(Path(place) / "results" / "cells" / "perf-1")
         files.folder.mkdir(parents=True)
         files.spec.write_text(spec.to_json())
-        gpu = machine.gpus.gpus[0].uuid if device == "cuda" else None
+        gpus = (machine.gpus.gpus[0].uuid,) if device == "cuda" else ()
         cpus = machine.room.cpus[:1]
-        job = Job(spec, Limits(timeout_s=7200.0), files, corpus.store_tokens(), cpus, gpu)
+        job = Job(spec, Limits(timeout_s=7200.0), files, corpus.store_tokens(), cpus, gpus)
         found, cell = run(job, launcher, pairs)
         return cost(found, steps_of(job, cell), device)
 

@@ -70,7 +70,7 @@ class Place:
         files.folder.mkdir(parents=True)
         files.spec.write_text(cell.spec.to_json())
         files.spec.chmod(0o644)
-        return Job(cell.spec, Limits(), files, self.tokens, self.cpus, None)
+        return Job(cell.spec, Limits(), files, self.tokens, self.cpus, ())
 
     def cell_until(self, job: Job, awaited: Callable[[Event], bool]) -> float:
         """Seconds from the launch of a cell to an event, with which it is stopped."""

@@ -125,11 +125,11 @@ def test_what_no_gpu_told_is_left_out(new, draw):
     run(new, FACTORIAL[:1], seeds=(1,), device="cuda")
     path = cell_folder(new, new.plan[0]["run_id"]) / "samples.csv"
     for moments in ([NOTHING] * 3, [NOTHING]):
-        gpu = [(k, GpuReading(sample, frozenset())) for k, sample in enumerate(moments)]
+        gpu = [(k, GpuReading((sample,), frozenset())) for k, sample in enumerate(moments)]
         write_table(path, samples.COLUMNS, samples.rows(Readings(1, 1, gpu=gpu), 0.0, []))
         assert "gpu_over_time" not in draw.all(scene_of(new))
     only_power = GpuSample(None, None, None, 50.0, None, None, None, None, None)
-    gpu = [(k, GpuReading(only_power, frozenset())) for k in range(3)]
+    gpu = [(k, GpuReading((only_power,), frozenset())) for k in range(3)]
     write_table(path, samples.COLUMNS, samples.rows(Readings(1, 1, gpu=gpu), 0.0, []))
     figure, drawing = draw(scene_of(new), "gpu_over_time")
     assert len(figure.axes) == 1

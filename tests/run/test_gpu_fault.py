@@ -40,7 +40,7 @@ NO_GPU_SAID = "RuntimeError: the cell asks for cuda, and torch finds no usable G
 
 def seen(xids: tuple[int, ...] = (), at: float = EXITED, **fields: Any) -> Readings:
     sample = GpuSample(**{**vars(NOTHING), "xids": xids})
-    reading = (at, GpuReading(sample, frozenset()))
+    reading = (at, GpuReading((sample,), frozenset()))
     return Readings(**{"every_s": 0.1, "n_cpus": 1, "on_gpu": True, "gpu": [reading]} | fields)
 
 

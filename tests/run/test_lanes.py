@@ -35,7 +35,7 @@ def cells(tiny_matrix: Path) -> list[Cell]:
 
 
 def open_lanes(cells: list[Cell], count: int) -> Lanes:
-    return Lanes(list(cells), [Slot((cpu,), None) for cpu in range(count)])
+    return Lanes(list(cells), [Slot((cpu,), ()) for cpu in range(count)])
 
 
 def launch(lanes: Lanes) -> Future[dict[str, Any]]:

@@ -24,7 +24,7 @@ def job(tiny_matrix: Path, tmp_path: Path) -> Job:
     matrix = load_matrix(tiny_matrix)
     spec = matrix.with_corpus(find_corpus(matrix.corpus).ref).cells[0].spec
     limits = Limits(timeout_s=60.0, memory_gib=2.0, cpus=1)
-    return Job(spec, limits, CellFiles(tmp_path), tmp_path / "text.txt", (0,), None)
+    return Job(spec, limits, CellFiles(tmp_path), tmp_path / "text.txt", (0,), ())
 
 
 def ended(**how: Any) -> Exit:

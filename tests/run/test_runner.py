@@ -212,7 +212,7 @@ def test_a_cuda_cell_gets_its_gpu_by_uuid(bench: Bench) -> None:
     bench.matrix_file.write_text(text.replace("device: [cpu]", "device: [cuda]"))
     bench.gpus = Gpus((Gpu("GPU-abc", "a GPU"),), "580.1", None)
     bench.run()
-    assert {job.gpu_uuid for job in bench.launcher.jobs} == {"GPU-abc"}
+    assert {job.gpu_uuids for job in bench.launcher.jobs} == {("GPU-abc",)}
     assert bench.rows()[0]["driver_version"] == "580.1"
 
 

@@ -36,9 +36,9 @@ def cells(matrix: Path, limits: str = "", device: str = "cpu") -> list[Cell]:
 
 
 def test_each_slot_has_cpus_and_a_gpu_of_its_own(matrix: Path) -> None:
-    slots = make_slots(2, cells(matrix, "cpus: 2"), machine(TWO_GPUS))
+    slots = make_slots(2, cells(matrix, "cpus: 2", "cuda"), machine(TWO_GPUS))
     assert [slot.cpus for slot in slots] == [(2, 3), (5, 7)]
-    assert [slot.gpu and slot.gpu.uuid for slot in slots] == ["GPU-a", "GPU-b"]
+    assert [[gpu.uuid for gpu in slot.gpus] for slot in slots] == [["GPU-a"], ["GPU-b"]]
 
 
 @pytest.mark.parametrize(

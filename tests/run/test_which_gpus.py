@@ -73,7 +73,7 @@ def on(bench: Bench, readings: dict[str, Reading], nvml: NvmlStub) -> None:
 def given(bench: Bench) -> set[str | None]:
     """The GPUs that cells got."""
     jobs, bench.launcher.jobs = bench.launcher.jobs, []
-    return {job.gpu_uuid for job in jobs}
+    return {" ".join(job.gpu_uuids) or None for job in jobs}
 
 
 # --- Busy ones ----------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ POINTS = 300  # of one line: more than a printed one shows
 
 CAPTION = (
     "Readings of the GPU from outside during one run of each configuration, from its launch: "
-    "{figures}. Shown is the first {clean}seed that was sampled ({seeds}).{means}{whose}"
+    "{figures}. Shown is the first {clean}seed that was sampled ({seeds}).{means}{whose}{together}"
 )
 OWN = " Memory is the run's own."
 WHOLE = " Memory is that of the whole device where the run's own was not told."
+TOGETHER = " Of a run with several GPUs it is memory and power of all, and the mean clock."
 
 # (label of the axis, in words, where it is)
 FIGURES: tuple[tuple[str, str, Callable[[GpuReadings], Reading | None]], ...] = (
@@ -92,4 +93,5 @@ def _caption(
         seeds=seed_words({seed for seed, _ in found}),
         means=f" Lines are means over up to {stretch:.2g} s." if len(longest) > POINTS else "",
         whose="" if not own else OWN if all(own) else WHOLE,
+        together=TOGETHER if any(figures.of_several for _, figures in found) else "",
     )
