@@ -21,7 +21,7 @@ BUILT_IN = (*LATE, "device", "model", "optimizer", "steps", "threads", "gpus")
 
 
 @dataclass(frozen=True)
-class Values:
+class GivenValues:
     """What a model's or an optimizer's name stands for in the placeholders of a program."""
 
     settings: dict[str, Any] = field(default_factory=dict, hash=False)

@@ -21,7 +21,7 @@ from bench.border.options import (
     TrainOptions,
     asked,
 )
-from bench.border.program import Program, Values, values_of
+from bench.border.program import GivenValues, Program, values_of
 
 # What a worker spends its time on, in order; a column `<phase>_time_s` each.
 PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infer")
@@ -33,7 +33,7 @@ class Model:
 
     name: str
     base: str
-    options: DecoderOptions | OwnModel | Values
+    options: DecoderOptions | OwnModel | GivenValues
 
     @cached_property  # a matrix's cells share it
     def asked(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Optimizer:
 
     name: str
     base: str
-    options: OptimizerOptions | OwnOptimizer | Values
+    options: OptimizerOptions | OwnOptimizer | GivenValues
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class RunSpec:
         """What placeholders of its program stand for, but for those of one run."""
         assert self.program is not None
         each = (self.model.options, self.optimizer.options)
-        settings = [options.settings for options in each if isinstance(options, Values)]
+        settings = [options.settings for options in each if isinstance(options, GivenValues)]
         return values_of(self.program, self.model.name, self.optimizer.name, self.device, *settings)
 
     def to_json(self) -> str:

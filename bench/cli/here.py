@@ -61,19 +61,20 @@ def check(
     gpus: GpusOption = IDLE,
 ) -> None:
     """Try out every class that a matrix brings, where its cells would run; exit 1 if one fails."""
-    from bench.run import check as conformance
+    from bench.run.check import check as findings_of
+    from bench.run.tryout import as_line
 
     asked, corpus, selected = read_matrix(matrix, only, None)
     cells = [cell for cell in asked.cells if cell.spec.run_id in selected]
     launcher, why = choose_launcher(
-        runtime, worker_python, None, asked.requirements, asked.installed
+        runtime, worker_python, asked.image, asked.requirements, asked.installed
     )
     out.print(f"runtime: {why}")
     wrong = count = 0
     request = GpuRequest(gpus)
     machine = request.free_on(request.on(this_machine()), cells, 1, out.print, Stop())
-    for finding in conformance.check(asked, corpus, cells, launcher, machine):
-        out.print(conformance.as_line(finding))
+    for finding in findings_of(asked, corpus, cells, launcher, machine):
+        out.print(as_line(finding))
         count, wrong = count + 1, wrong + (not finding.ok)
     out.print(f"{count - wrong} of {count} checks ok" if count else "no class to check")
     raise typer.Exit(NOT_ALL_OK if wrong else OK)
@@ -103,7 +104,11 @@ def image(
     launcher, why = choose_launcher(runtime, None)
     if not isinstance(launcher, ContainerLauncher):
         raise EngineError(f"an image needs a container engine, and there is none here: {why}.")
-    requirements = load_matrix(matrix).requirements if matrix else ()
+    asked = load_matrix(matrix) if matrix else None
+    if asked and asked.image:
+        out.print(f"image: {asked.image}, which the matrix names; nothing to build")
+        return
+    requirements = asked.requirements if asked else ()
     tag = _cell_image(launcher.engine, device, requirements)
     if all_in_one:
         names = build_all_in_one(launcher.engine, device, tag)

@@ -49,7 +49,7 @@ from bench.records.corpora import Corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell, read_runs
 from bench.run.gpus import IDLE, GpuRequest
-from bench.run.plan import describe
+from bench.run.plan import describe, program_line
 from bench.run.progress import LiveDisplay, PlainDisplay
 from bench.run.runner import Runner
 from bench.run.standing import Here, Policy, limit_raised, skip_reason
@@ -75,7 +75,7 @@ def plan(
     """
     asked, corpus, selected = read_matrix(matrix, only, shard)
     launcher, why = choose_launcher(
-        runtime, worker_python, image, asked.requirements, asked.installed
+        runtime, worker_python, image or asked.image, asked.requirements, asked.installed
     )
     out.print(f"runtime  {why}")
     rows = read_runs(_folder(asked, out_dir).runs)
@@ -125,11 +125,11 @@ def run(
     machine = request.on(this_machine())
     asked, corpus, selected = read_matrix(matrix, only, shard)
     launcher, why = choose_launcher(
-        runtime, worker_python, image, asked.requirements, asked.installed
+        runtime, worker_python, image or asked.image, asked.requirements, asked.installed
     )
     folder = _folder(asked, out_dir)
     _check_sample_ms(sample_ms)
-    out.print(f"corpus: {corpus.chosen}")
+    out.print(f"corpus: {corpus.chosen}" if corpus else f"program: {program_line(asked)}")
     out.print(f"runtime: {why}")
     with folder.locked():
         runs = RunsTable(folder.runs)
@@ -141,7 +141,7 @@ def run(
             runs=runs,
             launcher=launcher,
             corpus=corpus,
-            tokens_file=corpus.store_tokens(),
+            tokens_file=corpus.store_tokens() if corpus else None,
             machine=machine,
             display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
             policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
@@ -149,6 +149,7 @@ def run(
             gpus=request,
             sample_ms=sample_ms,
             code={code.sha256: code.store() for code in asked.codes},
+            data=asked.data,
         )
         code = _run_matrix(runner, asked, selected, at_once, trials_from or [])
     if with_report:
@@ -281,11 +282,15 @@ def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
 
 def read_matrix(
     path: Path, only: Sequence[str] | None, shard: str | None
-) -> tuple[Matrix, Corpus, set[str]]:
-    """A matrix and its text, both checked, and the run_ids of its selected cells."""
+) -> tuple[Matrix, Corpus | None, set[str]]:
+    """A matrix and its text, both checked, and the run_ids of its selected cells.
+
+    A matrix of a program has no text.
+    """
     matrix = load_matrix(path)
     corpus = matrix.find_corpus()
-    matrix = matrix.with_corpus(corpus.ref)
+    if corpus is not None:
+        matrix = matrix.with_corpus(corpus.ref)
     return matrix, corpus, select(matrix.cells, only or [], shard)
 
 

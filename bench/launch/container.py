@@ -20,7 +20,7 @@ from bench.border.surroundings import RUNNER_GONE, compiler_environment, worker_
 from bench.errors import EngineError
 from bench.launch.cdi import docker_words, podman_words
 from bench.launch.engine import CONTROLLERS, Engine, confinement, controllers
-from bench.launch.image import require_image, require_named
+from bench.launch.image import check_python, require_image, require_named
 from bench.launch.job import Environment, Exit, Job, Stop, Watcher, read_left
 from bench.launch.local import kill_group
 from bench.launch.process import Command, supervise
@@ -206,7 +206,9 @@ def _lost(client: int, container: int) -> bool:
 def _image_id(launcher: ContainerLauncher, device: str) -> str:
     """All cells of a run are of one image, also if a tag moves on."""
     if launcher.image is not None:
-        return require_named(launcher.engine, launcher.image)
+        image_id = require_named(launcher.engine, launcher.image)
+        check_python(launcher.engine, launcher.image, image_id)
+        return image_id
     return require_image(launcher.engine, device, launcher.requirements)
 
 

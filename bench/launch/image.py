@@ -19,6 +19,8 @@ CELLS, DERIVED = "Dockerfile", "own.Dockerfile"  # in docker/: a device's image,
 DEFAULT_BASE = "python:3.11-slim-bookworm"
 OFFLINE_BASE = "bench-base:bookworm"  # made by docker/base-offline.sh
 PULL_TIMEOUT_S = 600.0
+OLDEST_PYTHON = (3, 11)  # of what runs inside
+ANSWER = "bench asks for the version: "  # before it: an image may print as it starts
 
 
 def tag(device: str, base: str) -> str:
@@ -137,6 +139,29 @@ def require_named(engine: Engine, tag: str) -> str:
             f"Images of this program here: {', '.join(engine.tags('bench-*')) or 'none'}."
         )
     return image_id
+
+
+def check_python(engine: Engine, tag: str, image_id: str) -> None:
+    """An image that somebody asked for runs what cells run.
+
+    Raises:
+        MissingError: if it has no Python that is new enough.
+    """
+    ask = "import sys; print(ANSWER, *sys.version_info[:2])".replace("ANSWER", repr(ANSWER))
+    words = ["run", "--rm", "--pull", "never", "--network", "none", image_id, "python3", "-c", ask]
+    try:
+        _, _, told = engine.command(*words).partition(ANSWER)
+        found = tuple(map(int, told.split()[:2]))
+    except (EngineError, ValueError) as error:
+        raise MissingError(
+            f"the image {tag} does not run python3, by which cells are started: {error}. Add "
+            f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer to it."
+        ) from error
+    if found < OLDEST_PYTHON:
+        raise MissingError(
+            f"the image {tag} has Python {'.'.join(map(str, found)) or 'without a version'}, and "
+            f"cells need {'.'.join(map(str, OLDEST_PYTHON))} or newer. Name another image."
+        )
 
 
 def build(engine: Engine, device: str, base: str) -> str:

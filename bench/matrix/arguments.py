@@ -8,6 +8,7 @@ from typing import Any
 from bench.errors import shown
 from bench.matrix.explain import instead
 from bench.matrix.forms import OwnGroup, OwnModelForm
+from bench.matrix.program_forms import ProgramValues
 from bench.matrix.slips import meant, perhaps_meant
 from bench.matrix.yamlfile import Where, Wrong
 
@@ -38,7 +39,7 @@ def _arguments(form: Any) -> Iterator[tuple[Where, Any]]:
             groups = getattr(variant, "groups", {}).items()
             holders: dict[Where, Any] = {("groups", role): group for role, group in groups}
             for within, holder in {**holders, (): variant}.items():
-                if isinstance(holder, OwnModelForm | OwnGroup):
+                if isinstance(holder, OwnModelForm | OwnGroup | ProgramValues):
                     given = holder.model_extra or {}
                     yield from (((kind, name, *within, key), given[key]) for key in given)
     if form.tune is not None:

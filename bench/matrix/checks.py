@@ -7,6 +7,8 @@ from bench.border.spec import RunSpec
 from bench.errors import nearest
 from bench.matrix.forms import AXES
 from bench.matrix.own import packages
+from bench.matrix.programs import check_metrics
+from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import Where, Wrong
 from bench.records.cells import Cell
 from bench.records.owncode import OwnCode
@@ -73,6 +75,9 @@ def _check_requirements(form: Any) -> Iterator[Wrong]:
 
 def _check_metrics(form: Any) -> Iterator[Wrong]:
     """What is claimed has been measured, and on no text that tuning has seen."""
+    if PROGRAM in type(form).model_fields:
+        yield from check_metrics(form)
+        return
     if form.claim is None:
         return
     metric, has_test = form.claim.metric, len(form.data.split or ()) > 2
@@ -126,6 +131,8 @@ def _check_train(cells: Sequence[Cell]) -> Iterator[Wrong]:
     if not specs:
         return
     train = specs[0].train
+    if specs[0].program is not None:
+        return
     if any(spec.device == "cpu" for spec in specs):
         for name in train.for_cuda:
             what = "is for device cuda, and the matrix plans cells on cpu. Leave one out."

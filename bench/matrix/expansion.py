@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from bench.border.options import (
     Limits,
     TrainOptions,
 )
+from bench.border.program import BASE, GivenValues
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.errors import CorpusError
 from bench.matrix import trials
@@ -28,11 +29,13 @@ from bench.matrix.arguments import check_arguments
 from bench.matrix.checks import check_cells, check_names, check_sections
 from bench.matrix.forms import AXES, OwnModelForm, Tune
 from bench.matrix.own import installed, own_options
-from bench.matrix.schema import validated
+from bench.matrix.programs import bring, check_values
+from bench.matrix.schema import PROGRAM, validated
 from bench.matrix.yamlfile import Document, Wrong, read_yaml
 from bench.records.cells import Cell
 from bench.records.corpora import Corpus, find_corpus
 from bench.records.owncode import OwnCode, read_code
+from bench.records.ownprogram import DataFolder
 from bench.records.rows import Row
 
 NO_CORPUS = CorpusRef("", "")  # until the launching side has resolved the text
@@ -49,6 +52,8 @@ class Matrix:
     tune: Tune | None
     cells: tuple[Cell, ...]  # of the matrix itself, then trials, then what waits for these
     codes: tuple[OwnCode, ...] = ()  # that the matrix brings along
+    data: Mapping[str, DataFolder] = field(default_factory=dict)  # of its program, by name
+    image: str | None = None  # the tag of the image that it asks for
     requirements: tuple[str, ...] = ()  # that cells need beside torch and numpy: name==version
     installed: tuple[str, ...] = ()  # classes that it does not bring along: package.module:Name
 
@@ -56,13 +61,15 @@ class Matrix:
     def text(self) -> str:
         return self.document.text
 
-    def find_corpus(self) -> Corpus:
-        """The text that its cells read, long enough for every split.
+    def find_corpus(self) -> Corpus | None:
+        """The text that its cells read, long enough for every split; None: a program has its own.
 
         Raises:
             MatrixError: if it cannot be used, with the line that names it.
         """
         spec = self.cells[0].spec
+        if spec.program is not None:
+            return None
         try:
             corpus = find_corpus(self.corpus, self.folder)
             corpus.check(spec.train.block_size, spec.data)
@@ -93,7 +100,8 @@ class Named:
 
     model: dict[str, Model]
     optimizer: dict[str, Optimizer]
-    codes: tuple[OwnCode, ...]  # that variants bring along
+    codes: tuple[OwnCode, ...]  # that variants bring along, or the program
+    data: Mapping[str, DataFolder] = field(default_factory=dict)
 
     def spec(self, arm: Arm, seed: int, shared: Mapping[str, Any]) -> RunSpec:
         model, optimizer, device = self.model[arm[0]], self.optimizer[arm[1]], arm[2]
@@ -110,11 +118,15 @@ def load_matrix(path: Path) -> Matrix:
     form, wrong = validated(document.data)
     if form is None:
         raise document.error(wrong)
-    shared, limits, of_shared = _shared(form)
-    named, of_variants = _named(form, path.parent)
+    brings = getattr(form, PROGRAM, None) is not None
+    named, shared, of_variants = (_of_program if brings else _of_ours)(form, path.parent)
+    limits, of_shared = _limits(form, shared)
     of_names = check_names(form, named.model, named.optimizer, document.data)
     by_seed, of_excludes = _arms_by_seed(form, of_names)
     of_sections = [*check_sections(form), *check_arguments(form, document.plain)]
+    if brings:
+        planned = {arm[:2] for arms in by_seed.values() for arm in arms}
+        of_sections += check_values(shared[PROGRAM], named.model, named.optimizer, planned)
     document.raise_mistakes(wrong + of_shared + of_variants + of_names + of_excludes + of_sections)
     cells = [
         Cell(named.spec(arm, seed, shared), limits, order)
@@ -128,38 +140,82 @@ def load_matrix(path: Path) -> Matrix:
         name=form.name,
         document=document,
         folder=path.parent,
-        corpus=form.data.corpus,
+        corpus=None if brings else form.data.corpus,
         tune=form.tune,
         cells=tuple(cells),
         codes=named.codes,
         requirements=tuple(dict.fromkeys(form.image.requirements)),
         installed=installed(cells, named.codes),
+        data=named.data,
+        image=form.image.tag if brings else None,
     )
 
 
-def _shared(form: Any) -> tuple[dict[str, Any], Limits, list[Wrong]]:
-    """What all cells have in common: fields of their RunSpec, and their limits."""
+def _of_program(form: Any, folder: Path) -> tuple[Named, dict[str, Any], list[Wrong]]:
+    """What names stand for, what all cells have in common, and what is wrong with both."""
+    brought, wrong = bring(form.program, folder)
+    models, optimizers = (
+        {name: GivenValues(dict(values.model_extra or {})) for name, values in section.items()}
+        for section in (form.models, form.optimizers)
+    )
+    used = brought.program.used
+    for axis, named in (("model", models), ("optimizer", optimizers)):
+        if not named or axis in used:  # a name may stand for itself
+            named |= {
+                name: GivenValues() for name in getattr(form.matrix, axis) if name not in named
+            }
+    return (
+        Named(
+            {name: Model(name, BASE, values) for name, values in models.items()},
+            {name: Optimizer(name, BASE, values) for name, values in optimizers.items()},
+            (brought.code,) if brought.code else (),
+            brought.data,
+        ),
+        {
+            "train": TrainOptions(),
+            "eval": EvalOptions(),
+            PROGRAM: brought.program,
+        },
+        wrong,
+    )
+
+
+def _of_ours(form: Any, folder: Path) -> tuple[Named, dict[str, Any], list[Wrong]]:
+    """The same of a matrix of models and optimizers that are built in, or classes."""
+    named, wrong = _named(form, folder)
+    shared, of_shared = _shared(form)
+    return named, shared, wrong + of_shared
+
+
+def _limits(form: Any, shared: Mapping[str, Any]) -> tuple[Limits, list[Wrong]]:
+    key = PROGRAM if PROGRAM in shared else "train"
+    threads = shared[key].threads
+    limits = Limits(**form.limits.model_dump())
+    if limits.cpus is None:
+        return dataclasses.replace(limits, cpus=threads), []
+    if limits.cpus >= threads:
+        return limits, []
+    what = (
+        f"{limits.cpus} is less than {key}.threads, {threads}: the threads "
+        f"would take turns. Give at least {threads}."
+    )
+    return limits, [(("limits", "cpus"), what)]
+
+
+def _shared(form: Any) -> tuple[dict[str, Any], list[Wrong]]:
+    """What all cells have in common: fields of their RunSpec."""
     wrong: list[Wrong] = []
     try:
         train = TrainOptions(**form.train.model_dump())
     except ValueError as error:  # settings that do not go together
         wrong.append((("train",), f"{error}."))
         train = TrainOptions()  # whatever else is wrong is told as well
-    limits = Limits(**form.limits.model_dump())
-    if limits.cpus is None:
-        limits = dataclasses.replace(limits, cpus=train.threads)
-    elif limits.cpus < train.threads:
-        what = (
-            f"{limits.cpus} is less than train.threads, {train.threads}: the threads "
-            f"would take turns. Give at least {train.threads}."
-        )
-        wrong.append((("limits", "cpus"), what))
     shares = form.data.split
     if shares and abs(sum(shares) - 1) > 1e-9:
         what = f"sums to {sum(shares):.12g}. Give shares that sum to 1, such as [0.8, 0.1, 0.1]."
         wrong.append((("data", "split"), what))
     evaluation = EvalOptions(**form.eval.model_dump())
-    return {"train": train, "eval": evaluation, "data": form.data.options}, limits, wrong
+    return {"train": train, "eval": evaluation, "data": form.data.options}, wrong
 
 
 def _named(form: Any, folder: Path) -> tuple[Named, list[Wrong]]:

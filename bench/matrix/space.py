@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.border.options import OwnModel
+from bench.border.program import GivenValues
 from bench.matrix.forms import Log, Space, Values
 
 # Bases of Halton's sequence, one a key of the space. Of larger ones the first points lie on lines.
@@ -21,7 +22,7 @@ MOST_IN_GRID = 100_000
 
 def settings_of(options: Any) -> dict[str, Any]:
     """What a space may name: an optimizer's options, or what the matrix gives to a class."""
-    if isinstance(options, OwnModel):
+    if isinstance(options, OwnModel | GivenValues):
         return dict(options.settings)
     return {entry.name: getattr(options, entry.name) for entry in dataclasses.fields(options)}
 
@@ -31,7 +32,7 @@ def with_settings(options: Any, settings: Mapping[str, Any]) -> Any:
 
     Those of a class have none here, and stay what they are.
     """
-    if isinstance(options, OwnModel):
+    if isinstance(options, OwnModel | GivenValues):
         return dataclasses.replace(options, settings={**options.settings, **settings})
     return dataclasses.replace(options, **settings)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pydantic
 
 from bench.border.options import OwnModel
+from bench.border.program import GivenValues
 from bench.border.spec import Optimizer
 from bench.errors import nearest
 from bench.matrix.explain import explain
@@ -95,7 +96,7 @@ def _check_space(tune: Tune, optimizers: Sequence[Optimizer]) -> Iterator[Wrong]
             what = f"names no option of {optimizer.name!r}, and every arm is to be tuned."
             has = ", ".join(settings_of(optimizer.options)) or "none in the matrix"
             yield ("tune", "space"), f"{what} It has: {has}."
-        if isinstance(optimizer.options, OwnModel):
+        if isinstance(optimizer.options, OwnModel | GivenValues):
             continue  # what its class takes, its class knows
         for entry in dataclasses.fields(optimizer.options):
             if entry.name in tune.space:

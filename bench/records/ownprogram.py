@@ -98,6 +98,10 @@ class DataFolder:
     path: Path
     files: tuple[tuple[str, int, int], ...]  # name within it, bytes, time of change in ns
 
+    @property
+    def n_bytes(self) -> int:
+        return sum(size for _, size, _ in self.files)
+
     @cached_property
     def sha256(self) -> str:
         """Over the names and bytes of its files.

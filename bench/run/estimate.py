@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.border.options import DecoderOptions, NanoGPTOptions, NanoKimiOptions, OwnModel
-from bench.border.program import Values
+from bench.border.program import GivenValues
 from bench.border.spec import RunSpec
 from bench.records.corpora import Corpus
 from bench.records.rows import Row
@@ -47,7 +47,7 @@ def _estimate(spec: RunSpec, corpus: Corpus | None, done: Sequence[Row]) -> Esti
         return Estimate(wall_s, memory_mib, "measured")
     options = spec.model.options
     if spec.device != "cpu" or isinstance(
-        options, OwnModel | Values
+        options, OwnModel | GivenValues
     ):  # whose arithmetic nobody knows
         return Estimate(None, None, "unknown")
     assert corpus is not None  # what is trained here is trained on a text

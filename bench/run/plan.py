@@ -17,7 +17,7 @@ HEADER = ("run_id", "model", "optimizer", "device", "seed", "state", "time", "me
 
 def describe(
     matrix: Matrix,
-    corpus: Corpus,
+    corpus: Corpus | None,
     rows: Iterable[Row],
     selected: Collection[str],
     done: Collection[str],
@@ -25,7 +25,11 @@ def describe(
 ) -> Iterator[str]:
     """The plan, line by line. `selected` and `done` are run_ids."""
     cells = matrix.cells
-    yield f"corpus   {corpus.chosen}: {corpus.n_chars:,} characters, {corpus.vocab_size} distinct"
+    if corpus is None:
+        yield f"program  {program_line(matrix)}"
+    else:
+        size = f"{corpus.n_chars:,} characters, {corpus.vocab_size} distinct"
+        yield f"corpus   {corpus.chosen}: {size}"
     limits = cells[0].limits
     cpus, timeout = counted(limits.cpus or 1, "CPU"), duration(limits.timeout_s)
     yield f"limits   {cpus}, {limits.memory_gib:g} GiB, {timeout} for each cell"
@@ -51,6 +55,16 @@ def describe(
     unestimated = f", and {counted(unknown, 'cell')} without an estimate" if unknown else ""
     yield f"open cells, one after the other: {duration(open_s)}{unestimated}"
     yield "~ is computed, to within a factor of 3 or so; other figures were measured here"
+
+
+def program_line(matrix: Matrix) -> str:
+    """Which program, and what it is given: "nanoGPT, 7 files; data/tiny, 2 files, 2.1 MiB"."""
+    program = [f"{code.name}, {counted(len(code.files), 'file')}" for code in matrix.codes]
+    data = [
+        f"data/{name}, {counted(len(each.files), 'file')}, {each.n_bytes / 2**20:,.1f} MiB"
+        for name, each in matrix.data.items()
+    ]
+    return "; ".join([*program, *data])
 
 
 def _state(cell: Cell, selected: Collection[str], done: Collection[str], machine: Machine) -> str:

@@ -24,6 +24,7 @@ from bench.records.columns import SETTLED
 from bench.records.corpora import Corpus
 from bench.records.endings import GPU_FAILED, is_machines_fault
 from bench.records.folder import ResultsFolder
+from bench.records.ownprogram import DataFolder
 from bench.records.rows import Row, RunsTable, by_cell
 from bench.run.attempt import is_number, run_attempt
 from bench.run.compiling import check_compile_cache, with_compiled
@@ -34,6 +35,7 @@ from bench.run.progress import PlainDisplay
 from bench.run.signals import heard
 from bench.run.standing import Here, Policy, skip_reason
 
+MODULES = ("bench.worker", "bench.program")  # that run a cell of ours, or of a program
 SIGNAL_S = 1.0  # the longest that Ctrl-C may go unnoticed
 
 
@@ -44,8 +46,8 @@ class Runner:
     folder: ResultsFolder
     runs: RunsTable
     launcher: Launcher
-    corpus: Corpus
-    tokens_file: Path  # of the corpus
+    corpus: Corpus | None  # None: a program reads what it wants
+    tokens_file: Path | None  # of the corpus
     machine: Machine  # with the GPUs that were asked for
     display: PlainDisplay
     policy: Policy
@@ -53,6 +55,7 @@ class Runner:
     gpus: GpuRequest = field(default_factory=GpuRequest)
     sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
     code: Mapping[str, Path] = field(default_factory=dict)  # the matrix's own, by its SHA-256
+    data: Mapping[str, DataFolder] = field(default_factory=dict)  # of its program, by name
     stop: Stop = field(default_factory=Stop)
     # What cells of a device run in, once it was asked for: asking an engine takes its time.
     _environments: dict[str, Environment] = field(default_factory=dict, init=False)
@@ -221,7 +224,10 @@ class Runner:
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> dict[str, Any]:
         """One attempt, in a thread of its own; its columns of runs.csv."""
-        check_stored(self.tokens_file, f"corpus {self.corpus.name}")
+        if self.corpus and self.tokens_file:
+            check_stored(self.tokens_file, f"corpus {self.corpus.name}")
+        for each in self.data.values():
+            each.check()
         code = tuple(self.code[sha256] for sha256 in cell.spec.own_code)
         for folder in code:
             check_stored(folder, "the matrix's own code")
@@ -236,6 +242,8 @@ class Runner:
             cpus=slot.cpus,
             gpu_uuids=tuple(gpu.uuid for gpu in gpus),
             code=code,
+            data=tuple((name, each.path) for name, each in self.data.items()),
+            module=MODULES[cell.spec.program is not None],
         )
         identity = self._identity(cell, number, environment) | {
             "log_path": str(files.log.relative_to(self.folder.path)),

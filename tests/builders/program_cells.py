@@ -10,8 +10,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from bench.border.program import BASE, Program, Values
 from bench.border.options import EvalOptions, TrainOptions
+from bench.border.program import BASE, GivenValues, Program
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.launch.variables import local_environment
 
@@ -104,8 +104,8 @@ class ProgramRun:
     def _spec(self) -> RunSpec:
         asked = {"command": ("python", "main.py"), "read": self.read, **self.asked}
         return RunSpec(
-            model=Model("small", BASE, Values(self.settings)),
-            optimizer=Optimizer("plain", BASE, Values()),
+            model=Model("small", BASE, GivenValues(self.settings)),
+            optimizer=Optimizer("plain", BASE, GivenValues()),
             device="cpu",
             seed=self.seed,
             train=TrainOptions(),
