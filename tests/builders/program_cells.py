@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from bench.border.program import BASE, Program, Values
 from bench.border.options import EvalOptions, TrainOptions
+from bench.border.program import BASE, Program, Values
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.launch.variables import local_environment
 
@@ -68,7 +69,11 @@ class ProgramRun:
     def code(self) -> Path:
         return self.place / "code"
 
-    def start(self, check_s: float | None = None) -> "subprocess.Popen[bytes]":
+    def start(
+        self, check_s: float | None = None, argv: Sequence[str] = (), written: bool = True
+    ) -> "subprocess.Popen[bytes]":
+        """`argv`: of another call of Python, which runs it."""
+        self.place.mkdir(exist_ok=True)
         main = self.code / "prog" / "main.py"
         main.parent.mkdir(parents=True, exist_ok=True)
         main.write_text(dedent(self.script))
@@ -77,9 +82,10 @@ class ProgramRun:
         if check_s is not None:
             (self.folder / "check.json").write_text(json.dumps({"seconds": check_s}))
         named = [f"{name}={path}" for name, path in self.data.items()]
+        own = ["-P", "-m", "bench.program", str(self.folder), str(self.code), *named]
         with (self.place / "log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "bench.program", self.folder, self.code, *named],
+                [sys.executable, *(argv or own)],
                 env=local_environment(1),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
