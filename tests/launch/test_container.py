@@ -93,8 +93,10 @@ def test_several_gpus_come_in_together(
     monkeypatch.setattr(container, "podman_words", there)
     monkeypatch.setattr(Engine, "info", lambda self: {"Runtimes": {"nvidia": {}}})
     words = ContainerLauncher(Engine(engine))._gpu(("GPU-abc", "GPU-def"))
-    argv = run_argv("docker", "sha256:123", job, 65532, 65532, gpu=words)
-    assert argv == recorded(**{"--gpus device=GPU-abc": recorded_words})
+    two = dataclasses.replace(job, gpu_uuids=("GPU-abc", "GPU-def"))
+    argv = run_argv("docker", "sha256:123", two, 65532, 65532, gpu=words)
+    several = {"--gpus device=GPU-abc": recorded_words, "--pids-limit 512": "--pids-limit 1024"}
+    assert argv == recorded(**several)
 
 
 PODMAN = "--read-only-tmpfs=false --stop-timeout 0"
