@@ -115,7 +115,7 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
         StoppedError: by Ctrl-C or SIGTERM.
     """
     text = pinned(request.matrix, request.n_pairs)
-    turns = Turns(_same_gpus(request, say))
+    turns = Turns(same_gpus(request, say))
     with heard(turns.pass_on), prepared(base, head, request.launcher) as sides:
         folder = (request.out or _default_folder(text, sides)).absolute()
         check_same(folder, sides)
@@ -130,7 +130,7 @@ def run_pairs(base: str, head: str, request: Request, say: Say) -> Path:
     return folder
 
 
-def _same_gpus(request: Request, say: Say) -> tuple[Gpu, ...]:
+def same_gpus(request: Request, say: Say) -> tuple[Gpu, ...]:
     """Those of every cuda cell: both sides have the same. Empty: they have none.
 
     Raises:

@@ -33,7 +33,7 @@ from bench.measure.host import CellProcesses
 CELL, TOKENS, CODE, OWN_CODE, DATA = "/cell", "/corpus.tokens", "/opt/bench", "/own", "/data"
 COMPILED = CellFiles(Path(CELL)).compiled
 NOBODY = 65532  # the user where the caller is root: it exists nowhere and owns nothing
-MAX_PROCESSES = 512  # threads count too; torch starts dozens
+MAX_PROCESSES = 512  # for each GPU; threads count too, and torch starts dozens
 SCRATCH = "/tmp:rw,exec,nosuid,nodev,size=1g"  # exec: compilers load what they build
 # PyTorch's loaders and NCCL fill the usual 64 MB. It counts as the cell's memory.
 SHARED_MEMORY = "/dev/shm:rw,noexec,nosuid,nodev,size={gib}g"
@@ -271,7 +271,7 @@ def run_argv(
     own = job.spec.program is not None  # it may be several processes, and load with more
     argv += closed(engine, uid, gid, security, math.ceil(limits.memory_gib) if own else 1)
     if "pids" in held_by:
-        argv += ["--pids-limit", str(MAX_PROCESSES)]
+        argv += ["--pids-limit", str(MAX_PROCESSES * max(1, len(job.gpu_uuids)))]
     if "memory" in held_by:
         argv += ["--memory", memory, "--memory-swap", memory]  # equal: no swap
     if "cpuset" in held_by:

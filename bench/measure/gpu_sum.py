@@ -42,7 +42,7 @@ _FROM: dict[str, Callable[[Sequence[Any]], Any]] = {
 
 
 def as_one(each: Sequence[T]) -> T:
-    """A figure is told if every GPU tells it; Xids are, if one does: another may be gone by then."""
+    """A figure is told if every GPU tells it; Xids are if one does: another may be gone by then."""
     if len(each) == 1:
         return each[0]
     found: dict[str, Any] = {}

@@ -15,10 +15,11 @@ from bench.measure.watch import Readings
 from bench.records.endings import GPU_FAILED, LOG_TAIL
 
 # Xids that tell a fault of the GPU or of the driver's own firmware, whatever a program does: those
-# after which NVIDIA resets the GPU or the machine, as far as a cell of one GPU can meet them. Not
-# among them are those that a program brings about (the Kubernetes device plugin passes over 13, 31,
-# 43, 45, 68 and 109), notes that end nothing (63, 64, 92, 154), and those of NVLink (74, 136, 144
-# to 150, 155). Source: NVIDIA, "Xid Errors", catalog.
+# after which NVIDIA resets the GPU or the machine. Not among them are those that a program brings
+# about (the Kubernetes device plugin passes over 13, 31, 43, 45, 68 and 109), notes that end
+# nothing (63, 64, 92, 154), and those of NVLink (74, 136, 144 to 150, 155): whether they end
+# anything their further words tell, which NVML does not pass on. Source: NVIDIA, "Xid Errors",
+# catalog.
 MACHINE_XIDS = {
     48: "uncorrectable ECC error",
     62: "its microcontroller halted",

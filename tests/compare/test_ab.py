@@ -17,14 +17,16 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from bench.border.spec import RunSpec
 from bench.compare import sides
-from bench.compare.ab import in_turn, pinned
-from bench.compare.sides import prepared
+from bench.compare.ab import Request, Turns, in_turn, pinned, same_gpus
+from bench.compare.sides import Side, prepared
 from bench.errors import EngineError, MatrixError, RequestError
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.matrix.expansion import load_matrix
 from bench.records.rows import read_table, write_table
+from bench.run.gpus import GpuRequest
 from tests.builders.gpu_cell import PROBE
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
 from tests.builders.shared import ROOT, bench, write_tiny_matrix
@@ -516,6 +518,24 @@ def test_both_sides_have_the_same_gpu(
     answer = ab(repository, base, "v1", matrix, "--out", out, *LOCAL, "--gpus", asked)
     rows = [row for side in ("base", "head") for row in read_table(out / side / "runs.csv")]
     assert [row["gpu_uuid"] for row in rows] == [got, got], answer.stderr
+
+
+def test_both_sides_have_the_same_two_gpus(
+    tmp_path: Path, nvml: NvmlStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first two of a kind that nobody computes on, named to each command of a side."""
+    nvml.write(TWO_GPUS | {"gpu2.uuid": "GPU-cccc", "gpu2.name": "Stub GPU A"})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(RunSpec, "gpus", property(lambda spec: 2))
+    matrix = one_arm(tmp_path, 1)
+    asked = Request(matrix, None, None, LocalLauncher(sys.executable), None, GpuRequest())
+    gpus = same_gpus(asked, lambda line: None)
+    assert [gpu.uuid for gpu in gpus] == ["GPU-aaaa", "GPU-cccc"]
+    version = tmp_path / "bench" / "__main__.py"
+    version.parent.mkdir()
+    version.write_text("import os; print(os.environ['CUDA_VISIBLE_DEVICES'])")
+    side = Side("base", "v1", tmp_path, None, "v1")
+    assert Turns(gpus).run(side, "run") == (0, "GPU-aaaa,GPU-cccc\n")
 
 
 def test_with_every_gpu_in_use_nothing_runs(

@@ -90,6 +90,9 @@ def test_the_command_is_the_recorded_one(job: Job) -> None:
     words = exec_argv(Path("/images/bench.sif"), there, Path("/scratch"))
     recorded = RECORDED.replace("PACKAGE", str(PACKAGE)).replace("KEEP_MEMORY", KEEP_MEMORY)
     assert words == recorded.split()
+    two = dataclasses.replace(there, gpu_uuids=("GPU-abc", "GPU-def"))
+    words = exec_argv(Path("/images/bench.sif"), two, Path("/scratch"))
+    assert words == recorded.replace("GPU-abc", "GPU-abc,GPU-def").split()
     on_cpu = exec_argv(Path("/images/bench.sif"), job, Path("/scratch"))
     assert "--nv" not in on_cpu
     assert "CUDA_VISIBLE_DEVICES=" in on_cpu

@@ -141,3 +141,28 @@ def test_a_gpus_number_is_the_drivers_and_an_instances_both(nvml: NvmlStub) -> N
     assert [gpu_index(uuid) for uuid in ("MIG-b0", "MIG-b2", "MIG-b3")] == ["1:0", "1:2", None]
     nvml.write({name: value for name, value in TWO_GPUS.items() if "gpu1" not in name})
     assert (is_only_gpu("GPU-aaaa"), is_only_gpu("MIG-a0")) == (True, False)
+
+
+# --- Several GPUs -------------------------------------------------------------------------------
+
+
+def test_docker_takes_several_in_one_word_that_is_a_line_of_csv() -> None:
+    """Each further `--gpus` would take the place of the one before."""
+    words = docker_words(("GPU-aa", "GPU-bb"), gpu_index, is_only_gpu, {"Runtimes": {"nvidia": {}}})
+    assert words == ["--gpus", '"device=GPU-aa,GPU-bb"']
+
+
+def test_other_ways_have_a_word_for_each(tmp_path: Path) -> None:
+    numbers = {"GPU-aa": "0", "GPU-bb": "1"}
+    found = [{"Source": "cdi", "ID": f"nvidia.com/gpu={number}"} for number in (0, 1)]
+    info = {"Runtimes": {"runc": {}}, "DiscoveredDevices": found}
+    wanted = ["--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=1"]
+    assert docker_words(numbers, numbers.get, lambda _: False, info) == wanted
+    made_up(tmp_path, {"nvidia.json": names("0", "1", "all")})
+    assert podman_words(numbers, numbers.get, lambda _: False, (tmp_path,)) == wanted
+
+
+def test_one_of_several_that_is_not_listed_is_refused_by_name(tmp_path: Path) -> None:
+    made_up(tmp_path, {"nvidia.json": names("GPU-aa", "GPU-old")})
+    with pytest.raises(MissingError, match="no name for the GPU GPU-bb: listed are"):
+        podman_words(("GPU-aa", "GPU-bb"), lambda _: "1", lambda _: False, (tmp_path,))

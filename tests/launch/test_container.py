@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bench.border.spec import CellFiles
 from bench.border.surroundings import KEEP_MEMORY
 from bench.errors import EngineError, MissingError
 from bench.launch import container, image
+from bench.launch.cdi import podman_words
 from bench.launch.container import ContainerLauncher, mount, run_argv
 from bench.launch.engine import Engine
 from bench.launch.image import find_image
@@ -73,6 +75,28 @@ def recorded(**changes: str) -> list[str]:
 def test_the_command_is_the_recorded_one(job: Job) -> None:
     words = run_argv("docker", "sha256:123", job, 65532, 65532, gpu=["--gpus", "device=GPU-abc"])
     assert words == recorded()
+
+
+@pytest.mark.parametrize(
+    ("engine", "recorded_words"),
+    [
+        ("docker", '--gpus "device=GPU-abc,GPU-def"'),
+        ("podman", "--device nvidia.com/gpu=GPU-abc --device nvidia.com/gpu=GPU-def"),
+    ],
+)
+def test_several_gpus_come_in_together(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, recorded_words: str
+) -> None:
+    listed = [{"name": uuid} for uuid in ("GPU-abc", "GPU-def", "GPU-ghi")]
+    (tmp_path / "nvidia.json").write_text(json.dumps({"kind": "nvidia.com/gpu", "devices": listed}))
+    there = partial(podman_words, folders=(tmp_path,))
+    monkeypatch.setattr(container, "podman_words", there)
+    monkeypatch.setattr(Engine, "info", lambda self: {"Runtimes": {"nvidia": {}}})
+    words = ContainerLauncher(Engine(engine))._gpu(("GPU-abc", "GPU-def"))
+    two = dataclasses.replace(job, gpu_uuids=("GPU-abc", "GPU-def"))
+    argv = run_argv("docker", "sha256:123", two, 65532, 65532, gpu=words)
+    several = {"--gpus device=GPU-abc": recorded_words, "--pids-limit 512": "--pids-limit 1024"}
+    assert argv == recorded(**several)
 
 
 PODMAN = "--read-only-tmpfs=false --stop-timeout 0"

@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.border.spec import CellFiles
 from bench.border.surroundings import CHANGING
+from bench.launch.job import Job, Stop
 from bench.launch.local import LocalLauncher
 from bench.launch.variables import local_environment
+from bench.matrix.expansion import load_matrix
 from bench.records.rows import Row, read_table
+from tests.builders.containers import Heard
 from tests.builders.hostile import HOSTILE
 from tests.builders.shared import ROOT
 
@@ -147,3 +151,14 @@ def test_a_worker_has_a_name_that_compilers_may_ask_for(monkeypatch: pytest.Monk
         check=True,
     )
     assert answer.stdout == "bench\n"
+
+
+def test_a_worker_sees_its_own_gpus_and_no_other(tiny_matrix: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf %s "$CUDA_VISIBLE_DEVICES" > "$4/seen"\n')
+    python.chmod(0o755)
+    cell, files = load_matrix(tiny_matrix).cells[0], CellFiles(tmp_path)
+    for gpus in ((), ("GPU-a",), ("GPU-a", "GPU-b")):
+        job = Job(cell.spec, cell.limits, files, tmp_path / "tokens", (0,), gpus)
+        assert LocalLauncher(str(python)).run(job, Heard(), Stop()).code == 0
+        assert (tmp_path / "seen").read_text() == ",".join(gpus)

@@ -137,6 +137,33 @@ def test_what_no_gpu_told_is_left_out(new, draw):
     assert "Memory" not in drawing.caption
 
 
+def test_several_gpus_are_one_line(new, draw):
+    """Where one tells nothing there is no sum; a file without the column is of one."""
+    run(new, FACTORIAL[:1], seeds=(1,), device="cuda")
+    path = cell_folder(new, new.plan[0]["run_id"]) / "samples.csv"
+
+    def sample(watts):
+        return GpuSample(900.0, {7: 500.0}, None, None, watts, 50.0, 10 * watts, 60.0, ())
+
+    moments = [(100.0, 300.0), (110.0, None), (120.0, 320.0)]
+    gpu = [
+        (float(k), GpuReading(tuple(sample(w) if w else NOTHING for w in watts), frozenset({7})))
+        for k, watts in enumerate(moments)
+    ]
+    write_table(path, samples.COLUMNS, samples.rows(Readings(1, 1, gpu=gpu), 0.0, []))
+    figure, drawing = draw(scene_of(new), "gpu_over_time")
+    memory, power, clock = (list(axes.lines[0].get_ydata()) for axes in figure.axes)
+    assert (memory, power, clock) == ([1000.0, 1000.0], [400.0, 440.0], [2000.0, 2200.0])
+    assert "with several GPUs it is memory and power of all" in drawing.caption
+    older = [name for name in samples.COLUMNS if name != "gpu"]
+    alone = [(at, GpuReading(reading.samples[:1], reading.own_pids)) for at, reading in gpu]
+    rows = samples.rows(Readings(1, 1, gpu=alone), 0.0, [])
+    write_table(path, older, ({name: row.get(name) for name in older} for row in rows))
+    figure, drawing = draw(scene_of(new), "gpu_over_time")
+    assert list(figure.axes[1].lines[0].get_ydata()) == [100.0, 110.0, 120.0]
+    assert "several" not in drawing.caption
+
+
 def test_whose_memory_it_is(new, draw):
     run(new, FACTORIAL[:1], seeds=(1,), device="cuda")
     sample_file(new, new.plan[0]["run_id"], [100.0, 110.0])

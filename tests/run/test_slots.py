@@ -1,18 +1,24 @@
 """How many cells at once a machine allows, and on which of its CPUs and GPUs."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bench.border.program import Program
 from bench.errors import RequestError
 from bench.matrix.expansion import load_matrix
 from bench.measure import cgroup
 from bench.measure.cgroup import Cgroup
-from bench.measure.gpus import Gpu, Gpus
+from bench.measure.gpus import Gpu, Gpus, WholeGpu, kind_of
 from bench.measure.machine import Machine, Room, this_room
 from bench.records.cells import Cell
-from bench.run.lanes import choose_jobs, make_slots
+from bench.run.lanes import choose_jobs, gpus_each, make_slots
+from bench.run.standing import skip_reason
 
 NO_GPU = Gpus((), None, "NVML finds no NVIDIA driver")
 TWO_GPUS = Gpus((Gpu("GPU-a", "a GPU"), Gpu("GPU-b", "a GPU")), "580.1", None)
@@ -87,6 +93,94 @@ def test_auto_takes_what_every_limit_allows_and_says_which_was_the_least(
 def test_auto_takes_a_gpu_a_cell(matrix: Path) -> None:
     asked = cells(matrix, "memory_gib: 1", device="cuda")
     assert choose_jobs(asked, machine(TWO_GPUS)) == (2, "2 GPUs for one a cell")
+
+
+# --- Several GPUs a cell --------------------------------------------------------------------------
+
+
+def kinds(text: str) -> Gpus:
+    """A GPU a letter, which is its kind; a small one is a MIG instance."""
+    gpus = [
+        Gpu(f"{'MIG' if kind.islower() else 'GPU'}-{number}", f"kind {kind}")
+        for number, kind in enumerate(text)
+    ]
+    every = tuple(map(WholeGpu, gpus))
+    return Gpus(tuple(gpus), "580.1", None, every=every)
+
+
+def asking(matrix: Path, gpus: int, limits: str = "memory_gib: 1") -> list[Cell]:
+    """Cells of a program with so many GPUs each."""
+    program = Program("train.py", "0" * 64, ("python", "train.py"), gpus=gpus)
+    found = cells(matrix, limits, "cuda")
+    return [replace(cell, spec=replace(cell.spec, program=program)) for cell in found]
+
+
+@given(st.text("ABc", max_size=12), st.integers(1, 5), st.randoms())
+def test_gpus_of_cells_are_of_one_kind_and_disjoint_and_none_is_wasted(
+    text: str, each: int, order: Random
+) -> None:
+    every = kinds(text)
+    shuffled = list(every.gpus)
+    order.shuffle(shuffled)
+    groups = replace(every, gpus=tuple(shuffled)).groups(each)
+    given_out = [gpu for group in groups for gpu in group]
+    assert len(given_out) == len(set(given_out))
+    assert set(given_out) <= set(every.gpus)
+    for group in groups:
+        assert (len(group), len({gpu.name for gpu in group})) == (each, 1)
+        assert list(group) == [gpu for gpu in every.gpus if gpu in group]  # NVML's order
+    usable = [gpu for gpu in every.gpus if each == 1 or gpu.uuid.startswith("GPU-")]
+    left = Counter(gpu.name for gpu in usable if gpu not in given_out)
+    assert all(count < each for count in left.values())
+
+
+def test_one_gpu_a_cell_is_given_out_in_the_order_asked() -> None:
+    every = kinds("AAA")
+    asked = replace(every, gpus=every.gpus[::-1])
+    assert asked.groups(1) == [(gpu,) for gpu in asked.gpus]
+
+
+def test_slots_share_the_gpus_without_overlap(matrix: Path) -> None:
+    asked = asking(matrix, 2)
+    slots = make_slots(2, asked, machine(kinds("ABABB")))
+    assert [[gpu.uuid for gpu in slot.gpus] for slot in slots] == [
+        ["GPU-0", "GPU-2"],
+        ["GPU-1", "GPU-3"],
+    ]
+    assert [kind_of(slot.gpus) for slot in slots] == ["2 x kind A", "2 x kind B"]
+    with pytest.raises(RequestError, match=r"3 cuda cells at once need 2 GPUs of one kind each"):
+        make_slots(3, asked, machine(kinds("ABABB")))
+
+
+def test_auto_takes_as_many_gpus_as_a_cell_asks_for(matrix: Path) -> None:
+    chosen = choose_jobs(asking(matrix, 2), machine(kinds("AABBB"), cores=8, free_gib=64.0))
+    assert chosen == (2, "5 GPUs for 2 a cell")
+
+
+def test_cells_on_the_cpu_get_no_gpu(matrix: Path) -> None:
+    asked = cells(matrix, "memory_gib: 1")
+    assert gpus_each(asked) == 0
+    assert [slot.gpus for slot in make_slots(2, asked, machine(TWO_GPUS))] == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("here", "words"),
+    [
+        (kinds("AA"), "asks for 4 whole GPUs of one kind, and this machine has 2. Run where"),
+        (kinds("AABBB"), "and this machine has 3. Run where nvidia-smi lists 4 of one kind"),
+        (kinds("ccccc"), "asks for 4 whole GPUs of one kind, and this machine has 1. Run where"),
+        (NO_GPU, "no GPU here: NVML finds no NVIDIA driver. Run where nvidia-smi lists one, or"),
+    ],
+)
+def test_too_few_are_a_reason_to_skip(matrix: Path, here: Gpus, words: str) -> None:
+    why = skip_reason(asking(matrix, 4)[0], machine(here))
+    assert why is not None
+    assert words in why
+    assert why.endswith("choose --only device=cpu")
+
+
+def test_enough_are_none(matrix: Path) -> None:
+    assert skip_reason(asking(matrix, 4)[0], machine(kinds("ABAAA"))) is None
 
 
 def test_auto_with_nothing_to_do() -> None:

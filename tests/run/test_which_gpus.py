@@ -11,7 +11,10 @@ import pynvml
 import pytest
 from rich.console import Console
 
-from bench.errors import RequestError
+from bench.border.spec import RunSpec
+from bench.errors import GpuError, MissingError, RequestError
+from bench.launch.job import Job, Stop
+from bench.launch.reach import Reach
 from bench.measure.listed import find_gpus
 from bench.measure.machine import this_machine
 from bench.records.folder import ResultsFolder
@@ -400,3 +403,116 @@ def test_mig_mode_without_an_instance_is_no_gpu(bench: Bench, nvml: NvmlStub) ->
     bench.run()
     assert given(bench) == {"GPU-bbbb"}
     assert bench.gpus.left_out == f"{A} is in MIG mode and has no instance"
+
+
+# --- Several a cell -----------------------------------------------------------------------------
+
+FOUR: dict[str, Reading] = {
+    "driver": "580.1",
+    **{f"gpu{n}.uuid": f"GPU-{n}" for n in range(4)},
+    **{f"gpu{n}.name": "Stub GPU" for n in range(4)},
+    **{f"gpu{n}.processes": {} for n in range(4)},
+    **{f"gpu{n}.memory_used_mib": 100 for n in range(4)},
+    **{f"gpu{n}.memory_total_mib": 16000 for n in range(4)},
+}
+
+
+@pytest.fixture
+def pairs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Cells with two GPUs each."""
+    monkeypatch.setattr(RunSpec, "gpus", property(lambda spec: 2 if spec.device == "cuda" else 0))
+    return bench
+
+
+def test_cells_with_two_gpus_share_four(pairs: Bench, nvml: NvmlStub) -> None:
+    on(pairs, FOUR, nvml)
+    pairs.run(jobs=2)
+    assert given(pairs) == {"GPU-0 GPU-1", "GPU-2 GPU-3"}
+    assert pairs.launcher.probed == ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]
+    rows = pairs.rows()
+    assert {row["gpu_uuid"] for row in rows} == {"GPU-0 GPU-1", "GPU-2 GPU-3"}
+    assert {(row["gpu_name"], row["driver_version"]) for row in rows} == {("2 x Stub GPU", "580.1")}
+    assert {row["gpu_mem_source"] for row in rows} == {"device_delta"}
+    pairs.run(jobs=2)
+    assert given(pairs) == set()  # all are done
+
+
+def test_named_ones_are_put_in_nvmls_order(pairs: Bench, nvml: NvmlStub) -> None:
+    on(pairs, FOUR, nvml)
+    pairs.run(request=GpuRequest("3,0"))
+    assert given(pairs) == {"GPU-0 GPU-3"}
+
+
+def test_rows_of_one_gpu_do_not_count_for_two(bench: Bench, nvml: NvmlStub) -> None:
+    on(bench, FOUR, nvml)
+    bench.run()
+    bench.launcher.jobs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunSpec, "gpus", property(lambda spec: 2))
+        bench.run()
+    assert given(bench) == {"GPU-0 GPU-1"}
+
+
+def test_busy_ones_are_passed_over_and_too_few_left_are_a_reason(
+    pairs: Bench, heard: Heard, nvml: NvmlStub
+) -> None:
+    on(pairs, FOUR | {"gpu1.processes": {7: 300}}, nvml)
+    pairs.run()
+    assert given(pairs) == {"GPU-0 GPU-2"}
+    pairs.folder = ResultsFolder(pairs.folder.path.with_name("others"))
+    nvml.change(**{"gpu2.processes": {7: 300}, "gpu3.processes": {7: 300}})
+    pairs.run()
+    assert given(pairs) == set()
+    (reason,) = {row["reason"] for row in pairs.rows()}
+    in_use = "Stub GPU (GPU-1), Stub GPU (GPU-2), Stub GPU (GPU-3)"
+    assert reason.startswith(
+        f"asks for 2 whole GPUs of one kind, and this machine has 1 (in use: {in_use}). "
+        "--wait-for-gpu waits, --gpus GPU-1,GPU-2,GPU-3 takes them all the same, lower program.gpus"
+    )
+    nvml.change(**{"gpu1.processes": {8: 300}})
+    pairs.run()
+    assert len(pairs.rows()) == 4  # the reason is the same, whoever computes there
+
+
+def test_waiting_is_for_enough_of_one_kind(pairs: Bench, heard: Heard, nvml: NvmlStub) -> None:
+    one_of_each: dict[str, Reading] = {"gpu1.processes": {7: 3}, "gpu3.processes": {7: 3}}
+    on(pairs, FOUR | {"gpu2.name": "Another", "gpu3.name": "Another"} | one_of_each, nvml)
+
+    def then(line: str) -> None:
+        if line.startswith("waiting for"):
+            nvml.change(**{"gpu3.processes": {}})
+
+    heard.then = then
+    pairs.run(request=GpuRequest(wait=True))
+    assert heard.lines[0].startswith("waiting for 2 idle GPUs of 4: Stub GPU (GPU-1) is used by")
+    assert given(pairs) == {"GPU-2 GPU-3"}
+
+
+def test_one_that_does_not_compute_is_told_by_name(pairs: Bench, nvml: NvmlStub) -> None:
+    on(pairs, FOUR, nvml)
+    pairs.launcher.dead["GPU-1"] = Reach("RuntimeError: no", "2.13.0", "13.0", "13.0")
+    with pytest.raises(MissingError, match=r"cannot compute on Stub GPU \(GPU-1\): .*--gpus GPU-0"):
+        pairs.run()
+    assert pairs.rows() == []
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_one_lost_of_two_is_a_fault_of_the_cells_gpus(
+    pairs: Bench, nvml: NvmlStub, failing: int
+) -> None:
+    on(pairs, FOUR, nvml)
+    launcher = pairs.launcher
+    launcher.status, launcher.reason = lambda job: "crashed", "CUDA error"
+
+    def gone(job: Job, stop: Stop) -> None:
+        nvml.change(**{f"gpu{failing}.lost": 1})
+        launcher.dead[f"GPU-{failing}"] = Reach("no CUDA", "2.13.0", "13.0", "13.0")
+
+    launcher.during = gone
+    with pytest.raises(
+        GpuError, match=rf"Stub GPU \(GPU-{failing}\) failed, and cells can no long"
+    ):
+        pairs.run()
+    (row,) = pairs.rows()
+    assert row["status"] == "interrupted"
+    assert f"NVML lost it while the cell ran: GPU-{failing} GPU is lost" in row["reason"]
