@@ -1,0 +1,20 @@
+"""Run by train.py inside its own namespace: `NAME.py` is a file of settings, `--key=value` one of them."""
+
+import sys
+from ast import literal_eval
+
+for arg in sys.argv[1:]:
+    if not arg.startswith("--"):
+        print(f"Overriding config with {arg}:")
+        exec(open(arg).read())
+        continue
+    key, _, value = arg[2:].partition("=")
+    if key not in globals():
+        raise ValueError(f"Unknown config key: {key}")
+    try:
+        attempt = literal_eval(value)
+    except (SyntaxError, ValueError):
+        attempt = value
+    assert type(attempt) is type(globals()[key]), f"{key}={value!r}"
+    print(f"Overriding: {key} = {attempt}")
+    globals()[key] = attempt
