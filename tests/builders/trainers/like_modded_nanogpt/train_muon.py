@@ -20,7 +20,7 @@ class Muon(torch.optim.Optimizer):
 
 def build_optimizers(model):
     rest = [model.embed.weight, model.head.weight]
-    return [Muon(model.matrices(), lr=0.05, momentum=0.9), torch.optim.Adam(rest, lr=0.03)]
+    return [Muon(model.matrices(), lr=0.05, momentum=0.9), torch.optim.Adam(rest, lr=0.01)]
 
 
 main(__file__, build_optimizers, trials=5)
