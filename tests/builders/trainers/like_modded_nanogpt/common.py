@@ -1,12 +1,13 @@
-"""A small trainer in the shape of KellerJordan/modded-nanogpt and its airbench, written for the tests.
+"""A trainer in the shape of KellerJordan/modded-nanogpt and his airbench, written for the tests.
 
-A script an optimizer, no arguments, nothing seeded, several trials in one process, and a log of its own in
-logs/UUID.txt, which begins with the script's source.
+A script an optimizer, no arguments, nothing seeded, several trials in one process, and a log of its
+own in logs/UUID.txt, which begins with the script's source.
 """
 
 import os
 import time
 import uuid
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def main(source, build_optimizers, trials):
     os.makedirs("logs", exist_ok=True)
     logfile = os.path.join("logs", f"{uuid.uuid4()}.txt")
     with open(logfile, "w") as log:
-        log.write(open(source).read())
+        log.write(Path(source).read_text())
     train, val = tokens_of("train_000001.bin"), tokens_of("val_000000.bin")
 
     def print0(text):

@@ -1,12 +1,13 @@
-"""Run by train.py inside its own namespace: `NAME.py` is a file of settings, `--key=value` one of them."""
+"""train.py runs it in its own namespace: `FILE.py` holds settings, `--key=value` is one."""
 
 import sys
 from ast import literal_eval
+from pathlib import Path
 
 for arg in sys.argv[1:]:
     if not arg.startswith("--"):
         print(f"Overriding config with {arg}:")
-        exec(open(arg).read())
+        exec(Path(arg).read_text())
         continue
     key, _, value = arg[2:].partition("=")
     if key not in globals():

@@ -1,12 +1,13 @@
 """A training program in the shape of karpathy/nanoGPT's train.py, written for the tests.
 
-Settings are globals that configurator.py overrides, the seed is written into the code, the data lie in
-the tree as uint16 tokens, and what it learned goes to out_dir/ckpt.pt.
+Settings are globals that configurator.py overrides, the seed is written into the code, the data lie
+in the tree as uint16 tokens, and what it learned goes to out_dir/ckpt.pt.
 """
 
 import os
 import pickle
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,10 +27,7 @@ n_embd = 16
 learning_rate = 1e-3
 max_iters = 20
 device = "cuda"
-config_keys = [
-    k for k, v in globals().items() if k[0] != "_" and type(v) in (int, float, bool, str)
-]
-exec(open("configurator.py").read())
+exec(Path("configurator.py").read_text())
 
 if wandb_log:
     raise SystemExit("wandb: no network here, and nobody to ask for a key")

@@ -1,7 +1,7 @@
 """A training program in the shape of karpathy/nanochat's, written for the tests.
 
-It is run as `python -m scripts.base_train` or by torchrun, takes its settings by argparse, reads its data
-below $NANOCHAT_BASE_DIR, seeds itself, and tells bits per byte and no validation loss.
+It is run as `python -m scripts.base_train` or by torchrun, takes its settings by argparse, reads its
+data below $NANOCHAT_BASE_DIR, seeds itself, and tells bits per byte and no validation loss.
 """
 
 import argparse
