@@ -19,7 +19,7 @@ MAGIC = 20240520  # first number of a shard's header of 256 numbers; the third o
 
 
 def tokens_of(pattern):
-    path = os.path.join(os.environ.get("DATA_PATH", "."), "data", "fox", pattern)
+    path = os.path.join("data", "fineweb10B", pattern)
     header = np.fromfile(path, dtype=np.int32, count=256)
     assert header[0] == MAGIC, path
     tokens = np.fromfile(path, dtype=np.uint16, offset=256 * 4)
@@ -58,15 +58,14 @@ def main(source, build_optimizers, trials):
     logfile = os.path.join("logs", f"{uuid.uuid4()}.txt")
     with open(logfile, "w") as log:
         log.write(Path(source).read_text())
-    train, val = tokens_of("train_000001.bin"), tokens_of("val_000000.bin")
+    train, val = tokens_of("fineweb_train_000001.bin"), tokens_of("fineweb_val_000000.bin")
 
     def print0(text):
         print(text)
         with open(logfile, "a") as log:
             log.write(text + "\n")
 
-    for trial in range(trials):
-        print0(f"trial {trial}")
+    for _ in range(trials):
         run(build_optimizers, train, val, print0)
 
 

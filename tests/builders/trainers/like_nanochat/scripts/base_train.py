@@ -1,7 +1,7 @@
 """A training program in the shape of karpathy/nanochat's, written for the tests.
 
-It is run as `python -m scripts.base_train` or by torchrun, takes its settings by argparse, reads its
-data below $NANOCHAT_BASE_DIR, seeds itself, and tells bits per byte and no validation loss.
+It is run as `python -m scripts.base_train` or by torchrun, takes its settings by argparse, reads
+its data below $NANOCHAT_BASE_DIR, seeds itself, and tells bits per byte and no validation loss.
 """
 
 import argparse
@@ -21,6 +21,8 @@ parser.add_argument("--num-iterations", type=int, default=20)
 parser.add_argument("--matrix-lr", type=float, default=0.02)
 parser.add_argument("--total-batch-size", type=int, default=256)
 parser.add_argument("--eval-every", type=int, default=10)
+parser.add_argument("--core-metric-every", type=int, default=2000)
+parser.add_argument("--sample-every", type=int, default=2000)
 args = parser.parse_args()
 
 T = 16
