@@ -1,10 +1,11 @@
 """A trainer in the shape of KellerJordan/modded-nanogpt and his airbench, written for the tests.
 
-A script an optimizer, no arguments, nothing seeded, several trials in one process, and a log of its
-own in logs/UUID.txt, which begins with the script's source.
+A script an optimizer, no argument but a number of trials, which one process makes, nothing seeded,
+and a log of its own in logs/UUID.txt, which begins with the script's source.
 """
 
 import os
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -53,7 +54,8 @@ def batch(tokens):
     return rows[:, :-1], rows[:, 1:]
 
 
-def main(source, build_optimizers, trials):
+def main(source, build_optimizers):
+    trials = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     os.makedirs("logs", exist_ok=True)
     logfile = os.path.join("logs", f"{uuid.uuid4()}.txt")
     with open(logfile, "w") as log:

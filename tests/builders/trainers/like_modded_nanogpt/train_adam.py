@@ -8,4 +8,4 @@ def build_optimizers(model):
     return [torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.8, 0.95))]
 
 
-main(__file__, build_optimizers, trials=5)
+main(__file__, build_optimizers)

@@ -23,4 +23,4 @@ def build_optimizers(model):
     return [Muon(model.matrices(), lr=0.05, momentum=0.9), torch.optim.Adam(rest, lr=0.01)]
 
 
-main(__file__, build_optimizers, trials=5)
+main(__file__, build_optimizers)
