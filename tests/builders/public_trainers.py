@@ -39,7 +39,7 @@ TRAINERS: dict[str, tuple[str, str, Changes]] = {
 
 
 def recipes() -> dict[str, str]:
-    """The matrices of the page, by name; the first line of each is a comment that names its file."""
+    """The matrices of the page by name, which a comment in their first line tells."""
     blocks = re.findall(r"```yaml\n# (\S+)\.yaml\n(.*?)```", PAGE, re.DOTALL)
     return dict(blocks)
 

@@ -1,4 +1,4 @@
-"""Programs in the shape of public trainers, through every command, with the matrices of the docs."""
+"""Programs in the shape of public trainers, through every command, by the matrices of the docs."""
 
 import json
 import math

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from bench.border.logical import initialise
 from bench.border.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, DataOptions, EvalOptions
 from bench.border.tokenised import tokenise
