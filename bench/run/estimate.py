@@ -46,7 +46,9 @@ def _estimate(spec: RunSpec, corpus: Corpus | None, done: Sequence[Row]) -> Esti
         wall_s, memory_mib = _median(done, "wall_time_s"), _median(done, "host_rss_peak_mib")
         return Estimate(wall_s, memory_mib, "measured")
     options = spec.model.options
-    if spec.device != "cpu" or isinstance(options, OwnModel | Values):  # whose arithmetic nobody knows
+    if spec.device != "cpu" or isinstance(
+        options, OwnModel | Values
+    ):  # whose arithmetic nobody knows
         return Estimate(None, None, "unknown")
     assert corpus is not None  # what is trained here is trained on a text
     return Estimate(
