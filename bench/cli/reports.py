@@ -25,6 +25,7 @@ from bench.cli.common import (
 from bench.errors import BenchError, RecordError, RequestError
 from bench.launch.choose import choose_launcher
 from bench.records.folder import ResultsFolder
+from bench.records.programs import joined_setup
 from bench.report.built import Built, Looked
 from bench.run.gpus import IDLE, GpuRequest
 from bench.statistics.text import counted
@@ -101,7 +102,8 @@ def compare(
     """Judge NEW against BASE by configuration; exit 1 if a --fail-on rule fails."""
     with needing_extra("compare"):
         from bench.compare.gate import make_gate
-    gate = make_gate(fail_on or [], undecided, disturbed, form)
+        from bench.compare.pairing import setup_at
+    gate = make_gate(fail_on or [], undecided, disturbed, form, setup_at(base))
     comparison = gate.compare(base, new)
     print(gate.write(comparison), end="")
     raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)
@@ -130,8 +132,10 @@ def ab(
     with needing_extra("ab"):
         from bench.compare.ab import Request, run_pairs
         from bench.compare.gate import leave, make_gate
+        from bench.matrix.expansion import load_matrix
     # What is wrong is to be known before a run. Both sides run in turn: disturbed pairs are kept.
-    gate = make_gate(fail_on or [], undecided, "keep", form)
+    setup = joined_setup(cell.spec.settings for cell in load_matrix(matrix).cells)
+    gate = make_gate(fail_on or [], undecided, "keep", form, setup)
     launcher, why = choose_launcher(runtime, worker_python)
     err.print(f"runtime: {why}")
     request = Request(

@@ -10,6 +10,7 @@ from bench.compare.pairing import join, read_version
 from bench.compare.rules import Rule, parse_rules
 from bench.compare.write import as_json, as_markdown, as_text
 from bench.errors import RequestError, nearest
+from bench.records.programs import OURS, Setup
 
 FORMATS: dict[str, Callable[[VersionComparison], str]] = {
     "text": as_text,
@@ -38,8 +39,10 @@ class Gate:
         return comparison.outcome is GateStatus.FAIL
 
 
-def make_gate(fail_on: Sequence[str], undecided: str, disturbed: str, form: str) -> Gate:
-    """The options of both commands, checked.
+def make_gate(
+    fail_on: Sequence[str], undecided: str, disturbed: str, form: str, setup: Setup = OURS
+) -> Gate:
+    """The options of both commands, checked; rules by the figures that rows of a setup may have.
 
     Raises:
         RequestError: for a rule, or a word, that is not allowed.
@@ -51,7 +54,9 @@ def make_gate(fail_on: Sequence[str], undecided: str, disturbed: str, form: str)
     ):
         if word not in allowed:
             raise RequestError(f"{option} {word}: no such word. {nearest(word, allowed)}")
-    return Gate(parse_rules(fail_on), undecided == "fail", disturbed == "keep", FORMATS[form])
+    return Gate(
+        parse_rules(fail_on, setup), undecided == "fail", disturbed == "keep", FORMATS[form]
+    )
 
 
 def leave(comparison: VersionComparison, folder: Path) -> None:

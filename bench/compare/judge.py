@@ -7,9 +7,10 @@ from enum import StrEnum
 
 from bench.compare.pairing import Joined, PairedArm, Pairs
 from bench.compare.rules import Rule, is_relative
-from bench.records.columns import HIGHER_IS_BETTER, METRICS, TIMINGS
+from bench.records.columns import TIMINGS, Column
+from bench.records.programs import joined_setup
 from bench.report.family import least_seeds
-from bench.statistics.contrast import Contrast, paired
+from bench.statistics.contrast import Contrast, combined, unpaired
 from bench.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval
 from bench.statistics.text import seed_words
 from bench.statistics.verdict import ALPHA, Judgement, Verdict, judge
@@ -28,6 +29,7 @@ class MetricChange:
     """One metric of one arm: NEW against BASE."""
 
     metric: str
+    column: Column  # what that is
     pairs: Pairs
     contrast: Contrast
     judgement: Judgement
@@ -90,33 +92,43 @@ def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> Vers
     corrected for their own number: they tell, and fail nothing.
     """
     confidence = 1 - ALPHA / (max(1, len(joined.arms)) * max(1, len(rules)))
-    of = {rule.metric: rule for rule in rules}
     arms = tuple(
-        Compared(arm, tuple(_lines(arm, of, confidence, keep_disturbed))) for arm in joined.arms
+        Compared(arm, tuple(_lines(joined, arm, rules, confidence, keep_disturbed)))
+        for arm in joined.arms
     )
     findings = (*_findings(arms, rules), *_missing(joined)) if rules else ()
     return VersionComparison(joined, tuple(rules), keep_disturbed, confidence, arms, findings)
 
 
 def _lines(
-    arm: PairedArm, rules: dict[str, Rule], confidence: float, keep_disturbed: bool
+    joined: Joined, arm: PairedArm, rules: Sequence[Rule], confidence: float, keep_disturbed: bool
 ) -> list[MetricChange]:
+    of = {rule.metric: rule for rule in rules}
+    of_any = joined_setup(joined.base.told("settings")).columns  # a rule may be about other arms
+    columns = {**of_any, **arm.setup.columns}
     found = [
-        _line(arm, arm.pairs(metric, keep_disturbed), metric, rules.get(metric), confidence)
-        for metric in METRICS
+        _line(
+            arm,
+            arm.pairs(metric, keep_disturbed),
+            metric,
+            columns[metric],
+            of.get(metric),
+            confidence,
+        )
+        for metric in dict.fromkeys((*arm.setup.metrics, *of))
     ]
-    return [line for line in found if line.contrast.n or line.metric in rules]
+    return [line for line in found if line.contrast.n or line.metric in of]
 
 
 def _line(
-    arm: PairedArm, pairs: Pairs, metric: str, rule: Rule | None, confidence: float
+    arm: PairedArm, pairs: Pairs, metric: str, column: Column, rule: Rule | None, confidence: float
 ) -> MetricChange:
-    relative = rule.relative if rule else is_relative(metric)
+    relative = rule.relative if rule else is_relative(metric, column)
     if relative:
         pairs = _with_ratio(pairs)
-    contrast = paired(
-        pairs.new,
-        pairs.base,
+    terms = (1, pairs.new), (-1, pairs.base)
+    contrast = (combined if arm.setup.is_paired else unpaired)(
+        *terms,
         relative=relative,
         confidence=confidence,
         least=LEAST_TIMES if metric in TIMINGS else LEAST,
@@ -125,18 +137,19 @@ def _line(
         contrast,
         arm.ends,
         margin=abs(rule.limit) if rule else None,
-        lower_is_better=metric not in HIGHER_IS_BETTER,
-        least_seeds=least_seeds(metric),
+        lower_is_better=not column.more_is_better,
+        least_seeds=least_seeds(column),
     )
     if not pairs.decides and judgement.verdict is not Verdict.IDENTICAL:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every pair was disturbed from outside")
-    return MetricChange(metric, pairs, contrast, judgement)
+    return MetricChange(metric, column, pairs, contrast, judgement)
 
 
 def _with_ratio(pairs: Pairs) -> Pairs:
     """Without the seeds that have a figure of 0 or less: it was not measured, or has no ratio."""
-    seeds = [seed for seed in pairs.base if pairs.base[seed] > 0 and pairs.new[seed] > 0]
-    base, new = ({seed: side[seed] for seed in seeds} for side in (pairs.base, pairs.new))
+    sides = (pairs.base, pairs.new)
+    without = {seed for side in sides for seed, figure in side.items() if figure <= 0}
+    base, new = ({seed: side[seed] for seed in side if seed not in without} for side in sides)
     return replace(pairs, base=base, new=new)
 
 
@@ -179,7 +192,7 @@ def _decide(compared: Compared, rule: Rule) -> RuleResult:
         return RuleResult(rule, label, GateStatus.UNDECIDED, why)
     limit = rule.limit
     low, high = bounds.low, bounds.high
-    if rule.metric in HIGHER_IS_BETTER:
+    if line.column.more_is_better:
         low, high, limit = -high, -low, -limit
     if low > limit + ROUNDING:
         return RuleResult(rule, label, GateStatus.FAIL, why)
@@ -194,7 +207,7 @@ def _bounds(line: MetricChange) -> tuple[Interval | None, str]:
     A figure that changes by the same amount at every seed has no variance, hence no interval: it
     does not depend on the seed (a size in memory), and its change is what it is.
     """
-    contrast, needed = line.contrast, least_seeds(line.metric)
+    contrast, needed = line.contrast, least_seeds(line.column)
     if not contrast.n:
         which = "a figure above 0" if contrast.relative else "this figure"
         return None, f"nothing can be compared: no seed has {which} on both sides"
@@ -203,7 +216,8 @@ def _bounds(line: MetricChange) -> tuple[Interval | None, str]:
     if not line.pairs.decides:
         return None, "every pair was disturbed from outside"
     if contrast.n < needed:
-        return None, f"{contrast.n} of the {needed} pairs that it needs"
+        what = "pairs" if contrast.is_paired else "runs on each side"
+        return None, f"{contrast.n} of the {needed} {what} that it needs"
     if contrast.is_constant:
         low, high = min(contrast.values), max(contrast.values)
         return Interval(low, high), "the same change at every seed"

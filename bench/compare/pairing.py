@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.errors import FolderError, RecordError, program
-from bench.merge.disturbed import REASONS, names
+from bench.merge.disturbed import BY_SOURCE, REASONS, SOURCE, names
 from bench.merge.reading import check_fields, check_status
-from bench.records.columns import LOSSES, TIMINGS
+from bench.records.columns import LOSS, TIMINGS
 from bench.records.endings import by_circumstances, end_by, end_of, ending
-from bench.records.rows import RUNS_NEED, Row, as_number, read_runs
+from bench.records.programs import Setup, figure_of, joined_setup, setup_of
+from bench.records.rows import RUNS_NEED, Row, read_runs
 from bench.statistics.contrast import BySeed
 from bench.statistics.ends import End, Ends
 from bench.statistics.spread import over_seeds
@@ -36,6 +37,12 @@ class Version:
         """The distinct known fields of a column, in the order of arms and their rows."""
         rows = (row for arm in self.arms.values() for rows in arm.values() for row in rows)
         return tuple(dict.fromkeys(text for row in rows if (text := row.get(column, ""))))
+
+
+def setup_at(path: Path) -> Setup:
+    """What rows of a results folder, or of a runs.csv, may have; ours where there are none."""
+    file = path / "runs.csv" if path.is_dir() else path
+    return joined_setup({row.get("settings", "") for row in _checked(file, read_runs(file))})
 
 
 def read_version(path: Path, name: str | None = None) -> Version:
@@ -86,7 +93,10 @@ def _checked(file: Path, rows: Iterable[Row]) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Pairs:
-    """One metric of one arm on both sides, at the seeds that both have it for."""
+    """One metric of one arm on both sides, at the seeds that both have it for.
+
+    Where seeds make no pairs, at those that either has it for.
+    """
 
     base: BySeed
     new: BySeed
@@ -105,6 +115,17 @@ class PairedArm:
     new: BySeedRows
 
     @cached_property
+    def setup(self) -> Setup:
+        """That of its rows, which are all asked for the same."""
+        return setup_of(_first(self.base).get("settings", ""))
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """Where the times of its ok rows come from, if they are a program's."""
+        rows = (row for side in (self.base, self.new) for found in side.values() for row in found)
+        return sorted({row.get(SOURCE, "") for row in rows if row["status"] == "ok"} - {""})
+
+    @cached_property
     def seeds(self) -> tuple[int, ...]:
         """Those that ended on both sides, however."""
         return tuple(sorted(_settled(self.base) & _settled(self.new)))
@@ -120,9 +141,12 @@ class PairedArm:
     def pairs(self, metric: str, keep_disturbed: bool) -> Pairs:
         """Losses from anywhere; all else on one machine and kind of GPU, undisturbed if a time.
 
-        Disturbed times are kept where asked, or where there are no others.
+        Disturbed times are kept where asked, or where there are no others. Times of several sources
+        are not compared.
         """
-        if metric in LOSSES:
+        if metric not in self.setup.columns or (metric in BY_SOURCE and len(self.sources) > 1):
+            return Pairs({}, {})
+        if self.setup.columns[metric].kind == LOSS:
             return self._pairs(metric, same_machine=False, clean=False)
         found = self._pairs(metric, same_machine=True, clean=False)
         if metric not in TIMINGS or not self.disturbed.keys() & found.base.keys():
@@ -135,18 +159,18 @@ class PairedArm:
     def _pairs(self, metric: str, *, same_machine: bool, clean: bool) -> Pairs:
         base: dict[int, list[float]] = {}
         new: dict[int, list[float]] = {}
-        failed = set().union(*self.failed)
+        failed_base, failed_new = self.failed
         for seed in self.seeds:
-            if seed in failed:
-                continue
-            left = _figures(self.base[seed], metric, clean)
-            right = _figures(self.new[seed], metric, clean)
+            left = {} if seed in failed_base else _figures(self.base[seed], metric, clean)
+            right = {} if seed in failed_new else _figures(self.new[seed], metric, clean)
             if same_machine:
                 shared = left.keys() & right.keys()
                 left = {machine: left[machine] for machine in shared}
                 right = {machine: right[machine] for machine in shared}
-            if left and right:
-                base[seed], new[seed] = list(left.values()), list(right.values())
+            if self.setup.is_paired and not (left and right):
+                continue
+            base |= {seed: list(left.values())} if left else {}
+            new |= {seed: list(right.values())} if right else {}
         return Pairs(over_seeds(base).by_seed, over_seeds(new).by_seed)
 
     @property
@@ -264,6 +288,5 @@ def _figures(rows: Iterable[Row], metric: str, clean: bool) -> dict[tuple[str, s
     return {
         machine: value
         for machine, row in _ok(rows).items()
-        if not (clean and _is_disturbed(row))
-        and (value := as_number(row.get(metric, ""))) is not None
+        if not (clean and _is_disturbed(row)) and (value := figure_of(row, metric)) is not None
     }

@@ -3,10 +3,11 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.errors import RequestError, nearest, shown
-from bench.records.columns import HIGHER_IS_BETTER, LOSSES, METRICS
+from bench.records.columns import LOSS, METRICS, Column
+from bench.records.programs import OURS, Setup
 
 GRAMMAR = re.compile(r"\s*(\w+)\s*([<>])\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%?)\s*")
 LEAST_PCT = -100.0  # a figure cannot lose more than all of itself
@@ -19,9 +20,10 @@ IN_POINTS = tuple(name for name in METRICS if name.endswith(("_pct", "_c")))
 class Rule:
     """What one metric may change by, to the worse."""
 
-    metric: str  # a column of runs.csv
+    metric: str  # a column of runs.csv, or what a program declares
     threshold: float  # a share where relative (0.05), else in the metric's unit; < 0: a decrease
     relative: bool
+    more_is_better: bool = field(default=False, compare=False)  # of the metric
 
     @property
     def limit(self) -> float:
@@ -29,21 +31,21 @@ class Rule:
         return math.log1p(self.threshold) if self.relative else self.threshold
 
     def __str__(self) -> str:
-        sign = "<" if self.metric in HIGHER_IS_BETTER else ">"
+        sign = "<" if self.more_is_better else ">"
         value = f"{100 * self.threshold:.6g}%" if self.relative else f"{self.threshold:.6g}"
         return f"{self.metric}{sign}{value}"
 
 
-def is_relative(metric: str) -> bool:
+def is_relative(metric: str, column: Column) -> bool:
     """Whether a metric is compared by its ratio where no rule says otherwise.
 
     The noise of times, sizes and rates multiplies; that of losses adds.
     """
-    return metric not in LOSSES and metric not in IN_POINTS
+    return column.kind != LOSS and metric not in IN_POINTS
 
 
-def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
-    """All rules, one a metric.
+def parse_rules(texts: Sequence[str], setup: Setup = OURS) -> tuple[Rule, ...]:
+    """All rules, one a metric that rows of this setup may have.
 
     Raises:
         RequestError: with every mistake in them.
@@ -51,7 +53,7 @@ def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     mistakes: list[str] = []
     for text in texts:
-        found = _parse(text)
+        found = _parse(text, setup)
         if isinstance(found, str):
             mistakes.append(f"--fail-on {shown(text)}: {found}")
         elif found.metric in {rule.metric for rule in rules}:
@@ -63,24 +65,25 @@ def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _parse(text: str) -> Rule | str:
+def _parse(text: str, setup: Setup) -> Rule | str:
     """A rule, or what is wrong with it."""
     parts = GRAMMAR.fullmatch(text)
     if parts is None:
         return "write COLUMN>NUMBER or COLUMN>NUMBER%, such as step_time_ms_p50>5%."
     metric, sign, number, percent = parts.groups()
-    if metric not in METRICS:
-        return f"no such metric. {nearest(metric, METRICS)}"
+    if metric not in setup.metrics:
+        return f"no such metric. {nearest(metric, setup.metrics)}"
+    more_is_better = setup.columns[metric].more_is_better
     value = float(number)
     if not math.isfinite(value):
         return f"{number} is too large. Write a smaller number."
     size = f"{abs(value):g}{percent}"
-    if metric in HIGHER_IS_BETTER and (sign == ">" or value > 0):
+    if more_is_better and (sign == ">" or value > 0):
         return f"more of it is better. Write {metric}<-{size}, a loss that is too large."
-    if metric not in HIGHER_IS_BETTER and (sign == "<" or value < 0):
+    if not more_is_better and (sign == "<" or value < 0):
         return f"less of it is better. Write {metric}>{size}, a growth that is too large."
     if percent and metric in IN_POINTS:
         return f"it has no ratio. Write {metric}>{abs(value):g}, in its own unit."
     if percent and value <= LEAST_PCT:
         return "a figure cannot lose more than all of itself. Write less than 100%."
-    return Rule(metric, value / 100 if percent else value, bool(percent))
+    return Rule(metric, value / 100 if percent else value, bool(percent), more_is_better)

@@ -9,10 +9,11 @@ from typing import Any
 from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, VersionComparison
 from bench.compare.pairing import ABOUT, MAY_DIFFER, PairedArm, Version
 from bench.merge.disturbed import MARK
-from bench.records.columns import COLUMNS, LOSSES, memory_columns
+from bench.records.columns import LOSS, memory_columns
 from bench.report.page.content import Heading, table
 from bench.report.page.markdown import escape, headed
 from bench.report.titles import short
+from bench.report.words import count_words
 from bench.statistics.text import (
     NOT_AVAILABLE,
     aligned,
@@ -103,6 +104,7 @@ def _table(compared: Compared, comparison: VersionComparison) -> list[list[str]]
     shown = {
         *("val_loss_final", "step_time_ms_p50", "tokens_per_s", "train_time_s"),
         *("infer_time_ms_p50", "wall_time_s", *memory_columns(compared.arm.device)),
+        *compared.arm.setup.declared,
     }
     return [
         _fields(line, line.metric in gated)
@@ -112,7 +114,7 @@ def _table(compared: Compared, comparison: VersionComparison) -> list[list[str]]
 
 
 def _fields(line: MetricChange, gated: bool) -> list[str]:
-    value = COLUMNS[line.metric].write
+    value = line.column.write
     mark = MARK if line.pairs.disturbed else ""
     verdict = f"{line.judgement.verdict}" + (f": {why}" if (why := line.judgement.why) else "")
     return [
@@ -121,7 +123,7 @@ def _fields(line: MetricChange, gated: bool) -> list[str]:
         value(line.new_mean) + mark,
         _signed(line, line.contrast.mean),
         _interval(line),
-        str(line.contrast.n),
+        count_words(line.contrast),
         verdict,
     ]
 
@@ -140,7 +142,7 @@ def _signed(line: MetricChange, value: float | None) -> str:
         return NOT_AVAILABLE
     if line.contrast.relative:
         return f"{100 * told:+.2f} %"
-    places = of_loss(told) if line.metric in LOSSES else of_measure(told)
+    places = of_loss(told) if line.column.kind == LOSS else of_measure(told)
     return fixed(told, places, "+")
 
 
@@ -216,6 +218,10 @@ def _left_out_of(arm: PairedArm, keep_disturbed: bool) -> Iterator[str]:
     if arm.elsewhere:
         which = seed_words(arm.elsewhere)
         yield f"{which} ran on different machines: only their losses are compared."
+    if len(arm.sources) > 1:
+        yield f"training times are {' and '.join(arm.sources)} (step_time_source): not compared."
+    if not arm.setup.is_paired:
+        yield "its program seeds itself: its runs are compared as replicates, without pairs."
     if arm.disturbed:
         reasons = sorted({name for found in arm.disturbed.values() for name in found})
         why = f" ({', '.join(reasons)})" if reasons else ""
@@ -280,7 +286,8 @@ def _line(line: MetricChange) -> dict[str, Any]:
         "change": _in_unit(line, contrast.mean),
         "low": _in_unit(line, interval.low) if interval else None,
         "high": _in_unit(line, interval.high) if interval else None,
-        "pairs": contrast.n,
+        "pairs": contrast.n if contrast.is_paired else None,
+        **({} if contrast.is_paired else {"runs_new_base": [*map(len, contrast.groups)]}),
         "disturbed": line.pairs.disturbed,
         "decides": line.pairs.decides,
         "verdict": line.judgement.verdict,

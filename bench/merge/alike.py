@@ -13,7 +13,8 @@ class Key:
     """What all rows of a section share: all that decides losses, and apart from it the machine.
 
     gpu_name is here because a machine may hold GPUs of several kinds. Where the settings of an
-    older folder are not known, the last four are what its rows tell of them.
+    older folder are not known, the last four are what its rows tell of them. Those of a program
+    are in its settings; how far it came is its own doing.
     """
 
     host_id: str
@@ -35,14 +36,16 @@ IDENTITY = ("host_id", "env_id", "code_sha256", "corpus_sha256", "gpu_name", "ev
 
 def key_of(cell: EndedCell) -> Key:
     """The key of an ok cell."""
-    steps, tokens = cell.number("steps"), cell.number("tokens")
+    known = ("steps", "tokens", "threads") if not cell.setup.program else ()
+    of = {name: cell.number(name) for name in known}
+    steps, tokens = of.get("steps"), of.get("tokens")
     return Key(
         **{name: cell.text(name) for name in IDENTITY},
         device=cell.device,
         settings=cell.settings,
         steps=steps,
         tokens_per_step=tokens / steps if tokens is not None and steps else None,
-        threads=cell.number("threads"),
+        threads=of.get("threads"),
     )
 
 

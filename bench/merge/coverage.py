@@ -11,7 +11,7 @@ from bench.merge.reading import Damage
 from bench.merge.sections import failures, tried
 from bench.merge.source import Source
 from bench.records.columns import COLUMNS, NUMBER, STATUSES
-from bench.records.rows import LARGEST_FIGURE, Row
+from bench.records.rows import LARGEST_FIGURE
 from bench.statistics.text import counted
 
 NUMBERS = [name for name, column in COLUMNS.items() if column.kind.dtype == NUMBER.dtype]
@@ -108,7 +108,7 @@ def _retried(cells: Sequence[EndedCell]) -> Iterator[str]:
 
 def _bounded(cells: Sequence[EndedCell]) -> Iterator[str]:
     """Of the terminal rows alone: nothing is computed from the others."""
-    found = [named for cell in cells if cell.row and (named := _beyond(cell.row))]
+    found = [named for cell in cells if cell.row and (named := _beyond(cell))]
     if found:
         columns = ", ".join(sorted({column for named in found for column in named}))
         yield (
@@ -117,9 +117,10 @@ def _bounded(cells: Sequence[EndedCell]) -> Iterator[str]:
         )
 
 
-def _beyond(row: Row) -> list[str]:
-    """The columns of a sound row with a finite number that is too large for statistics."""
-    values = ((name, float(text)) for name in NUMBERS if (text := row.get(name)))
+def _beyond(cell: EndedCell) -> list[str]:
+    """The figures of a sound row that are finite and too large for statistics."""
+    names = (*NUMBERS, *cell.setup.declared)
+    values = ((name, float(text)) for name in names if (text := cell.text(name)))
     return [name for name, value in values if LARGEST_FIGURE < abs(value) < math.inf]
 
 

@@ -25,7 +25,7 @@ OPENING = 0.1
 
 @dataclass(frozen=True)
 class SeedCurve:
-    """One seed's curve: x is a cost, y a validation loss in nats per token, or what is named."""
+    """One seed's curve: x is a cost, y a validation loss, or what is named."""
 
     x: Array
     y: Array
@@ -75,6 +75,8 @@ def seed_lines(arm: Arm, cost: Cost, figure: str = "val_loss") -> dict[int, Seed
     Against seconds, they are those of the timing statistics.
     """
     by_seed = arm.timed_by_seed if cost is seconds else arm.by_seed
+    if cost is seconds and not arm.timing.has("train_time_s"):
+        return {}
     lines = {
         seed: _known(cost(arm, cell.curve), getattr(cell.curve, figure))
         for seed, cell in by_seed.items()
@@ -131,7 +133,7 @@ class EqualCost:
     """Losses of several arms at one cost: the largest that all their seeds have reached."""
 
     cost: float | None  # in the unit of its Cost; None without curves
-    losses: tuple[Spread, ...]  # nats per token, one an arm; empty where the cost is unknown
+    losses: tuple[Spread, ...]  # one an arm; empty where the cost is unknown
 
 
 def at_equal_cost(arms: Sequence[Arm], cost: Cost) -> EqualCost:

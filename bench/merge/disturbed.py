@@ -17,6 +17,13 @@ REASONS = "taint_reasons"
 UNCHECKED = "taint_unchecked"  # checks that could not be made
 NEIGHBOURS = "neighbours"
 
+# Of a program these come from where `step_time_source` says, and mean another thing by each.
+SOURCE = "step_time_source"
+BY_SOURCE = (
+    *("train_time_s", "eval_time_s", "tokens_per_s", "step_time_drift_pct"),
+    *("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99"),
+)
+
 MARK = "†"  # after a timing that something from outside disturbed
 
 # "; " between two items, but not the one within a detail's brackets.
@@ -46,6 +53,11 @@ class Timing:
 
     disturbed: Mapping[int, tuple[str, ...]]  # the other seeds -> names of what disturbed them
     clean: bool  # False: no seed counts, and the statistics show all cells, disturbed or not
+    sources: frozenset[str] = frozenset()  # of a program's times; with two, unlike ones
+
+    def has(self, column: str) -> bool:
+        """Whether a column has one meaning in all cells: else it has no mean, nor a comparison."""
+        return len(self.sources) < 2 or column not in BY_SOURCE
 
     def uses(self, cell: EndedCell) -> bool:
         return not self.clean or not (cell.seed in self.disturbed or is_disturbed(cell))
@@ -65,7 +77,8 @@ def timing_of(ok: Iterable[EndedCell]) -> Timing:
         if cell.seed in left_out and is_disturbed(cell):
             reasons[cell.seed].update(names(cell.text(REASONS)))
     disturbed = {seed: tuple(sorted(found)) for seed, found in reasons.items()}
-    return Timing(disturbed, clean=not left_out or left_out != {cell.seed for cell in cells})
+    clean = not left_out or left_out != {cell.seed for cell in cells}
+    return Timing(disturbed, clean, frozenset(cell.text(SOURCE) for cell in cells) - {""})
 
 
 def short_note(timing: Timing) -> str:

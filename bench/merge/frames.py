@@ -47,16 +47,20 @@ IDENTITY = (
 COUNTS = ("n_seeds", "n_seeds_timing", "n_seeds_planned", "n_ok", "n_planned")
 # Of each metric over the seeds; low and high are the ends of the 95 % t interval of the mean.
 PARTS = ("mean", "sd", "low", "high", "n")
-# The columns of summary.csv.
+
+
+def _of(metric: str) -> dict[str, Kind]:
+    return {f"{metric}_{part}": WHOLE if part == "n" else NUMBER for part in PARTS}
+
+
+# The columns of summary.csv, before those of what programs declare.
 SUMMARY: dict[str, Kind] = {
     "section": WHOLE,
     **dict.fromkeys(IDENTITY, TEXT),
     **dict.fromkeys(COUNTS, WHOLE),
     "timing_clean": FLAG,  # false: every seed was disturbed, and the timing statistics show all
     **{name: kind_of(name) for name in CONSTANTS},
-    **{
-        f"{metric}_{part}": WHOLE if part == "n" else NUMBER for metric in METRICS for part in PARTS
-    },
+    **{name: kind for metric in METRICS for name, kind in _of(metric).items()},
 }
 
 
@@ -88,7 +92,7 @@ def cells_frame(merged: Merged, sections: Sequence[Section]) -> pd.DataFrame:
 
     `section` is the number of its section, from 1; a cell that may belong to several is counted
     to the first. An open cell has the status `open`. Columns that a newer version has written are
-    there as text.
+    there as text, and what programs declare as numbers.
     """
     numbers: dict[int, int] = {}  # id of a cell -> the number of its first section
     for number, section in enumerate(sections, start=1):
@@ -96,13 +100,14 @@ def cells_frame(merged: Merged, sections: Sequence[Section]) -> pd.DataFrame:
             numbers.setdefault(id(cell), number)
     names = [source.name for source in merged.sources]
     extra = dict.fromkeys(chain.from_iterable(cell.row or () for cell in merged.cells))
+    declared = dict.fromkeys(chain.from_iterable(cell.setup.declared for cell in merged.cells))
     columns: dict[str, Any] = {
         "folder": pd.Series([names[cell.source] for cell in merged.cells], dtype="string"),
         "section": pd.Series([numbers.get(id(cell)) for cell in merged.cells], dtype=WHOLE.dtype),
     }
-    for name in dict.fromkeys([*RUN_COLUMNS, *extra]):
+    for name in dict.fromkeys([*RUN_COLUMNS, *extra, *declared]):
         fields = (_field(cell, name) for cell in merged.cells)
-        columns[name] = _typed(kind_of(name), fields)
+        columns[name] = _typed(NUMBER if name in declared else kind_of(name), fields)
     return pd.DataFrame(columns)
 
 
@@ -130,6 +135,12 @@ def curves_frame(merged: Merged) -> pd.DataFrame:
     return pd.DataFrame(columns).astype({"step": "int64"})
 
 
+def summary_columns(sections: Sequence[Section]) -> dict[str, Kind]:
+    """All columns of the summary.csv of these."""
+    declared = dict.fromkeys(chain.from_iterable(each.setup.declared for each in sections))
+    return SUMMARY | {name: kind for metric in declared for name, kind in _of(metric).items()}
+
+
 def summary_rows(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:
     """summary.csv: rows with the columns of SUMMARY; units are in the names, unknown is None.
 
@@ -138,7 +149,8 @@ def summary_rows(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:
     """
     for number, section in enumerate(sections, start=1):
         for arm in section.arms:
-            yield {"section": number, **_identity(section, arm), **_figures(arm)}
+            figures = _figures(arm, section.setup.metrics)
+            yield {"section": number, **_identity(section, arm), **figures}
 
 
 def _identity(section: Section, arm: Arm) -> dict[str, Any]:
@@ -158,12 +170,12 @@ def _identity(section: Section, arm: Arm) -> dict[str, Any]:
     }
 
 
-def _figures(arm: Arm) -> dict[str, Any]:
+def _figures(arm: Arm, metrics: Iterable[str]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name in CONSTANTS:
         value = arm.constant(name)
         figures[name] = int(value) if value is not None and value.is_integer() else value
-    for metric in METRICS:
+    for metric in metrics:
         spread = arm.spread(metric)
         interval = spread.interval
         figures |= {
@@ -178,8 +190,9 @@ def _figures(arm: Arm) -> dict[str, Any]:
 
 def summary_frame(sections: Sequence[Section]) -> pd.DataFrame:
     """A row an arm and section, with the columns of summary.csv."""
-    frame = pd.DataFrame(summary_rows(sections), columns=[*SUMMARY], dtype=object)
-    return frame.astype({name: kind.dtype for name, kind in SUMMARY.items()})
+    columns = summary_columns(sections)
+    frame = pd.DataFrame(summary_rows(sections), columns=[*columns], dtype=object)
+    return frame.astype({name: kind.dtype for name, kind in columns.items()})
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -13,6 +13,7 @@ from bench.merge.reading import NO_CURVE, Curve, Damage, UnreadableError
 from bench.merge.source import Source, SourceRows, read_source
 from bench.records.columns import SETTLED
 from bench.records.endings import by_circumstances, ending
+from bench.records.programs import Setup, field_of, setup_of
 from bench.records.rows import Row, as_number
 
 OPEN = "open"  # a selected cell without a row: not run yet
@@ -49,11 +50,15 @@ class EndedCell:
         return self.status == "ok"
 
     def text(self, column: str) -> str:
-        """A field of its row; empty if unknown, or if the folder is older than the column."""
-        return self.row.get(column, "") if self.row else ""
+        """Of its row a column or a declared metric; empty if unknown, or older than the column."""
+        return field_of(self.row, column) if self.row else ""
 
     def number(self, column: str) -> float | None:
         return as_number(self.text(column))
+
+    @property
+    def setup(self) -> Setup:
+        return setup_of(self.settings)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from functools import cached_property
 from bench.merge.alike import Key, alike
 from bench.merge.disturbed import Timing, timing_of
 from bench.merge.merging import OPEN, EndedCell, Merged
-from bench.records.columns import TIMINGS
+from bench.records.columns import LOSSES, TIMINGS
 from bench.records.endings import circumstances, end_by, end_of, ending
+from bench.records.programs import Setup, setup_of
 from bench.records.rows import Row
 from bench.statistics.ends import End
 from bench.statistics.interval import LEAST, LEAST_TIMES
@@ -93,6 +94,8 @@ class Arm:
     def spread(self, column: str) -> Spread:
         if column not in self._spreads:
             by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
+            if not self.timing.has(column):
+                by_seed = {}
             self._spreads[column] = over_seeds(
                 {seed: [cell.number(column)] for seed, cell in by_seed.items()},
                 fewest_seeds(column, self.timing),
@@ -107,8 +110,8 @@ class Arm:
     def constant(self, column: str) -> float | None:
         """A property that all its rows share; what was done, only the ok ones have done whole."""
         cells = self.ok if column in ("steps", "tokens") else self.cells
-        known = (cell.number(column) for cell in cells)
-        return next((value for value in known if value is not None), None)
+        known = {value for cell in cells if (value := cell.number(column)) is not None}
+        return known.pop() if len(known) == 1 else None
 
     def end(self, seed: int) -> End:
         """How it ended at a seed, whether or not that was planned for it."""
@@ -159,6 +162,20 @@ class Section:
     timing: Timing
     dropped_arms: int = 0  # that ran with its settings, and are in no plan any more
     trials: tuple[EndedCell, ...] = ()  # of tuning: in no arm and no figure of one
+
+    @cached_property
+    def setup(self) -> Setup:
+        """What its rows share: its figures, and whether seeds are pairs."""
+        return setup_of(self.key.settings)
+
+    @cached_property
+    def main_metric(self) -> str:
+        """What stands for how good an arm is: the final validation loss, or what there is of it.
+
+        A program may print another loss alone, or declare its own figure.
+        """
+        known = (LOSSES[0], *self.setup.declared, *LOSSES)
+        return next(filter(self.values, known), LOSSES[0]) if self.setup.program else LOSSES[0]
 
     @cached_property
     def ok(self) -> list[EndedCell]:

@@ -1,6 +1,7 @@
 """The columns of every CSV. An entry here is all that a column is; its unit is in its name."""
 
 import datetime
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -41,11 +42,34 @@ def _time(text: str) -> datetime.datetime:
     return time.astimezone(datetime.UTC)
 
 
+def _object(text: str, *kinds: type) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+    if not isinstance(found, dict) or not all(isinstance(each, kinds) for each in found.values()):
+        raise ValueError("another thing")
+    return found
+
+
+def _settings(text: str) -> str:
+    declared = _object(text, dict).get("program", {}).get("metrics", {})
+    _object(json.dumps(declared), str)
+    return text
+
+
+def _figures(text: str) -> str:
+    _object(text, int, float)
+    return text
+
+
 TEXT = Kind("a text", "string", str)
 NUMBER = Kind("a number", "float64", float)
 WHOLE = Kind("a whole number", "Int64", _whole)
 FLAG = Kind("true or false", "boolean", _flag)
 TIME = Kind("a time with its zone in ISO 8601", "datetime64[us, UTC]", _time)
+SETTINGS = Kind("settings as JSON", "string", _settings)
+DECLARED = Kind("a JSON object of numbers", "string", _figures)
 
 # The same for all seeds of an arm, so that it has no mean.
 CONSTANT = replace(WHOLE, role="constant")
@@ -97,7 +121,11 @@ COLUMNS: dict[str, Column] = {
     ),
     "trial": Column("1, 2, ...: which trial's settings these are; 1 is the matrix's own", WHOLE),
     "tuned_settings": Column("the settings of it that tuning tries, as JSON"),
-    "settings": Column("what of train, eval and data differs from the defaults, as JSON"),
+    "settings": Column(
+        "what of train, eval and data differs from the defaults, or what all runs of a program "
+        "share, as JSON",
+        SETTINGS,
+    ),
     "status": Column("how it ended: " + ", ".join(STATUSES)),
     "reason": Column("why it did not end ok"),
     "stage": Column("what it was doing when it ended; empty when ok"),
@@ -265,7 +293,7 @@ COLUMNS: dict[str, Column] = {
     ),
     "eval_protocol": Column("full or sampled"),
     "metrics": Column(
-        "of a program: the last figure of each metric that its matrix declares, as JSON"
+        "of a program: the last figure of each metric that its matrix declares, as JSON", DECLARED
     ),
     # memory
     "gpu_mem_nvml_peak_mib": Column(

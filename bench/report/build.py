@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.border.atomic import write_atomically
 from bench.errors import FolderError
 from bench.merge.asked import Asked, read_asked
-from bench.merge.frames import SUMMARY, cells_frame, parquet, summary_rows
+from bench.merge.frames import cells_frame, parquet, summary_columns, summary_rows
 from bench.merge.merging import Merged, merge
 from bench.merge.sections import Section, make_sections
 from bench.records.rows import write_table
@@ -56,7 +56,7 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
         for file in out.iterdir():
             if PICTURE.fullmatch(file.name) and file.name not in pictures:
                 file.unlink()
-        write_table(out / "summary.csv", SUMMARY, summary_rows(sections))
+        write_table(out / "summary.csv", summary_columns(sections), summary_rows(sections))
         write_atomically(out / "runs.parquet", rows)
         write_atomically(out / "report.md", markdown(page))
         write_atomically(out / "index.html", html(page))

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section, fewest_seeds
-from bench.records.columns import HIGHER_IS_BETTER, LOSSES, TIMINGS
-from bench.statistics.contrast import BySeed, Contrast, correlation, paired
+from bench.records.columns import LOSS, TIMINGS, Column
+from bench.records.programs import Setup
+from bench.statistics.contrast import BySeed, Contrast, correlation, paired, unpaired
 from bench.statistics.ends import End, Ends
 from bench.statistics.ladder import Ladder, make_ladder
 from bench.statistics.power import SeedsNeeded, seeds_to_decide
@@ -22,7 +23,6 @@ from bench.statistics.verdict import (
     most_bad_runs,
 )
 
-EXPLORATORY_METRIC = "val_loss_final"
 TIME = "train_time_s"  # of the second ladder, in ratios
 ELSEWHERE = "see the claim"  # of a contrast over fewer seeds than its verdict
 
@@ -34,7 +34,7 @@ class Comparison:
     arm: Arm
     contrast: Contrast  # arm - baseline, in the metric's unit
     judgement: Judgement
-    correlation: float | None  # of the pairs
+    correlation: float | None  # of the pairs; None without them
     ends: Ends
     without_figure: int  # seeds that finished in both and lack it: their times were disturbed
     repeated: int  # seeds that are left out since they drew what another one drew
@@ -47,8 +47,9 @@ class Comparison:
     @property
     def told(self) -> str:
         """The verdict in words, with the test that it is by where that is not the interval's."""
-        by_sign = not self.ends.all_finished and self.is_decided
-        return f"{self.verdict} by sign" if by_sign else self.verdict.value
+        if self.ends.all_finished or not self.is_decided:
+            return self.verdict.value
+        return f"{self.verdict} by {'sign' if self.contrast.is_paired else 'rank'}"
 
     @property
     def n_planned(self) -> int:
@@ -57,7 +58,7 @@ class Comparison:
 
     def verdict_on(self, contrast: Contrast) -> str:
         """The verdict in words, for a contrast of the same arms if it is over the same seeds."""
-        same = contrast.by_seed.keys() == self.contrast.by_seed.keys()
+        same = contrast.seeds == self.contrast.seeds
         return self.told if same else ELSEWHERE
 
     @property
@@ -76,7 +77,8 @@ class Family:
     """All comparisons of a section, with intervals that hold together at 1 - α of the look."""
 
     baseline: Arm
-    metric: str  # a column of runs.csv
+    metric: str  # a column of runs.csv, or what a program declares
+    setup: Setup  # the section's
     margin: float | None  # in the metric's unit; None where nothing was claimed
     exploratory: bool  # no claim was made before the run, or none that holds
     note: str  # why none holds, where that is so
@@ -85,6 +87,11 @@ class Family:
     comparisons: tuple[Comparison, ...]  # in the order of the plans
     ladders: tuple[Ladder, ...]  # of the metric, in its unit
     time_ladders: tuple[Ladder, ...]  # the same of training time, in logarithms of ratios
+
+    @property
+    def column(self) -> Column:
+        """What the metric is."""
+        return self.setup.columns[self.metric]
 
     @property
     def confidence(self) -> float:
@@ -132,17 +139,21 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
     if baseline is None or not others:
         return None
     claim = asked.claim
-    metric = claim.metric if claim else EXPLORATORY_METRIC
+    metric = claim.metric if claim else section.main_metric
     margin = claim.margin if claim else None
+    if metric not in section.setup.columns:
+        return None  # another program's
     compared = len(others) + section.dropped_arms
     alpha = alpha_of_look(look) / compared
     found = [_compare(section, arm, baseline, metric, margin, alpha) for arm in others]
     # What comes next is another look, with an α of its own; a look that tested nothing is none.
     next_alpha = alpha_of_look(look + 1) / compared if _any_tested(found) else alpha
-    needed = [_seeds_needed(each, metric, margin, next_alpha) for each in found]
+    column = section.setup.columns[metric]
+    needed = [_seeds_needed(each, column, margin, next_alpha) for each in found]
     return Family(
         baseline=baseline,
         metric=metric,
+        setup=section.setup,
         margin=margin,
         exploratory=claim is None,
         note=asked.note,
@@ -156,26 +167,35 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
     )
 
 
-def least_seeds(metric: str) -> int:
-    """The pairs that a verdict on a metric needs."""
-    return LEAST_SEEDS_LOSS if metric in LOSSES else LEAST_SEEDS_OTHER
+def least_seeds(column: Column) -> int:
+    """The pairs that a verdict on a figure needs; without pairs, the runs of either arm."""
+    return LEAST_SEEDS_LOSS if column.kind == LOSS else LEAST_SEEDS_OTHER
 
 
 def _compare(
     section: Section, arm: Arm, baseline: Arm, metric: str, margin: float | None, alpha: float
 ) -> Comparison:
+    column, is_paired = section.setup.columns[metric], section.setup.is_paired
     new, base = (_measured(each.spread(metric).by_seed, metric) for each in (arm, baseline))
     fewest = fewest_seeds(metric, section.timing)
-    contrast = paired(new, base, relative=False, confidence=1 - alpha, least=fewest)
-    by_seed = _ends(arm, baseline, new, base, metric)
+    by_seed = _ends(arm, baseline, new, base, column)
+    if is_paired:
+        contrast = paired(new, base, relative=False, confidence=1 - alpha, least=fewest)
+    else:
+        planned = [{seed: each[seed] for seed in by_seed if seed in each} for each in (new, base)]
+        terms = zip((1, -1), planned, strict=True)
+        contrast = unpaired(*terms, relative=False, confidence=1 - alpha, least=fewest)
     ends = Ends(Counter(by_seed.values()))
     judgement = judge(
         contrast,
         ends,
         margin=margin,
-        lower_is_better=metric not in HIGHER_IS_BETTER,
-        least_seeds=least_seeds(metric),
+        lower_is_better=not column.more_is_better,
+        least_seeds=least_seeds(column),
     )
+    if not section.timing.has(metric):
+        why = "some runs told their times and others did not: these are not compared"
+        judgement = Judgement(Verdict.NOT_AVAILABLE, why)
     if metric in TIMINGS and not section.timing.clean:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every seed was disturbed from outside")
     both = [seed for seed, end in by_seed.items() if end == (End.FINISHED, End.FINISHED)]
@@ -183,16 +203,16 @@ def _compare(
         arm,
         contrast,
         judgement,
-        correlation(new, base),
+        correlation(new, base) if is_paired else None,
         ends,
-        without_figure=len(set(both) - contrast.by_seed.keys()),
+        without_figure=sum(any(seed not in each for each in contrast.groups) for seed in both),
         repeated=len(_repeated(arm, baseline)),
         seeds_needed=None,
     )
 
 
 def _ends(
-    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str
+    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, column: Column
 ) -> Mapping[int, tuple[End, End]]:
     """How either arm ended at each seed that was planned for both.
 
@@ -203,7 +223,7 @@ def _ends(
 
     def end(side: Arm, figures: BySeed, seed: int) -> End:
         found = side.end(seed)
-        unknown = found is End.FINISHED and metric in LOSSES and seed not in figures
+        unknown = found is End.FINISHED and column.kind == LOSS and seed not in figures
         return End.MISSING if unknown else found
 
     seeds = ({*arm.seeds} & {*baseline.seeds}) - _repeated(arm, baseline)
@@ -227,15 +247,15 @@ def _measured(figures: BySeed, metric: str) -> BySeed:
 
 
 def _seeds_needed(
-    found: Comparison, metric: str, margin: float | None, alpha: float
+    found: Comparison, column: Column, margin: float | None, alpha: float
 ) -> SeedsNeeded | None:
     """Seeds that would decide at the margin; None where that is known, or more would not do."""
     contrast = found.contrast
     is_open = found.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and found.ends.all_finished
     if not is_open or margin is None or contrast.interval is None or not contrast.sd:
         return None
-    least = max(contrast.n + 1, least_seeds(metric))
-    return seeds_to_decide(contrast.sd, contrast.n, margin, alpha, least)
+    least = max(contrast.n + 1, least_seeds(column))
+    return seeds_to_decide(contrast.sd, contrast.n, margin, alpha, least, contrast.freedom)
 
 
 def _ladders(
@@ -252,7 +272,15 @@ def _ladders(
     tops = [top for top in figures if top[0] != base[0] and top[1] != base[1]]
     fewest = fewest_seeds(metric, section.timing)
     made = (
-        make_ladder(figures, base, top, relative=relative, confidence=confidence, least=fewest)
+        make_ladder(
+            figures,
+            base,
+            top,
+            relative=relative,
+            confidence=confidence,
+            least=fewest,
+            pairs=section.setup.is_paired,
+        )
         for top in tops
     )
     return tuple(ladder for ladder in made if ladder is not None)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section
-from bench.records.columns import HIGHER_IS_BETTER
 from bench.report.family import Family
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
@@ -52,9 +51,9 @@ def steps_of(ladder: Ladder, family: Family, bundle: str = "") -> list[Step]:
     ]
 
 
-def best_first(ladders: Sequence[Ladder], metric: str) -> list[Ladder]:
+def best_first(ladders: Sequence[Ladder], family: Family) -> list[Ladder]:
     """By the arm at the top."""
-    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    sign = -1 if family.column.more_is_better else 1
     return sorted(ladders, key=lambda ladder: sign * (ladder.whole.mean or 0.0))
 
 

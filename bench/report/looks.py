@@ -28,7 +28,7 @@ COLUMNS: dict[str, str] = {
     "look": "1, 2, ...",
     "figures_sha256": "of the claim and of all figures that it was tested on",
     "metric": "what was tested",
-    "n_seeds": "pairs of seeds of the arm that had most",
+    "n_seeds": "pairs of seeds of the arm that had most; without pairs, its runs",
     "looked_at": "UTC, ISO 8601",
 }
 
@@ -52,7 +52,7 @@ def fingerprint(families: Sequence[Family]) -> str | None:
         families,
         lambda each: [
             each.arm.arm_id,
-            sorted(each.contrast.by_seed.items()),
+            *(sorted(group.items()) for group in each.contrast.groups),
             _failures(each.ends),
         ],
     )

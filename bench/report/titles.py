@@ -9,6 +9,7 @@ from typing import Any
 from bench.border.options import DataOptions, EvalOptions, TrainOptions
 from bench.merge.alike import Key
 from bench.merge.sections import Section
+from bench.records.programs import setup_of
 
 # Settings that a title has words for, whatever the others are.
 IN_WORDS = ("steps", "protocol", "threads")
@@ -38,9 +39,14 @@ def titles(sections: Sequence[Section]) -> list[str]:
 
 
 def settings(key: Key) -> dict[str, Any]:
-    """Every setting of training, evaluation and data by name; none where they are not known."""
+    """Every setting of training, evaluation and data by name; none where they are not known.
+
+    Of a program what its runs have in common.
+    """
     if not key.settings:
         return {}
+    if program := setup_of(key.settings).program:
+        return {**program, "command": " ".join(program.get("command", []))}
     defaults = {
         "train": dataclasses.asdict(TrainOptions()),
         "eval": dataclasses.asdict(EvalOptions()),
@@ -70,10 +76,17 @@ def _hardware(section: Section) -> str:
     return ", ".join(names) or f"machine {short(section.key.host_id)}"
 
 
+def _learned(section: Section) -> str:
+    """What trains on what, in a word."""
+    if section.setup.program:
+        return f"program {section.setup.program.get('name', 'unknown')}"
+    return "corpus " + (" ".join(section.values("corpus")) or "unknown")
+
+
 def _distinctions(section: Section) -> list[str]:
     key = section.key
     return [
-        "corpus " + (" ".join(section.values("corpus")) or "unknown"),
+        _learned(section),
         "torch " + (" ".join(section.values("torch_version")) or "unknown"),
         "unknown steps" if key.steps is None else f"{key.steps:,.0f} steps",
         "unknown tokens a step"

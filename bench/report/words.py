@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import COLUMNS, HIGHER_IS_BETTER, memory_columns
+from bench.records.columns import memory_columns
+from bench.records.programs import Setup
 from bench.report.family import Family
+from bench.statistics.contrast import Contrast
 from bench.statistics.text import of_loss, span, write_spread
 
 # Which memory counts on a device: (title, unit, in words).
@@ -22,14 +24,14 @@ MEMORY = {
 }
 
 
-def metric_name(metric: str) -> str:
+def metric_name(setup: Setup, metric: str) -> str:
     """A column without a title has its unit in its name."""
-    return COLUMNS[metric].title or metric
+    return setup.columns[metric].title or metric
 
 
-def metric_words(metric: str) -> str:
-    """With its unit: "training time (s)"."""
-    name, unit = metric_name(metric), COLUMNS[metric].unit
+def metric_words(setup: Setup, metric: str, name: str = "") -> str:
+    """With its unit: "training time (s)"; under another name, where one is given."""
+    name, unit = name or metric_name(setup, metric), setup.columns[metric].unit
     return f"{name} ({unit})" if unit else name
 
 
@@ -37,14 +39,14 @@ def difference_words(family: Family) -> dict[str, str]:
     """What captions of differences from the baseline have in common."""
     margin = ""
     if family.margin is not None:
-        amount = f"± {family.margin:g} {COLUMNS[family.metric].unit}".rstrip()
+        amount = f"± {family.margin:g} {family.column.unit}".rstrip()
         margin = f"; shaded: {amount}, the margin"
     return {
-        "name": metric_name(family.metric),
+        "name": metric_name(family.setup, family.metric),
         "baseline": family.baseline.label,
         "each": percent(family.confidence),
         "margin": margin,
-        "better": f"{'More' if family.metric in HIGHER_IS_BETTER else 'Less'} is better.",
+        "better": f"{'More' if family.column.more_is_better else 'Less'} is better.",
     }
 
 
@@ -54,14 +56,39 @@ def claim_words(family: Family) -> str:
     return family.note or "No claim was made before the run: this is exploratory."
 
 
+def times_words(section: Section) -> str:
+    """What a training time is, as a sentence without its full stop."""
+    if not section.setup.program:
+        return "Training time leaves out evaluation, warm-up and start-up"
+    told = {"told": "told by the program", "stamps": "by the stamps of the lines that it printed"}
+    found = [told.get(source, source) for source in sorted(section.timing.sources)]
+    if len(found) > 1:
+        return f"Training time is {found[0]} in some runs and {found[1]} in others: not compared"
+    return f"Training time is {found[0]}" if found else "Training time is not known"
+
+
 def memory_words(section: Section) -> tuple[str, str, str]:
     return MEMORY[memory_columns(section.key.device)[0]]
 
 
 def losses(section: Section) -> str:
-    """Each configuration's final loss."""
-    spreads = [(arm.label, arm.spread("val_loss_final")) for arm in section.arms]
-    return ", ".join(f"{label} {write_spread(s.mean, s.sd, of_loss)}" for label, s in spreads)
+    """Each configuration's final loss: "Final validation loss: a 1.8000 ± 0.0100, b ..."."""
+    metric = section.main_metric
+    spreads = [(arm.label, arm.spread(metric)) for arm in section.arms]
+    told = ", ".join(f"{label} {write_spread(s.mean, s.sd, of_loss)}" for label, s in spreads)
+    return f"{loss_words(section)}: {told}"
+
+
+def loss_words(section: Section) -> str:
+    """What stands for how good an arm is, as a sentence begins: "Final validation loss"."""
+    title = section.setup.columns[section.main_metric].title
+    return f"{title[:1].upper()}{title[1:]}" or section.main_metric
+
+
+def count_words(contrast: Contrast) -> str:
+    """How many seeds it is over: "5"; without pairs the runs of each arm: "5 against 4"."""
+    between = " against " if len(contrast.groups) == 2 else ", "
+    return between.join(str(len(group)) for group in contrast.groups)
 
 
 def n_words(seeds: Iterable[int]) -> str:

@@ -46,10 +46,8 @@ def _estimate(spec: RunSpec, corpus: Corpus | None, done: Sequence[Row]) -> Esti
         wall_s, memory_mib = _median(done, "wall_time_s"), _median(done, "host_rss_peak_mib")
         return Estimate(wall_s, memory_mib, "measured")
     options = spec.model.options
-    if spec.device != "cpu" or isinstance(
-        options, OwnModel | GivenValues
-    ):  # whose arithmetic nobody knows
-        return Estimate(None, None, "unknown")
+    if spec.device != "cpu" or isinstance(options, OwnModel | GivenValues):
+        return Estimate(None, None, "unknown")  # nobody knows the arithmetic of these
     assert corpus is not None  # what is trained here is trained on a text
     return Estimate(
         _rough_wall_s(spec, options, corpus), _rough_memory_mib(spec, options, corpus), "rough"

@@ -1,5 +1,6 @@
 """How the seeds of an arm ended, and those of two arms together."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,6 +71,16 @@ class Ends:
         mirrored = Ends({(base, new): n for (new, base), n in self.count.items()})
         lost, won = mirrored.against_better()
         return won, lost
+
+    @property
+    def apart(self) -> tuple[Counter[End], Counter[End]]:
+        """(new arm, baseline): how the runs of either ended, where seeds make no pairs."""
+        new, base = Counter[End](), Counter[End]()
+        for (one, other), n in self.count.items():
+            if (one, other) != (End.MISSING, End.MISSING):
+                new[one] += n
+                base[other] += n
+        return new, base
 
     def _at(self, new: Collection[End], base: Collection[End]) -> int:
         return sum(n for (one, other), n in self.count.items() if one in new and other in base)

@@ -1,4 +1,4 @@
-"""Student's t: the interval of a mean, from few seeds."""
+"""Student's t: the interval of a mean, or of a sum of independent means, from few seeds."""
 
 import math
 import statistics
@@ -50,6 +50,33 @@ def t_interval(
 def half_width(sd: float, n: int, confidence: float) -> float:
     """t(1 - (1 - confidence) / 2; n - 1) · sd / √n."""
     return float(t.isf((1 - confidence) / 2, n - 1)) * sd / math.sqrt(n)
+
+
+def welch_interval(
+    groups: Sequence[Sequence[float]], confidence: float, scale: float, least: int | None
+) -> Interval | None:
+    """The sum of the groups' means ± half its width, two-sided; no variance is pooled.
+
+    Welch, "The generalization of Student's problem" (1947), with Satterthwaite's degrees of
+    freedom. None as for `t_interval`: where a group is too small, or none of them varies.
+    """
+    if least is None or min(map(len, groups)) < least:
+        return None
+    if all(is_constant(group, scale) for group in groups):
+        return None
+    mean = math.fsum(map(statistics.fmean, groups))
+    parts = [statistics.variance(group) / len(group) for group in groups]
+    freedom = welch_freedom(parts, [len(group) - 1 for group in groups])
+    half = float(t.isf((1 - confidence) / 2, freedom)) * math.sqrt(sum(parts))
+    return Interval(mean - half, mean + half)
+
+
+def welch_freedom(variances: Sequence[float], freedoms: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of variances, each of so many: Satterthwaite (1946)."""
+    largest = max(variances)  # squares of small ones would be 0
+    shares = [variance / largest for variance in variances]
+    parts = zip(shares, freedoms, strict=True)
+    return sum(shares) ** 2 / sum(share**2 / freedom for share, freedom in parts)
 
 
 def is_constant(values: Sequence[float], scale: float = 0.0) -> bool:

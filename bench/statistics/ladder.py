@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.statistics.contrast import BySeed, Contrast, combined
+from bench.statistics.contrast import BySeed, Contrast, combined, unpaired
 from bench.statistics.interval import LEAST
 
 Arms = Mapping[tuple[str, str], BySeed]  # (model, optimizer) -> a figure a seed
@@ -11,7 +11,11 @@ Arms = Mapping[tuple[str, str], BySeed]  # (model, optimizer) -> a figure a seed
 
 @dataclass(frozen=True)
 class Ladder:
-    """Contrasts over the seeds that all four arms have; optimizer + model + interaction = whole."""
+    """Optimizer + model + interaction = whole.
+
+    Contrasts are over the seeds that all four arms have; where seeds make no pairs, over all that
+    each arm has.
+    """
 
     model: str  # of the arm at its top
     optimizer: str
@@ -31,11 +35,13 @@ def make_ladder(
     relative: bool,
     confidence: float,
     least: int | None = LEAST,
+    pairs: bool = True,
 ) -> Ladder | None:
     """The ladder from `base` to `top`, which differ in model and optimizer.
 
     Each contrast has a t interval of its own: no variance is pooled, since their noise differs.
     Where `relative`, contrasts are differences of logarithms. None unless all four arms are there.
+    `pairs`: whether arms of one seed are one.
 
     Raises:
         ValueError: for a figure that is not finite, or of 0 or less where `relative`.
@@ -47,10 +53,11 @@ def make_ladder(
     if any(corner not in arms for corner in corners):
         return None
     figures = [arms[corner] for corner in corners]
+    sum_of = combined if pairs else unpaired
 
     def contrast(*signs: int) -> Contrast:
-        terms = zip(signs, figures, strict=True)  # a sign of 0 still asks for the arm's seed
-        return combined(*terms, relative=relative, confidence=confidence, least=least)
+        terms = zip(signs, figures, strict=True)  # of pairs, a sign of 0 still asks for the seed
+        return sum_of(*terms, relative=relative, confidence=confidence, least=least)
 
     return Ladder(
         model,

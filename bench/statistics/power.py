@@ -23,32 +23,40 @@ class SeedsNeeded:
     high: int | None
 
 
-def power(n: int, sd: float, difference: float, alpha: float) -> float:
-    """The chance that a two-sided paired t test over n seeds finds a true difference of this size.
+def power(n: int, sd: float, difference: float, alpha: float, freedom: float = 1.0) -> float:
+    """The chance that a two-sided t test over n seeds finds a true difference of this size.
 
-    By the noncentral t distribution with n - 1 degrees of freedom and noncentrality
-    difference · √n / sd; the far tail, a rejection with the wrong sign, does not count.
+    By the noncentral t distribution with `freedom` · (n - 1) degrees of freedom and noncentrality
+    difference · √n / sd; the far tail, a rejection with the wrong sign, does not count. `sd` is
+    that of a difference, and `freedom` 1, of pairs; without them see Contrast.
     """
-    critical = t.isf(alpha / 2, n - 1)
+    degrees = freedom * (n - 1)
+    critical = t.isf(alpha / 2, degrees)
     noncentrality = min(abs(difference) * math.sqrt(n) / sd, LARGEST_NONCENTRALITY)
-    return float(nct.sf(critical, n - 1, noncentrality))
+    return float(nct.sf(critical, degrees, noncentrality))
 
 
-def seeds_for(sd: float, difference: float, alpha: float, least: int) -> int | None:
+def seeds_for(
+    sd: float, difference: float, alpha: float, least: int, freedom: float = 1.0
+) -> int | None:
     """The fewest seeds (at least `least` ≥ 2) with a power of POWER; None: over MOST_SEEDS."""
     seeds = range(least, MOST_SEEDS + 1)  # power grows with n
-    index = bisect_left(seeds, POWER, key=lambda n: power(n, sd, difference, alpha))
+    index = bisect_left(seeds, POWER, key=lambda n: power(n, sd, difference, alpha, freedom))
     return seeds[index] if index < len(seeds) else None
 
 
-def seeds_to_decide(sd: float, n: int, margin: float, alpha: float, least: int) -> SeedsNeeded:
+def seeds_to_decide(
+    sd: float, n: int, margin: float, alpha: float, least: int, freedom: float = 1.0
+) -> SeedsNeeded:
     """The range of seeds_for over the interval of a standard deviation seen on n seeds.
 
-    (n - 1) sd² / σ² is chi-square with n - 1 degrees of freedom, for normal differences.
+    With k degrees of freedom, `freedom` · (n - 1) of them, k sd² / σ² is chi-square of k, for
+    normal differences.
     """
-    tail = (1 - CONFIDENCE) / 2
-    smallest = sd * math.sqrt((n - 1) / float(chi2.isf(tail, n - 1)))
-    largest = sd * math.sqrt((n - 1) / float(chi2.ppf(tail, n - 1)))
+    tail, degrees = (1 - CONFIDENCE) / 2, freedom * (n - 1)
+    ends = float(chi2.isf(tail, degrees)), float(chi2.ppf(tail, degrees))
+    low, high = (sd * math.sqrt(degrees / end) for end in ends)
     return SeedsNeeded(
-        seeds_for(smallest, margin, alpha, least), seeds_for(largest, margin, alpha, least)
+        seeds_for(low, margin, alpha, least, freedom),
+        seeds_for(high, margin, alpha, least, freedom),
     )

@@ -1,12 +1,16 @@
 """One contrast -> better, worse, equivalent or undecided, and why."""
 
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
-from scipy.stats import beta, binomtest
+from scipy.stats import beta, binomtest, mannwhitneyu
 
 from bench.statistics.contrast import Contrast
-from bench.statistics.ends import Ends
+from bench.statistics.ends import FAILURES, End, Ends
 
 ALPHA = 0.05  # of all comparisons of a family together
 
@@ -14,6 +18,8 @@ ALPHA = 0.05  # of all comparisons of a family together
 # a factor of 0.6 to 3.7 (95 %). A time varies less from seed to seed than from hour to hour.
 LEAST_SEEDS_LOSS = 5
 LEAST_SEEDS_OTHER = 3
+
+MOST_EXACT = 200  # runs of two arms whose ranks are tested exactly; more by a normal distribution
 
 
 class Verdict(StrEnum):
@@ -58,12 +64,13 @@ def judge(
 
     `margin` is in the contrast's own scale; None: nothing is equivalent. That is so where every
     seed that either arm brought to an end finished in both. Else all of these are tested by their
-    sign, those without a figure against the verdict; and whoever failed more often is never the
-    better one, nor as good. No failure is an advantage.
+    sign, or by their rank where seeds make no pairs, those without a figure against the verdict;
+    and whoever failed more often is never the better one, nor as good. No failure is an advantage.
     """
     if ends.all_finished:
         return _by_interval(contrast, margin, lower_is_better, least_seeds)
-    found = _by_sign(contrast, ends, lower_is_better, least_seeds)
+    test = _by_sign if contrast.is_paired else _by_rank
+    found = test(contrast, ends, lower_is_better, least_seeds)
     more = ends.failed_new - ends.failed_base
     if (found.verdict is Verdict.BETTER and more > 0) or (
         found.verdict is Verdict.WORSE and more < 0
@@ -77,12 +84,14 @@ def _by_interval(
     contrast: Contrast, margin: float | None, lower_is_better: bool, least_seeds: int
 ) -> Judgement:
     if contrast.is_zero:
-        return Judgement(Verdict.IDENTICAL, "equal to the last digit at every seed")
+        where = "at every seed" if contrast.is_paired else "in all runs"
+        return Judgement(Verdict.IDENTICAL, f"equal to the last digit {where}")
     if contrast.n < least_seeds:
-        return Judgement(Verdict.TOO_FEW, _too_few(contrast.n, least_seeds))
+        return _too_few(contrast, contrast.n, least_seeds)
     interval = contrast.interval
     if interval is None:
-        return Judgement(Verdict.NOT_AVAILABLE, "the same difference at every seed: no variance")
+        what = "difference at every seed" if contrast.is_paired else "figure in all runs of each"
+        return Judgement(Verdict.NOT_AVAILABLE, f"the same {what}: no variance")
     equivalent = margin is not None and interval.within(-margin, margin)
     if interval.excludes(0):
         better = (interval.high < 0) is lower_is_better
@@ -99,7 +108,7 @@ def _by_sign(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds:
     lost = sum((value > 0) is lower_is_better for value in contrast.values if value)
     level = (1 - contrast.confidence) / 2  # of each side
     if ends.ended < least_seeds:
-        return Judgement(Verdict.TOO_FEW, _too_few(ends.ended, least_seeds))
+        return _too_few(contrast, ends.ended, least_seeds)
     for verdict, (more_won, more_lost) in (
         (Verdict.BETTER, ends.against_better()),
         (Verdict.WORSE, ends.against_worse()),
@@ -112,8 +121,55 @@ def _by_sign(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds:
     return Judgement(Verdict.UNDECIDED, f"by the sign of {ends.rest} seeds")
 
 
-def _too_few(n: int, least: int) -> str:
-    return f"{n} {'pair' if n == 1 else 'pairs'} of seeds; a verdict needs {least}"
+def _by_rank(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds: int) -> Judgement:
+    """A rank-sum test for each verdict over the runs of both arms; ties rank against it.
+
+    For better, the runs that the new arm failed or lacks rank last, those that diverged in the
+    baseline as well, and those that it failed otherwise or lacks first. Worse is the mirror image.
+    """
+    sign = 1 if lower_is_better else -1
+    new, negated = (list(group.values()) for group in contrast.groups)
+    arms = [[sign * value for value in new], [-sign * value for value in negated]]
+    ended = [sum(count[end] for end in (End.FINISHED, *FAILURES)) for count in ends.apart]
+    if min(ended) < least_seeds:
+        return _too_few(contrast, min(ended), least_seeds)
+    known = list(zip(arms, ends.apart, strict=True))
+    for verdict, (mine, theirs) in ((Verdict.BETTER, known), (Verdict.WORSE, known[::-1])):
+        left = _with_rest(*mine, last={*End} - {End.FINISHED})
+        right = _with_rest(*theirs, last={End.DIVERGED})
+        won, p_value = _rank_sum(left, right)
+        if p_value <= (1 - contrast.confidence) / 2:  # of each side
+            return Judgement(verdict, f"{won} of {len(left) * len(right)} comparisons of two runs")
+    return Judgement(Verdict.UNDECIDED, f"by the rank of {sum(ends.apart[0].values())} runs each")
+
+
+def _with_rest(figures: Sequence[float], count: Counter[End], last: Collection[End]) -> list[float]:
+    """An arm's figures, lowest first in rank, and its other runs in the last place or the first."""
+    rest = count - Counter({End.FINISHED: count[End.FINISHED]})
+    return [*figures, *(math.inf if end in last else -math.inf for end in rest.elements())]
+
+
+def _rank_sum(left: Sequence[float], right: Sequence[float]) -> tuple[int, float]:
+    """(pairs of runs in which `left` is the lower one, one-sided p value), by Mann and Whitney.
+
+    Of equal figures that of `right` counts as the lower one, so that there are no ties.
+    """
+    ranked = sorted([(value, True) for value in left] + [(value, False) for value in right])
+    places: tuple[list[int], list[int]] = [], []
+    for place, (_, is_left) in enumerate(ranked):
+        places[is_left].append(place)
+    method: Literal["exact", "asymptotic"]
+    method = "exact" if len(ranked) <= MOST_EXACT else "asymptotic"
+    found = mannwhitneyu(places[True], places[False], alternative="less", method=method)
+    return len(left) * len(right) - round(found.statistic), float(found.pvalue)
+
+
+def _too_few(contrast: Contrast, n: int, least: int) -> Judgement:
+    if contrast.is_paired:
+        what = f"{n} {'pair' if n == 1 else 'pairs'} of seeds; a verdict needs {least}"
+    else:
+        what = f"{n} {'run' if n == 1 else 'runs'} of a configuration; a verdict needs {least}"
+    return Judgement(Verdict.TOO_FEW, what)
 
 
 def most_bad_runs(finished: int, failed: int) -> float:

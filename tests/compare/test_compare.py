@@ -9,6 +9,7 @@ from scipy.stats import t
 from bench.compare.judge import GateStatus
 from bench.compare.rules import IN_POINTS, is_relative
 from bench.compare.write import as_text, conclusion
+from bench.records.columns import COLUMNS
 from bench.statistics.verdict import Verdict
 from tests.builders.sides import NOISE, STEP, Sides
 
@@ -96,7 +97,7 @@ def test_a_figure_of_zero_has_no_ratio(sides: Sides) -> None:
 
 @pytest.mark.parametrize("metric", ["val_loss_final", *IN_POINTS])
 def test_what_may_be_negative_has_differences(metric: str) -> None:
-    assert not is_relative(metric)
+    assert not is_relative(metric, COLUMNS[metric])
 
 
 # --- What is joined ------------------------------------------------------------------------------

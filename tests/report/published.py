@@ -14,6 +14,7 @@ from bench.merge.disturbed import is_disturbed
 from bench.merge.merging import EndedCell, merge
 from bench.merge.sections import Arm, make_sections
 from bench.merge.tuned import Tuning, tunings
+from bench.records.columns import COLUMNS
 from bench.report.family import Family, least_seeds, make_family
 from bench.statistics.contrast import BySeed, Contrast, paired
 from bench.statistics.ends import End, Ends
@@ -146,14 +147,14 @@ class Published:
             Ends({(End.FINISHED, End.FINISHED): contrast.n}),
             margin=self.family.margin,
             lower_is_better=True,
-            least_seeds=least_seeds(LOSS),
+            least_seeds=least_seeds(COLUMNS[LOSS]),
         )
         return judged.verdict.value
 
     def seeds_if(self, contrast: Contrast, difference: float) -> SeedsNeeded:
         """Those that would decide at the next look, were this the true difference."""
         alpha = alpha_of_look(self.family.look + 1) / len(self.family.comparisons)
-        least = max(contrast.n + 1, least_seeds(LOSS))
+        least = max(contrast.n + 1, least_seeds(COLUMNS[LOSS]))
         return seeds_to_decide(known(contrast.sd), contrast.n, difference, alpha, least)
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from bench.measure.taint import OTHERS_SHARE
 from bench.merge.curves import flops, seconds, steps
 from bench.merge.disturbed import is_disturbed
+from bench.records.columns import COLUMNS
 from bench.report.family import least_seeds
 from bench.report.targets import target_of, worst_arm
 from bench.statistics.contrast import Contrast
@@ -75,7 +76,7 @@ def the_originals_equal_cost() -> Sentences:
     yield f"training ({billions(p, GPT_ADAMW)}; forward, backward and the optimizer's steps"
     yield (
         f"Only {two}, {also_two} and {three} seeds are undisturbed in both arms; a verdict needs "
-        f"{least_seeds(LOSS)}, so there is none."
+        f"{least_seeds(COLUMNS[LOSS])}, so there is none."
     )
     yield f"Over its {three} undisturbed seeds NanoKimi + TrueMuon is at {told(time)}."
     yield f"from the new arms ({len(of_new)} of the {len(disturbed)} disturbed cells)"

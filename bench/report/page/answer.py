@@ -4,12 +4,12 @@ import math
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Section
-from bench.records.columns import LOSSES
+from bench.records.columns import LOSS
 from bench.report.family import TIME, Comparison, Family, least_seeds
 from bench.report.ladder import Step, bundle_words, steps_of
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.targets import ArmToTarget, target_of, to_target, worst_arm
-from bench.report.words import metric_words, percent
+from bench.report.words import count_words, metric_words, percent
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
 from bench.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
@@ -35,6 +35,12 @@ BY_SIGN = (
     "lacks is lost, one at which the baseline diverged is won. A configuration that failed more "
     "often is never better."
 )
+BY_RANK = (
+    "Where a run did not finish, runs are tested by their rank, and what is missing counts against "
+    "the verdict: for better, a run that this configuration failed or lacks is last, as is one "
+    "that diverged in the baseline; one that the baseline failed otherwise or lacks is first. A "
+    "configuration that failed more often is never better."
+)
 BAD_RUNS = (
     "Bad runs, at most: with so few finished seeds, the true rate of failures, or of runs far "
     "worse than those seen, may still be this high."
@@ -45,6 +51,12 @@ LADDER_NOTE = (
     "verdicts are those of the claim; the interaction is not part of it. Training time is a ratio "
     "of geometric means, so its contrasts multiply."
 )
+UNPAIRED_LADDER_NOTE = (
+    "Each contrast is one of means over all runs of its configurations, with an interval of its "
+    "own; optimizer, model and interaction sum to the whole difference. The verdicts are those of "
+    "the claim; the interaction is not part of it. Training time is a ratio of geometric means, so "
+    "its contrasts multiply."
+)
 TARGET_NOTE = (
     "Reached: held at two successive evaluations, of which the first counts. Medians over seeds; a "
     "seed that missed it, or failed, counts as longer than any."
@@ -53,7 +65,7 @@ TARGET_NOTE = (
 
 def decimals_of(family: Family) -> Decimals:
     """As many as losses have, or as the margin needs to be told from 0."""
-    if family.metric not in LOSSES:
+    if family.column.kind != LOSS:
         return of_measure
     if not family.margin:
         return of_loss
@@ -101,12 +113,15 @@ def _claim_table(family: Family) -> Table:
             number(f"interval ({percent(family.confidence)})"),
             lambda each: write_interval(each.contrast, decimals),
         ),
-        (number("pairs of seeds"), lambda each: str(each.contrast.n)),
+        (
+            number("pairs of seeds" if family.setup.is_paired else "runs"),
+            lambda each: count_words(each.contrast),
+        ),
         (number("planned seeds"), lambda each: str(each.n_planned)),
         (number("bad runs, at most (95 %)"), lambda each: f"{100 * each.most_bad_runs:.0f} %"),
         (
             number("correlation of pairs"),
-            lambda each: NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}",
+            lambda each: _correlation(each, family),
         ),
         (
             number("seeds that would decide"),
@@ -118,8 +133,16 @@ def _claim_table(family: Family) -> Table:
     told = [column for column in columns if any(column[1](each) for each in family.comparisons)]
     all_of_them = "Every configuration against the first (exploratory)"
     claimed = all_of_them if family.exploratory else "The claim"
-    what = f"{metric_words(family.metric)} less that of {family.baseline.label}"
+    metric = metric_words(family.setup, family.metric)
+    what = f"{metric} less that of {family.baseline.label}"
     return table(f"{claimed}: {what}", family.comparisons, told, _claim_note(family))
+
+
+def _correlation(each: Comparison, family: Family) -> str:
+    """Empty where there is nothing to correlate, so that there is no such column."""
+    if not family.setup.is_paired:
+        return ""
+    return NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}"
 
 
 def _seeds(needed: SeedsNeeded | None) -> str:
@@ -132,8 +155,10 @@ def _seeds(needed: SeedsNeeded | None) -> str:
 
 
 def _claim_note(family: Family) -> str:
+    is_paired = family.setup.is_paired
+    how = "Paired by seed; t" if is_paired else "Runs are no pairs; Welch's t"
     rules = (
-        "Paired by seed; t intervals that hold together (Bonferroni) for "
+        f"{how} intervals that hold together (Bonferroni) for "
         f"{counted(len(family.comparisons), 'comparison')}. This is interim look {family.look} of "
         f"those that looks.csv notes, tested at {ALPHA:g} / ({family.look} × {family.look + 1})."
     )
@@ -144,9 +169,11 @@ def _claim_note(family: Family) -> str:
             f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true "
             "difference were the margin, over the range that the standard deviation may have."
         )
-    few = f"A verdict needs {least_seeds(family.metric)} pairs."
+    few = (
+        f"A verdict needs {least_seeds(family.column)} {'pairs' if is_paired else 'runs of each'}."
+    )
     uneven = any(not each.ends.all_finished for each in family.comparisons)
-    return sentences(rules, verdicts, BY_SIGN if uneven else "", few, BAD_RUNS)
+    return sentences(rules, verdicts, (BY_SIGN if is_paired else BY_RANK) * uneven, few, BAD_RUNS)
 
 
 def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
@@ -165,7 +192,7 @@ def _ladder_table(
         (Heading("contrast"), lambda step: step.name),
         (Heading("what changes"), lambda step: step.how),
         (
-            number(f"difference, {metric_words(family.metric)}"),
+            number(f"difference, {metric_words(family.setup, family.metric)}"),
             lambda step: write_mean(step.contrast, decimals),
         ),
         (interval, lambda step: write_interval(step.contrast, decimals)),
@@ -175,11 +202,15 @@ def _ladder_table(
             lambda step: write_mean(timed[step.name], of_measure),
         ),
         (interval, lambda step: write_interval(timed[step.name], of_measure)),
-        (number("seeds"), lambda step: str(step.contrast.n)),
+        (
+            number("seeds" if family.setup.is_paired else "runs"),
+            lambda step: count_words(step.contrast),
+        ),
     ]
     top = f"{ladder.model} + {ladder.optimizer}"
     caption = f"Model or optimizer? From {family.baseline.label} to {top}"
-    return table(caption, steps, columns, LADDER_NOTE)
+    note = LADDER_NOTE if family.setup.is_paired else UNPAIRED_LADDER_NOTE
+    return table(caption, steps, columns, note)
 
 
 def _target_tables(section: Section, asked: Asked) -> list[Table]:

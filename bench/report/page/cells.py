@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.border.spec import PHASES, CellFiles
-from bench.merge.disturbed import REASONS
+from bench.merge.disturbed import REASONS, SOURCE
 from bench.merge.merging import EndedCell, Merged
 from bench.merge.raw import file_of
 from bench.records.columns import SHOWN
@@ -147,9 +147,10 @@ def _row(cell: EndedCell) -> list[tuple[str, str]]:
         for phase in ("startup", *PHASES, "teardown", "unaccounted", "wall")
         if (value := cell.number(f"{phase}_time_s")) is not None
     ]
+    own = {name: cell.setup.columns[name] for name in cell.setup.declared}
     figures = [
         f"{column.heading} {column.write(value)}"
-        for name, column in SHOWN.items()
+        for name, column in {**SHOWN, **own}.items()
         if not name.endswith("_time_s") and (value := cell.number(name)) is not None
     ]
     return [
@@ -157,6 +158,7 @@ def _row(cell: EndedCell) -> list[tuple[str, str]]:
         ("Reason", shortened(one_line(why), MOST_REASON)),
         ("Disturbed by", shortened(one_line(cell.text(REASONS)), MOST_REASON)),
         ("Phases (s)", ", ".join(phases)),
+        ("Times of steps", cell.text(SOURCE)),
         ("Figures", "; ".join(figures)),
     ]
 
@@ -178,7 +180,7 @@ def _json(root: Path, path: Path) -> dict[str, Any] | None:
 def _settings(spec: dict[str, Any] | None) -> list[tuple[str, str]]:
     if spec is None:
         return [("Configuration", "spec.json is not there, or cannot be read.")]
-    parts = ("model", "optimizer", "train", "eval", "corpus")
+    parts = ("program", "model", "optimizer", "train", "eval", "corpus")
     return [(f"Configuration: {part}", flat(spec[part])) for part in parts if part in spec]
 
 

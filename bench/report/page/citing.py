@@ -16,6 +16,7 @@ DIRTY = (
 )
 UNKNOWN = "The commit of some rows is not known: another version may have made them."
 SEVERAL = "The rows are of several commits: run each folder's matrix at its own."
+OF_PROGRAMS = "Whether losses come out the same is the program's own doing; times do not."
 LOSSES = "On the same machine and image, losses come out the same to the last digit; times do not."
 
 
@@ -59,7 +60,7 @@ def commands_note(merged: Merged) -> str:
         SEVERAL if len(_commits(rows)) > 1 else "",
         UNKNOWN if not all(known) else "",
         DIRTY if "true" in _distinct(rows, "git_dirty") else "",
-        LOSSES,
+        OF_PROGRAMS if any(cell.setup.program for cell in rows) else LOSSES,
     )
 
 

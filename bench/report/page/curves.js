@@ -134,7 +134,7 @@
       },
       yaxis: {
         ...lines,
-        title: { text: "validation loss (nats per token)" },
+        title: { text: data.loss },
         ...(data.range.length ? { range: [low - room, high + room] } : {}),
       },
     };

@@ -9,9 +9,16 @@ from bench.merge.merging import EndedCell
 from bench.merge.sections import Section
 from bench.merge.source import Source
 from bench.report.titles import short
-from bench.statistics.text import NOT_AVAILABLE, of_count, of_measure, write
+from bench.report.words import times_words
+from bench.statistics.text import NOT_AVAILABLE, of_count, of_measure, span, write
 
 DIGITS = 12  # of a hash, where it is to be looked up
+
+BY_SEED = (
+    "by the number of the seed; not known whether configurations of a seed saw the same batches, "
+    "or began with the same weights: that is the program's own doing"
+)
+REPLICATES = "none: the program seeds itself, and its runs are replicates"
 
 
 def facts(section: Section, sources: Sequence[Source]) -> list[tuple[str, str]]:
@@ -26,14 +33,39 @@ def facts(section: Section, sources: Sequence[Source]) -> list[tuple[str, str]]:
         ("Runtime", f"{_told(section, 'runtime')} (environment {short(key.env_id)})"),
         ("Software", _software(section)),
         ("Code", _code(section)),
+        *(_program(section) if section.setup.program else _training_of_ours(section)),
+        ("Rows", _rows(section, sources)),
+    ]
+    return found
+
+
+def _training_of_ours(section: Section) -> list[tuple[str, str]]:
+    key = section.key
+    return [
         ("Corpus", f"{_told(section, 'corpus')} (SHA-256 {key.corpus_sha256[:DIGITS]}…)"),
         ("Training", _training(section)),
         ("Settings", _settings(section)),
         ("Evaluation", f"protocol {key.eval_protocol or NOT_AVAILABLE}"),
         ("Pairing", pairing(section.ok)),
-        ("Rows", _rows(section, sources)),
     ]
-    return found
+
+
+def _program(section: Section) -> list[tuple[str, str]]:
+    """What is known of a program: how it was called, and not what it does with a seed."""
+    program, setup = section.setup.program, section.setup
+    name = f"{program.get('name', NOT_AVAILABLE)} (SHA-256 {str(program.get('sha256'))[:DIGITS]}…)"
+    asked = {key: program[key] for key in ("steps", "threads", "gpus") if key in program}
+    done = {key: section.values(key) for key in ("steps", "tokens")}
+    seen = [f"{key} {span(map(int, texts))}" for key, texts in done.items() if texts]
+    return [
+        ("Program", name),
+        ("Command", " ".join(program.get("command", [])) or NOT_AVAILABLE),
+        ("Asked", ", ".join(f"{key} {value}" for key, value in asked.items()) or NOT_AVAILABLE),
+        ("Done", ", ".join(seen) or NOT_AVAILABLE),
+        ("Losses", "as the program prints them, in its own unit and on its own data"),
+        ("Times", times_words(section)),
+        ("Pairing", BY_SEED if setup.is_paired else REPLICATES),
+    ]
 
 
 def _told(section: Section, column: str) -> str:

@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 from bench.merge.asked import Asked
 from bench.merge.disturbed import short_note
 from bench.merge.sections import Section
-from bench.records.columns import LOSSES
+from bench.records.columns import LOSS
 from bench.report.family import Comparison, Family, least_seeds, tuned_part
 from bench.report.ladder import best_first, bundle_words
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.content import Headline
-from bench.report.words import metric_words, percent
+from bench.report.words import count_words, metric_words, percent
 from bench.statistics.contrast import Contrast
 from bench.statistics.ends import End
 from bench.statistics.text import counted, sentences, span
 from bench.statistics.verdict import Verdict
 
-UNTUNED = "at these learning rates: nothing was tuned here"
+UNTUNED = "at these {what}: nothing was tuned here"
 FEW = 6  # arms that are told by name
 ORDER = list(Verdict)  # from better to n/a
 PHRASES = {
@@ -41,8 +41,11 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
         points.append(f"These {len(told)} differ most; all {len(found)} are in the table below.")
     points += _model_or_optimizer(section, family, asked)
     lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found)}"
-    untuned = family.is_tested and family.metric in LOSSES and not section.is_tuned
-    return Headline(title, lead + (f", {UNTUNED}." if untuned else "."), (*points, *notes))
+    if family.is_tested and family.column.kind == LOSS and not section.is_tuned:
+        lead += (
+            f", {UNTUNED.format(what='settings' if section.setup.program else 'learning rates')}"
+        )
+    return Headline(title, f"{lead}.", (*points, *notes))
 
 
 def _nothing(section: Section, asked: Asked) -> str:
@@ -52,6 +55,8 @@ def _nothing(section: Section, asked: Asked) -> str:
             return "Nothing is tested: the claim is about tuned configurations, and none is here."
     if asked.claim is None:
         return "There is one configuration alone: nothing to compare it with."
+    if asked.claim.metric not in section.setup.columns:
+        return f"Nothing is tested: no run here has {asked.claim.metric}, which the claim is about."
     baseline = f"{asked.claim.baseline.model} + {asked.claim.baseline.optimizer}"
     names = (f"{arm.model} + {arm.untuned or arm.optimizer}" for arm in section.arms)
     count = sum(name == baseline for name in names)
@@ -76,7 +81,8 @@ def _budget(section: Section, asked: Asked) -> str:
 
 def _opening(family: Family, budget: str) -> str:
     margin = family.margin and f", margin {family.margin:g}"
-    what = f"{metric_words(family.metric)} against {family.baseline.label}{margin or ''}{budget}:"
+    metric = metric_words(family.setup, family.metric)
+    what = f"{metric} against {family.baseline.label}{margin or ''}{budget}:"
     if family.exploratory and not family.note:
         return f"No claim was made before the run. Exploratory, {what}"
     return sentences(family.note, what[0].upper() + what[1:])
@@ -116,9 +122,15 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def rests_on(each: Comparison) -> str:
-    """For example "on 5 of 20 planned seeds, 15 diverged in both"."""
-    seeds = counted(each.n_planned, "planned seed")
-    return ", ".join([f"on {each.contrast.n} of {seeds}", *_other_seeds(each)])
+    """For example "on 5 of 20 planned seeds, 15 diverged in both".
+
+    Without pairs "on 5 runs against 4 of 5 planned each, 1 diverged in the baseline".
+    """
+    if each.contrast.is_paired:
+        what = f"{each.contrast.n} of {counted(each.n_planned, 'planned seed')}"
+        return ", ".join([f"on {what}", *_other_seeds(each)])
+    what = count_words(each.contrast).replace(" ", " runs ", 1)
+    return ", ".join([f"on {what} of {each.n_planned} planned each", *_other_runs(each)])
 
 
 def _other_seeds(each: Comparison) -> Iterator[str]:
@@ -129,6 +141,17 @@ def _other_seeds(each: Comparison) -> Iterator[str]:
         yield f"{each.without_figure} disturbed"
     if each.repeated:
         yield f"{each.repeated} drawn like another"
+
+
+def _other_runs(each: Comparison) -> Iterator[str]:
+    for count, where in zip(each.ends.apart, ("this configuration", "the baseline"), strict=True):
+        for end, n in sorted(count.items()):
+            if n and end is not End.FINISHED:
+                yield f"{n} {end} in {where}"
+    if each.ends.left_out:
+        yield f"{each.ends.left_out} run in neither"
+    if each.without_figure:
+        yield f"{each.without_figure} disturbed"
 
 
 def _ended(new: End, base: End) -> str:
@@ -147,8 +170,10 @@ def _in_all(found: Sequence[Comparison]) -> str:
     ns, planned = span(each.contrast.n for each in found), span(each.n_planned for each in found)
     failed = sum(each.ends.failed_new for each in found) + found[0].ends.failed_base
     rest = sum(each.n_planned - each.contrast.n for each in found)
-    told = f"on {ns} of {planned} planned seeds each"
-    return f"{told}, {rest} pairs incomplete, {failed} runs failed" if rest or failed else told
+    is_paired = found[0].contrast.is_paired
+    told = f"on {ns} of {planned} planned {'seeds' if is_paired else 'runs'} each"
+    incomplete = f", {rest} {'pairs incomplete' if is_paired else 'missing'}"
+    return f"{told}{incomplete}, {failed} runs failed" if rest or failed else told
 
 
 def _furthest(found: Sequence[Comparison]) -> list[Comparison]:
@@ -175,10 +200,10 @@ def _model_or_optimizer(section: Section, family: Family, asked: Asked) -> list[
 
     Nothing where its seeds are too few for a verdict: what a seed or two show is in the table.
     """
-    enough = [each for each in family.ladders if each.whole.n >= least_seeds(family.metric)]
+    enough = [each for each in family.ladders if each.whole.n >= least_seeds(family.column)]
     if not enough:
         return []
-    ladder = best_first(enough, family.metric)[0]
+    ladder = best_first(enough, family)[0]
     decimals = decimals_of(family)
 
     def told(contrast: Contrast) -> str:
@@ -187,7 +212,8 @@ def _model_or_optimizer(section: Section, family: Family, asked: Asked) -> list[
     bundle = bundle_words(ladder, section, asked)
     among = f" (the best of {len(family.ladders)} like it)" if len(family.ladders) > 1 else ""
     most = max(each.contrast.n for each in family.comparisons)
-    fewer = f", over the {ladder.whole.n} seeds that all four have" if ladder.whole.n < most else ""
+    is_fewer = family.setup.is_paired and ladder.whole.n < most
+    fewer = f", over the {ladder.whole.n} seeds that all four have" if is_fewer else ""
     return [
         f"Model or optimizer? From {family.baseline.label} to {ladder.model} + "
         f"{ladder.optimizer}{among} the difference is {write_mean(ladder.whole, decimals)}{fewer}. "

@@ -1,6 +1,6 @@
 """The tables of a section, and those of the whole report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 from bench.merge import curves, same_network
@@ -10,8 +10,10 @@ from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed
 from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm, Section
 from bench.merge.source import Source
-from bench.records.columns import COLUMNS, SHOWN, TIMINGS, Column, memory_columns
+from bench.records.columns import SHOWN, TIMINGS, Column, memory_columns
+from bench.records.programs import OURS
 from bench.report.page.content import Columns, Field, Heading, Table, number, table
+from bench.report.words import times_words
 from bench.statistics.text import (
     NOT_AVAILABLE,
     of_count,
@@ -39,9 +41,10 @@ COST_NOTE = (
     "FLOPs, in the table above."
 )
 EQUAL_NOTE = (
-    "Validation loss (nats per token, mean ± standard deviation over seeds) at the cost at which "
+    "Validation loss ({unit}mean ± standard deviation over seeds) at the cost at which "
     "the cheapest of all runs ends; between two evaluations it is interpolated."
 )
+NO_COST = "n/a: the program does not tell this cost of its evaluations."
 SOURCES_NOTE = (
     "A run with several attempts counts once. If any attempt diverged or crashed, no later one "
     "makes that good. One beyond a limit counts as ok if an attempt with a raised limit ended ok, "
@@ -56,11 +59,14 @@ DISTURBED_NOTE = (
 
 
 def cell_columns(section: Section) -> list[str]:
-    """What a section's table of cells shows, in order."""
+    """What a section's table of cells shows, in order; of a program what it has printed."""
     test = ("test_loss_final",) if section.values("test_loss_final") else ()
     losses = ("val_loss_final", *test, "val_loss_best", "train_loss_final", "perplexity")
     times = ("train_time_s", "step_time_ms_p50", "tokens_per_s", "infer_time_ms_p50")
-    return [*losses, *times, *memory_columns(section.key.device), "wall_time_s"]
+    found = [*losses, *times, *memory_columns(section.key.device), "wall_time_s"]
+    if not section.setup.program:
+        return found
+    return [name for name in (*section.setup.declared, *found) if section.values(name)]
 
 
 def arm_columns(section: Section) -> list[str]:
@@ -74,20 +80,29 @@ def summary_table(section: Section) -> Table:
     shown = arm_columns(section)
     network = same_network.note(section.arms)
     marks = {same_network.COLUMN: f" {same_network.MARK}"} if network else {}
+    of = section.setup.columns
+    main, is_ours = section.main_metric, not section.setup.program
     columns: Columns[Arm] = [
         (Heading("configuration"), lambda arm: arm.label),
         (Heading("coverage"), coverage),
         (Heading("attempts"), attempts),
         (number("parameters"), lambda arm: write(arm.constant("n_params"), of_count)),
-        (number("95 % interval of the final loss"), _interval),
-        *((number(SHOWN[name].heading + marks.get(name, "")), _spread_of(name)) for name in shown),
+        (
+            number(f"95 % interval of {'the final loss' if is_ours else of[main].heading}"),
+            lambda arm: _interval(arm, main),
+        ),
+        *(
+            (number(of[name].heading + marks.get(name, "")), _spread_of(name, of[name]))
+            for name in shown
+        ),
     ]
-    note = sentences(SPREAD_NOTE, full_note(section.timing), network)
+    times = "" if is_ours else f"{times_words(section)}."
+    note = sentences(SPREAD_NOTE, times, full_note(section.timing), network)
     return table("Summary by configuration", section.arms, columns, note)
 
 
-def _interval(arm: Arm) -> str:
-    interval = arm.spread("val_loss_final").interval
+def _interval(arm: Arm, metric: str) -> str:
+    interval = arm.spread(metric).interval
     if interval is None:
         return NOT_AVAILABLE
     return f"{write(interval.low, of_loss)} to {write(interval.high, of_loss)}"
@@ -106,7 +121,7 @@ def attempts(arm: Arm) -> str:
     return f"{arm.attempts.total()}: {told}" if told else "0"
 
 
-def _spread_of(name: str) -> Callable[[Arm], str]:
+def _spread_of(name: str, column: Column) -> Callable[[Arm], str]:
     """A column's mean ± deviation, with an n of its own where some seeds of an arm lack it."""
 
     def told(arm: Arm) -> str:
@@ -114,7 +129,7 @@ def _spread_of(name: str) -> Callable[[Arm], str]:
         seeds = arm.n_seeds_timing if name in TIMINGS else arm.n_seeds
         fewer = f" (n = {spread.n})" if 0 < spread.n < seeds else ""
         mark = arm.timing.mark(name) if spread.n else ""
-        return write_spread(spread.mean, spread.sd, SHOWN[name].decimals) + mark + fewer
+        return write_spread(spread.mean, spread.sd, column.decimals) + mark + fewer
 
     return told
 
@@ -129,10 +144,10 @@ def cost_table(section: Section) -> Table:
     columns: Columns[Arm] = [
         (Heading("configuration"), lambda arm: arm.label),
         *((number(SHOWN[name].heading), _constant(name)) for name in sizes),
-        *((number(SHOWN[name].heading), _spread_of(name)) for name in several),
+        *((number(SHOWN[name].heading), _spread_of(name, SHOWN[name])) for name in several),
         (number("training FLOPs (10⁹)"), _training_flops),
         *(
-            (number(SHOWN[name].heading), _spread_of(name))
+            (number(SHOWN[name].heading), _spread_of(name, SHOWN[name]))
             for name in ("perplexity", "param_efficiency")
         ),
     ]
@@ -160,8 +175,11 @@ def equal_cost_table(section: Section) -> Table:
     ]
     rows: list[list[str]] = [[arm.label] for arm in section.arms]
     headings = [Heading("configuration")]
+    unknown = ""
     for words, cost, unit in costs:
         equal = at_equal_cost(section.arms, cost)
+        if equal.cost is None and section.setup.program:
+            unknown = NO_COST
         decimals = of_count if cost is curves.tokens else of_measure
         amount = write(None if equal.cost is None else equal.cost / unit, decimals)
         mark = MARK if cost is curves.seconds and not section.timing.clean else ""
@@ -169,15 +187,17 @@ def equal_cost_table(section: Section) -> Table:
         for row, loss in zip(rows, equal.losses, strict=True):
             row.append(write_spread(loss.mean, loss.sd, of_loss))
     columns = [(heading, itemgetter(place)) for place, heading in enumerate(headings)]
-    return table("Loss at equal cost", rows, columns, EQUAL_NOTE)
+    of_loss_is = section.setup.columns["val_loss_final"].unit
+    note = EQUAL_NOTE.format(unit=f"{of_loss_is}, " if of_loss_is else "")
+    return table("Loss at equal cost", rows, columns, sentences(note, unknown))
 
 
 def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     """One row a cell, arm by arm."""
-    shown = cell_columns(section)
+    shown, of = cell_columns(section), section.setup.columns
     columns: Columns[tuple[EndedCell, str]] = [
         *_names(merged),
-        *((number(SHOWN[name].heading), _figure_of(name)) for name in shown),
+        *((number(of[name].heading), _figure_of(name, of[name])) for name in shown),
         (Heading("run"), lambda each: link(each[0])),
     ]
     marked = any(is_disturbed(cell) for cell in section.cells)
@@ -193,11 +213,11 @@ def _by_arm(section: Section) -> list[tuple[EndedCell, str]]:
     ]
 
 
-def _figure_of(name: str) -> Callable[[tuple[EndedCell, str]], str]:
+def _figure_of(name: str, column: Column) -> Callable[[tuple[EndedCell, str]], str]:
     def told(each: tuple[EndedCell, str]) -> str:
         value = each[0].number(name)
         disturbed = value is not None and name in TIMINGS and is_disturbed(each[0])
-        return SHOWN[name].write(value) + (MARK if disturbed else "")
+        return column.write(value) + (MARK if disturbed else "")
 
     return told
 
@@ -289,11 +309,17 @@ def sources_table(merged: Merged) -> Table:
     return table("Where the rows come from", enumerate(merged.sources), columns, SOURCES_NOTE)
 
 
-def definitions_table() -> Table:
-    """Each column of runs.csv, with the heading under which the tables show it."""
+def definitions_table(sections: Sequence[Section] = ()) -> Table:
+    """Each column of runs.csv, and what programs declare, with the heading that tables have.
+
+    What a column means of a program alone is said where there is nothing else.
+    """
+    setups = [section.setup for section in sections]
+    own = [OURS] if not setups or not all(setup.program for setup in setups) else []
+    defined = {k: v for setup in (*setups, *own) for k, v in setup.columns.items()}
     columns: Columns[tuple[str, Column]] = [
         (Heading("column"), lambda each: each[0]),
         (Heading("shown as"), lambda each: each[1].heading),
         (Heading("meaning"), lambda each: each[1].meaning),
     ]
-    return table("Definitions of the columns", COLUMNS.items(), columns)
+    return table("Definitions of the columns", defined.items(), columns)

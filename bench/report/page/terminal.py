@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import SHOWN, memory_columns
+from bench.records.columns import Column, memory_columns
 from bench.report.page.content import Headline
 from bench.statistics.text import NOT_AVAILABLE, aligned, of_count, printable, write
 
@@ -26,13 +26,17 @@ def main_table(section: Section) -> list[str]:
     figures = {
         "final loss (n)": "val_loss_final",
         "perplexity (n)": "perplexity",
+        **{f"{name} (n)": name for name in section.setup.declared},
         "training time, s (n)": "train_time_s",
         "memory, MiB (n)": memory,
     }
+    if section.setup.program:  # of which only some is known
+        figures = {title: name for title, name in figures.items() if section.values(name)}
+    columns = section.setup.columns
     rows = [
         [
             arm.label,
-            *(_mean(arm, column) for column in figures.values()),
+            *(_mean(arm, name, columns[name]) for name in figures.values()),
             write(arm.constant("n_params"), of_count),
         ]
         for arm in section.arms
@@ -41,9 +45,9 @@ def main_table(section: Section) -> list[str]:
     return [*table, NOTE]
 
 
-def _mean(arm: Arm, column: str) -> str:
+def _mean(arm: Arm, name: str, column: Column) -> str:
     """For example "1.7285 (5)", with the mark of a time that was disturbed at every seed."""
-    spread = arm.spread(column)
+    spread = arm.spread(name)
     if spread.mean is None:
         return NOT_AVAILABLE
-    return f"{SHOWN[column].write(spread.mean)}{arm.timing.mark(column)} ({spread.n})"
+    return f"{column.write(spread.mean)}{arm.timing.mark(name)} ({spread.n})"

@@ -1,7 +1,9 @@
 """What the words of the report mean."""
 
+from collections.abc import Sequence
 from operator import itemgetter
 
+from bench.records.programs import Setup
 from bench.report.page.content import Heading, Table, table
 
 TERMS = {
@@ -74,8 +76,36 @@ TERMS = {
     ),
     "n/a": "Unknown or not measured; never 0 and never a guess.",
 }
+OF_PROGRAMS = {
+    "difference": (
+        "A configuration less the baseline, seed by seed. What two runs of a program with one seed "
+        "have in common is the program's own doing."
+    ),
+}
+OF_REPLICATES = {
+    "difference": "The mean of a configuration's runs less that of the baseline's.",
+    "interval": (
+        "Welch's t interval of a difference of means. Those of one table hold together with the "
+        "stated confidence (Bonferroni)."
+    ),
+    "replicates": (
+        "Runs of a program that seeds itself: the seed of a run is a number, and makes no pairs."
+    ),
+    "identical": "Every run of both has the same figure, so that there is no spread to test.",
+    "no verdict": "Too few runs: a verdict on a loss needs five of each configuration.",
+    "by rank": (
+        "Where a run did not finish, the runs of both configurations are ranked, and what is "
+        "missing counts against the verdict."
+    ),
+}
 
 
-def terms_table() -> Table:
+def terms_table(setups: Sequence[Setup] = ()) -> Table:
+    """What holds of the sections with these setups."""
+    terms = TERMS | (OF_PROGRAMS if any(setup.program for setup in setups) else {})
+    paired = [setup.is_paired for setup in setups]
+    for word, meaning in () if all(paired) else OF_REPLICATES.items():
+        both = any(paired) and word in terms
+        terms[word] = f"{terms[word]} Of replicates: {meaning}" if both else meaning
     columns = [(Heading("word"), itemgetter(0)), (Heading("meaning"), itemgetter(1))]
-    return table("Words", TERMS.items(), columns)
+    return table("Words", terms.items(), columns)

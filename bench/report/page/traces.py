@@ -1,7 +1,8 @@
 """A section's loss curves as data, which the page's script draws with plotly.
 
     {"note": "",                      # which arms are shown, if not all; a sentence
-     "range": [low, high],            # losses to show at first, nats per token
+     "loss": "validation loss (nats per token)",
+     "range": [low, high],            # losses to show at first
      "axes": [{"key": "steps", "label": "training steps"}, ...],     # those that some arm has
      "arrays": [[...], ...],          # equal arrays are there once
      "arms": [{"label", "colour", "dash", "symbol",
@@ -22,6 +23,8 @@ from bench.merge.sections import Arm, Section
 from bench.report.plots import lines
 from bench.report.plots.drawing import best_of
 from bench.report.plots.style import Style
+from bench.report.targets import LOSS
+from bench.report.words import metric_words
 
 # Of a curve: finer than a screen shows, and 3 KB a cell.
 MOST_POINTS = 150
@@ -77,7 +80,7 @@ def traces(
     section: Section, looks: Mapping[str, Style], *, seeds: bool
 ) -> dict[str, object] | None:
     """The curves of all arms; without the single seeds' if there are too many; None without any."""
-    shown_arms = best_of(section.arms, "val_loss_final", MOST_ARMS)
+    shown_arms = best_of(section, section.arms, section.main_metric, MOST_ARMS)
     found = [{key: seed_lines(arm, axis.cost) for key, axis in AXES.items()} for arm in shown_arms]
     if not any(arm["steps"] for arm in found):
         return None
@@ -95,6 +98,7 @@ def traces(
     few = len(shown_arms) < len(section.arms)
     return {
         "note": NOT_ALL.format(shown=len(shown_arms), arms=len(section.arms)) if few else "",
+        "loss": metric_words(section.setup, LOSS, "validation loss"),
         "range": [round(loss, 4) for loss in shown or ()],
         "axes": [
             {"key": key, "label": axis.label.format("")}

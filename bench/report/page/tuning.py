@@ -10,7 +10,7 @@ from bench.report.family import Comparison, Family
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.words import metric_words, percent
-from bench.statistics.contrast import Contrast, paired
+from bench.statistics.contrast import Contrast, paired, unpaired
 from bench.statistics.text import NOT_AVAILABLE, counted, of_loss, write
 
 BESIDE_NOTE = (
@@ -138,7 +138,8 @@ def _beside(found: list[Tuning], family: Family) -> Table:
         (interval, lambda row: write_interval(row[2].contrast, decimals)),
         (Heading("verdict, tuned"), lambda row: row[2].told),
     ]
-    caption = f"Before and after tuning: {metric_words(family.metric)} less that of the baseline"
+    metric = metric_words(family.setup, family.metric)
+    caption = f"Before and after tuning: {metric} less that of the baseline"
     return table(caption, rows, columns, BESIDE_NOTE)
 
 
@@ -146,4 +147,6 @@ def _untuned(one: Tuning, base: Tuning | None, family: Family) -> Contrast:
     """Over no seed where either arm is not known."""
     arms = (one.untuned, base.untuned if base else None)
     new, old = (arm.spread(family.metric).by_seed if arm else {} for arm in arms)
-    return paired(new, old, relative=False, confidence=family.confidence)
+    if family.setup.is_paired:
+        return paired(new, old, relative=False, confidence=family.confidence)
+    return unpaired((1, new), (-1, old), relative=False, confidence=family.confidence)

@@ -85,8 +85,8 @@ def make_page(
         citation=citation(merged),
         commands=commands(merged),
         commands_note=commands_note(merged),
-        terms=terms_table(),
-        definitions=tables.definitions_table(),
+        terms=terms_table([part.section.setup for part in parts]),
+        definitions=tables.definitions_table([part.section for part in parts]),
     )
 
 
@@ -137,7 +137,7 @@ def _section(
         pictures=part.drawings,
         more=(
             tables.equal_cost_table(section),
-            tables.cost_table(section),
+            *([] if section.setup.program else [tables.cost_table(section)]),
             *trials_table(section, asked),
             *cells,
         ),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import SHOWN, memory_columns
+from bench.records.columns import memory_columns
 from bench.report.plots.axes import (
     CUT_SHORT,
     LINE_IN,
@@ -30,7 +30,8 @@ from bench.report.plots.style import (
     first_seeds,
     wrapped,
 )
-from bench.report.words import losses, memory_words, n_with_times
+from bench.report.targets import LOSS
+from bench.report.words import losses, memory_words, metric_name, n_with_times, times_words
 from bench.statistics.spread import Spread
 from bench.statistics.text import NOT_AVAILABLE, sentences
 
@@ -50,10 +51,10 @@ TINT = 0.35  # of the arm's colour in a bar's face, the rest is white: points st
 
 CAPTION = (
     "Bars: mean over seeds ({n}); whiskers: 95 % t interval of the mean, none with fewer than two "
-    "seeds, of a time with fewer than three undisturbed ones; points: single seeds{few}. Training "
-    "time leaves out evaluation, warm-up and start-up; memory is {memory}; "
-    "inference time is the median forward pass of one batch."
+    "seeds, of a time with fewer than three undisturbed ones; points: single seeds{few}. "
+    "{times}; memory is {memory}{inference}."
 )
+INFERENCE = "; inference time is the median forward pass of one batch"
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,15 @@ class Bar:
 def measures(section: Section) -> tuple[Measure, ...]:
     """The published original's four comparisons, each with its unit."""
     memory, (title, unit, _) = memory_columns(section.key.device)[0], memory_words(section)
-    return (
-        Measure("val_loss_final", "Validation loss, final", "nats per token"),
+    loss, setup = section.main_metric, section.setup
+    name = "Validation loss, final" if loss == LOSS else metric_name(setup, loss)
+    found = (
+        Measure(loss, name, setup.columns[loss].unit),
         Measure("train_time_s", "Training time", "s"),
         Measure(memory, title, unit),
         Measure("infer_time_ms_p50", "Inference time", "ms, median of a batch"),
     )
+    return found[:3] if setup.program else found  # whose inference nobody has timed
 
 
 def comparison_graph(scene: Scene) -> Drawing:
@@ -95,7 +99,8 @@ def comparison_graph(scene: Scene) -> Drawing:
     def bar(arm: Arm, column: str) -> Bar:
         spread = arm.spread(column)
         mark = section.timing.mark(column) if spread.n else ""
-        return Bar(scene.look(arm), spread, thickness, SHOWN[column].write(spread.mean) + mark)
+        written = section.setup.columns[column].write
+        return Bar(scene.look(arm), spread, thickness, written(spread.mean) + mark)
 
     found = {
         measure: [bar(arm, measure.column) for arm in scene.arms] for measure in measures(section)
@@ -103,20 +108,29 @@ def comparison_graph(scene: Scene) -> Drawing:
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(2, 2, sharey=True)
-        for axes, (measure, bars) in zip(grid.flat, found.items(), strict=True):
+        for axes, (measure, bars) in zip(grid.flat, found.items(), strict=False):
             set_rows(axes, labels)
             _draw_bars(axes, measure, bars)
+        for axes in grid.flat[len(found) :]:
+            axes.set_visible(False)
 
     cut = any(_shown(bars).cuts(*(bar.spread.interval for bar in bars)) for bars in found.values())
+    others = " and peak memory" if section.setup.program else ", peak memory and inference time"
     few = first_seeds(max((arm.n_seeds for arm in scene.arms), default=0))
     return scene.drawing(
         NAME,
         sentences(
-            CAPTION.format(n=n_with_times(scene.arms), memory=memory_words(section)[2], few=few),
+            CAPTION.format(
+                n=n_with_times(scene.arms),
+                few=few,
+                times=times_words(section),
+                memory=memory_words(section)[2],
+                inference="" if section.setup.program else INFERENCE,
+            ),
             CUT_SHORT if cut else "",
         ),
-        "Bar charts of final validation loss, training time, peak memory and inference time "
-        f"by configuration. Final validation loss: {losses(section)}.",
+        f"Bar charts of {metric_name(section.setup, section.main_metric)}, training time{others} "
+        f"by configuration. {losses(section)}.",
         picture(2 * (rows_in + FRAME_IN), scene.title, draw),
     )
 

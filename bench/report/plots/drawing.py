@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from bench.merge.asked import Asked
 from bench.merge.merging import Merged
 from bench.merge.sections import Arm, Section
-from bench.records.columns import HIGHER_IS_BETTER
-from bench.report.family import EXPLORATORY_METRIC, Comparison, Family
+from bench.report.family import Comparison, Family
 from bench.report.plots.canvas import Files
 from bench.report.plots.style import Style
 
@@ -80,19 +79,19 @@ def make_scene(
     arms = section.arms
     if len(arms) <= MOST_ARMS:
         return scene
-    metric = family.metric if family else EXPLORATORY_METRIC
+    metric = family.metric if family else section.main_metric
     kept = {family.baseline.arm_id} if family else set()
     others = [arm for arm in arms if arm.arm_id not in kept]
-    kept |= {arm.arm_id for arm in best_of(others, metric, MOST_ARMS - len(kept))}
+    kept |= {arm.arm_id for arm in best_of(section, others, metric, MOST_ARMS - len(kept))}
     shown = tuple(arm for arm in arms if arm.arm_id in kept)
     which = "the baseline and the best" if family else "the best"
     note = f"{len(shown)} of {len(arms)} configurations: {which} by {metric}."
     return replace(scene, section=replace(section, arms=shown), note=note)
 
 
-def best_of(arms: Sequence[Arm], metric: str, most: int) -> list[Arm]:
-    """At most so many, those of the best mean, in the order given; unknown is last."""
-    sign = -1 if metric in HIGHER_IS_BETTER else 1
+def best_of(section: Section, arms: Sequence[Arm], metric: str, most: int) -> list[Arm]:
+    """Of a section's arms at most so many, those of the best mean, in order; unknown is last."""
+    sign = -1 if section.setup.columns[metric].more_is_better else 1
 
     def rank(arm: Arm) -> tuple[bool, float]:
         mean = arm.spread(metric).mean

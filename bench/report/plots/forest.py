@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from bench.records.columns import COLUMNS
 from bench.report.family import TIME, Family
 from bench.report.ladder import EXPLORATORY, best_first, bundle_words, steps_of
 from bench.report.plots.axes import (
@@ -51,7 +50,7 @@ LINE_PT = 6  # half the distance of the two lines beside a row
 WIDE_RATIO, VAST_RATIO = 4.0, 50.0
 
 CAPTION = (
-    "Difference in {name} from {baseline}: mean over the pairs of seeds (n = {n}), with "
+    "Difference in {name} from {baseline}: mean over the {pairs} (n = {n}), with "
     "simultaneous t intervals ({each} each: {count}, interim look {look}){margin}. {better}"
 )
 LADDER = (
@@ -122,7 +121,7 @@ def _best_ladders(scene: Scene, family: Family) -> list[Ladder]:
         for ladder in family.ladders
         if (ladder.model, ladder.optimizer) in tops and ladder.whole.n
     ]
-    best = best_first(found, family.metric)[:MOST_LADDERS]
+    best = best_first(found, family)[:MOST_LADDERS]
     return [ladder for ladder in found if ladder in best]
 
 
@@ -140,9 +139,9 @@ def _rows(scene: Scene, family: Family, ladders: Sequence[Ladder], judged: bool)
 
 
 def _of_metric(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Forest:
-    decimals = COLUMNS[family.metric].decimals
+    decimals = family.column.decimals
     mark = scene.section.timing.mark(family.metric)
-    title = f"Difference in {metric_words(family.metric)} {mark}".rstrip()
+    title = f"Difference in {metric_words(family.setup, family.metric)} {mark}".rstrip()
     if ladders:
         rows = _rows(scene, family, ladders, judged=True)
         return Forest(title, rows, decimals, family.margin, len(rows) // len(ladders))
@@ -237,11 +236,12 @@ def _caption(
         if (possible := len(family.ladders)) > len(ladders):
             of_ladders.append(
                 f"Shown are the best {len(ladders)} of {possible} configurations with another "
-                f"model and another optimizer, by {metric_name(family.metric)}."
+                f"model and another optimizer, by {metric_name(family.setup, family.metric)}."
             )
     cut = [panel.shown.cuts(*(row.contrast.interval for row in panel.rows)) for panel in panels]
     return sentences(
         CAPTION.format(
+            pairs="pairs of seeds" if family.setup.is_paired else "runs of each",
             n=span({row.contrast.n for row in panels[0].rows}),
             count=counted(len(family.comparisons), "comparison"),
             look=family.look,
@@ -256,8 +256,8 @@ def _caption(
 
 def _of_other_pairs(scene: Scene, ladders: Sequence[Ladder]) -> str:
     """A verdict is over all pairs of its two arms; a ladder over the seeds that all four have."""
-    seeds = {frozenset(ladder.whole.by_seed) for ladder in ladders}
-    seeds |= {frozenset(comparison.contrast.by_seed) for comparison in scene.comparisons}
+    contrasts = [each.whole for each in ladders] + [each.contrast for each in scene.comparisons]
+    seeds = {frozenset(contrast.by_seed) for contrast in contrasts if contrast.is_paired}
     return OTHER_PAIRS if len(seeds) > 1 else ""
 
 

@@ -28,13 +28,14 @@ from bench.report.plots.axes import air, draw_legend, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import TICK_FORM, TICK_STEPS, Style, first_seeds, line_look
-from bench.report.words import losses, n_words
+from bench.report.targets import LOSS
+from bench.report.words import losses, metric_words, n_words, times_words
 from bench.statistics.interval import CONFIDENCE, half_width
 from bench.statistics.text import sentences
 
 PLOT_IN = 3.4  # height of the axes with their labels
 TICKS = 7  # on the x-axis at most: so many fit with 100,000,000 steps
-# Air above and below the visible losses, as a share of their range, and at least in nats.
+# Air above and below the visible losses, as a share of their range, and at least.
 MARGIN, LEAST_MARGIN = 0.05, 0.005
 END_ROOM = 0.015  # for half a marker behind the last evaluation, as a share of the x-range
 # Distance of two markers on a line as a share of the axes' diagonal; arms start one after another,
@@ -81,8 +82,7 @@ SECONDS = Axis(
     "training time (s)",
     seconds,
     band_over_seconds,
-    about="Training time leaves out evaluation, warm-up and start-up. A mean ends where its "
-    "shortest seed ends; between evaluations it is linear.",
+    about="A mean ends where its shortest seed ends; between evaluations it is linear.",
 )
 FLOPS = Axis(
     "loss_flops",
@@ -133,7 +133,7 @@ def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.set_xlabel(f"{axis.label.format(prefix)} {mark}".rstrip())
-        axes.set_ylabel("validation loss (nats per token)")
+        axes.set_ylabel(metric_words(scene.section.setup, LOSS, "validation loss"))
         for index, curve in enumerate(curves):
             if len(curves) <= THIN_ARMS or curve.band is None:
                 _draw_seeds(axes, curve, unit)
@@ -147,10 +147,11 @@ def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
         draw_legend(figure, samples, labels)
 
     what = f"Validation loss against {axis.against}."
+    times = f"{times_words(scene.section)}." if axis is SECONDS else ""
     return scene.drawing(
         axis.file,
-        sentences(what, axis.about, _how(curves)),
-        f"Line chart. {what} Final validation loss: {losses(scene.section)}.",
+        sentences(what, times, axis.about, _how(curves)),
+        f"Line chart. {what} {losses(scene.section)}.",
         picture(PLOT_IN + legend_height_in(labels), scene.title, draw),
     )
 

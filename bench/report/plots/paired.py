@@ -38,10 +38,10 @@ CAPTION = (
 
 
 def paired_differences(scene: Scene) -> Drawing | None:
-    """None without a baseline, or without a single pair."""
+    """None without a baseline, or without a single pair; where seeds make none, there is none."""
     family, found = scene.family, scene.comparisons
     seeds = sorted({seed for comparison in found for seed in comparison.contrast.by_seed})
-    if family is None or not seeds:
+    if family is None or not seeds or not family.setup.is_paired:
         return None
     shown = view_of([comparison.contrast for comparison in found], family.margin)
     labels = [wrapped(comparison.arm.label) for comparison in found]
@@ -50,7 +50,8 @@ def paired_differences(scene: Scene) -> Drawing | None:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.set_xlabel(f"difference in {metric_words(family.metric)} {mark}".rstrip())
+        metric = metric_words(family.setup, family.metric)
+        axes.set_xlabel(f"difference in {metric} {mark}".rstrip())
         set_rows(axes, labels)
         draw_zero(axes, family.margin, shown)
         difference_ticks(axes, TICKS)
@@ -63,8 +64,8 @@ def paired_differences(scene: Scene) -> Drawing | None:
     return scene.drawing(
         NAME,
         _caption(family, found, seeds, shown),
-        f"Differences in {metric_name(family.metric)} from {family.baseline.label}, one point a "
-        f"seed. {_means(found)}.",
+        f"Differences in {metric_name(family.setup, family.metric)} from {family.baseline.label}, "
+        f"one point a seed. {_means(found)}.",
         picture(rows_in + FRAME_IN, scene.title, draw),
     )
 

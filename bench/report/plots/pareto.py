@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from bench.merge.sections import Arm
+from bench.merge.sections import Arm, Section
 from bench.records.columns import memory_columns
 from bench.report.plots.axes import draw_legend, draw_points, draw_result, legend_height_in
 from bench.report.plots.canvas import picture
@@ -22,18 +23,19 @@ from bench.report.plots.style import (
     first_seeds,
     marker_sample,
 )
-from bench.report.words import memory_words, n_with_times
+from bench.report.words import loss_words, memory_words, metric_words, n_with_times
 from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "pareto"
-LOSS = "val_loss_final"
+
+Seeds = tuple[list[float], list[float]]  # costs and losses
 PLOT_IN = 3.0
 TICKS = 5
 AIR = 0.08  # around all points, as a share of their range
 WIDE = 8.0  # a range of costs from which on the axis is logarithmic
 
 CAPTION = (
-    "Final validation loss against training time and against {memory}; left and down is better. "
+    "{loss} against training time and against {memory}; left and down is better. "
     "Large points: mean over seeds ({n}); small ones: single seeds{few}. Filled: no other "
     "configuration is better in mean loss or mean cost and as good in the other; the line joins "
     "these. Grey (dominated): another one is. Neither axis starts at 0. Whether a difference is "
@@ -50,11 +52,11 @@ class ArmPoint:
     loss: float
 
 
-def means(arms: Sequence[Arm], column: str) -> list[ArmPoint]:
+def means(section: Section, column: str) -> list[ArmPoint]:
     """The arms that have both figures."""
     found = []
-    for arm in arms:
-        cost, loss = arm.spread(column).mean, arm.spread(LOSS).mean
+    for arm in section.arms:
+        cost, loss = arm.spread(column).mean, arm.spread(section.main_metric).mean
         if cost is not None and loss is not None:
             found.append(ArmPoint(arm, cost, loss))
     return found
@@ -71,23 +73,24 @@ def front(found: Sequence[ArmPoint]) -> list[ArmPoint]:
 
 
 def pareto(scene: Scene) -> Drawing | None:
-    """None unless there are two arms to compare."""
+    """None unless there are two arms to compare, by a figure of which less is better."""
+    loss, setup = scene.section.main_metric, scene.section.setup
     memory = memory_columns(scene.section.key.device)[0]
     panels = [
         (f"training time (s) {scene.section.timing.mark('train_time_s')}".rstrip(), "train_time_s"),
         (f"{memory_words(scene.section)[0].lower()} (MiB)".replace("gpu", "GPU"), memory),
     ]
-    found = [(label, column, means(scene.arms, column)) for label, column in panels]
-    if all(len(there) < 2 for _, _, there in found):
+    found = [(label, column, means(scene.section, column)) for label, column in panels]
+    if all(len(there) < 2 for _, _, there in found) or setup.columns[loss].more_is_better:
         return None
     labels = [arm.label for arm in scene.arms]
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(1, 2, sharey=True)
-        grid[0].set_ylabel("final validation loss\n(nats per token)")
+        grid[0].set_ylabel(metric_words(setup, loss).replace(" (", "\n("))
         for axes, (label, column, there) in zip(grid, found, strict=True):
             axes.set_xlabel(label)
-            _draw_panel(axes, there, column, scene.looks)
+            _draw_panel(axes, there, column, loss, scene.looks)
         draw_legend(figure, [marker_sample(scene.look(arm), 8) for arm in scene.arms], labels)
 
     return scene.drawing(
@@ -99,7 +102,7 @@ def pareto(scene: Scene) -> Drawing | None:
 
 
 def _draw_panel(
-    axes: Axes, there: Sequence[ArmPoint], column: str, looks: Mapping[str, Style]
+    axes: Axes, there: Sequence[ArmPoint], column: str, loss: str, looks: Mapping[str, Style]
 ) -> None:
     if not there:
         axes.text(0.5, 0.5, NOT_AVAILABLE, transform=axes.transAxes, ha="center")
@@ -109,27 +112,26 @@ def _draw_panel(
     costs, losses = [point.cost for point in best], [point.loss for point in best]
     axes.step(costs, losses, where="post", color=GREY, linewidth=1, linestyle=(0, (4, 2)), zorder=2)
     for point in there:
-        _draw_arm(axes, point, column, looks[point.arm.label], dominated=point not in best)
-    _limit(axes, there, column)
+        small = _seeds(point.arm, column, loss)
+        _draw_arm(axes, point, small, looks[point.arm.label], dominated=point not in best)
+    seeds = (_seeds(point.arm, column, loss)[0] for point in there)
+    _limit(axes, [*(point.cost for point in there), *chain.from_iterable(seeds)])
 
 
-def _draw_arm(axes: Axes, point: ArmPoint, column: str, style: Style, dominated: bool) -> None:
+def _draw_arm(axes: Axes, point: ArmPoint, seeds: Seeds, style: Style, dominated: bool) -> None:
     look = {"markerfacecolor": "none", "markeredgecolor": style.colour, "markeredgewidth": 0.5}
-    draw_points(axes, *_seeds(point.arm, column), style, 3, alpha=0.6, zorder=3, **look)
+    draw_points(axes, *seeds, style, 3, alpha=0.6, zorder=3, **look)
     draw_result(axes, point.cost, point.loss, style, 8, face=FAINT if dominated else "")
 
 
-def _seeds(arm: Arm, column: str) -> tuple[list[float], list[float]]:
+def _seeds(arm: Arm, column: str, loss: str) -> Seeds:
     """(costs, losses) of the first MOST_POINTS seeds that have both."""
-    costs, losses = arm.spread(column).by_seed, arm.spread(LOSS).by_seed
+    costs, losses = arm.spread(column).by_seed, arm.spread(loss).by_seed
     seeds = [seed for seed in costs if seed in losses][:MOST_POINTS]
     return [costs[seed] for seed in seeds], [losses[seed] for seed in seeds]
 
 
-def _limit(axes: Axes, there: Sequence[ArmPoint], column: str) -> None:
-    costs = [point.cost for point in there]
-    for point in there:
-        costs += _seeds(point.arm, column)[0]
+def _limit(axes: Axes, costs: Sequence[float]) -> None:
     low, high = min(costs), max(costs)
     if low > 0 and high / low > WIDE:
         axes.set_xscale("log")
@@ -150,6 +152,7 @@ def _caption(scene: Scene) -> str:
     failed = [arm.label for arm in scene.arms if arm.failed]
     return sentences(
         CAPTION.format(
+            loss=loss_words(scene.section),
             memory=memory_words(scene.section)[2],
             n=n_with_times(scene.arms),
             few=first_seeds(most),

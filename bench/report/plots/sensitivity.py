@@ -31,7 +31,7 @@ CAPTION = (
 
 def sensitivity(scene: Scene) -> Drawing | None:
     """None where nothing was tuned, or no setting of it is a number."""
-    metric = scene.asked.tuned_on
+    metric, setup = scene.asked.tuned_on, scene.section.setup
     found = tunings(scene.section, metric)
     key = _key(found)
     if key is None:
@@ -43,7 +43,7 @@ def sensitivity(scene: Scene) -> Drawing | None:
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-        grid[0].set_ylabel(metric_words(metric).replace(" (", "\n("))
+        grid[0].set_ylabel(metric_words(setup, metric).replace(" (", "\n("))
         for axes, model in zip(grid, models, strict=True):
             axes.set_title(model)
             axes.set_xlabel(key)
@@ -56,7 +56,7 @@ def sensitivity(scene: Scene) -> Drawing | None:
     seeds = counted(found[0].seeds, "seed")
     return scene.drawing(
         NAME,
-        CAPTION.format(metric=metric_name(metric), seeds=seeds, key=key),
+        CAPTION.format(metric=metric_name(setup, metric), seeds=seeds, key=key),
         f"Scatter plots of loss over {key}, one a model. {_alt(found, key)}",
         picture(PLOT_IN + legend_height_in(names), scene.title, draw),
     )
