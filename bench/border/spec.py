@@ -224,6 +224,11 @@ class CellFiles:
     def steps(self) -> Path:
         return self.folder / "steps.csv"
 
+    def of_run(self, name: str, nth: int) -> Path:
+        """Such a file of the nth run, from 2, of a process that makes several."""
+        stem, _, suffix = name.partition(".")
+        return self.folder / f"{stem}-{nth}.{suffix}"
+
     @property
     def samples(self) -> Path:
         return self.folder / "samples.csv"

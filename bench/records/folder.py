@@ -113,6 +113,14 @@ class ResultsFolder:
             write_atomically(files.spec, cell.spec.to_json(), mode=0o644)
         return files
 
+    def take_over(self, process: CellFiles, nth: int, files: CellFiles) -> None:
+        """Move what a process left of its nth run, from 2, into the folder of that run's cell."""
+        with self.writing():
+            for target in (files.curve, files.steps):
+                left = process.of_run(target.name, nth)
+                if left.is_file() and not left.is_symlink():
+                    left.replace(target)
+
     def discard_compiled(self) -> None:
         """What the cells of a killed runner had compiled; nothing may run here any more."""
         for place in self.cells.glob("*/compiled"):

@@ -22,6 +22,7 @@ from bench.records import endings
 from bench.records.columns import RUN_COLUMNS
 from bench.records.rows import write_table
 from bench.run.gpu_fault import with_gpu_fault
+from bench.run.shared_process import runs_in
 
 DISK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 LOG_TAIL = 300  # characters of the log that a reason may quote
@@ -47,8 +48,10 @@ def run_attempt(
     on_event: Callable[[dict[str, Any]], None],
     stop: Stop,
     sample_ms: float,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Run a cell to its end, whatever that is; its columns of runs.csv, but for what the cell is.
+
+    Several, where its program makes several runs in one process; in their order.
 
     Raises:
         EngineError: if the engine failed, so that nothing can be said of the cell.
@@ -59,28 +62,51 @@ def run_attempt(
             ended = launcher.run(job, watch, stop)
         except EngineError as error:  # it may be no fault of the engine
             raise EngineError(f"{error}{_full_disk(job)}") from error
-    row, phases = judge(job, ended)
-    row |= with_gpu_fault(row, watch.readings, ended, job.limits)
-    row |= figures.columns(watch.readings, phases)
-    disturbed = taint.judge(watch.readings, phases, row)
-    row |= {
-        "tainted": disturbed.tainted,
-        "taint_reasons": disturbed.reasons,
-        "taint_unchecked": disturbed.unchecked,
+    judged = judge_runs(job, ended)
+    trained = Phases(tuple(span for _, phases in judged for span in phases.train))
+    evidence = _left_evidence(job, ended, watch.readings, trained)
+    rows = []
+    for row, phases in judged:
+        row |= with_gpu_fault(row, watch.readings, ended, job.limits)
+        row |= figures.columns(watch.readings, phases)
+        row |= _disturbed(watch.readings, phases, row)
+        rows.append(row | _limits(job, launcher) | evidence)
+    return rows
+
+
+def _disturbed(readings: Readings, phases: Phases, row: dict[str, Any]) -> dict[str, Any]:
+    found = taint.judge(readings, phases, row)
+    return {
+        "tainted": found.tainted,
+        "taint_reasons": found.reasons,
+        "taint_unchecked": found.unchecked,
+    }
+
+
+def _limits(job: Job, launcher: Launcher) -> dict[str, Any]:
+    return {
         "memory_limit_gib": job.limits.memory_gib,
         "timeout_limit_s": job.limits.timeout_s,
         "heartbeat_limit_s": job.limits.heartbeat_s,
         "memory_limit_enforced": launcher.enforces_memory,
         "cpus_enforced": launcher.enforces_cpus,
     }
+
+
+def _left_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -> dict[str, Any]:
+    """What it changes of a row that its evidence cannot be written: nothing, if it can be.
+
+    Raises:
+        OSError: if the disk does not take it.
+    """
     try:
-        _leave_evidence(job, ended, watch.readings, phases)
+        _leave_evidence(job, ended, readings, phases)
     except OSError as error:
         if error.errno in DISK_FAILED:
             raise
         # The worker owns its folder, and left something in the way.
-        row |= {"status": "crashed", "reason": f"its folder cannot be written: {error}"}
-    return row
+        return {"status": "crashed", "reason": f"its folder cannot be written: {error}"}
+    return {}
 
 
 def _leave_evidence(job: Job, ended: Exit, readings: Readings, phases: Phases) -> None:
@@ -108,7 +134,21 @@ def _both_accounts(worker: str, launcher: dict[str, Any]) -> str:
 
 def judge(job: Job, ended: Exit) -> tuple[dict[str, Any], Phases]:
     """How a cell ended, by its process's exit and what it left behind: columns, and its phases."""
+    return judge_runs(job, ended)[0]
+
+
+def judge_runs(job: Job, ended: Exit) -> list[tuple[dict[str, Any], Phases]]:
+    """The same of each run that its process made: of one, but for a program with `trials`."""
     result, why_invalid = _read_result(job)
+    if result is None or "trials" not in result:
+        return [_judged(job, ended, result, why_invalid)]
+    shared_clock = _is_within(result, ended)
+    return [_judged(job, part, of_run, "") for part, of_run in runs_in(ended, result, shared_clock)]
+
+
+def _judged(
+    job: Job, ended: Exit, result: dict[str, Any] | None, why_invalid: str
+) -> tuple[dict[str, Any], Phases]:
     status, reason, stage = _verdict(job, ended, result, why_invalid)
     shared_clock = result is not None and _is_within(result, ended)
     row: dict[str, Any] = {**result["row"]} if result else {}
@@ -184,6 +224,9 @@ def _read_result(job: Job) -> tuple[dict[str, Any] | None, str]:
         if not isinstance(result, dict) or result.get(key) != value:
             return None, f"its result has another {key}: did the code change while it ran?"
     why = _why_malformed(job, result)
+    program = job.spec.program
+    if not why and program is not None and program.trials:
+        why = _why_no_trials(job, result)
     return (None, why) if why else (result, "")
 
 
@@ -219,6 +262,20 @@ def _why_malformed(job: Job, result: dict[str, Any]) -> str | None:
     context = result.get("context_window")
     if context is not None and not (isinstance(context, list) and _is_span(["data", *context])):
         return "its result has no valid context_window"
+    return None
+
+
+def _why_no_trials(job: Job, result: dict[str, Any]) -> str | None:
+    trials = result.get("trials")
+    if not isinstance(trials, list) or not trials:
+        return "its result lacks the runs that it made"
+    for trial in trials:
+        if not isinstance(trial, dict) or not _is_span(
+            ["train", trial.get("begin"), trial.get("end")]
+        ):
+            return "its result lacks the times of a run that it made"
+        if why := _why_malformed(job, {**result, **trial}):
+            return why
     return None
 
 

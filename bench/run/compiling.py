@@ -26,9 +26,12 @@ def _shares(cell: Cell | Job) -> bool:
 
 
 def with_compiled(
-    job: Job, environment: Environment, gpu_name: str | None, run: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-    """The row of a run, whose compilers begin with what was compiled for cells like it.
+    job: Job,
+    environment: Environment,
+    gpu_name: str | None,
+    run: Callable[[], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """The rows of a process, whose compilers begin with what was compiled for cells like it.
 
     Raises:
         CacheError: if that cannot be kept here.
@@ -42,10 +45,10 @@ def with_compiled(
     try:
         if kept:
             kept.copy_to(place)
-        row = run()
-        if kept and row["status"] == "ok" and job.spec.is_ours:
+        rows = run()
+        if kept and rows[0]["status"] == "ok" and job.spec.is_ours:
             with contextlib.suppress(CacheError):  # later cells compile anew, and their rows say so
                 kept.keep(place)
-        return row
+        return rows
     finally:
         discard(place)

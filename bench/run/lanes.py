@@ -110,7 +110,7 @@ class Lanes:
 
     waiting: list[Cell]
     slots: list[Slot]  # those that are free
-    _running: dict[Future[dict[str, Any]], _Running] = field(default_factory=dict)
+    _running: dict[Future[list[dict[str, Any]]], _Running] = field(default_factory=dict)
     _retried: Counter[Cell] = field(default_factory=Counter)
 
     @property
@@ -118,20 +118,20 @@ class Lanes:
         return bool(self.slots and self.waiting)
 
     @property
-    def futures(self) -> Iterable[Future[dict[str, Any]]]:
+    def futures(self) -> Iterable[Future[list[dict[str, Any]]]]:
         """Of the cells that run."""
         return self._running.keys()
 
     def next(self) -> tuple[Cell, Slot]:
         return self.waiting.pop(0), self.slots.pop(0)
 
-    def launched(self, future: Future[dict[str, Any]], cell: Cell, slot: Slot) -> None:
+    def launched(self, future: Future[list[dict[str, Any]]], cell: Cell, slot: Slot) -> None:
         others = {one.cell.spec.run_id for one in self._running.values()}
         for one in self._running.values():
             one.beside.add(cell.spec.run_id)
         self._running[future] = _Running(cell, slot, time.monotonic(), others)
 
-    def ended(self, future: Future[dict[str, Any]]) -> tuple[Cell, dict[str, Any]]:
+    def ended(self, future: Future[list[dict[str, Any]]]) -> tuple[Cell, dict[str, Any]]:
         """The cell, and the columns of runs.csv that say beside whom it ran."""
         one = self._running.pop(future)
         self.slots.append(one.slot)

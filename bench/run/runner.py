@@ -32,6 +32,7 @@ from bench.run.estimate import estimate_arms
 from bench.run.gpus import GpuRequest
 from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
 from bench.run.progress import PlainDisplay
+from bench.run.shared_process import by_process, shared_out
 from bench.run.signals import heard
 from bench.run.standing import Here, Policy, skip_reason
 
@@ -59,6 +60,8 @@ class Runner:
     stop: Stop = field(default_factory=Stop)
     # What cells of a device run in, once it was asked for: asking an engine takes its time.
     _environments: dict[str, Environment] = field(default_factory=dict, init=False)
+    # What is launched: a cell, with all those that its process makes runs of, itself the first.
+    _processes: dict[Cell, list[Cell]] = field(default_factory=dict, init=False)
     _reached: set[str] = field(default_factory=set, init=False)  # UUIDs of GPUs that were tried
 
     def run(self, cells: Sequence[Cell], jobs: int | None) -> None:
@@ -83,7 +86,8 @@ class Runner:
             jobs, why = choose_jobs(still_open, machine)
             if still_open:
                 self.display.chose(jobs, why)
-        lanes = Lanes(still_open, make_slots(jobs, still_open, machine))
+        self._processes = by_process(still_open)
+        lanes = Lanes(list(self._processes), make_slots(jobs, still_open, machine))
         check_compile_cache(still_open)
         with _on_signal(self.stop):
             self._check_gpus(lanes)
@@ -180,7 +184,7 @@ class Runner:
                 for future in wait(lanes.futures, SIGNAL_S, FIRST_COMPLETED).done:
                     with self._stopping_at(failures):
                         cell, beside = lanes.ended(future)
-                        self._commit(cell, future.result() | beside, lanes)
+                        self._commit(cell, [row | beside for row in future.result()], lanes)
         if failures:
             raise failures[0]
 
@@ -193,14 +197,18 @@ class Runner:
             failures.append(error)
             self.stop.set("stopped because another cell's launch or record failed")
 
-    def _commit(self, cell: Cell, columns: dict[str, Any], lanes: Lanes) -> None:
-        self.runs.append(columns)
-        machines = is_machines_fault(columns["status"], columns["reason"] or "")
-        gone = self._why_gone(columns) if machines else None
+    def _commit(self, cell: Cell, rows: list[dict[str, Any]], lanes: Lanes) -> None:
+        """What became of a process: a row for each cell that it was to make a run of."""
+        for columns in rows:
+            self.runs.append(columns)
+        last = rows[-1]  # if the machine failed, it did so last
+        machines = is_machines_fault(last["status"], last["reason"] or "")
+        gone = self._why_gone(last) if machines else None
         if machines and not gone and lanes.again(cell):
-            self.display.again(cell, columns)
+            self.display.again(cell, last)
         else:
-            self.display.ended(cell, columns, self._time_left_s(lanes))
+            for one, columns in zip(self._processes[cell], rows, strict=True):
+                self.display.ended(one, columns, self._time_left_s(lanes))
         if gone:
             raise GpuError(gone)
 
@@ -222,8 +230,8 @@ class Runner:
                 return f"{gpu} failed, and cells can no longer compute on it: {why}"
         return None
 
-    def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> dict[str, Any]:
-        """One attempt, in a thread of its own; its columns of runs.csv."""
+    def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> list[dict[str, Any]]:
+        """One attempt, in a thread of its own: a row of runs.csv for each cell of its process."""
         if self.corpus and self.tokens_file:
             check_stored(self.tokens_file, f"corpus {self.corpus.name}")
         for each in self.data.values():
@@ -245,7 +253,7 @@ class Runner:
             data=tuple((name, each.path) for name, each in self.data.items()),
             module=MODULES[cell.spec.program is not None],
         )
-        identity = self._identity(cell, number, environment) | {
+        seen = {
             "log_path": str(files.log.relative_to(self.folder.path)),
             "cpus": " ".join(str(cpu) for cpu in slot.cpus),
             "gpu_name": kind_of(gpus) if gpus else None,
@@ -259,11 +267,23 @@ class Runner:
             if all(is_number(event.get(name, 0)) for name in figures):
                 self.display.event(cell, event)
 
-        def run() -> dict[str, Any]:
+        def run() -> list[dict[str, Any]]:
             return run_attempt(job, self.launcher, show, self.stop, self.sample_ms)
 
+        started_at = _now()
         with self.folder.writing():
-            return with_compiled(job, environment, identity["gpu_name"], run) | identity
+            rows = with_compiled(job, environment, seen["gpu_name"], run)
+        cells = self._processes[cell]
+        if len(rows) > len(cells):
+            self.display.say(f"{job.files.log}: {len(rows)} runs, of which {len(cells)} were open")
+        seen |= {"started_at": started_at}
+        found = []
+        for nth, (one, row) in enumerate(zip(cells, shared_out(rows, len(cells)), strict=True), 1):
+            if nth > 1:
+                number = self.folder.next_attempt(one, self.runs.of(one.spec.run_id))
+                self.folder.take_over(files, nth, self.folder.make_attempt(one, number))
+            found.append(row | self._identity(one, number, environment) | seen)
+        return found
 
     def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
         spec = cell.spec
@@ -279,7 +299,7 @@ class Runner:
             "code_sha256": spec.code_sha256,
             "git_commit": self.machine.git_commit,
             "git_dirty": self.machine.git_dirty,
-            "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "started_at": _now(),
             "eval_protocol": None if spec.program else spec.eval.protocol,
             "host_cpu_model": self.machine.cpu_model,
             "corpus": spec.corpus.name,
@@ -292,7 +312,13 @@ class Runner:
         by_arm = estimate_arms((cell.spec for cell in cells), self.corpus, self.runs.rows)
         walls = {arm_id: expected.wall_s for arm_id, expected in by_arm.items()}
         known = {arm_id: wall_s for arm_id, wall_s in walls.items() if wall_s is not None}
-        return lanes.left_s(lambda cell: known[cell.spec.arm_id]) if known == walls else None
+        if known != walls:
+            return None
+        return lanes.left_s(lambda cell: known[cell.spec.arm_id] * len(self._processes[cell]))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _on_signal(stop: Stop) -> AbstractContextManager[None]:
