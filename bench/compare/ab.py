@@ -20,6 +20,7 @@ from bench.launch.job import Launcher, Stop
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.matrix.forms import AXES
 from bench.matrix.scalars import TEXT
+from bench.matrix.schema import PROGRAM
 from bench.matrix.selection import axis_values
 from bench.matrix.yamlfile import read_yaml
 from bench.measure.gpus import Gpu
@@ -165,24 +166,36 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
     """
     asked = load_matrix(matrix)
     content: dict[str, Any] = read_yaml(matrix).data
-    corpus = asked.corpus
-    if corpus is None:
-        corpus = str(Path(DEFAULT_FILE).absolute()) if Path(DEFAULT_FILE).is_file() else "pydoc"
-    elif corpus not in BUILT_IN:
-        asked.find_corpus()  # or it is told here, before an image is built
-        corpus = _absolute(asked.folder, corpus)
-    content["data"] = {**(content.get("data") or {}), "corpus": corpus}
+    if PROGRAM in content:
+        _pin_program(content[PROGRAM], asked.folder)
+    else:
+        content["data"] = {**(content.get("data") or {}), "corpus": _pinned_corpus(asked)}
     for section in ("tune", "claim"):  # two versions are compared, on the matrix's own cells
         content.pop(section, None)
     for key in ("models", "optimizers"):
         for variant in (content.get(key) or {}).values():
-            if "path" in variant:
+            if "path" in variant and PROGRAM not in content:
                 variant["path"] = _absolute(asked.folder, variant["path"])
     if n_pairs is not None:
         if not 1 <= n_pairs <= MOST_PAIRS:
             raise RequestError(f"--pairs {n_pairs}: give a number from 1 to {MOST_PAIRS:,}.")
         content |= _with_seeds(asked, content.get("exclude") or [], n_pairs)
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _pin_program(program: dict[str, Any], folder: Path) -> None:
+    program["path"] = _absolute(folder, program["path"])
+    data = program.get("data") or {}
+    program["data"] = {name: _absolute(folder, path) for name, path in data.items()}
+
+
+def _pinned_corpus(asked: Matrix) -> str:
+    if asked.corpus is None:
+        return str(Path(DEFAULT_FILE).absolute()) if Path(DEFAULT_FILE).is_file() else "pydoc"
+    if asked.corpus in BUILT_IN:
+        return asked.corpus
+    asked.find_corpus()  # or it is told here, before an image is built
+    return _absolute(asked.folder, asked.corpus)
 
 
 def _absolute(folder: Path, asked: str) -> str:

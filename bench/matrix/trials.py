@@ -22,13 +22,14 @@ from bench.records.cells import Cell, Tried
 from bench.records.columns import SETTLED
 from bench.records.endings import by_circumstances, ending
 from bench.records.folder import ResultsFolder, check_there
-from bench.records.rows import Row, as_number, by_cell, read_runs
+from bench.records.programs import figure_of, setup_of
+from bench.records.rows import Row, by_cell, read_runs
 
 Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
 
 UNTUNED = 1  # the trial that is the matrix's own setting
-# By these two trials are told to be one: no two settings that differ end with both.
-LOSSES = ("train_loss_final", "val_loss_final")
+# By these two trials are told to be one: no two settings that differ end with all of them.
+LOSSES = ("train_loss_final", "val_loss_final", "metrics")
 # The built-in of an optimizer whose settings the trials have not told: there is none of that name.
 NOT_KNOWN = "known after the trials"
 
@@ -198,10 +199,15 @@ def alike(cells: Sequence[Cell], rows: Iterable[Row]) -> dict[Arm, list[list[int
     for cell in cells:
         if cell.tried and cell.tried.trial and cell.part == "trial":
             row = ended.get(cell.spec.run_id)
-            told = tuple(row.get(name, "") for name in LOSSES) if row else ()
-            losses[arm_of(cell)][cell.tried.trial].append(told if told and all(told) else None)
+            losses[arm_of(cell)][cell.tried.trial].append(losses_of(row) if row else None)
     found = {arm: same_losses(by_trial) for arm, by_trial in losses.items()}
     return {arm: groups for arm, groups in found.items() if groups}
+
+
+def losses_of(row: Mapping[str, str]) -> tuple[str, ...] | None:
+    """By what a trial that ended ok is told from others; None if it has nothing of it."""
+    told = tuple(row.get(name, "") for name in LOSSES)
+    return told if any(told) else None
 
 
 def is_pointless(same: Sequence[Sequence[int]], trials: int) -> bool:
@@ -245,16 +251,17 @@ def _choose(trials: Sequence[Cell], metric: str, ended: Mapping[str, Row]) -> Ce
         trial: [figure(ended[cell.spec.run_id], metric) for cell in of_trial]
         for trial, of_trial in by_trial.items()
     }
-    return by_trial[best_trial(figures)][0]
+    column = setup_of(trials[0].spec.settings).columns[metric]
+    return by_trial[best_trial(figures, column.more_is_better)][0]
 
 
 def figure(row: Row, metric: str) -> float | None:
     """A trial's figure on one seed; None if it did not end ok, or has none that is finite."""
-    return as_number(row.get(metric, "")) if row["status"] == "ok" else None
+    return figure_of(row, metric) if row["status"] == "ok" else None
 
 
-def best_trial(figures: Mapping[int, Sequence[float | None]]) -> int:
-    """The trial with the lowest mean over its seeds; of equal ones the first.
+def best_trial(figures: Mapping[int, Sequence[float | None]], higher: bool) -> int:
+    """The trial with the lowest (or highest) mean over its seeds; of equal ones the first.
 
     One that has failed on a seed ranks below every one that has failed on fewer.
     """
@@ -262,7 +269,8 @@ def best_trial(figures: Mapping[int, Sequence[float | None]]) -> int:
     def rank(trial: int) -> tuple[int, float, int]:
         known = [value for value in figures[trial] if value is not None]
         missing = len(figures[trial]) - len(known)
-        return missing, math.fsum(known) / len(known) if known else math.inf, trial
+        mean = math.fsum(known) / len(known) if known else math.inf
+        return missing, -mean if higher else mean, trial
 
     return min(figures, key=rank)
 

@@ -12,6 +12,7 @@ from bench.border.options import EvalOptions, TrainOptions
 from bench.border.spec import settings_text
 from bench.errors import BenchError, MatrixError, Mistake
 from bench.matrix.forms import Claim, Data, EvalForm, TrainForm, Tune
+from bench.matrix.program_forms import AnyClaim, AnyTune
 from bench.matrix.yamlfile import read_yaml
 
 
@@ -46,9 +47,9 @@ def read_asked(folders: Sequence[Path]) -> Asked:
         try:
             content = _content(file)
             if content.get("claim") is not None:
-                claims.append(Claim.model_validate(content["claim"]))
+                claims.append(AnyClaim.model_validate(content["claim"]))
             if content.get("tune") is not None:
-                tunes.append(Tune.model_validate(content["tune"]))
+                tunes.append(AnyTune.model_validate(content["tune"]))
             for name, base in _bases(content.get("models")):
                 named[name].add(base)
         except (BenchError, pydantic.ValidationError):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.matrix.trials import LOSSES, best_trial, is_pointless, same_losses
+from bench.matrix.trials import best_trial, is_pointless, losses_of, same_losses
 from bench.merge.merging import EndedCell
 from bench.merge.sections import Arm, Section
 from bench.records.columns import SETTLED
@@ -19,7 +19,7 @@ class Trial:
     number: int  # from 1
     settings: Mapping[str, Any]
     figures: tuple[float | None, ...]  # of the tuned metric, a seed each; None: did not end ok
-    losses: tuple[tuple[float | None, ...] | None, ...]  # likewise, trials.LOSSES of a seed
+    losses: tuple[tuple[str, ...] | None, ...]  # likewise, trials.losses_of a seed
 
     @property
     def mean(self) -> float | None:
@@ -83,7 +83,8 @@ def tunings(section: Section, metric: str) -> list[Tuning]:
         ended = all(cell.status in SETTLED for cell in cells)
         same = same_losses({trial.number: trial.losses for trial in trials})
         chosen = ended and not is_pointless(same, len(trials))
-        best = best_trial({trial.number: trial.figures for trial in trials}) if chosen else None
+        figures = {trial.number: trial.figures for trial in trials}
+        best = best_trial(figures, section.setup.columns[metric].more_is_better) if chosen else None
         found.append(
             Tuning(
                 model=model,
@@ -112,7 +113,7 @@ def _trials(cells: Sequence[EndedCell], metric: str) -> list[Trial]:
             number,
             _settings(of_trial),
             tuple(cell.number(metric) if cell.ok else None for cell in of_trial),
-            tuple(tuple(map(cell.number, LOSSES)) if cell.ok else None for cell in of_trial),
+            tuple(losses_of(cell.row) if cell.row and cell.ok else None for cell in of_trial),
         )
         for number, of_trial in sorted(by_number.items())
     ]
