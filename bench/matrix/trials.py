@@ -22,7 +22,8 @@ from bench.records.cells import Cell, Tried
 from bench.records.columns import SETTLED
 from bench.records.endings import by_circumstances, ending
 from bench.records.folder import ResultsFolder, check_there
-from bench.records.rows import Row, as_number, by_cell, read_runs
+from bench.records.programs import figure_of, setup_of
+from bench.records.rows import Row, by_cell, read_runs
 
 Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
 
@@ -245,16 +246,17 @@ def _choose(trials: Sequence[Cell], metric: str, ended: Mapping[str, Row]) -> Ce
         trial: [figure(ended[cell.spec.run_id], metric) for cell in of_trial]
         for trial, of_trial in by_trial.items()
     }
-    return by_trial[best_trial(figures)][0]
+    column = setup_of(trials[0].spec.settings).columns[metric]
+    return by_trial[best_trial(figures, column.more_is_better)][0]
 
 
 def figure(row: Row, metric: str) -> float | None:
     """A trial's figure on one seed; None if it did not end ok, or has none that is finite."""
-    return as_number(row.get(metric, "")) if row["status"] == "ok" else None
+    return figure_of(row, metric) if row["status"] == "ok" else None
 
 
-def best_trial(figures: Mapping[int, Sequence[float | None]]) -> int:
-    """The trial with the lowest mean over its seeds; of equal ones the first.
+def best_trial(figures: Mapping[int, Sequence[float | None]], more_is_better: bool) -> int:
+    """The trial with the lowest mean over its seeds, or the highest; of equal ones the first.
 
     One that has failed on a seed ranks below every one that has failed on fewer.
     """
@@ -262,7 +264,8 @@ def best_trial(figures: Mapping[int, Sequence[float | None]]) -> int:
     def rank(trial: int) -> tuple[int, float, int]:
         known = [value for value in figures[trial] if value is not None]
         missing = len(figures[trial]) - len(known)
-        return missing, math.fsum(known) / len(known) if known else math.inf, trial
+        mean = math.fsum(known) / len(known) if known else math.inf
+        return missing, -mean if more_is_better else mean, trial
 
     return min(figures, key=rank)
 

@@ -83,7 +83,9 @@ def tunings(section: Section, metric: str) -> list[Tuning]:
         ended = all(cell.status in SETTLED for cell in cells)
         same = same_losses({trial.number: trial.losses for trial in trials})
         chosen = ended and not is_pointless(same, len(trials))
-        best = best_trial({trial.number: trial.figures for trial in trials}) if chosen else None
+        figures = {trial.number: trial.figures for trial in trials}
+        column = section.setup.columns[metric]
+        best = best_trial(figures, column.more_is_better) if chosen else None
         found.append(
             Tuning(
                 model=model,

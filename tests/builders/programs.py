@@ -9,7 +9,9 @@ from tests.builders.results import Results
 
 BASE, NEW = "slow", "fast"
 CODE = "c" * 64
-CLAIM = """\
+MATRIX = """\
+name: tiny
+program: {{path: ., command: [python, train.py], metrics: {metrics}}}
 claim: {{baseline: {{model: small, optimizer: slow}}, metric: {metric}, margin: {margin}}}
 """
 
@@ -58,7 +60,10 @@ class Programs(Results):
 
     def claiming(self, metric: str, margin=0.01) -> Path:
         """Written, with a matrix that claims something of the slow one."""
-        (self.write() / "matrix.yaml").write_text(CLAIM.format(metric=metric, margin=margin))
+        declared = json.loads(self.settings)["program"].get("metrics", {})
+        metrics = json.dumps({name: {"better": better} for name, better in declared.items()})
+        text = MATRIX.format(metric=metric, margin=margin, metrics=metrics)
+        (self.write() / "matrix.yaml").write_text(text)
         return self.path
 
 
