@@ -167,6 +167,8 @@ def bundle(
         raise RequestError("several folders need --out FILE for their common bundle.")
     made = make_bundle(folders, out_file or home.with_name(f"{home.name}{SUFFIX}"))
     out.print(f"bundle: {made.file} ({made.members} files)\nSHA-256: {made.sha256}")
+    for sha256 in made.lacks:
+        out.print(f"note: it lacks the code {sha256[:12]}…, which is not in this machine's cache")
 
 
 def verify(

@@ -260,8 +260,8 @@ def figure(row: Row, metric: str) -> float | None:
     return figure_of(row, metric) if row["status"] == "ok" else None
 
 
-def best_trial(figures: Mapping[int, Sequence[float | None]], higher: bool) -> int:
-    """The trial with the lowest (or highest) mean over its seeds; of equal ones the first.
+def best_trial(figures: Mapping[int, Sequence[float | None]], more_is_better: bool) -> int:
+    """The trial with the lowest mean over its seeds, or the highest; of equal ones the first.
 
     One that has failed on a seed ranks below every one that has failed on fewer.
     """
@@ -270,7 +270,7 @@ def best_trial(figures: Mapping[int, Sequence[float | None]], higher: bool) -> i
         known = [value for value in figures[trial] if value is not None]
         missing = len(figures[trial]) - len(known)
         mean = math.fsum(known) / len(known) if known else math.inf
-        return missing, -mean if higher else mean, trial
+        return missing, -mean if more_is_better else mean, trial
 
     return min(figures, key=rank)
 

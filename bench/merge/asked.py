@@ -13,7 +13,9 @@ from bench.border.spec import settings_text
 from bench.errors import BenchError, MatrixError, Mistake
 from bench.matrix.forms import Claim, Data, EvalForm, TrainForm, Tune
 from bench.matrix.program_forms import AnyClaim, AnyTune
+from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import read_yaml
+from bench.records.columns import METRICS
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,16 @@ def read_asked(folders: Sequence[Path]) -> Asked:
             continue
         try:
             content = _content(file)
+            is_program = PROGRAM in content
             if content.get("claim") is not None:
-                claims.append(AnyClaim.model_validate(content["claim"]))
+                form = AnyClaim if is_program else Claim
+                claims.append(form.model_validate(content["claim"]))
+                _check_known(file, content, claims[-1].metric)
             if content.get("tune") is not None:
-                tunes.append(AnyTune.model_validate(content["tune"]))
-            for name, base in _bases(content.get("models")):
+                form_of_tune = AnyTune if is_program else Tune
+                tunes.append(form_of_tune.model_validate(content["tune"]))
+                _check_known(file, content, tunes[-1].metric)
+            for name, base in () if is_program else _bases(content.get("models")):
                 named[name].add(base)
         except (BenchError, pydantic.ValidationError):
             unread.append(folder.resolve().name)
@@ -86,6 +93,14 @@ def _content(file: Path) -> dict[str, Any]:
     if not isinstance(document.data, dict):
         raise MatrixError(str(file), [Mistake(0, "", "is not a mapping of keys to values.")])
     return document.data
+
+
+def _check_known(file: Path, content: dict[str, Any], metric: str) -> None:
+    """Raises MatrixError for what is no figure, nor declared by the matrix's program."""
+    program = content.get(PROGRAM)
+    declared = program.get("metrics") if isinstance(program, dict) else None
+    if metric not in METRICS and metric not in (declared or ()):
+        raise MatrixError(str(file), [Mistake(0, "", f"does not declare {metric}.")])
 
 
 def _bases(models: Any) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from bench.merge.alike import Key, alike
 from bench.merge.disturbed import Timing, timing_of
 from bench.merge.merging import OPEN, EndedCell, Merged
-from bench.records.columns import LOSSES, TIMINGS
+from bench.records.columns import LOSSES, TIMINGS, memory_columns
 from bench.records.endings import circumstances, end_by, end_of, ending
 from bench.records.programs import Setup, setup_of
 from bench.records.rows import Row
@@ -167,6 +167,15 @@ class Section:
     def setup(self) -> Setup:
         """What its rows share: its figures, and whether seeds are pairs."""
         return setup_of(self.key.settings)
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """The memory that counts here: pictures show the first of these columns.
+
+        What torch has allocated in a program, nobody outside of it knows.
+        """
+        columns = memory_columns(self.key.device)
+        return columns[-1:] if self.setup.program else columns
 
     @cached_property
     def main_metric(self) -> str:

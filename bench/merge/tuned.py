@@ -84,7 +84,8 @@ def tunings(section: Section, metric: str) -> list[Tuning]:
         same = same_losses({trial.number: trial.losses for trial in trials})
         chosen = ended and not is_pointless(same, len(trials))
         figures = {trial.number: trial.figures for trial in trials}
-        best = best_trial(figures, section.setup.columns[metric].more_is_better) if chosen else None
+        column = section.setup.columns[metric]
+        best = best_trial(figures, column.more_is_better) if chosen else None
         found.append(
             Tuning(
                 model=model,

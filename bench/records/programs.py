@@ -13,8 +13,8 @@ from bench.records.columns import COLUMNS, LOSS, METRICS, Column
 from bench.records.rows import Row, as_field, as_number
 from bench.statistics.text import of_loss
 
-# Of a program, nothing is known of these but what it prints.
-AS_PRINTED: dict[str, str] = {
+# What columns mean of a program, of which nothing is known but what it prints.
+OF_PROGRAMS: dict[str, str] = {
     "train_loss_final": "the last loss on its training split that the program printed",
     "val_loss_final": "the last loss on its validation split that the program printed",
     "test_loss_final": "the last loss on its test split that the program printed",
@@ -24,6 +24,8 @@ AS_PRINTED: dict[str, str] = {
     "n_params": "parameters, as the program printed it",
     "train_time_s": "as step_time_source says: told by the program, or by the stamps of its lines",
     "tokens_per_s": "as the program printed it, or tokens / train_time_s",
+    "host_rss_peak_mib": "the largest peak resident memory of its processes",
+    "cpu_time_s": "CPU time of all its processes",
     "code_sha256": "hash of the files of ours that run and read the program",
 }
 
@@ -70,7 +72,7 @@ def setup_of(settings: str) -> Setup:
         )
         for name, better in program.get("metrics", {}).items()
     }
-    return Setup(program, {**COLUMNS, **_as_printed(), **declared})
+    return Setup(program, {**COLUMNS, **_columns(), **declared})
 
 
 def joined_setup(settings: Iterable[str]) -> Setup:
@@ -79,9 +81,9 @@ def joined_setup(settings: Iterable[str]) -> Setup:
     return Setup({}, {name: column for each in (*found, COLUMNS) for name, column in each.items()})
 
 
-def _as_printed() -> dict[str, Column]:
+def _columns() -> dict[str, Column]:
     """The columns that mean another thing here; of losses nobody knows the unit."""
-    of_ours = {name: (COLUMNS[name], meaning) for name, meaning in AS_PRINTED.items()}
+    of_ours = {name: (COLUMNS[name], meaning) for name, meaning in OF_PROGRAMS.items()}
     return {
         name: replace(column, meaning=meaning, unit="" if column.kind == LOSS else column.unit)
         for name, (column, meaning) in of_ours.items()

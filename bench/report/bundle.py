@@ -3,6 +3,7 @@
     NAME/report/...           the report
     NAME/plan.csv ...         the results folder's tables, raw readings and logs
     NAME/environment/...      what made them
+    NAME/code/SHA256/...      code that their matrices brought: programs, classes
     NAME/SHA256SUMS           last, over everything before it
 
 Of several folders each has its tables in NAME/folders/FOLDER/, NAME/folders.txt lists them in the
@@ -11,6 +12,8 @@ and links are those of the file, and `verify` can make the same again.
 """
 
 import hashlib
+import json
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -23,10 +26,11 @@ from bench.border.atomic import write_atomically
 from bench.border.identity import PACKAGE
 from bench.border.spec import CellFiles
 from bench.errors import FolderError, RequestError, program
+from bench.records.cache import cache_folder, is_whole, names_in
 from bench.records.folder import ResultsFolder
 from bench.records.rows import as_line, read_runs
 from bench.report import looks
-from bench.report.archive import pack
+from bench.report.archive import pack, wrong_name
 from bench.report.build import build_report
 
 SUMS = "SHA256SUMS"
@@ -35,6 +39,8 @@ IMAGES = "environment/images.txt"
 FOLDERS = "folders.txt"  # of several: the names of what is in folders/, a line each
 PINS = ("constraints.txt", "docker/constraints.txt")  # of the repository
 SUFFIX = ".tar.gz"
+CODE = "code"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 # What made the rows, one line a combination.
 MADE_BY = ("runtime", "image_id", "env_id", "torch_version", "python_version", "code_sha256")
 
@@ -44,6 +50,7 @@ class Bundle:
     file: Path
     members: int
     sha256: str  # of the file itself
+    lacks: tuple[str, ...]  # SHA-256 of code that could not be put in
 
 
 def make_bundle(folders: Sequence[Path], out: Path) -> Bundle:
@@ -170,18 +177,48 @@ def _evidence(results: ResultsFolder) -> Iterator[Path]:
             yield from (files.spec, files.env, files.result, files.log, files.steps, files.samples)
 
 
+def code_of(found: Iterable[ResultsFolder]) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Name in the bundle -> file of the code that cells ran; and what of it cannot be had.
+
+    It lies in this user's cache, each under its hash, and is held if it is still what that says.
+    """
+    files: dict[str, Path] = {}
+    lacks = []
+    for sha256 in sorted({sha256 for results in found for sha256 in _brought(results)}):
+        place = cache_folder() / CODE / sha256
+        names = [*names_in(place)] if is_whole(place) else []
+        if not names or any(map(wrong_name, names)):
+            lacks.append(sha256)
+        else:
+            files |= {f"{CODE}/{sha256}/{name}": place / name for name in names}
+    return files, tuple(lacks)
+
+
+def _brought(results: ResultsFolder) -> Iterator[str]:
+    """By the spec.json of each cell: hashes and nothing else, whatever a worker wrote there."""
+    for path in _plain({str(path): path for path in results.cells.glob("*/spec.json")}).values():
+        try:
+            spec = json.loads(path.read_bytes())
+            parts = (spec.get("program"), *(spec[key]["options"] for key in ("model", "optimizer")))
+            told = [part["code_sha256"] for part in parts if part and part.get("code_sha256")]
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            continue  # its row has been judged
+        yield from (sha256 for sha256 in told if SHA256.fullmatch(str(sha256)))
+
+
 def _write(
     top: str,
     files: Mapping[str, Path],
     texts: Mapping[str, bytes],
-    found: Iterable[ResultsFolder],
+    found: Sequence[ResultsFolder],
     out: Path,
 ) -> Bundle:
     """Pack files and texts, with what made them, sorted by name, and last the checksums."""
     pins = _plain({f"environment/{name}": PACKAGE.parent / name for name in PINS})
     made_by = images(results.runs for results in found).encode()
     texts = {**texts, VERSION: f"{__version__}\n".encode(), IMAGES: made_by}
-    files = {**files, **pins}
+    code, lacks = code_of(found)
+    files = {**files, **pins, **code}
     sums: dict[str, str] = {}
 
     def members() -> Iterator[tuple[str, bytes]]:
@@ -195,7 +232,7 @@ def _write(
     packed = pack(members())
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, packed)
-    return Bundle(out, len(sums) + 1, hashlib.sha256(packed).hexdigest())
+    return Bundle(out, len(sums) + 1, hashlib.sha256(packed).hexdigest(), lacks)
 
 
 def images(runs: Iterable[Path]) -> str:

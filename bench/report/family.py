@@ -141,7 +141,7 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
     claim = asked.claim
     metric = claim.metric if claim else section.main_metric
     margin = claim.margin if claim else None
-    if metric not in section.setup.columns:
+    if metric not in section.setup.metrics:
         return None  # another program's
     compared = len(others) + section.dropped_arms
     alpha = alpha_of_look(look) / compared

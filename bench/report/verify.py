@@ -14,9 +14,10 @@ import pyarrow.parquet
 
 from bench import __version__
 from bench.errors import BenchError, BundleError
+from bench.records.cache import sha256_of
 from bench.report.archive import MOST_MEMBERS, shown, unpack
 from bench.report.build import build_report
-from bench.report.bundle import FOLDERS, IMAGES, SUMS, VERSION, images
+from bench.report.bundle import CODE, FOLDERS, IMAGES, SUMS, VERSION, images
 
 MOST_SUMS_BYTES = MOST_MEMBERS * 400  # 64 digits and a name of at most 255 bytes a file
 SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # as sha256sum writes it
@@ -67,7 +68,7 @@ def verify(file: Path) -> Verification:
         if not top:
             raise BundleError(f"{file} is no bundle: it has no NAME/{SUMS}.")
         sums = _wrong_sums(place, top, found.sha256)
-        wrong = [*found.wrong, *sums, *found.damage]
+        wrong = [*found.wrong, *sums, *found.damage, *_wrong_code(place / top)]
         version, complaint = _version(place / top / VERSION)
         unchecked: list[str] = []
         if not wrong:
@@ -106,6 +107,17 @@ def _wrong_sums(place: Path, top: str, members: dict[str, str]) -> list[str]:
             wrong.append(f"{name}: its SHA-256 is not the one that {SUMS} states")
     added = sorted(members.keys() - names.keys() - {f"{top}/{SUMS}"})
     return wrong + [f"{name}: {SUMS} does not name it" for name in added]
+
+
+def _wrong_code(home: Path) -> list[str]:
+    """Where code is not what the hash in its name says, which the rows were made with."""
+    wrong = []
+    for place in sorted((home / CODE).glob("*")):
+        paths = [path for path in place.rglob("*") if path.is_file()]
+        files = {path.relative_to(place).as_posix(): path.read_bytes() for path in paths}
+        if sha256_of(files) != place.name:
+            wrong.append(f"{home.name}/{CODE}/{place.name}: is not what its name, a SHA-256, says")
+    return wrong
 
 
 def _version(file: Path) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import memory_columns
 from bench.records.programs import Setup
 from bench.report.family import Family
 from bench.statistics.contrast import Contrast
@@ -15,6 +14,11 @@ MEMORY = {
         "GPU memory, peak",
         "MiB allocated by torch",
         "the peak of what torch allocated on the GPU",
+    ),
+    "gpu_mem_nvml_peak_mib": (
+        "GPU memory, peak",
+        "MiB, by NVML",
+        "the highest reading of GPU memory by NVML",
     ),
     "host_rss_peak_mib": (
         "Host memory, peak",
@@ -68,7 +72,7 @@ def times_words(section: Section) -> str:
 
 
 def memory_words(section: Section) -> tuple[str, str, str]:
-    return MEMORY[memory_columns(section.key.device)[0]]
+    return MEMORY[section.memory[0]]
 
 
 def losses(section: Section) -> str:

@@ -142,7 +142,7 @@ def test_excluded_and_included_cells_decide_which_arms_there_are(tmp_path):
     ],
 )
 def test_the_best_trial_has_the_lowest_mean_and_has_failed_least(figures, best):
-    assert best_trial(figures, higher=False) == best
+    assert best_trial(figures, more_is_better=False) == best
 
 
 def test_settings_are_known_once_all_trials_of_an_arm_have_ended(tmp_path):

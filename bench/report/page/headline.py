@@ -55,7 +55,7 @@ def _nothing(section: Section, asked: Asked) -> str:
             return "Nothing is tested: the claim is about tuned configurations, and none is here."
     if asked.claim is None:
         return "There is one configuration alone: nothing to compare it with."
-    if asked.claim.metric not in section.setup.columns:
+    if asked.claim.metric not in section.setup.metrics:
         return f"Nothing is tested: no run here has {asked.claim.metric}, which the claim is about."
     baseline = f"{asked.claim.baseline.model} + {asked.claim.baseline.optimizer}"
     names = (f"{arm.model} + {arm.untuned or arm.optimizer}" for arm in section.arms)
@@ -85,7 +85,8 @@ def _opening(family: Family, budget: str) -> str:
     what = f"{metric} against {family.baseline.label}{margin or ''}{budget}:"
     if family.exploratory and not family.note:
         return f"No claim was made before the run. Exploratory, {what}"
-    return sentences(family.note, what[0].upper() + what[1:])
+    begun = what[0].upper() + what[1:] if family.column.title else what  # else it is a name
+    return sentences(family.note, begun)
 
 
 def _verdicts(found: Sequence[Comparison]) -> str:

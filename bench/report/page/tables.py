@@ -10,7 +10,7 @@ from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed
 from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm, Section
 from bench.merge.source import Source
-from bench.records.columns import SHOWN, TIMINGS, Column, memory_columns
+from bench.records.columns import SHOWN, TIMINGS, Column
 from bench.records.programs import OURS
 from bench.report.page.content import Columns, Field, Heading, Table, number, table
 from bench.report.words import times_words
@@ -63,7 +63,7 @@ def cell_columns(section: Section) -> list[str]:
     test = ("test_loss_final",) if section.values("test_loss_final") else ()
     losses = ("val_loss_final", *test, "val_loss_best", "train_loss_final", "perplexity")
     times = ("train_time_s", "step_time_ms_p50", "tokens_per_s", "infer_time_ms_p50")
-    found = [*losses, *times, *memory_columns(section.key.device), "wall_time_s"]
+    found = [*losses, *times, *section.memory, "wall_time_s"]
     if not section.setup.program:
         return found
     return [name for name in (*section.setup.declared, *found) if section.values(name)]

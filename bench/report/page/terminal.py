@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import Column, memory_columns
+from bench.records.columns import Column
 from bench.report.page.content import Headline
 from bench.statistics.text import NOT_AVAILABLE, aligned, of_count, printable, write
 
@@ -22,13 +22,12 @@ def terminal_lines(headlines: Sequence[Headline], sections: Sequence[Section]) -
 
 def main_table(section: Section) -> list[str]:
     """A row a configuration, headings first: its mean figures, each with the n of its seeds."""
-    memory = memory_columns(section.key.device)[0]
     figures = {
         "final loss (n)": "val_loss_final",
         "perplexity (n)": "perplexity",
         **{f"{name} (n)": name for name in section.setup.declared},
         "training time, s (n)": "train_time_s",
-        "memory, MiB (n)": memory,
+        "memory, MiB (n)": section.memory[0],
     }
     if section.setup.program:  # of which only some is known
         figures = {title: name for title, name in figures.items() if section.values(name)}

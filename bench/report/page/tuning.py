@@ -24,7 +24,7 @@ def tuning_tables(section: Section, family: Family | None, asked: Asked) -> list
     if not found:
         return []
     compared = [_beside(found, family)] if family else []
-    return [_chosen(found, family, asked), *compared]
+    return [_chosen(section, found, family, asked), *compared]
 
 
 def trials_table(section: Section, asked: Asked) -> list[Table]:
@@ -57,7 +57,7 @@ def _written(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _chosen(found: list[Tuning], family: Family | None, asked: Asked) -> Table:
+def _chosen(section: Section, found: list[Tuning], family: Family | None, asked: Asked) -> Table:
     metric = family.metric if family else asked.tuned_on
     columns: Columns[Tuning] = [
         (Heading("configuration"), lambda one: one.label),
@@ -79,7 +79,8 @@ def _chosen(found: list[Tuning], family: Family | None, asked: Asked) -> Table:
         (Heading("at the edge of what was tried"), lambda one: ", ".join(one.edges) or "no"),
     ]
     caption = "Tuning: the same budget for every configuration"
-    return table(caption, found, columns, _note(found, asked))
+    more_is_better = section.setup.columns[asked.tuned_on].more_is_better
+    return table(caption, found, columns, _note(found, asked, more_is_better))
 
 
 def _budget(one: Tuning) -> str:
@@ -100,9 +101,10 @@ def _loss(arm: Arm | None, metric: str) -> str:
     return write(arm.spread(metric).mean, of_loss) if arm else NOT_AVAILABLE
 
 
-def _note(found: list[Tuning], asked: Asked) -> str:
+def _note(found: list[Tuning], asked: Asked, more_is_better: bool) -> str:
+    best = "highest" if more_is_better else "lowest"
     note = (
-        f"The best trial has the lowest {asked.tuned_on}, on average over the seeds of the tuning, "
+        f"The best trial has the {best} {asked.tuned_on}, on average over the seeds of the tuning, "
         "which are used for nothing else; trial 1 is the untuned setting. Losses here are means "
         "over the matrix's own seeds."
     )

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import memory_columns
 from bench.report.plots.axes import (
     CUT_SHORT,
     LINE_IN,
@@ -78,7 +77,7 @@ class Bar:
 
 def measures(section: Section) -> tuple[Measure, ...]:
     """The published original's four comparisons, each with its unit."""
-    memory, (title, unit, _) = memory_columns(section.key.device)[0], memory_words(section)
+    memory, (title, unit, _) = section.memory[0], memory_words(section)
     loss, setup = section.main_metric, section.setup
     name = "Validation loss, final" if loss == LOSS else metric_name(setup, loss)
     found = (

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import memory_columns
 from bench.report.plots.axes import draw_legend, draw_points, draw_result, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
@@ -75,7 +74,7 @@ def front(found: Sequence[ArmPoint]) -> list[ArmPoint]:
 def pareto(scene: Scene) -> Drawing | None:
     """None unless there are two arms to compare, by a figure of which less is better."""
     loss, setup = scene.section.main_metric, scene.section.setup
-    memory = memory_columns(scene.section.key.device)[0]
+    memory = scene.section.memory[0]
     panels = [
         (f"training time (s) {scene.section.timing.mark('train_time_s')}".rstrip(), "train_time_s"),
         (f"{memory_words(scene.section)[0].lower()} (MiB)".replace("gpu", "GPU"), memory),

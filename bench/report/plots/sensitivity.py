@@ -30,11 +30,11 @@ CAPTION = (
 
 
 def sensitivity(scene: Scene) -> Drawing | None:
-    """None where nothing was tuned, or no setting of it is a number."""
+    """None where nothing was tuned, no setting is a number, or more of the metric is better."""
     metric, setup = scene.asked.tuned_on, scene.section.setup
     found = tunings(scene.section, metric)
     key = _key(found)
-    if key is None:
+    if key is None or setup.columns[metric].more_is_better:
         return None
     looks = _looks(scene, found)
     models = list(dict.fromkeys(one.model for one in found))
