@@ -1,7 +1,9 @@
 """What can go wrong, as one tree. Every message says what is wrong, where, and what to do.
 
 BenchError                  anything this program explains itself; exit code 2 at the top
-├── MatrixError             the matrix is wrong: all its mistakes at once
+├── MistakesError           a file of somebody's is wrong: all its mistakes at once
+│   ├── MatrixError         the matrix
+│   └── ForeignError        runs that are to be imported
 ├── CorpusError             the text cannot be used
 ├── CodeError               the code that a matrix brings along cannot be used
 ├── CacheError              the cache cannot be written, or what lies there is not what was put
@@ -32,25 +34,37 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, order=True)
 class Mistake:
-    """One thing that is wrong in a matrix file."""
+    """One thing that is wrong in a file."""
 
     line: int  # 1-based; 0 where the whole file is meant
-    where: str  # dotted path of the key, "" for the file itself
+    where: str  # dotted path of the key or name of the column, "" for the file itself
     what: str  # the mistake and its remedy, one sentence each
 
 
-class MatrixError(BenchError):
-    def __init__(self, file: str, mistakes: Sequence[Mistake]) -> None:
+class MistakesError(BenchError):
+    undone = ""  # what was not done for them
+
+    def __init__(self, file: str, mistakes: Sequence[Mistake], untold: int = 0) -> None:
         self.file = file
         self.mistakes = sorted(mistakes)
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        lines = [f"{count} in {file}; nothing was run."]
+        total = len(mistakes) + untold
+        count = "1 mistake" if total == 1 else f"{total:,} mistakes"
+        lines = [f"{count} in {file}; nothing was {self.undone}."]
         for mistake in self.mistakes:
             place = f"{file}:{mistake.line}" if mistake.line else file
             lines.append(
                 f"  {place}: {mistake.where + ': ' if mistake.where else ''}{mistake.what}"
             )
+        lines += [f"  and {untold:,} more"] if untold else []
         super().__init__("\n".join(lines))
+
+
+class MatrixError(MistakesError):
+    undone = "run"
+
+
+class ForeignError(MistakesError):
+    undone = "imported"
 
 
 class CorpusError(BenchError):

@@ -8,6 +8,7 @@ import typer
 from bench.border.surroundings import MEDDLING
 from bench.cli.common import INTERRUPTED, NOT_ALL_OK, OK, WRONG_REQUEST, err, print_anywhere
 from bench.cli.here import check, doctor, image, schema
+from bench.cli.importing import import_runs
 from bench.cli.original import original
 from bench.cli.reports import ab, bundle, compare, report, verify
 from bench.cli.running import plan, run
@@ -23,9 +24,10 @@ app = typer.Typer(
 ON_A_MATRIX = (plan, run, original, check, ab)
 ON_RESULTS = (report, compare, bundle, verify)
 # What they are for is on the disk as they end; of all others it is what they print.
-LEAVING = {command.__name__ for command in (run, original, ab, bundle, image)}
+LEAVING = {command.__name__ for command in (run, original, ab, bundle, image)} | {"import"}
 for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
     app.command()(command)
+app.command("import")(import_runs)
 
 
 def main() -> None:

@@ -164,7 +164,7 @@ class PairedArm:
             left = {} if seed in failed_base else _figures(self.base[seed], metric, clean)
             right = {} if seed in failed_new else _figures(self.new[seed], metric, clean)
             if same_machine:
-                shared = left.keys() & right.keys()
+                shared = _known(left) & _known(right)
                 left = {machine: left[machine] for machine in shared}
                 right = {machine: right[machine] for machine in shared}
             if self.setup.is_paired and not (left and right):
@@ -201,7 +201,7 @@ class PairedArm:
             for seed in self.seeds
             if (left := _ok(self.base[seed]).keys())
             and (right := _ok(self.new[seed]).keys())
-            and not left & right
+            and not _known(left) & _known(right)
         )
 
     @cached_property
@@ -246,7 +246,8 @@ def _labels(arms: Sequence[BySeedRows]) -> dict[str, str]:
     """arm_id -> "model + optimizer, device", with the arm_id where two arms are named alike."""
     plain = {}
     for rows in map(_first, arms):
-        plain[rows["arm_id"]] = f"{rows['model']} + {rows['optimizer']}, {rows['device']}"
+        label = f"{rows['model']} + {rows['optimizer']}"
+        plain[rows["arm_id"]] = ", ".join(filter(None, (label, rows["device"])))
     count = Counter(plain.values())
     return {
         arm_id: label if count[label] == 1 else f"{label} ({arm_id})"
@@ -281,6 +282,11 @@ def _ok(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
     """Those that are ok by their machine, which may hold GPUs of several kinds."""
     ok = (row for row in rows if row["status"] == "ok")
     return {(row["host_id"], row.get("gpu_name", "")): row for row in ok}
+
+
+def _known(machines: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Without the one of imported rows, which nobody knows: two of these may be two machines."""
+    return {machine for machine in machines if machine[0]}
 
 
 def _figures(rows: Iterable[Row], metric: str, clean: bool) -> dict[tuple[str, str], float]:

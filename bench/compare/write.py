@@ -217,7 +217,7 @@ def _left_out_of(arm: PairedArm, keep_disturbed: bool) -> Iterator[str]:
             yield f"{seed_words(failed)} failed in {which} ({how})."
     if arm.elsewhere:
         which = seed_words(arm.elsewhere)
-        yield f"{which} ran on different machines: only their losses are compared."
+        yield f"{which} ran on no machine known to be the same: only their losses are compared."
     if len(arm.sources) > 1:
         yield f"training times are {' and '.join(arm.sources)} (step_time_source): not compared."
     if not arm.setup.is_paired:

@@ -8,7 +8,7 @@ from functools import cached_property
 from bench.merge.alike import Key, alike
 from bench.merge.disturbed import Timing, timing_of
 from bench.merge.merging import OPEN, EndedCell, Merged
-from bench.records.columns import LOSSES, TIMINGS, memory_columns
+from bench.records.columns import IMPORTED, LOSSES, TIMINGS, memory_columns
 from bench.records.endings import circumstances, end_by, end_of, ending
 from bench.records.programs import Setup, setup_of
 from bench.records.rows import Row
@@ -189,6 +189,11 @@ class Section:
     @cached_property
     def ok(self) -> list[EndedCell]:
         return [cell for cell in self.cells if cell.ok]
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its runs were made elsewhere: a section has such alone, or none."""
+        return IMPORTED in self.values("runtime")
 
     @property
     def is_tuned(self) -> bool:

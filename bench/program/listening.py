@@ -42,7 +42,7 @@ class Listening:
         Raises:
             SlowPatternError: when a pattern takes too long.
         """
-        with _patience(self.reader):
+        with patience(self.reader):
             while (data := self.child.read(self._wait_s(until))) is not None:
                 at = time.monotonic()
                 yield from self._take(data, at)
@@ -86,7 +86,7 @@ class Listening:
 
 
 @contextmanager
-def _patience(reader: OutputReader) -> Iterator[None]:
+def patience(reader: OutputReader) -> Iterator[None]:
     """A regular expression may take for ever; it hears signals meanwhile."""
     before = -1  # the line that was being read at the last signal
 

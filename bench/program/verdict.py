@@ -27,6 +27,7 @@ class Ended(NamedTuple):
     interrupted: bool = False
     fault: str = ""  # what stands against all that it did
     cut: int = 0  # lines that were too long
+    how: str = ""  # in place of the exit code, where a log alone is known
 
 
 def verdict(
@@ -42,13 +43,13 @@ def verdict(
     if ended.code:
         for line in reversed(ended.tail.splitlines()):
             if any(words in line for words in OUT_OF_MEMORY):
-                return "oom", f"{_how(ended.code)}: {line.strip()[:QUOTED]}"
-        return "crashed", f"{_how(ended.code)}{_quoted(ended)}"
-    needed = _needed(program, figures)
-    missing = [name for name in needed if figures.last.get(name) is None]
+                return "oom", f"{_how(ended)}: {line.strip()[:QUOTED]}"
+        return "crashed", f"{_how(ended)}{_quoted(ended)}"
+    deciding = needed(program, figures)
+    missing = [name for name in deciding if figures.last.get(name) is None]
     if missing:
         return "crashed", _why_nothing(missing, ended, reader)
-    for name in needed:
+    for name in deciding:
         value = figures.last[name]
         if value is None or not math.isfinite(value):
             return "diverged", f"{name} is {value} at the end"
@@ -61,7 +62,7 @@ def verdict(
     return "ok", None
 
 
-def _needed(program: Program, figures: Figures) -> list[str]:
+def needed(program: Program, figures: Figures) -> list[str]:
     """What must have been read: metrics and evaluations that are asked for, else any loss."""
     groups = {name for pattern in program.read for name in re.compile(pattern).groupindex}
     asked = [*program.metrics, *(name for name in ("val_loss", "test_loss") if name in groups)]
@@ -71,7 +72,8 @@ def _needed(program: Program, figures: Figures) -> list[str]:
 
 
 def _why_nothing(missing: list[str], ended: Ended, reader: OutputReader) -> str:
-    parts = [f"exit code 0, and in {reader.lines} lines there was no {' and no '.join(missing)}"]
+    lacking = " and no ".join(missing)
+    parts = [f"{_how(ended)}, and in {reader.lines} lines there was no {lacking}"]
     parts += [f"{name}: {reader.refused[name]}" for name in missing if name in reader.refused]
     parts += [f"nothing matches {pattern!r}" for pattern in reader.silent]
     if ended.cut:
@@ -79,13 +81,13 @@ def _why_nothing(missing: list[str], ended: Ended, reader: OutputReader) -> str:
     return f"{'; '.join(parts)}{_quoted(ended)}"
 
 
-def _how(code: int) -> str:
-    if code > 0:
-        return f"exit code {code}"
+def _how(ended: Ended) -> str:
+    if ended.how or ended.code >= 0:
+        return ended.how or f"exit code {ended.code}"
     try:
-        return f"ended by {signal.Signals(-code).name}"
+        return f"ended by {signal.Signals(-ended.code).name}"
     except ValueError:  # a real-time signal
-        return f"ended by signal {-code}"
+        return f"ended by signal {-ended.code}"
 
 
 def _quoted(ended: Ended) -> str:

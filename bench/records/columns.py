@@ -10,6 +10,7 @@ from bench.statistics.text import Decimals, of_count, of_loss, of_measure, write
 
 SETTLED = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed")
 STATUSES = (*SETTLED, "interrupted", "skipped")
+IMPORTED = "imported"  # `runtime` of rows of runs that were made elsewhere
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,14 @@ COLUMNS: dict[str, Column] = {
     "reason": Column("why it did not end ok"),
     "stage": Column("what it was doing when it ended; empty when ok"),
     "log_path": Column("the worker's log, relative to the results folder"),
-    "runtime": Column("docker, podman, apptainer or local"),
+    "runtime": Column(
+        "docker, podman, apptainer or local; imported: it was made elsewhere, and read by `import`"
+    ),
     "image_id": Column("id of the container's image"),
     "env_id": Column(
         "the image's id, or a hash of the versions of Python, torch, numpy and what the "
-        "matrix requires, and of the files of installed classes"
+        "matrix requires, and of the files of installed classes; imported: and a hash of the files "
+        "that it was read from"
     ),
     "code_sha256": Column("hash of the files that the worker runs"),
     "git_commit": Column("commit of the working tree"),

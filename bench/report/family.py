@@ -12,6 +12,7 @@ from bench.statistics.contrast import BySeed, Contrast, correlation, paired, unp
 from bench.statistics.ends import End, Ends
 from bench.statistics.ladder import Ladder, make_ladder
 from bench.statistics.power import SeedsNeeded, seeds_to_decide
+from bench.statistics.text import sentences
 from bench.statistics.verdict import (
     DECIDED,
     LEAST_SEEDS_LOSS,
@@ -24,6 +25,10 @@ from bench.statistics.verdict import (
 )
 
 TIME = "train_time_s"  # of the second ladder, in ratios
+AFTERWARDS = (
+    "These runs were made elsewhere and imported, and what is claimed of them was claimed "
+    "afterwards: what follows is exploratory."
+)
 ELSEWHERE = "see the claim"  # of a contrast over fewer seeds than its verdict
 
 
@@ -81,7 +86,7 @@ class Family:
     setup: Setup  # the section's
     margin: float | None  # in the metric's unit; None where nothing was claimed
     exploratory: bool  # no claim was made before the run, or none that holds
-    note: str  # why none holds, where that is so
+    note: str  # why none holds, where that is not plain
     look: int  # which look at these results it is, from 1
     alpha: float  # of each comparison: that of the look, over the number of comparisons
     comparisons: tuple[Comparison, ...]  # in the order of the plans
@@ -155,8 +160,8 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
         metric=metric,
         setup=section.setup,
         margin=margin,
-        exploratory=claim is None,
-        note=asked.note,
+        exploratory=claim is None or section.is_imported,
+        note=sentences(asked.note, AFTERWARDS if section.is_imported else ""),
         look=look,
         alpha=alpha,
         comparisons=tuple(

@@ -25,7 +25,8 @@ def titles(sections: Sequence[Section]) -> list[str]:
     found = []
     for section in sections:
         runtimes = [f"{name} runtime" for name in section.values("runtime")]
-        found.append(", ".join([_hardware(section), section.key.device, *runtimes]))
+        device = section.key.device or "unknown device"
+        found.append(", ".join([_hardware(section), device, *runtimes]))
     words = [
         [*_distinctions(section), told]
         for section, told in zip(sections, _settings_apart(sections), strict=True)
@@ -73,7 +74,8 @@ def _settings_apart(sections: Sequence[Section]) -> list[str]:
 
 def _hardware(section: Section) -> str:
     names = [section.key.gpu_name] if section.key.gpu_name else section.values("host_cpu_model")
-    return ", ".join(names) or f"machine {short(section.key.host_id)}"
+    host = short(section.key.host_id)
+    return ", ".join(names) or (f"machine {host}" if host else "unknown machine")
 
 
 def _learned(section: Section) -> str:

@@ -131,8 +131,9 @@ def _claim_table(family: Family) -> Table:
     ]
     # Nothing to remark, or to decide: no column for it.
     told = [column for column in columns if any(column[1](each) for each in family.comparisons)]
-    all_of_them = "Every configuration against the first (exploratory)"
-    claimed = all_of_them if family.exploratory else "The claim"
+    all_of_them = "Every configuration against the first"
+    claimed = all_of_them if family.margin is None else "The claim"
+    claimed += " (exploratory)" if family.exploratory else ""
     metric = metric_words(family.setup, family.metric)
     what = f"{metric} less that of {family.baseline.label}"
     return table(f"{claimed}: {what}", family.comparisons, told, _claim_note(family))

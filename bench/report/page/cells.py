@@ -95,9 +95,10 @@ def _view(cell: EndedCell, anchor: str, merged: Merged, out: Path) -> CellView:
     facts += _row(cell)
     if files:
         facts += _settings(_json(root, files.spec)) + _environment(_json(root, files.env))
+    called = (f"{cell.model} + {cell.optimizer}", cell.device)
     return CellView(
         anchor=anchor,
-        title=f"{cell.model} + {cell.optimizer}, {cell.device}, seed {cell.seed}: {cell.status}",
+        title=f"{', '.join(filter(None, called))}, seed {cell.seed}: {cell.status}",
         facts=tuple(_fitting(facts)),
         log=log,
         about_log=about,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import bench
 from bench.merge.merging import EndedCell, Merged
+from bench.records.columns import IMPORTED
 from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "bench-matrix"  # as pyproject.toml has it
@@ -17,6 +18,7 @@ DIRTY = (
 UNKNOWN = "The commit of some rows is not known: another version may have made them."
 SEVERAL = "The rows are of several commits: run each folder's matrix at its own."
 OF_PROGRAMS = "Whether losses come out the same is the program's own doing; times do not."
+ELSEWHERE = "Imported runs were made elsewhere: no command of this program makes them again."
 LOSSES = "On the same machine and image, losses come out the same to the last digit; times do not."
 
 
@@ -45,18 +47,25 @@ def commands(merged: Merged) -> tuple[str, ...]:
         folder = "again" if len(merged.sources) == 1 else f"again-{index + 1}"
         matrix = shlex.quote(f"{source.name}/matrix.yaml")
         runtimes = _distinct([cell for cell in rows if cell.source == index], "runtime")
+        if IMPORTED in runtimes:
+            continue
         runtime = f" --runtime {shlex.quote(runtimes[0])}" if len(runtimes) == 1 else ""
         runs.append(f"python -m bench run {matrix} --out {folder}{runtime}")
         folders.append(folder)
     target = " --out report" if len(folders) > 1 else ""
-    return (*checkout, *runs, f"python -m bench report {' '.join(folders)}{target}")
+    again = [f"python -m bench report {' '.join(folders)}{target}"] if folders else []
+    return (*checkout, *runs, *again)
 
 
 def commands_note(merged: Merged) -> str:
     """What these commands do not bring back."""
     rows = [cell for cell in merged.cells if cell.row]
-    known = [cell.text("git_commit") for cell in rows]
+    made = [cell for cell in rows if cell.text("runtime") != IMPORTED]
+    if not made:
+        return ELSEWHERE
+    known = [cell.text("git_commit") for cell in made]
     return sentences(
+        ELSEWHERE if len(made) < len(rows) else "",
         SEVERAL if len(_commits(rows)) > 1 else "",
         UNKNOWN if not all(known) else "",
         DIRTY if "true" in _distinct(rows, "git_dirty") else "",

@@ -24,12 +24,13 @@ REPLICATES = "none: the program seeds itself, and its runs are replicates"
 def facts(section: Section, sources: Sequence[Source]) -> list[tuple[str, str]]:
     """In the order of a methods section; unknown is n/a."""
     key = section.key
-    found = [("Machine", f"{_told(section, 'host_cpu_model')} (host {short(key.host_id)})")]
+    host = short(key.host_id) or NOT_AVAILABLE
+    found = [("Machine", f"{_told(section, 'host_cpu_model')} (host {host})")]
     if key.device == "cuda":
         driver = f"driver {_told(section, 'driver_version')}"
         found.append(("GPU", f"{_told(section, 'gpu_name')}, {driver}"))
     found += [
-        ("Device", key.device),
+        ("Device", key.device or NOT_AVAILABLE),
         ("Runtime", f"{_told(section, 'runtime')} (environment {short(key.env_id)})"),
         ("Software", _software(section)),
         ("Code", _code(section)),
@@ -84,7 +85,8 @@ def _software(section: Section) -> str:
 
 def _code(section: Section) -> str:
     commits = ", ".join(commit[:DIGITS] for commit in section.values("git_commit"))
-    text = f"worker {section.key.code_sha256[:DIGITS]}, commit {commits or NOT_AVAILABLE}"
+    worker = section.key.code_sha256[:DIGITS] or NOT_AVAILABLE
+    text = f"worker {worker}, commit {commits or NOT_AVAILABLE}"
     dirty = "true" in section.values("git_dirty")
     return text + (", with changes that were not committed" if dirty else "")
 

@@ -41,7 +41,9 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
         points.append(f"These {len(told)} differ most; all {len(found)} are in the table below.")
     points += _model_or_optimizer(section, family, asked)
     lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found)}"
-    if family.is_tested and family.column.kind == LOSS and not section.is_tuned:
+    # Whether anybody tuned what was made elsewhere is not known.
+    as_is = not (section.is_tuned or section.is_imported)
+    if family.is_tested and family.column.kind == LOSS and as_is:
         lead += (
             f", {UNTUNED.format(what='settings' if section.setup.program else 'learning rates')}"
         )

@@ -1,0 +1,85 @@
+"""One log -> the runs that it tells of, by the patterns that read a program in its cell."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from bench.border.program import Program
+from bench.program.figures import CURVE, Figures
+from bench.program.lines import LineSplitter
+from bench.program.listening import SlowPatternError, patience
+from bench.program.output import TAIL
+from bench.program.reading import OutputReader
+from bench.program.verdict import Ended, needed, verdict
+from bench.run.imported.results import ForeignRun
+
+CHUNK = 2**20  # bytes
+ERROR = "Traceback (most recent call last)"  # Python's, of an error that ended it
+STAMPED = ("step_time_source", "step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
+
+
+def read_log(path: Path, program: Program, note: Callable[[bytes], object]) -> list[ForeignRun]:
+    """`note` gets the file's bytes as they are read.
+
+    With which exit code a program ended, a log does not tell: an error after the last figure counts
+    as one, and a run's steps are those by which all that decides was read, so that one that ended
+    early is compared with none that went on.
+    """
+    log = _Log(program)
+    kept: Path | None = path
+    try:
+        with path.open("rb") as file, patience(log.reader):
+            for data in iter(partial(file.read, CHUNK), b""):
+                note(data)
+                log.take(data)
+        log.take(b"\n")  # which ends a last line
+    except SlowPatternError as error:
+        log.fault = str(error)
+    except OSError as error:
+        log.fault, kept = f"the log cannot be read: {error.strerror}", None
+    *before, last = log.figures
+    return [*(log.run(each, kept) for each in before), log.run(last, kept, is_last=True)]
+
+
+class _Log:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.reader = OutputReader(program.read, program.metrics)
+        self.figures = [Figures(program.metrics, 0.0)]  # of each run
+        self.fault = ""
+        self._begins = re.compile(program.trials) if program.trials else None
+        self._has_split = self._has_error = False
+        self._splitter = LineSplitter()
+        self._tail = b""
+
+    def take(self, data: bytes) -> None:
+        self._tail = (self._tail + data)[-TAIL:]
+        for line in self._splitter.feed(data):
+            record = self.reader.read(line)
+            if self._begins is not None and self._begins.search(line):
+                if self._has_split or self.figures[-1].has_begun:
+                    self.figures.append(Figures(self.program.metrics, 0.0))
+                self._has_split = True
+            if record:
+                self.figures[-1].add(record, 0.0)
+            self._has_error = line.startswith(ERROR) or (self._has_error and not record)
+
+    def run(self, figures: Figures, log: Path | None, *, is_last: bool = False) -> ForeignRun:
+        failed = is_last and self._has_error
+        ended = Ended(
+            code=int(failed),
+            tail=self._tail.decode("utf-8", "replace").strip(),
+            fault=self.fault if is_last else "",
+            cut=self._splitter.cut,
+            how="an error comes after its last figure" if failed else "its log ends without one",
+        )
+        status, reason = verdict(ended, figures, self.program, self.reader)
+        row = figures.row(status == "ok") | {"status": status, "reason": reason}
+        if row["step_time_source"] != "told":  # when its lines came is not known
+            row |= dict.fromkeys(STAMPED)
+        if status == "ok":
+            known_at = (figures.known_at[name] for name in needed(self.program, figures))
+            row["steps"] = min((step for step in known_at if step is not None), default=None)
+        curve = [dict(zip(CURVE, point, strict=True)) for point in figures.curve_rows()]
+        return ForeignRun(row, curve, log)
