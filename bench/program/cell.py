@@ -17,8 +17,9 @@ from bench.border.program import Program
 from bench.border.surroundings import CHANGING, TOLD, compiler_environment
 from bench.program.child import Child
 from bench.program.figures import CURVE, STEPS, Figures
-from bench.program.listening import Listening, SlowPatternError
+from bench.program.listening import Listening
 from bench.program.output import OutputLog
+from bench.program.patience import SlowPatternError
 from bench.program.reading import OutputReader
 from bench.program.verdict import Ended, verdict
 from bench.program.workspace import Workspace, WorkspaceError

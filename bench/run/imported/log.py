@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.border.program import Program
 from bench.program.figures import CURVE, Figures
 from bench.program.lines import LineSplitter
-from bench.program.listening import SlowPatternError, patience
 from bench.program.output import TAIL
+from bench.program.patience import SlowPatternError, patience
 from bench.program.reading import OutputReader
 from bench.program.verdict import Ended, needed, verdict
 from bench.run.imported.results import ForeignRun
