@@ -21,7 +21,6 @@ BATCH = 2**20  # bytes, what is kept until somebody looks at it
 STOP_S = 5.0  # from SIGTERM to SIGKILL: the launching side waits ten seconds in all
 KILL_S = 3.0  # processes that SIGKILL does not end (in a driver) are left to the container's end
 
-
 Chunks = list[tuple[float, bytes]]  # (moment of CLOCK_MONOTONIC, what came)
 
 
@@ -31,7 +30,8 @@ class Child:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.stopped = False  # by SIGTERM, or by `stop`
-        self.ended = self._closed = False
+        self.ended = False
+        self._closed = self._alone = False
         self.exited = 0.0  # of CLOCK_MONOTONIC
         self._prctl = ctypes.CDLL(None).prctl
         self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -59,7 +59,7 @@ class Child:
         self._output = self.process.stdout.fileno()
         self._poll = select.poll()
         self._poll.register(self._output, select.POLLIN)
-        threading.Thread(target=_end_with_runner, daemon=True).start()
+        threading.Thread(target=self._end_with_runner, daemon=True).start()
         self._waiter = threading.Thread(target=self._wait, daemon=True)
         self._waiter.start()
         if self.stopped:  # in the moment of its start
@@ -91,6 +91,8 @@ class Child:
     def finish(self) -> Chunks:
         """What the pipe still holds, at the moment of its end."""
         self._waiter.join()
+        if self._alone:  # then it was we who ended it, and nobody wants a result
+            os._exit(RUNNER_GONE)
         signal.setitimer(signal.ITIMER_REAL, 0)
         with contextlib.suppress(ChildProcessError):  # their use of the processors becomes ours
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -127,13 +129,13 @@ class Child:
         self.exited = time.monotonic()
         kill_descendants()  # which closes the pipe
 
-
-def _end_with_runner() -> None:
-    """The launching side holds the other end of our standard input as long as it lives."""
-    while os.read(0, 4096):
-        pass
-    kill_descendants()
-    os._exit(RUNNER_GONE)
+    def _end_with_runner(self) -> None:
+        """The launching side holds the other end of our standard input as long as it lives."""
+        while os.read(0, 4096):
+            pass
+        self._alone = True
+        kill_descendants()
+        os._exit(RUNNER_GONE)
 
 
 def kill_descendants() -> None:

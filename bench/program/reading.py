@@ -14,7 +14,7 @@ from typing import Any
 # What a pattern may read, beside the metrics that a matrix declares.
 GROUPS = {
     "step": "training steps done; a line with it and loss is a step line",
-    "loss": "the training loss of a step",
+    "loss": "the training loss of a step; the last is final where no train_loss is read",
     "train_loss": "an evaluation's loss of the training text",
     "val_loss": "an evaluation's validation loss",
     "test_loss": "an evaluation's test loss",
