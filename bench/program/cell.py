@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import re
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,11 @@ from bench.border.program import Program
 from bench.border.surroundings import CHANGING, TOLD, compiler_environment
 from bench.program.child import Child
 from bench.program.figures import CURVE, STEPS, Figures
-from bench.program.listening import Listening, SlowPatternError
+from bench.program.listening import Listening
 from bench.program.output import OutputLog
+from bench.program.patience import SlowPatternError
 from bench.program.reading import OutputReader
+from bench.program.runs import OutputRuns
 from bench.program.verdict import Ended, verdict
 from bench.program.workspace import Workspace, WorkspaceError
 from bench.worker.protocol import Speaker, write_csv, write_json
@@ -71,10 +72,10 @@ class ProgramCell:
 
     def run(self, started: float) -> int:
         """To its end, whatever that is. Returns the exit code: 0 for ok and diverged, else 1."""
-        runs = [Figures(self.program.metrics, started)]
+        runs = OutputRuns(self.program, started)
         ended = self._end_of(runs)
         finished = self.child.exited or started
-        results = self._results(runs, ended, finished)
+        results = self._results(runs.figures, ended, finished)
         failed = [each for each in results if each["status"] != "ok"]
         whole = {**results[0], **{key: (failed or results)[0][key] for key in HOW}}
         whole["row"] = {**whole["row"], **_use()}
@@ -95,13 +96,13 @@ class ProgramCell:
         self.workspace.clean_up()
         return 0 if whole["status"] in ("ok", "diverged") else 1
 
-    def _end_of(self, runs: list[Figures]) -> Ended:
-        """Run it; figures of each run it makes are added to `runs`."""
+    def _end_of(self, runs: OutputRuns) -> Ended:
         fault = ""
         try:
             self.start()
             if self.child.process is not None:
-                self._listen(runs)
+                for line, record, at in self.listening.until_end():
+                    runs.add(line, record, at)
             self.workspace.check_data()
         except (WorkspaceError, SlowPatternError) as error:
             fault = str(error)
@@ -110,19 +111,6 @@ class ProgramCell:
         code = self.child.process.wait() if self.child.process else 0
         cut = self.listening.splitter.cut
         return Ended(code, self.printed.text, self.child.stopped, fault, cut)
-
-    def _listen(self, runs: list[Figures]) -> None:
-        begins = re.compile(self.program.trials) if self.program.trials else None
-        split = False  # whether a run has begun that the program announced
-        for line, record, at in self.listening.until_end():
-            if begins is not None and begins.search(line):
-                if split or runs[-1].has_begun:
-                    runs.append(Figures(self.program.metrics, at))
-                else:
-                    runs[-1].begin = at
-                split = True
-            if record:
-                runs[-1].add(record, at)
 
     def _results(
         self, runs: Sequence[Figures], ended: Ended, finished: float

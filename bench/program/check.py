@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.border.identity import program_code_sha256
 from bench.program.cell import ProgramCell
-from bench.program.listening import SlowPatternError
+from bench.program.patience import SlowPatternError
 from bench.program.reading import LOSSES, PatternUse, Record
 from bench.program.workspace import WorkspaceError
 from bench.worker.protocol import write_json

@@ -17,8 +17,11 @@ from bench.border.surroundings import RUNNER_GONE
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <linux/prctl.h>
 CHUNK = 65_536  # bytes, what a pipe holds
+BATCH = 2**20  # bytes, what is kept until somebody looks at it
 STOP_S = 5.0  # from SIGTERM to SIGKILL: the launching side waits ten seconds in all
 KILL_S = 3.0  # processes that SIGKILL does not end (in a driver) are left to the container's end
+
+Chunks = list[tuple[float, bytes]]  # (moment of CLOCK_MONOTONIC, what came)
 
 
 class Child:
@@ -27,6 +30,8 @@ class Child:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.stopped = False  # by SIGTERM, or by `stop`
+        self.ended = False
+        self._closed = self._alone = False
         self.exited = 0.0  # of CLOCK_MONOTONIC
         self._prctl = ctypes.CDLL(None).prctl
         self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -52,49 +57,58 @@ class Child:
         )
         assert self.process.stdout is not None
         self._output = self.process.stdout.fileno()
-        self._ended, self._end = os.pipe()
         self._poll = select.poll()
         self._poll.register(self._output, select.POLLIN)
-        self._poll.register(self._ended, select.POLLIN)
-        threading.Thread(target=_end_with_runner, daemon=True).start()
+        threading.Thread(target=self._end_with_runner, daemon=True).start()
         self._waiter = threading.Thread(target=self._wait, daemon=True)
         self._waiter.start()
         if self.stopped:  # in the moment of its start
             self.stop()
 
-    def read(self, timeout_s: float | None) -> bytes | None:
-        """What it prints next; nothing if it is silent so long; None once it has ended."""
-        timeout_ms = None if timeout_s is None else timeout_s * 1000
-        ready = {fileno for fileno, _ in self._poll.poll(timeout_ms)}
-        if self._ended in ready:
-            return None
-        if self._output not in ready:
-            return b""
-        data = os.read(self._output, CHUNK)
-        if not data:  # it closed its output, and goes on
-            self._poll.unregister(self._output)
-        return data
+    def read(self, until: float) -> Chunks:
+        """What it prints up to a moment of CLOCK_MONOTONIC, or until it has ended or printed much.
 
-    def finish(self) -> Iterator[bytes]:
-        """End what it left running; what the pipe still holds."""
-        assert self.process is not None
+        Nothing is done with it meanwhile: a program that shares its CPU with us waits the least.
+        """
+        chunks: Chunks = []
+        buffer = memoryview(bytearray(CHUNK))
+        at, left = time.monotonic(), BATCH
+        timeout_ms = 1000 * max(0.0, until - at)
+        while at < until and left > 0 and not self._closed:
+            if not self._poll.poll(timeout_ms):
+                self.ended = not self._waiter.is_alive()  # and what it left cannot be killed
+                return chunks
+            size = os.readv(self._output, [buffer])
+            at = time.monotonic()
+            chunks.append((at, buffer[:size].tobytes()))  # of its size alone: there may be many
+            left -= size
+            self._closed = not size
+        if self._closed:  # by its end, or it goes on in silence
+            self._waiter.join(until - at)
+            self.ended = not self._waiter.is_alive()
+        return chunks
+
+    def finish(self) -> Chunks:
+        """What the pipe still holds, at the moment of its end."""
         self._waiter.join()
+        if self._alone:  # then it was we who ended it, and nobody wants a result
+            os._exit(RUNNER_GONE)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        kill_descendants()
         with contextlib.suppress(ChildProcessError):  # their use of the processors becomes ours
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         os.set_blocking(self._output, False)
+        chunks: Chunks = []
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._output, CHUNK):
-                yield data
+                chunks.append((self.exited, data))
+        return chunks
 
     def kill(self) -> None:
         """All of it, at once; what it printed last is of no use."""
         kill_descendants()
         if self.process is not None:
-            for _ in self.finish():
-                pass
+            self.finish()
 
     def stop(self) -> None:
         """SIGTERM to its process group; SIGKILL to all, a while later."""
@@ -113,15 +127,15 @@ class Child:
         assert self.process is not None
         self.process.wait()
         self.exited = time.monotonic()
-        os.close(self._end)  # end of file on the other end wakes the poll
+        kill_descendants()  # which closes the pipe
 
-
-def _end_with_runner() -> None:
-    """The launching side holds the other end of our standard input as long as it lives."""
-    while os.read(0, 4096):
-        pass
-    kill_descendants()
-    os._exit(RUNNER_GONE)
+    def _end_with_runner(self) -> None:
+        """The launching side holds the other end of our standard input as long as it lives."""
+        while os.read(0, 4096):
+            pass
+        self._alone = True
+        kill_descendants()
+        os._exit(RUNNER_GONE)
 
 
 def kill_descendants() -> None:

@@ -9,7 +9,10 @@ from typing import Any
 from bench.program.reading import LOSSES, Record
 from bench.program.stamps import LineClock
 
-EVALUATED = ("val_loss", "test_loss", "train_loss")
+EVALUATED = frozenset(("val_loss", "test_loss", "train_loss"))
+TRAINED = frozenset(("loss", "step_time_ms", "train_time_s"))  # beside a step: a step line
+# As some print it -> as we keep it, and the factor between.
+UNITS = {"step_time_s": ("step_time_ms", 1000.0), "train_time_ms": ("train_time_s", 0.001)}
 # The columns of curve.csv and steps.csv are those that the worker writes.
 CURVE = (
     *("step", "tokens", "train_time_s", "train_loss", "val_loss", "expert_load_max"),
@@ -58,7 +61,7 @@ class Figures:
     """Grows with each line; `row` tells what is known at any moment."""
 
     def __init__(self, metrics: Collection[str], begin: float) -> None:
-        self.metrics = metrics
+        self.metrics = frozenset(metrics)
         self.begin = begin  # of CLOCK_MONOTONIC
         self.last: Record = {}  # name -> what was read last
         self.known_at: dict[str, int | None] = {}  # name -> the step known when it was read
@@ -79,17 +82,16 @@ class Figures:
 
     def add(self, record: Record, at: float) -> None:
         """What a line told, and when it came."""
-        told = _in_one_unit(record)
-        step = told.get("step")
-        self.step = self.step if step is None else int(step)
-        self.last |= told
-        self.known_at |= dict.fromkeys(told, self.step)
-        self._watch(told)
-        trains = step is not None and not told.keys().isdisjoint(
-            ("loss", "step_time_ms", "train_time_s")
-        )
-        evaluates = not told.keys().isdisjoint(EVALUATED)
-        if evaluates or (not trains and not told.keys().isdisjoint(self.metrics)):
+        told = record if UNITS.keys().isdisjoint(record) else _in_one_unit(record)
+        if (step := told.get("step")) is not None:
+            self.step = int(step)
+        for name, value in told.items():
+            self.last[name] = value
+            self.known_at[name] = self.step
+            if value is not None and name in LOSSES:
+                self._watch(name, value)
+        trains = step is not None and not TRAINED.isdisjoint(told)
+        if not EVALUATED.isdisjoint(told) or not (trains or self.metrics.isdisjoint(told)):
             self.clock.evaluation_line(at, self.step)
             self._add_point(told)
         if trains and self.step is not None:
@@ -97,18 +99,15 @@ class Figures:
         if (rate := _finite(told.get("tokens_per_s"))) is not None:
             self._rates.append(rate)
 
-    def _watch(self, told: Record) -> None:
-        for name in LOSSES:
-            if (value := told.get(name)) is None:
-                continue
-            if math.isfinite(value):
-                self._last_finite[name] = value
-                self._best[name] = min(value, self._best.get(name, value))
-            elif not self.not_finite:
-                before = self._last_finite.get(name)
-                finite = "none was finite" if before is None else f"the last finite was {before:g}"
-                where = "" if self.step is None else f" at step {self.step}"
-                self.not_finite = f"{name} is {value}{where}; {finite}"
+    def _watch(self, name: str, value: float) -> None:
+        if math.isfinite(value):
+            self._last_finite[name] = value
+            self._best[name] = min(value, self._best.get(name, value))
+        elif not self.not_finite:
+            before = self._last_finite.get(name)
+            finite = "none was finite" if before is None else f"the last finite was {before:g}"
+            where = "" if self.step is None else f" at step {self.step}"
+            self.not_finite = f"{name} is {value}{where}; {finite}"
 
     def _add_point(self, told: Record) -> None:
         if self.step is None or told.keys().isdisjoint(("train_loss", "val_loss")):
@@ -192,15 +191,10 @@ def _nth(values: list[tuple[float, int]], index: int) -> float:
 
 
 def _in_one_unit(record: Record) -> Record:
-    """Steps in milliseconds, training in seconds."""
-    told = dict(record)
-    for given, wanted, factor in (
-        ("step_time_s", "step_time_ms", 1000.0),
-        ("train_time_ms", "train_time_s", 0.001),
-    ):
-        if given in told:
-            value = told.pop(given)
-            told.setdefault(wanted, None if value is None else value * factor)
+    told: Record = {}
+    for name, value in record.items():
+        kept, factor = UNITS.get(name, (name, 1.0))
+        told.setdefault(kept, None if value is None else value * factor)
     return told
 
 

@@ -20,7 +20,7 @@ class OutputLog:
         self._held_bytes = self._left_out = 0
 
     def write(self, data: bytes) -> None:
-        self.tail = (self.tail + data)[-TAIL:]
+        self.tail = (self.tail + data[-TAIL:])[-TAIL:]
         now, later = data[: self._room], data[self._room :]
         self._room -= len(now)
         self._pass_on(now)

@@ -14,7 +14,7 @@ from typing import Any
 # What a pattern may read, beside the metrics that a matrix declares.
 GROUPS = {
     "step": "training steps done; a line with it and loss is a step line",
-    "loss": "the training loss of a step",
+    "loss": "the training loss of a step; the last is final where no train_loss is read",
     "train_loss": "an evaluation's loss of the training text",
     "val_loss": "an evaluation's validation loss",
     "test_loss": "an evaluation's test loss",
@@ -32,11 +32,8 @@ LOSSES = ("val_loss", "test_loss", "train_loss", "loss")
 WHOLE = ("step", "tokens", "n_params")
 MOST = 2**53  # of a whole number: beyond it a float no longer holds each
 
-# 1234, 1,234, 0.5, .5, 1e-3. A comma is one between thousands: 3,14 is refused.
-NUMBER = re.compile(
-    r"[+-]?(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-)
-NOT_FINITE = re.compile(r"[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
+# With a comma between thousands; 3,14 is no number.
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 KEPT_LINES = 5  # of the last ones
 
 # Name -> its number; None: what stood there was none.
@@ -49,11 +46,12 @@ def number(text: str) -> float:
     Raises:
         ValueError: if it is none, saying so.
     """
-    plain = text.strip()
-    if NUMBER.fullmatch(plain):
-        return float(plain.replace(",", ""))
-    if NOT_FINITE.fullmatch(plain):
-        return float(plain)
+    try:
+        if text.isascii() and "_" not in text:  # else float takes more than programs print
+            return float(text)
+    except ValueError:
+        if THOUSANDS.fullmatch(text.strip()):
+            return float(text.replace(",", ""))
     raise ValueError(f"{_shown(text)} is no number")
 
 
@@ -111,7 +109,8 @@ class OutputReader:
             if value is None or name not in self.known:
                 continue
             try:
-                record[name] = _whole(name, _of_json(value))
+                read = number(value) if isinstance(value, str) else _of_json(value)
+                record[name] = _whole(read) if name in WHOLE else read
             except (ValueError, OverflowError) as error:
                 record[name] = None
                 self.refused[name] = str(error)
@@ -127,15 +126,13 @@ def _json_object(line: str) -> dict[str, Any]:
 
 
 def _of_json(value: Any) -> float:
-    if isinstance(value, str):
-        return number(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     raise ValueError(f"{_shown(value)} is no number")
 
 
-def _whole(name: str, value: float) -> float:
-    if name in WHOLE and not (value.is_integer() and abs(value) <= MOST):
+def _whole(value: float) -> float:
+    if not (value.is_integer() and abs(value) <= MOST):
         raise ValueError(f"{value:g} is no whole number")
     return value
 

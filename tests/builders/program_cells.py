@@ -31,6 +31,7 @@ class Ran:
     events: list[dict[str, Any]]
     log: bytes
     rss_mib: float  # the most of any of its processes, the runner included
+    cpu_s: float  # of all of them
 
     @property
     def result(self) -> dict[str, Any]:
@@ -105,7 +106,8 @@ class ProgramRun:
         process.returncode = os.waitstatus_to_exitcode(status)
         events = [json.loads(line) for line in said.splitlines() if line]
         log = (self.place / "log").read_bytes()
-        return Ran(self.folder, process.returncode, events, log, use.ru_maxrss / 1024)
+        cpu_s = use.ru_utime + use.ru_stime
+        return Ran(self.folder, process.returncode, events, log, use.ru_maxrss / 1024, cpu_s)
 
     def run(self, check_s: float | None = None) -> Ran:
         return self.finish(self.start(check_s))

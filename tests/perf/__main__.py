@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from bench.launch.choose import RUNTIMES
-from tests.perf import ab, around, compiled, jobs, measuring, topk, training
+from tests.perf import ab, around, compiled, jobs, measuring, reading, topk, training
 from tests.perf.rows import Row, table
 
 PARTS: dict[str, Callable[[str], list[Row]]] = {
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[str], list[Row]]] = {
     "jobs": jobs.rows,
     "measuring": measuring.rows,
     "ab": ab.rows,
+    "reading": reading.rows,
 }
 
 

@@ -1,6 +1,5 @@
 """One log -> the runs that it tells of, by the patterns that read a program in its cell."""
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,9 +7,10 @@ from pathlib import Path
 from bench.border.program import Program
 from bench.program.figures import CURVE, Figures
 from bench.program.lines import LineSplitter
-from bench.program.listening import SlowPatternError, patience
 from bench.program.output import TAIL
+from bench.program.patience import SlowPatternError, patience
 from bench.program.reading import OutputReader
+from bench.program.runs import OutputRuns
 from bench.program.verdict import Ended, needed, verdict
 from bench.run.imported.results import ForeignRun
 
@@ -38,7 +38,7 @@ def read_log(path: Path, program: Program, note: Callable[[bytes], object]) -> l
         log.fault = str(error)
     except OSError as error:
         log.fault, kept = f"the log cannot be read: {error.strerror}", None
-    *before, last = log.figures
+    *before, last = log.runs.figures
     return [*(log.run(each, kept) for each in before), log.run(last, kept, is_last=True)]
 
 
@@ -46,10 +46,9 @@ class _Log:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.reader = OutputReader(program.read, program.metrics)
-        self.figures = [Figures(program.metrics, 0.0)]  # of each run
+        self.runs = OutputRuns(program, 0.0)
         self.fault = ""
-        self._begins = re.compile(program.trials) if program.trials else None
-        self._has_split = self._has_error = False
+        self._has_error = False
         self._splitter = LineSplitter()
         self._tail = b""
 
@@ -57,12 +56,7 @@ class _Log:
         self._tail = (self._tail + data)[-TAIL:]
         for line in self._splitter.feed(data):
             record = self.reader.read(line)
-            if self._begins is not None and self._begins.search(line):
-                if self._has_split or self.figures[-1].has_begun:
-                    self.figures.append(Figures(self.program.metrics, 0.0))
-                self._has_split = True
-            if record:
-                self.figures[-1].add(record, 0.0)
+            self.runs.add(line, record, 0.0)
             self._has_error = line.startswith(ERROR) or (self._has_error and not record)
 
     def run(self, figures: Figures, log: Path | None, *, is_last: bool = False) -> ForeignRun:
