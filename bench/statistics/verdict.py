@@ -137,6 +137,8 @@ def _by_rank(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds:
     for verdict, (mine, theirs) in ((Verdict.BETTER, known), (Verdict.WORSE, known[::-1])):
         left = _with_rest(*mine, last={*End} - {End.FINISHED})
         right = _with_rest(*theirs, last={End.DIVERGED})
+        if min(len(left), len(right)) < least_seeds:  # what finished has no figure
+            continue
         won, p_value = _rank_sum(left, right)
         if p_value <= (1 - contrast.confidence) / 2:  # of each side
             return Judgement(verdict, f"{won} of {len(left) * len(right)} comparisons of two runs")
