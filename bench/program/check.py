@@ -12,7 +12,9 @@ from bench.program.reading import LOSSES, PatternUse, Record
 from bench.program.workspace import WorkspaceError
 from bench.worker.protocol import write_json
 
-ENOUGH = 2  # losses or metrics, once every pattern has met a line
+# Different losses or metrics, once every pattern has met a line. The first ones may be those of
+# every seed: where the output layer begins at zero, the logarithm of the vocabulary.
+ENOUGH = 4
 MOST = 100  # of them that are told
 
 Finding = dict[str, Any]  # {"check": name, "ok": bool, "text": what it says}
@@ -51,7 +53,8 @@ def _listen(cell: ProgramCell, seconds: float, losses: list[Loss]) -> None:
         for name in names:
             if len(losses) < MOST and (value := record.get(name)) is not None:
                 losses.append((name, step, value if math.isfinite(value) else str(value)))
-        if len(losses) >= ENOUGH and not cell.reader.silent and not cell.child.stopped:
+        enough = len({number for _, _, number in losses}) >= ENOUGH
+        if enough and not cell.reader.silent and not cell.child.stopped:
             cell.child.stop()
 
 

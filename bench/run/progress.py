@@ -1,5 +1,6 @@
 """What a person sees while cells run: bars on a terminal, plain lines elsewhere."""
 
+import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -35,12 +36,15 @@ def summary(row: dict[str, Any]) -> str:
     if row["status"] != "ok":
         stage = f" ({row['stage']})" if row.get("stage") else ""
         return f"{row['status']}{stage}: {row['reason']}"
-    median_ms = row.get("step_time_ms_p50")  # none with train.step_timing: off
-    step = f"step {median_ms:.2f} ms, " if median_ms is not None else ""
-    return (
-        f"val loss {row['val_loss_final']:.4f}, train {duration(row['train_time_s'])}, "
-        f"{step}wall {duration(row['wall_time_s'])}"
-    )
+    losses = ((split, row.get(f"{split}_loss_final")) for split in ("val", "test", "train"))
+    told = [f"{split} loss {loss:.4f}" for split, loss in losses if loss is not None][:1]
+    metrics = json.loads(row.get("metrics") or "{}")
+    told += (f"{name} {value:.5g}" for name, value in metrics.items())
+    if (train_s := row.get("train_time_s")) is not None:
+        told.append(f"train {duration(train_s)}")
+    if (median_ms := row.get("step_time_ms_p50")) is not None:  # none with step_timing: off
+        told.append(f"step {median_ms:.2f} ms")
+    return ", ".join([*told, f"wall {duration(row['wall_time_s'])}"])
 
 
 class PlainDisplay:

@@ -34,6 +34,12 @@ def test_it_ends_as_soon_as_every_pattern_has_read(tmp_path):
     assert not (ran.folder / "program").exists()
 
 
+def test_it_reads_on_where_the_first_losses_are_one_number(tmp_path):
+    """As those of an output layer that begins at zero, which are the same for every seed."""
+    _, ran = findings(ProgramRun(tmp_path, ENDLESS.replace("8 / step", "4 - step // 9")), 600)
+    assert len({number for _, _, number in ran.result["losses"]}) >= 4
+
+
 def test_what_met_nothing_is_told_with_what_was_printed(tmp_path):
     found, ran = findings(
         ProgramRun(tmp_path, ENDLESS, read=(STEP_LOSS, "test=(?P<test_loss>.)")), 1

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from bench.matrix.expansion import load_matrix
-from bench.run.progress import LiveDisplay, name
+from bench.run.progress import LiveDisplay, name, summary
 
 
 @pytest.mark.parametrize("stage", ["[/b]", "[red]", "\\", "train", None, 7])
@@ -43,3 +43,21 @@ def test_every_running_cell_is_shown_from_its_launch_to_its_end(tiny_matrix):
         assert shown(display) == [(first, "starting"), (second, "starting")]
         display.ended(cells[0], crashed, None)
         assert shown(display) == [(second, "starting")]
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        (
+            {"val_loss_final": 1.25, "train_loss_final": 2, "train_time_s": 75.0}
+            | {"step_time_ms_p50": 2.5},
+            "val loss 1.2500, train 1 min 15 s, step 2.50 ms, wall 1 min 20 s",
+        ),
+        ({"metrics": '{"val_bpb": 0.91234567}'}, "val_bpb 0.91235, wall 1 min 20 s"),
+        ({"val_loss_final": None, "train_loss_final": 2.0}, "train loss 2.0000, wall 1 min 20 s"),
+        ({}, "wall 1 min 20 s"),
+    ],
+)
+def test_what_is_not_known_of_a_run_is_not_told(known, told):
+    """Of a program it may be anything."""
+    assert summary({"status": "ok", "wall_time_s": 80.0, **known}) == told
