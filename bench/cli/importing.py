@@ -63,6 +63,14 @@ def import_runs(
             metavar="REGEX",
         ),
     ] = "",
+    any_length: Annotated[
+        bool,
+        typer.Option(
+            "--any-length",
+            help="runs of a configuration may end at different steps: else one that ends before "
+            "others counts as crashed",
+        ),
+    ] = False,
     out_dir: OutOption = None,
 ) -> None:
     """Make a results folder of runs that were made elsewhere, for report, compare and bundle."""
@@ -80,6 +88,7 @@ def import_runs(
             "name a CSV with its columns, or --logs 'GLOB' --matrix FILE --name-pattern REGEX; the "
             "other options of the one are none of the other."
         )
+    found = found if any_length else found.held_to_length()
     folder = out_dir or Path("results") / found.name
     found.write(folder)
     ends = Counter(run.columns["status"] for run in found.runs.values())

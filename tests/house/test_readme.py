@@ -123,6 +123,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to type the commands of docs/running.md in, with a tiny matrix called MATRIX."""
     desk = tmp_path_factory.mktemp("desk")
     (desk / "input.txt").write_text(TEXT)
+    (desk / "old.csv").write_text("model,optimizer,seed,loss\ngpt,adamw,1,2.0\n")
     matrix = yaml.safe_load((ROOT / "bench" / "matrix" / "cpu.yaml").read_text())
     matrix |= {"name": "tiny", "train": {"steps": 4, "batch_size": 2, "block_size": 8}}
     matrix["eval"] = {"every": 2, "train_windows": 4}

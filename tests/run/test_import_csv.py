@@ -94,10 +94,10 @@ def test_lines_of_a_run_are_a_curve_in_order_of_steps(tmp_path: Path) -> None:
 
 
 def test_a_metric_of_ones_own_has_its_direction_in_the_settings(tmp_path: Path) -> None:
-    changes = {"metrics": ["val_bpb=loss"], "better": ["val_bpb=lower"], "name": "mine"}
+    changes = {"metrics": ["val_bpb=loss"], "better": ["val_bpb=lower"]}
     found = read(tmp_path, ONE, **changes)
     assert only(found) == {"status": "ok", "metrics": '{"val_bpb": 2.5}'}
-    told = {"program": {"name": "mine", "metrics": {"val_bpb": "lower"}}}
+    told = {"program": {"name": "runs.csv", "metrics": {"val_bpb": "lower"}}}
     assert json.loads(found.settings) == told
 
 
@@ -172,9 +172,7 @@ def test_a_run_without_its_loss_has_crashed(tmp_path: Path) -> None:
     assert columns == {"status": "crashed", "reason": "no val_loss in runs.csv, line 2"}
 
 
-def test_a_loss_that_is_not_written_any_more_is_not_compared_with_a_final_one(
-    tmp_path: Path,
-) -> None:
+def test_a_run_whose_losses_end_before_those_of_other_seeds_has_crashed(tmp_path: Path) -> None:
     """pandas writes NaN as an empty field: such a run must not stand by its last good loss."""
     lines = ["arch,opt,seed,step,loss"]
     for opt, last in (("adamw", 10), ("muon", 6)):
@@ -182,11 +180,30 @@ def test_a_loss_that_is_not_written_any_more_is_not_compared_with_a_final_one(
             end = last if seed == 1 else 10
             lines += [f"gpt,{opt},{seed},{step},{2.0 if step <= end else ''}" for step in range(11)]
     found = read(tmp_path, "\n".join(lines), steps="step")
-    found.write(tmp_path / "out")
-    sections = make_sections(merge([tmp_path / "out"]))
-    assert [section.key.steps for section in sections] == [10, 6]
-    whole = {arm.label: sorted(arm.by_seed) for arm in sections[0].arms}
-    assert whole == {"gpt + adamw": [1, 2], "gpt + muon": [2]}
+    early = ("gpt", "muon", "", 1)
+    assert found.runs[early].columns["steps"] == 6  # type: ignore[index]
+    found = found.held_to_length()
+    ends = {place[1::2]: run.columns["status"] for place, run in found.runs.items()}
+    assert ends == {
+        ("adamw", 1): "ok",
+        ("adamw", 2): "ok",
+        ("muon", 1): "crashed",
+        ("muon", 2): "ok",
+    }
+    assert found.runs[early].columns == {  # type: ignore[index]
+        "status": "crashed",
+        "reason": "it ends at step 6, and others of its configuration at step 10 (without "
+        "--any-length)",
+        "steps": 6,
+    }
+
+
+def test_configurations_may_have_different_lengths(tmp_path: Path) -> None:
+    lines = "".join(
+        f"gpt,{opt},{seed},{last},2.0\n" for opt, last in (("a", 5), ("b", 9)) for seed in (1, 2)
+    )
+    found = read(tmp_path, "arch,opt,seed,step,loss\n" + lines, steps="step")
+    assert found.held_to_length() == found
 
 
 def test_unknown_times_stay_empty(tmp_path: Path) -> None:

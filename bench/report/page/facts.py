@@ -54,12 +54,13 @@ def _training_of_ours(section: Section) -> list[tuple[str, str]]:
 def _program(section: Section) -> list[tuple[str, str]]:
     """What is known of a program: how it was called, and not what it does with a seed."""
     program, setup = section.setup.program, section.setup
-    name = f"{program.get('name', NOT_AVAILABLE)} (SHA-256 {str(program.get('sha256'))[:DIGITS]}…)"
+    name, sha256 = program.get("name", NOT_AVAILABLE), program.get("sha256")
+    called = ("Program", f"{name} (SHA-256 {sha256[:DIGITS]}…)") if sha256 else ("Read from", name)
     asked = {key: program[key] for key in ("steps", "threads", "gpus") if key in program}
     done = {key: section.values(key) for key in ("steps", "tokens")}
     seen = [f"{key} {span(map(int, texts))}" for key, texts in done.items() if texts]
     return [
-        ("Program", name),
+        called,
         ("Command", " ".join(program.get("command", [])) or NOT_AVAILABLE),
         ("Asked", ", ".join(f"{key} {value}" for key, value in asked.items()) or NOT_AVAILABLE),
         ("Done", ", ".join(seen) or NOT_AVAILABLE),

@@ -38,8 +38,7 @@ class Course:
     def outcome(self, file: str) -> dict[str, Any]:
         """Columns of runs.csv: status, reason, and the last figures of a run that ended ok.
 
-        Its steps are those by which all that decides was told: a run whose losses end early is
-        compared with none that went on.
+        Its steps are those by which all that decides was told.
         """
         known: dict[Figure, list[tuple[int | None, float]]] = {each: [] for each in self.figures}
         for step, (line, values) in self.ordered():

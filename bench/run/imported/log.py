@@ -23,8 +23,7 @@ def read_log(path: Path, program: Program, note: Callable[[bytes], object]) -> l
     """`note` gets the file's bytes as they are read.
 
     With which exit code a program ended, a log does not tell: an error after the last figure counts
-    as one, and a run's steps are those by which all that decides was read, so that one that ended
-    early is compared with none that went on.
+    as one, and a run's steps are those by which all that decides was read.
     """
     log = _Log(program)
     kept: Path | None = path

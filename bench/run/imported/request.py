@@ -51,7 +51,7 @@ class CsvRequest:
             for place, course in table.courses.items()
         }
         declared = {figure.name: figure.better for figure in columns.figures if figure.better}
-        settings = {"name": name, **({"metrics": declared} if declared else {})}
+        settings = {"name": path.name, **({"metrics": declared} if declared else {})}
         steps = {"steps": self.steps} if self.steps else {}
         asked: dict[str, Any] = {
             "name": name,

@@ -5,7 +5,7 @@ stand in no section with runs that were made here, and count as no cell of a mat
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +59,16 @@ class ForeignRun:
     curve: Sequence[Mapping[str, Any]]  # rows of curve.csv
     log: Path | None = None
 
+    @property
+    def steps(self) -> int | None:
+        """By which all that decides was told, of a run that ended ok; None: not known."""
+        return self.columns.get("steps") if self.columns["status"] == "ok" else None
+
+    def ended_before(self, steps: int) -> "ForeignRun":
+        why = f"it ends at step {self.steps}, and others of its configuration at step {steps}"
+        columns = {"status": "crashed", "reason": f"{why} (without --any-length)"}
+        return replace(self, columns={**columns, "steps": self.steps})
+
 
 @dataclass(frozen=True)
 class Foreign:
@@ -70,6 +80,22 @@ class Foreign:
     sha256: str  # of the files that it was read from
     planned: Sequence[Place]  # each run that there should be
     runs: Mapping[Place, ForeignRun]
+
+    def held_to_length(self) -> "Foreign":
+        """Runs that ended before others of their configuration count as crashed.
+
+        No file tells why they did: by a crash, by hand, or as their losses were NaN no more.
+        """
+        longest: dict[str, int] = {}
+        for place, run in self.runs.items():
+            arm = place.ids["arm_id"]
+            longest[arm] = max(longest.get(arm, 0), run.steps or 0)
+        early = {
+            place: run.ended_before(longest[place.ids["arm_id"]])
+            for place, run in self.runs.items()
+            if run.steps is not None and run.steps < longest[place.ids["arm_id"]]
+        }
+        return replace(self, runs={**self.runs, **early})
 
     def write(self, path: Path) -> None:
         """Make a results folder of it; runs.csv comes last.
