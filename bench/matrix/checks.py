@@ -63,7 +63,10 @@ def _check_repeated(form: Any) -> Iterator[Wrong]:
 
 
 def _check_requirements(form: Any) -> Iterator[Wrong]:
-    """One version of a package, however its name is spelled."""
+    """One version of a package, however its name is spelled, and an image of ours to put it on."""
+    if form.image.requirements and getattr(form.image, "tag", None):
+        what = "is an image as it is, and requirements come on top of ours. Leave one of them out."
+        yield ("image", "tag"), what
     versions: dict[str, str] = {}
     for index, each in enumerate(form.image.requirements):
         ((name, version),) = pinned([each]).items()

@@ -124,7 +124,7 @@ def load_matrix(path: Path) -> Matrix:
     of_names = check_names(form, named.model, named.optimizer, document.data)
     by_seed, of_excludes = _arms_by_seed(form, of_names)
     of_sections = [*check_sections(form), *check_arguments(form, document.plain)]
-    if brings:
+    if brings and not {where[0] for where, _ in wrong} & {"models", "optimizers"}:
         planned = {arm[:2] for arms in by_seed.values() for arm in arms}
         of_sections += check_values(shared[PROGRAM], named.model, named.optimizer, planned)
     document.raise_mistakes(wrong + of_shared + of_variants + of_names + of_excludes + of_sections)

@@ -10,6 +10,9 @@ from bench.errors import nearest, shown
 from bench.matrix.scalars import INT, PLAIN
 from bench.matrix.slips import is_number, meant, perhaps_meant
 
+PATHS_INSIDE = (("program", "replace"), ("program", "files"))  # what their keys are
+IDENTIFIERS = (("program", "environment"), ("program", "metrics"))
+
 
 def explain(error: Any, allowed_keys: Iterable[str]) -> str:
     """One error of `pydantic.ValidationError.errors()` as a sentence with its remedy."""
@@ -40,6 +43,10 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             )
         case "string_pattern_mismatch" if error["loc"][-1] == OWN:
             return f"{shown(given)} names no class. Write package.module:Name."
+        case "string_pattern_mismatch" if error["loc"][:2] in PATHS_INSIDE:
+            return f"{shown(given)} is no path within the program's folder. Name a file in it."
+        case "string_pattern_mismatch" if error["loc"][:2] in IDENTIFIERS:
+            return f"{shown(given)} cannot be a name here. Use letters, digits and '_'."
         case "string_pattern_mismatch" if error["loc"][-1] in ("corpus", "path"):
             return f"{shown(given)} holds a control character. Rename it."
         case "string_pattern_mismatch":

@@ -31,7 +31,7 @@ def bring(form: Any, folder: Path) -> tuple[Brought, list[Wrong]]:
 
     `folder`: where relative paths start, that of the matrix file.
     """
-    code, data, wrong = _from_disk(form, folder)
+    code, data, hashes, wrong = _from_disk(form, folder)
     program = Program(
         name=Path(form.path).name,
         code_sha256=code.sha256 if code else "",
@@ -39,7 +39,7 @@ def bring(form: Any, folder: Path) -> tuple[Brought, list[Wrong]]:
         replace={file: dict(pairs) for file, pairs in form.replace.items()},
         files=dict(form.files),
         environment=dict(form.environment),
-        data={name: each.sha256 for name, each in data.items()},
+        data=hashes,
         read=tuple(form.read),
         trials=form.trials or "",
         metrics={name: metric.better for name, metric in form.metrics.items()},
@@ -57,8 +57,8 @@ def bring(form: Any, folder: Path) -> tuple[Brought, list[Wrong]]:
 
 def _from_disk(
     form: Any, folder: Path
-) -> tuple[OwnCode | None, dict[str, DataFolder], list[Wrong]]:
-    code, data = None, {}
+) -> tuple[OwnCode | None, dict[str, DataFolder], dict[str, str], list[Wrong]]:
+    code, data, hashes = None, {}, {}
     wrong: list[Wrong] = []
     try:
         code = read_program(_path(folder, form.path), form.ignore)
@@ -67,9 +67,10 @@ def _from_disk(
     for name, path in form.data.items():
         try:
             data[name] = read_data(_path(folder, path))
+            hashes[name] = data[name].sha256
         except CodeError as error:
             wrong.append((("data", name), str(error)))
-    return code, data, wrong
+    return code, data, hashes, wrong
 
 
 def _path(folder: Path, path: str) -> Path:
@@ -93,9 +94,12 @@ def _check_seeds(program: Program) -> Iterator[Wrong]:
         what = "makes several runs in a process, which no seed tells apart."
         yield ("trials",), f"{what} Write seeds: replicates."
     elif program.seeds == "paired" and "seed" not in program.used:
-        what = "{seed} stands nowhere: every seed would be the same run. Put it into command or"
-        yield (), f"{what} environment, or in place of what the program has (replace); or, where "
-        "it seeds itself anew each time, write seeds: replicates."
+        yield (
+            (),
+            "{seed} stands nowhere: every seed would be the same run. Put it into command or "
+            "environment, or in place of what the program has (replace); or, where it seeds itself "
+            "anew each time, write seeds: replicates.",
+        )
     if program.seeds == "replicates" and program.trials and "seed" in program.used:
         yield ("trials",), "makes runs of all seeds in one process. Take {seed} out."
     if program.steps is None and "steps" in program.used:
@@ -113,6 +117,8 @@ def _check_replaced(program: Program, code: OwnCode) -> Iterator[Wrong]:
     top = f"{program.name}/" if code.files.keys() != {program.name} else ""
     names = [name.removeprefix(top) for name in code.files]
     for file, pairs in program.replace.items():
+        if ".." in Path(file).parts:
+            continue  # that is told already
         if file not in names:
             yield ("replace", file), f"is no file of {program.name}. {nearest(file, names)}"
             continue
@@ -163,7 +169,7 @@ def _check_unused(
             where = (key, name, value)
             if value in BUILT_IN:
                 yield where, f"{{{value}}} is what a run has anyhow. Give it another name."
-            elif value not in program.used:
+            elif value.isidentifier() and value not in program.used:  # else it is told already
                 what = f"reaches nothing: {{{value}}} stands nowhere in the program."
                 yield where, f"{what} Leave it out, or put it where it belongs."
 

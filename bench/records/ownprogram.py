@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,10 +35,10 @@ def read_program(path: Path, ignore: Sequence[str]) -> OwnCode:
         if not path.exists():
             raise CodeError(f"{path} is not there. A path is relative to the matrix file.")
         if path.is_file():
-            sizes = {path.name: path.stat().st_size}
+            sizes = {path.name: _stat(path).st_size}
         else:
             names = _names(path, ignore)
-            sizes = {f"{path.name}/{name}": (path / name).stat().st_size for name in names}
+            sizes = {f"{path.name}/{name}": _stat(path / name).st_size for name in names}
         _check_sizes(path, sizes)
         files = {name: (path.parent / name).read_bytes() for name in sizes}
     except OSError as error:
@@ -49,14 +51,14 @@ def _names(top: Path, ignore: Sequence[str]) -> Iterator[str]:
     """Paths of the files within a folder that belong to it.
 
     Raises:
-        CodeError: for a link to a folder.
+        CodeError: for a link to a folder, and for what is no pattern.
     """
-    specs = [(top, GitIgnoreSpec.from_lines(ignore))]  # each with the folder that it reaches down
+    specs = [(top, _spec(ignore, "program.ignore"))]  # each with the folder that it reaches down
     for here, folders, names in os.walk(top):
         where = Path(here)
         if IGNORED in names:
             lines = (where / IGNORED).read_text(encoding="utf-8", errors="replace").splitlines()
-            specs.append((where, GitIgnoreSpec.from_lines(lines)))
+            specs.append((where, _spec(lines, str(where / IGNORED))))
         folders[:] = sorted(each for each in folders if _is_kept(where / each, specs))
         for link in (where / each for each in folders if (where / each).is_symlink()):
             raise CodeError(
@@ -65,6 +67,25 @@ def _names(top: Path, ignore: Sequence[str]) -> Iterator[str]:
             )
         kept = (where / each for each in names if _is_kept(where / each, specs))
         yield from sorted(file.relative_to(top).as_posix() for file in kept)
+
+
+def _spec(lines: Sequence[str], place: str) -> GitIgnoreSpec:
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except (ValueError, re.error) as error:
+        raise CodeError(f"{place} holds what is no pattern: {error}. Correct it.") from error
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Of a file: whoever reads a pipe waits without end.
+
+    Raises:
+        CodeError: if it is something else.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise CodeError(f"{path} is neither a file nor a folder. Take it away.")
+    return found
 
 
 def _is_kept(path: Path, specs: Iterable[tuple[Path, GitIgnoreSpec]]) -> bool:
@@ -107,13 +128,20 @@ class DataFolder:
         """Over the names and bytes of its files.
 
         Computed once: it is remembered in the cache, by their names, sizes and times.
+
+        Raises:
+            CodeError: if one cannot be read.
         """
         told = json.dumps([str(self.path), self.files])
         note = cache_folder() / "data" / hashlib.sha256(told.encode()).hexdigest()
         try:
             return note.read_text(encoding="utf-8")
         except OSError:
+            pass
+        try:
             found = self._hashed()
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
         with contextlib.suppress(OSError):  # then it is computed again next time
             note.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(note, found)
@@ -148,19 +176,28 @@ def read_data(path: Path) -> DataFolder:
     """
     try:
         names = [""] if path.is_file() else sorted(_all_names(path))
-        stats = [(name, (path / name).stat()) for name in names]
+        stats = [(name, _stat(path / name)) for name in names]
     except OSError as error:
-        raise CodeError(f"{path} cannot be read: {error.strerror}. Make it readable.") from error
+        raise _unreadable(path, error) from error
     if not names:
         what = "holds no file" if path.is_dir() else "is not there"
         raise CodeError(f"{path} {what}. A path is relative to the matrix file.")
-    return DataFolder(path, tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
+    return DataFolder(
+        path, tuple((name, found.st_size, found.st_mtime_ns) for name, found in stats)
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> CodeError:
+    what = f"{error.filename or path} cannot be read: {error.strerror}."
+    return CodeError(f"{what} Make it readable, or take it away.")
 
 
 def _all_names(top: Path) -> Iterator[str]:
     for here, folders, names in os.walk(top):
         for path in (Path(here) / name for name in (*folders, *names)):
-            if path.is_symlink() and not path.resolve().is_relative_to(top.resolve()):
+            # realpath, for a link that leads to itself: that it cannot be read is told later.
+            inside = Path(os.path.realpath(path)).is_relative_to(top.resolve())
+            if path.is_symlink() and not inside:
                 raise CodeError(
                     f"{path} leads out of {top}: in a container there is nothing. Put what it "
                     "leads to in its place, or name that by program.data."
