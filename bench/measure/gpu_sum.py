@@ -19,10 +19,6 @@ def _by_pid(lists: Sequence[Mapping[int, float | None]]) -> dict[int, float | No
     return total
 
 
-def _each_once(lists: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(chain.from_iterable(lists)))
-
-
 _FROM: dict[str, Callable[[Sequence[Any]], Any]] = {
     "used_mib": sum,
     "processes": _by_pid,
@@ -32,7 +28,7 @@ _FROM: dict[str, Callable[[Sequence[Any]], Any]] = {
     "utilisation_pct": mean,
     "sm_clock_mhz": mean,
     "temperature_c": max,
-    "slowdowns": _each_once,
+    "slowdowns": lambda lists: tuple(dict.fromkeys(chain.from_iterable(lists))),
     "xids": lambda lists: tuple(chain.from_iterable(lists)),
     "power_limit_w": sum,
     "power_default_w": sum,
