@@ -270,6 +270,8 @@ def run_argv(
     argv += ["--label", folder_label(_results_folder(job))]
     own = job.spec.program is not None  # it may be several processes, and load with more
     argv += closed(engine, uid, gid, security, math.ceil(limits.memory_gib) if own else 1)
+    if own:  # torchrun asks for its host by name, and without a network nobody answers
+        argv += ["--hostname", "localhost"]
     if "pids" in held_by:
         argv += ["--pids-limit", str(MAX_PROCESSES * max(1, len(job.gpu_uuids)))]
     if "memory" in held_by:
