@@ -18,6 +18,10 @@ from bench.border.surroundings import RUNNER_GONE
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <linux/prctl.h>
 CHUNK = 65_536  # bytes, what a pipe holds
 BATCH = 2**20  # bytes, what is kept until somebody looks at it
+# How long what trickles in is left to come together: a wake-up takes more of a shared CPU than a
+# line does, and Python writes a line and its end apart. Faster steps are timed several at once.
+LULL_S = 0.020
+TRICKLE = 4096  # bytes at once; what prints more must not wait for room in the pipe
 STOP_S = 5.0  # from SIGTERM to SIGKILL: the launching side waits ten seconds in all
 KILL_S = 3.0  # processes that SIGKILL does not end (in a driver) are left to the container's end
 
@@ -72,14 +76,16 @@ class Child:
         """
         chunks: Chunks = []
         buffer = memoryview(bytearray(CHUNK))
-        at, left = time.monotonic(), BATCH
+        at, left, size = time.monotonic(), BATCH, 0
         timeout_ms = 1000 * max(0.0, until - at)
         while at < until and left > 0 and not self._closed:
             if not self._poll.poll(timeout_ms):
                 self.ended = not self._waiter.is_alive()  # and what it left cannot be killed
                 return chunks
-            size = os.readv(self._output, [buffer])
             at = time.monotonic()
+            if size < TRICKLE:
+                time.sleep(LULL_S)
+            size = os.readv(self._output, [buffer])
             chunks.append((at, buffer[:size].tobytes()))  # of its size alone: there may be many
             left -= size
             self._closed = not size
