@@ -86,16 +86,18 @@ def _learned(section: Section) -> str:
 
 
 def _distinctions(section: Section) -> list[str]:
-    key = section.key
+    key, asked = section.key, section.setup.program
+    steps = asked.get("steps") if asked else key.steps
+    threads = asked.get("threads", 1) if asked else key.threads
     return [
         _learned(section),
         "torch " + (" ".join(section.values("torch_version")) or "unknown"),
-        "unknown steps" if key.steps is None else f"{key.steps:,.0f} steps",
+        "unknown steps" if steps is None else f"{steps:,.0f} steps",
         "unknown tokens a step"
         if key.tokens_per_step is None
         else f"{key.tokens_per_step:,.0f} tokens a step",
         f"{key.eval_protocol or 'unknown'} evaluation",
-        "unknown threads" if key.threads is None else f"{key.threads:.0f} threads",
+        "unknown threads" if threads is None else f"{threads:.0f} threads",
         f"machine {short(key.host_id)}",
         f"environment {short(key.env_id)}",
         f"code {short(key.code_sha256)}",

@@ -70,14 +70,26 @@ def folder_of(path: Path, content: Sequence[tuple[list[str], list[str], int]]) -
     return folder
 
 
+def as_replicates(*folders: Results) -> None:
+    """The same of a program that seeds itself."""
+    for folder in folders:
+        for row in (*folder.plan, *folder.runs):
+            row["settings"] = '{"program": {"seeds": "replicates"}}'
+
+
+@pytest.mark.parametrize("prepare", [lambda *folders: None, as_replicates])
 @SHORT
 @given(seeds, seeds, st.sampled_from(FAILURES), st.sampled_from([BASE, NEW]), st.data())
-def test_one_more_failure_makes_no_verdict_on_its_arm_kinder(tmp_path, one, two, how, whose, data):
+def test_one_more_failure_makes_no_verdict_on_its_arm_kinder(
+    tmp_path, prepare, one, two, how, whose, data
+):
     folders = [folder_of(tmp_path / "a", one), folder_of(tmp_path / "b", two)]
+    prepare(*folders)
     before = verdict(*folders)
     seed = data.draw(st.integers(1, max(len(one), len(two))))
     into = data.draw(st.sampled_from([*folders, Results(tmp_path / "c")]))
     add(into, whose, seed, how, 2.0)
+    prepare(into)
     after = verdict(*folders) if into in folders else verdict(*folders, into)
     kind = KIND if whose == NEW else (Verdict.WORSE, Verdict.EQUIVALENT, Verdict.IDENTICAL)
     if after in kind:
