@@ -31,7 +31,7 @@ TRAINERS: dict[str, tuple[str, str, Changes]] = {
         "modded-nanogpt",
         (
             ON_CPU,
-            ('torchrun, --standalone, --local-addr=127.0.0.1, "--nproc_per_node={gpus}"', "python"),
+            ('torchrun, --standalone, "--nproc_per_node={gpus}"', "python"),
             ("  gpus: 8\n", ""),
         ),
     ),
