@@ -26,15 +26,7 @@ ON_CPU = ("device: [cuda]", "device: [cpu]")
 TRAINERS: dict[str, tuple[str, str, Changes]] = {
     "nanogpt": ("like_nanogpt", "nanoGPT", (ON_CPU,)),
     "nanochat": ("like_nanochat", "nanochat", (ON_CPU, ("~/.cache/nanochat", "./base"))),
-    "modded-nanogpt": (
-        "like_modded_nanogpt",
-        "modded-nanogpt",
-        (
-            ON_CPU,
-            ('torchrun, --standalone, --local-addr=127.0.0.1, "--nproc_per_node={gpus}"', "python"),
-            ("  gpus: 8\n", ""),
-        ),
-    ),
+    "modded-nanogpt": ("like_modded_nanogpt", "modded-nanogpt", (ON_CPU, ("  gpus: 8\n", ""))),
 }
 
 

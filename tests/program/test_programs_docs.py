@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.matrix.program_forms import ProgramForm
 from bench.program.reading import GROUPS, OutputReader
 from bench.records.rows import read_table
 from tests.builders.public_trainers import PAGE
@@ -40,11 +41,14 @@ def test_every_pattern_reads_a_line_that_the_page_shows(section: str) -> None:
         assert reader.refused == {}
 
 
-def test_every_group_is_in_its_table() -> None:
-    (table,) = re.findall(r"\| group \| meaning \|\n(.*?)\n\n", PAGE, re.DOTALL)
+@pytest.mark.parametrize(
+    ("heading", "there_are"),
+    [("group", {*GROUPS, "metrics"}), ("key of `program`", set(ProgramForm.model_fields))],
+)
+def test_every_group_and_every_key_is_in_its_table(heading: str, there_are: set[str]) -> None:
+    (table,) = re.findall(rf"\| {heading} \| meaning \|\n(.*?)\n\n", PAGE, re.DOTALL)
     names = "".join(row.split("|")[1] for row in table.splitlines())
-    told = re.findall(r"`(\w+)`", names)
-    assert set(told) - {"metrics"} == set(GROUPS)
+    assert set(re.findall(r"`(\w+)`", names)) == there_are
 
 
 def test_what_a_script_wrote_is_printed_afterwards(tmp_path: Path) -> None:
