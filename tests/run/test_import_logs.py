@@ -345,6 +345,12 @@ def test_a_csv_or_logs_and_no_mixture(options: tuple[str, ...]) -> None:
     assert "name a CSV with its columns, or --logs" in answer.stderr
 
 
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    answer = bench("import", tmp_path / "a.csv", "--name", "../a")
+    assert answer.returncode == 2
+    assert "--name '../a' cannot be a name" in answer.stderr
+
+
 @pytest.mark.slow
 def test_four_hundred_logs_become_a_page(desk: Path) -> None:
     draw = random.Random(1)
