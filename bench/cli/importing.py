@@ -10,6 +10,7 @@ from bench.cli.common import OutOption, err, out
 from bench.errors import RequestError, program
 from bench.run.imported.logs import LogsRequest
 from bench.run.imported.request import KEYS, CsvRequest
+from bench.run.imported.results import Place
 from bench.statistics.text import counted
 
 COMMA = "a comma"
@@ -76,12 +77,15 @@ def import_runs(
     """Make a results folder of runs that were made elsewhere, for report, compare and bundle."""
     given = dict(zip(KEYS, (model, optimizer, seed, device), strict=True))
     columns = {key: column for key, column in given.items() if column}
+    if name and (why := Place(name, name, "", 0).why_not.get("model")):
+        raise RequestError(f"--name {why}")
     of_csv = (fixed or [], metric or [], better or [], steps, baseline, margin)
+    given_any = any(each not in (None, [], "") for each in of_csv)
     if file is not None and not (logs or matrix or name_pattern):
         found, separator = CsvRequest(columns, *of_csv, name).read(file)
         if separator != COMMA:
             err.print(f"note: between the fields of {file} is {separator}")
-    elif logs and matrix and name_pattern and not (file or columns or any(of_csv)):
+    elif logs and matrix and name_pattern and not (file or columns or given_any):
         found = LogsRequest(logs, matrix, name_pattern, name).read()
     else:
         raise RequestError(

@@ -83,6 +83,7 @@ def test_lines_of_a_run_are_a_curve_in_order_of_steps(tmp_path: Path) -> None:
         "val_loss_final": 2.0,
         "val_loss_best": 1.5,
         "train_time_s": 1.5,
+        "step_time_source": "told",
         "train_loss_final": 1.9,
     }
     (run,) = found.runs.values()
@@ -449,6 +450,17 @@ def test_the_report_says_first_that_it_is_exploratory(tmp_path: Path) -> None:
 def test_without_a_claim_it_is_exploratory_too(tmp_path: Path) -> None:
     answer = bench("report", imported(tmp_path, "mine"))
     assert "what follows is exploratory." in answer.stdout.strip().splitlines()[0]
+
+
+def test_a_claim_about_a_metric_of_ones_own(tmp_path: Path) -> None:
+    options = ["--model", "arch", "--optimizer", "opt", "--seed", "seed", "--steps", "step"]
+    options += ["--metric", "score=loss", "--better", "score=higher", *CLAIM]
+    out = tmp_path / "out"
+    assert bench("import", comparison(tmp_path, "a"), *options, "--out", out).returncode == 0
+    answer = bench("report", out)
+    assert answer.returncode == 0, answer.stderr
+    first = answer.stdout.strip().splitlines()[0]
+    assert "Score against gpt + adamw, margin 0.01: gpt + muon is worse on 5 of 5" in first
 
 
 def test_bundle_and_verify_take_it(tmp_path: Path) -> None:

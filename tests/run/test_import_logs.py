@@ -120,6 +120,14 @@ def test_when_lines_came_is_not_known_so_that_there_are_no_times(desk: Path) -> 
     assert not any("time" in name for name in columns)
 
 
+def test_training_time_that_was_printed_is_told(desk: Path) -> None:
+    put(desk, {ALL[0]: "step:0 val_loss:3.0 train_time:0ms\nstep:5 val_loss:2.5 train_time:750ms"})
+    evaluated = r"step:(?P<step>\d+) val_loss:(?P<val_loss>\S+) train_time:(?P<train_time_ms>\d+)ms"
+    columns = only(read(desk, read=[evaluated]))
+    assert columns["train_time_s"] == 0.75
+    assert columns["step_time_source"] == "told"
+
+
 def test_declared_metrics_and_json_lines(desk: Path) -> None:
     put(desk, {ALL[0]: '{"step": 1, "val_bpb": 1.5}\nnoise\n{"step": 2, "val_bpb": 1.25}'})
     found = read(desk, read=[], metrics={"val_bpb": {"better": "lower"}})
@@ -335,6 +343,12 @@ def test_a_csv_or_logs_and_no_mixture(options: tuple[str, ...]) -> None:
     answer = bench("import", *options)
     assert answer.returncode == 2
     assert "name a CSV with its columns, or --logs" in answer.stderr
+
+
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    answer = bench("import", tmp_path / "a.csv", "--name", "../a")
+    assert answer.returncode == 2
+    assert "--name '../a' cannot be a name" in answer.stderr
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.records.columns import CURVE_COLUMNS
+from bench.records.columns import CURVE_COLUMNS, TIMINGS
 from bench.run.imported.figures import Figure
 from bench.statistics.text import span
 
@@ -84,6 +84,8 @@ def _final(known: dict[Figure, list[float]]) -> dict[str, Any]:
         for figure, value in last.items()
         if not figure.better
     }
+    if any(name in TIMINGS for name in row):
+        row["step_time_source"] = "told"
     declared = {figure.name: value for figure, value in last.items() if figure.better}
     if declared:
         row["metrics"] = json.dumps(declared)

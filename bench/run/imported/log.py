@@ -16,7 +16,8 @@ from bench.run.imported.results import ForeignRun
 
 CHUNK = 2**20  # bytes
 ERROR = "Traceback (most recent call last)"  # Python's, of an error that ended it
-STAMPED = ("step_time_source", "step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
+TOLD = "told"
+STEP_TIMES = ("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
 
 
 def read_log(path: Path, program: Program, note: Callable[[bytes], object]) -> list[ForeignRun]:
@@ -56,7 +57,7 @@ class _Log:
         for line in self._splitter.feed(data):
             record = self.reader.read(line)
             self.runs.add(line, record, 0.0)
-            self._has_error = line.startswith(ERROR) or (self._has_error and not record)
+            self._has_error = ERROR in line or (self._has_error and not record)
 
     def run(self, figures: Figures, log: Path | None, *, is_last: bool = False) -> ForeignRun:
         failed = is_last and self._has_error
@@ -69,8 +70,9 @@ class _Log:
         )
         status, reason = verdict(ended, figures, self.program, self.reader)
         row = figures.row(status == "ok") | {"status": status, "reason": reason}
-        if row["step_time_source"] != "told":  # when its lines came is not known
-            row |= dict.fromkeys(STAMPED)
+        if row["step_time_source"] != TOLD:  # when its lines came is not known
+            row |= dict.fromkeys(STEP_TIMES)
+            row["step_time_source"] = TOLD if row["train_time_s"] is not None else None
         if status == "ok":
             known_at = (figures.known_at[name] for name in needed(self.program, figures))
             row["steps"] = min((step for step in known_at if step is not None), default=None)

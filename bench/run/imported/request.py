@@ -14,6 +14,7 @@ import yaml
 from bench.errors import ForeignError, Mistake, nearest
 from bench.matrix.explain import explain
 from bench.matrix.forms import Claim
+from bench.matrix.program_forms import AnyClaim
 from bench.run.imported.figures import Figure, pairs, read_figures
 from bench.run.imported.results import Foreign, ForeignRun, Place
 from bench.run.imported.table import Columns, read_csv
@@ -55,6 +56,7 @@ class CsvRequest:
         steps = {"steps": self.steps} if self.steps else {}
         asked: dict[str, Any] = {
             "name": name,
+            "program": {"metrics": {each: {"better": way} for each, way in declared.items()}},
             "imported": {
                 "file": path.name,
                 "sha256": sha256,
@@ -95,7 +97,7 @@ class CsvRequest:
         baseline = {"model": model, "optimizer": optimizer}
         claim = {"baseline": baseline, "metric": figure.final, "margin": self.margin}
         try:
-            Claim.model_validate(claim)
+            (AnyClaim if figure.better else Claim).model_validate(claim)
         except pydantic.ValidationError as failure:
             wrong = ((error["loc"][-1], explain(error, ())) for error in failure.errors())
             _raise([f"--{option}: {why}" for option, why in wrong])

@@ -142,9 +142,9 @@ class _Reader:
         fields = {"device": "", **self.columns.fixed, **named}
         seed = self._whole(line, self.columns.names.get("seed", "seed"), fields["seed"])
         place = Place(fields["model"], fields["optimizer"], fields["device"], seed or 0)
-        for key, why in place.why_not.items():
+        for key, why in (wrong := place.why_not).items():
             self._mistake(line, self.columns.names.get(key, key), why)
-        self.places[texts] = None if place.why_not or seed is None else place
+        self.places[texts] = None if wrong or seed is None else place
         return self.places[texts]
 
     def _whole(self, line: int, column: str, text: str) -> int | None:
