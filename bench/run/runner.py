@@ -208,7 +208,7 @@ class Runner:
         if lost and not gone and lanes.again(lost):
             self._processes[lost[0]] = lost
             self.display.again(lost[0], rows[-1])
-            ended = ended[: -len(lost)]
+            ended = [each for each in ended if each[0] not in lost]
         for one, columns in ended:
             self.display.ended(one, columns, self._time_left_s(lanes))
         if gone:
@@ -277,7 +277,8 @@ class Runner:
             rows = with_compiled(job, environment, seen["gpu_name"], run)
         cells = self._processes[cell]
         if len(rows) > len(cells):
-            self.display.say(f"{job.files.log}: {len(rows)} runs, of which {len(cells)} were open")
+            told = f"{job.files.log} tells of {len(rows)}, and {len(cells)} were open"
+            self.display.say(told, "runs")
         seen |= {"started_at": started_at}
         found = []
         for nth, (one, row) in enumerate(zip(cells, shared_out(rows, len(cells)), strict=True), 1):
