@@ -134,9 +134,11 @@ def variants(kinds: dict[str, Any], own: type[Form], kind: Any = _kind) -> Any:
     return Annotated[union, Discriminator(kind)]
 
 
+CLOSED: JsonDict = {"additionalProperties": False}  # where names are the patternProperties
+
+
 def named(form: Any) -> Any:
-    closed: JsonDict = {"additionalProperties": False}  # its names are the patternProperties
-    return Annotated[dict[Name, form], Field(json_schema_extra=closed)]
+    return Annotated[dict[Name, form], Field(json_schema_extra=CLOSED)]
 
 
 GROUP = variants(OPTIMIZER_OPTIONS, OwnGroup, lambda value: _kind(value) or OWN)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from bench.matrix.forms import Claim, Form, Image, Name, PathText, Setting, Tune, named
+from bench.matrix.forms import CLOSED, Claim, Form, Image, Name, PathText, Setting, Tune, named
 
 Text = Annotated[str, Field(min_length=1)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -46,12 +46,20 @@ class ProgramForm(Form):
         description="the program and its arguments, without a shell; python is that of the cell",
     )
     replace: dict[Inside, dict[Text, str]] = Field(
-        {}, description="file -> text that stands in it just once -> what is to stand there"
+        {},
+        description="file -> text that stands in it just once -> what is to stand there",
+        json_schema_extra=CLOSED,
     )
-    files: dict[Inside, str] = Field({}, description="file that is written -> its content")
-    environment: dict[Identifier, str] = Field({}, description="variables beside the cell's own")
+    files: dict[Inside, str] = Field(
+        {}, description="file that is written -> its content", json_schema_extra=CLOSED
+    )
+    environment: dict[Identifier, str] = Field(
+        {}, description="variables beside the cell's own", json_schema_extra=CLOSED
+    )
     data: dict[Name, PathText] = Field(
-        {}, description="name -> a file or folder that it finds, read-only, at data/NAME"
+        {},
+        description="name -> a file or folder that it finds, read-only, at data/NAME",
+        json_schema_extra=CLOSED,
     )
     read: Patterns = Field(
         [], description="regular expressions whose named groups are figures of a line it prints"
@@ -60,7 +68,9 @@ class ProgramForm(Form):
         None, description="a regular expression for the line that begins another run of a process"
     )
     metrics: dict[Identifier, Metric] = Field(
-        {}, description="figures that no column of runs.csv has, and which of two is better"
+        {},
+        description="figures that no column of runs.csv has, and which of two is better",
+        json_schema_extra=CLOSED,
     )
     seeds: Literal["paired", "replicates"] = Field(
         "paired",

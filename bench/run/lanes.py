@@ -138,12 +138,15 @@ class Lanes:
         beside = {"neighbours": len(one.beside), "neighbour_ids": " ".join(sorted(one.beside))}
         return one.cell, beside
 
-    def again(self, cell: Cell) -> bool:
-        """Whether limits.retries allows for another attempt, which is then the next to run."""
-        if self._retried[cell] >= cell.limits.retries:
+    def again(self, cells: Sequence[Cell]) -> bool:
+        """Whether limits.retries allows for another attempt, which is then the next to run.
+
+        `cells`: those of one process, of which the first is launched.
+        """
+        if any(self._retried[cell] >= cell.limits.retries for cell in cells):
             return False
-        self._retried[cell] += 1
-        self.waiting.insert(0, cell)
+        self._retried.update(cells)
+        self.waiting.insert(0, cells[0])
         return True
 
     def cells(self) -> list[Cell]:

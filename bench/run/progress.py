@@ -64,9 +64,9 @@ class PlainDisplay:
         self._tell(f"runs to make: {self.total}{expected}" if cells else "no run is left to make")
         return nullcontext()
 
-    def say(self, line: str) -> None:
-        """Of the GPUs; before `open`."""
-        self._tell(f"GPUs: {line}")
+    def say(self, line: str, about: str = "GPUs") -> None:
+        """Of the GPUs before `open`; of other things when they come about."""
+        self._tell(f"{about}: {line}")
 
     def chose(self, jobs: int, why: str) -> None:
         """How many cells at once, where that was left to us; before `open`."""
@@ -136,7 +136,9 @@ class LiveDisplay(PlainDisplay):
         super().again(cell, row)
 
     def _remove(self, cell: Cell) -> None:
-        self.bars.remove_task(self.running.pop(cell.spec.run_id))
+        task = self.running.pop(cell.spec.run_id, None)
+        if task is not None:  # else another cell's process made its run
+            self.bars.remove_task(task)
 
     def ended(self, cell: Cell, row: dict[str, Any], left_s: float | None) -> None:
         self._remove(cell)

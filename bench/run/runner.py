@@ -201,14 +201,16 @@ class Runner:
         """What became of a process: a row for each cell that it was to make a run of."""
         for columns in rows:
             self.runs.append(columns)
-        last = rows[-1]  # if the machine failed, it did so last
-        machines = is_machines_fault(last["status"], last["reason"] or "")
-        gone = self._why_gone(last) if machines else None
-        if machines and not gone and lanes.again(cell):
-            self.display.again(cell, last)
-        else:
-            for one, columns in zip(self._processes[cell], rows, strict=True):
-                self.display.ended(one, columns, self._time_left_s(lanes))
+        ended = list(zip(self._processes[cell], rows, strict=True))
+        # If the machine failed, it did so last: runs before are done, and are not made again.
+        lost = [one for one, row in ended if is_machines_fault(row["status"], row["reason"] or "")]
+        gone = self._why_gone(rows[-1]) if lost else None
+        if lost and not gone and lanes.again(lost):
+            self._processes[lost[0]] = lost
+            self.display.again(lost[0], rows[-1])
+            ended = [each for each in ended if each[0] not in lost]
+        for one, columns in ended:
+            self.display.ended(one, columns, self._time_left_s(lanes))
         if gone:
             raise GpuError(gone)
 
@@ -275,7 +277,8 @@ class Runner:
             rows = with_compiled(job, environment, seen["gpu_name"], run)
         cells = self._processes[cell]
         if len(rows) > len(cells):
-            self.display.say(f"{job.files.log}: {len(rows)} runs, of which {len(cells)} were open")
+            told = f"{job.files.log} tells of {len(rows)}, and {len(cells)} were open"
+            self.display.say(told, "runs")
         seen |= {"started_at": started_at}
         found = []
         for nth, (one, row) in enumerate(zip(cells, shared_out(rows, len(cells)), strict=True), 1):
