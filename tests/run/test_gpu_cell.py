@@ -6,8 +6,11 @@ goes: it is listed once it has its context, as a driver would list it, and whate
 happens at its moments. Training sleeps in each step, so the cells of all tests run side by side.
 """
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +18,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
+from bench.records.rows import read_table
 from tests.builders.gpu_cell import (
     ALLOCATED_MIB,
     IDLE,
@@ -28,7 +32,7 @@ from tests.builders.gpu_cell import (
     Ran,
     perform,
 )
-from tests.builders.nvml_stub import error
+from tests.builders.nvml_stub import TWO_GPUS, NvmlStub, error
 from tests.builders.shared import ROOT
 
 pytest_plugins = "tests.builders.nvml_stub"
@@ -377,3 +381,70 @@ def test_a_driver_that_does_not_fit_skips_the_cell_with_its_reason(ran: Ran) -> 
 def test_nothing_of_the_other_gpu_is_seen(ran: Ran) -> None:
     values = {*ran.row.values(), *(value for row in ran.samples for value in row.values())}
     assert not values & {"9999", "9999.0", "1:9999", "Stub GPU B", "GPU-bbbb"}
+
+
+# --- A program on two GPUs ----------------------------------------------------------------------
+
+# A process on each; it says what it was given.
+PROGRAM = """
+import os, subprocess, sys, time
+from pathlib import Path
+
+script = Path(os.environ["SCRIPT"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+lines = [f"gpu0.processes {os.getpid()}:900", f"gpu1.processes {child.pid}:700"]
+script.with_suffix(".new").write_text("\\n".join([*lines, script.read_text()]))
+script.with_suffix(".new").replace(script)
+for step in range(260):
+    time.sleep(0.05)
+    print(f"step {step} loss {4 - step / 100}", flush=True)
+child.kill()
+print("seen", os.environ["CUDA_VISIBLE_DEVICES"], "val 1.5", flush=True)
+"""
+OF_PROGRAM = """
+name: two
+program:
+  path: ./train.py
+  command: [python, train.py]
+  environment: {{SCRIPT: "{script}"}}
+  read: ['step (?P<step>\\d+) loss (?P<loss>\\S+)', 'val (?P<val_loss>\\S+)']
+  gpus: 2
+  seeds: replicates
+matrix: {{model: [m], optimizer: [o], device: [cuda], seed: [1]}}
+models: {{m: {{}}}}
+optimizers: {{o: {{}}}}
+"""
+
+
+def test_a_program_with_two_gpus_has_one_row_of_both(
+    copy: Path, nvml_library: Path, tmp_path: Path
+) -> None:
+    second = {**IDLE, "energy_w": 100, "sm_clock_mhz": 1900, "temperature_c": 50}
+    stub = NvmlStub(nvml_library, tmp_path / "script")
+    both = {f"gpu0.{key}": value for key, value in IDLE.items()}
+    both |= {f"gpu1.{key}": value for key, value in second.items()}
+    stub.write(TWO_GPUS | {"gpu1.name": "Stub GPU A"} | both)
+    (tmp_path / "train.py").write_text(PROGRAM)
+    matrix = tmp_path / "two.yaml"
+    matrix.write_text(OF_PROGRAM.format(script=tmp_path / "script"))
+    words = ("run", matrix, "--out", tmp_path / "out", "--runtime", "local")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *words],
+        cwd=copy,
+        env=os.environ | stub.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    (row,) = read_table(tmp_path / "out" / "runs.csv")
+    assert (done.returncode, row["status"]) == (0, "ok"), done.stdout + done.stderr + str(row)
+    told = ("gpu_name", "gpu_uuid", "gpu_mem_nvml_peak_mib", "gpu_mem_source", "gpu_temp_max_c")
+    assert [row[name] for name in told] == [
+        *("2 x Stub GPU A", "GPU-aaaa GPU-bbbb", "1600.0", "process", "50.0")
+    ]
+    assert (row["sm_clock_min_mhz"], row["sm_clock_max_mhz"]) == ("300.0", "1900.0")
+    assert float(row["gpu_power_mean_w"]) == pytest.approx(350, rel=0.02)
+    assert "foreign" not in row["taint_reasons"]
+    cell = tmp_path / "out" / "cells" / f"{row['run_id']}-1"
+    assert "seen GPU-aaaa,GPU-bbbb" in (cell / "worker.log").read_text()
+    assert {sample["gpu"] for sample in read_table(cell / "samples.csv")} == {"0", "1", ""}
