@@ -10,7 +10,7 @@ from bench.compare.rules import Rule, is_relative
 from bench.records.columns import TIMINGS, Column
 from bench.records.programs import joined_setup
 from bench.report.family import least_seeds
-from bench.statistics.contrast import Contrast, combined, unpaired
+from bench.statistics.contrast import Contrast, difference
 from bench.statistics.interval import LEAST, LEAST_TIMES, ROUNDING, Interval
 from bench.statistics.text import seed_words
 from bench.statistics.verdict import ALPHA, Judgement, Verdict, judge
@@ -126,12 +126,13 @@ def _line(
     relative = rule.relative if rule else is_relative(metric, column)
     if relative:
         pairs = _with_ratio(pairs)
-    terms = (1, pairs.new), (-1, pairs.base)
-    contrast = (combined if arm.setup.is_paired else unpaired)(
-        *terms,
+    contrast = difference(
+        pairs.new,
+        pairs.base,
         relative=relative,
         confidence=confidence,
         least=LEAST_TIMES if metric in TIMINGS else LEAST,
+        pairs=arm.setup.is_paired,
     )
     judgement = judge(
         contrast,

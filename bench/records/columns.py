@@ -416,7 +416,6 @@ CONSTANTS = _of(CONSTANT)
 LOSSES = _of(LOSS)
 TIMINGS = _of(TIMING)
 METRICS = _of(LOSS, TIMING, FIGURE)  # each has a mean over seeds
-HIGHER_IS_BETTER = tuple(name for name in METRICS if COLUMNS[name].more_is_better)
 SHOWN = {name: COLUMNS[name] for name in (*CONSTANTS, *METRICS) if COLUMNS[name].heading}
 
 

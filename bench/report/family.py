@@ -8,7 +8,7 @@ from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section, fewest_seeds
 from bench.records.columns import LOSS, TIMINGS, Column
 from bench.records.programs import Setup
-from bench.statistics.contrast import BySeed, Contrast, correlation, paired, unpaired
+from bench.statistics.contrast import BySeed, Contrast, correlation, difference
 from bench.statistics.ends import End, Ends
 from bench.statistics.ladder import Ladder, make_ladder
 from bench.statistics.power import SeedsNeeded, seeds_to_decide
@@ -184,12 +184,10 @@ def _compare(
     new, base = (_measured(each.spread(metric).by_seed, metric) for each in (arm, baseline))
     fewest = fewest_seeds(metric, section.timing)
     by_seed = _ends(arm, baseline, new, base, column)
-    if is_paired:
-        contrast = paired(new, base, relative=False, confidence=1 - alpha, least=fewest)
-    else:
-        planned = [{seed: each[seed] for seed in by_seed if seed in each} for each in (new, base)]
-        terms = zip((1, -1), planned, strict=True)
-        contrast = unpaired(*terms, relative=False, confidence=1 - alpha, least=fewest)
+    asked = [{seed: each[seed] for seed in by_seed if seed in each} for each in (new, base)]
+    contrast = difference(
+        *asked, relative=False, confidence=1 - alpha, least=fewest, pairs=is_paired
+    )
     ends = Ends(Counter(by_seed.values()))
     judgement = judge(
         contrast,

@@ -113,21 +113,24 @@ class Contrast:
         return math.expm1(value) if self.relative else value
 
 
-def paired(
+def difference(
     new: BySeed,
     base: BySeed,
     *,
     relative: bool,
     confidence: float,
     least: int | None = LEAST,
+    pairs: bool = True,
 ) -> Contrast:
     """new - base (or the logarithm of new / base) at every seed that both have.
+
+    Without pairs, that of their means.
 
     Raises:
         ValueError: for a figure that is not finite, or of 0 or less where `relative`.
     """
-    terms = (1, new), (-1, base)
-    return combined(*terms, relative=relative, confidence=confidence, least=least)
+    sum_of = combined if pairs else unpaired
+    return sum_of((1, new), (-1, base), relative=relative, confidence=confidence, least=least)
 
 
 def unpaired(

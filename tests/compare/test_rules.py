@@ -12,7 +12,7 @@ from bench.compare.judge import GateStatus
 from bench.compare.rules import IN_POINTS, Rule, parse_rules
 from bench.compare.write import as_text
 from bench.errors import RequestError
-from bench.records.columns import HIGHER_IS_BETTER, METRICS
+from bench.records.columns import COLUMNS, METRICS
 from tests.builders.shared import bench
 from tests.builders.sides import NOISE, STEP, Sides
 
@@ -78,7 +78,8 @@ def test_a_rule_that_is_written_again_is_the_same_rule(
     metric: str, size: float, percent: bool, spaces: str
 ) -> None:
     relative = percent and metric not in IN_POINTS
-    sign, value = ("<", f"-{size!r}") if metric in HIGHER_IS_BETTER else (">", repr(size))
+    more = COLUMNS[metric].more_is_better
+    sign, value = ("<", f"-{size!r}") if more else (">", repr(size))
     text = f"{spaces}{metric}{spaces}{sign}{spaces}{value}{spaces}{'%' if relative else ''}"
     (rule,) = parse_rules([text])
     assert (rule.metric, rule.relative) == (metric, relative)

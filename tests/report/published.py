@@ -16,7 +16,7 @@ from bench.merge.sections import Arm, make_sections
 from bench.merge.tuned import Tuning, tunings
 from bench.records.columns import COLUMNS
 from bench.report.family import Family, least_seeds, make_family
-from bench.statistics.contrast import BySeed, Contrast, paired
+from bench.statistics.contrast import BySeed, Contrast, difference
 from bench.statistics.ends import End, Ends
 from bench.statistics.ladder import Ladder
 from bench.statistics.power import SeedsNeeded, seeds_to_decide
@@ -95,7 +95,7 @@ class Published:
 
     def contrast(self, new: BySeed, base: BySeed) -> Contrast:
         """With the confidence of the claim's intervals, whether it was claimed or not."""
-        return paired(new, base, relative=False, confidence=self.family.confidence)
+        return difference(new, base, relative=False, confidence=self.family.confidence)
 
     def difference(self, new: str, base: str, column: str = LOSS) -> Contrast:
         return self.contrast(self.figures(new, column), self.figures(base, column))

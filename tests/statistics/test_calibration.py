@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bench.statistics.contrast import paired
+from bench.statistics.contrast import difference
 from bench.statistics.ends import End, Ends
 from bench.statistics.verdict import ALPHA, LEAST_SEEDS_LOSS, Verdict, alpha_of_look, judge
 from tests.builders.shared import ROOT
@@ -20,7 +20,7 @@ def judged(new, base, ends, alpha, margin=None) -> Verdict:
     """The report's verdict on one arm; `ends` (2, seeds): the baseline's and the arm's."""
     named = [(ENDS[one], ENDS[other]) for other, one in ends.T]
     seeds = [seed for seed, pair in enumerate(named) if pair == (End.FINISHED, End.FINISHED)]
-    contrast = paired(
+    contrast = difference(
         {seed: float(new[seed]) for seed in seeds},
         {seed: float(base[seed]) for seed in seeds},
         relative=False,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 from scipy.stats import chi2, norm, pearsonr, t, ttest_1samp, ttest_rel
 
-from bench.statistics.contrast import combined, correlation, paired
+from bench.statistics.contrast import combined, correlation, difference
 from bench.statistics.interval import Interval, is_constant, t_interval
 from bench.statistics.ladder import make_ladder
 from bench.statistics.power import MOST_SEEDS, POWER, SeedsNeeded, power, seeds_for, seeds_to_decide
@@ -78,13 +78,13 @@ def test_no_interval_without_variance(values):
 def test_what_rounding_leaves_is_no_variance():
     base = by_seed([0.7, 1.1, 2.1, 4.3, 1.7])
     shifted = {seed: figure + 1e-5 for seed, figure in base.items()}
-    contrast = paired(shifted, base, relative=False, confidence=0.95)
+    contrast = difference(shifted, base, relative=False, confidence=0.95)
     assert statistics.stdev(contrast.values) > 0  # of doubles
     assert contrast.is_constant
     assert contrast.interval is None
     scaled = {seed: figure * 1.0001 for seed, figure in base.items()}
-    assert paired(scaled, base, relative=True, confidence=0.95).is_constant
-    assert not paired(scaled, base, relative=False, confidence=0.95).is_constant
+    assert difference(scaled, base, relative=True, confidence=0.95).is_constant
+    assert not difference(scaled, base, relative=False, confidence=0.95).is_constant
     assert is_constant([1e-30, 1e-30])
 
 
@@ -106,7 +106,7 @@ def test_interval_bounds_belong_to_it():
 @given(two_arms(), st.sampled_from(CONFIDENCES))
 def test_contrast_is_the_paired_t_test_of_scipy(arms, confidence):
     new, base = arms
-    contrast = paired(new, base, relative=False, confidence=confidence)
+    contrast = difference(new, base, relative=False, confidence=confidence)
     assert contrast.n == len(new)
     assert contrast.mean == pytest.approx(
         np.mean(list(new.values())) - np.mean(list(base.values())), abs=1e-12
@@ -126,7 +126,7 @@ def test_contrast_is_the_paired_t_test_of_scipy(arms, confidence):
 @given(two_arms())
 def test_relative_contrast_is_the_paired_t_test_of_logarithms(arms):
     new, base = arms
-    contrast = paired(new, base, relative=True, confidence=0.95)
+    contrast = difference(new, base, relative=True, confidence=0.95)
     left, right = np.log(list(new.values())), np.log(list(base.values()))
     assert contrast.values == pytest.approx(list(left - right), abs=1e-12)
     if contrast.sd > SHOWS:
@@ -137,7 +137,7 @@ def test_relative_contrast_is_the_paired_t_test_of_logarithms(arms):
 
 
 def test_pairs_are_the_seeds_of_both_arms_in_order():
-    contrast = paired({3: 5.0, 1: 1.0, 9: 7.0}, {1: 3.0, 3: 4.0, 4: 1.0}, relative=False,
+    contrast = difference({3: 5.0, 1: 1.0, 9: 7.0}, {1: 3.0, 3: 4.0, 4: 1.0}, relative=False,
                       confidence=0.95)  # fmt: skip
     assert dict(contrast.by_seed) == {1: -2.0, 3: 1.0}
     assert list(contrast.by_seed) == [1, 3]
@@ -147,30 +147,30 @@ def test_pairs_are_the_seeds_of_both_arms_in_order():
 def test_pairing_takes_out_what_the_seeds_share():
     base = by_seed([1.0, 2.0, 3.0, 4.0, 5.0])
     new = by_seed([1.11, 2.09, 3.1, 4.12, 5.08])
-    contrast = paired(new, base, relative=False, confidence=0.95)
+    contrast = difference(new, base, relative=False, confidence=0.95)
     assert contrast.interval.low == pytest.approx(0.1 - 2.7764 * 0.0158114 / math.sqrt(5), abs=1e-5)
     assert contrast.interval.excludes(0)  # arms apart by their seeds' sd of 1.6 would not be
 
 
 def test_contrast_without_a_pair():
-    contrast = paired({1: 1.0}, {2: 1.0}, relative=True, confidence=0.95)
+    contrast = difference({1: 1.0}, {2: 1.0}, relative=True, confidence=0.95)
     assert (contrast.n, contrast.mean, contrast.sd, contrast.interval) == (0, None, None, None)
     assert not contrast.is_zero
     assert not contrast.is_constant
-    assert paired({1: 1.0}, {1: 2.0}, relative=False, confidence=0.95).sd is None
+    assert difference({1: 1.0}, {1: 2.0}, relative=False, confidence=0.95).sd is None
 
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("relative", [True, False])
 def test_what_is_not_finite_is_refused(figure, relative):
     with pytest.raises(ValueError, match="has no"):
-        paired({1: figure}, {1: 1.0}, relative=relative, confidence=0.95)
+        difference({1: figure}, {1: 1.0}, relative=relative, confidence=0.95)
 
 
 @pytest.mark.parametrize("figure", [0.0, -1.0])
 def test_a_figure_without_a_logarithm_is_refused(figure):
     with pytest.raises(ValueError, match="has no logarithm"):
-        paired({1: 1.0}, {1: figure}, relative=True, confidence=0.95)
+        difference({1: 1.0}, {1: figure}, relative=True, confidence=0.95)
 
 
 @STEADY

@@ -10,7 +10,7 @@ from bench.report.family import Comparison, Family
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.words import metric_words, percent
-from bench.statistics.contrast import Contrast, paired, unpaired
+from bench.statistics.contrast import Contrast, difference
 from bench.statistics.text import NOT_AVAILABLE, counted, of_loss, write
 
 BESIDE_NOTE = (
@@ -149,6 +149,5 @@ def _untuned(one: Tuning, base: Tuning | None, family: Family) -> Contrast:
     """Over no seed where either arm is not known."""
     arms = (one.untuned, base.untuned if base else None)
     new, old = (arm.spread(family.metric).by_seed if arm else {} for arm in arms)
-    if family.setup.is_paired:
-        return paired(new, old, relative=False, confidence=family.confidence)
-    return unpaired((1, new), (-1, old), relative=False, confidence=family.confidence)
+    pairs, confidence = family.setup.is_paired, family.confidence
+    return difference(new, old, relative=False, confidence=confidence, pairs=pairs)

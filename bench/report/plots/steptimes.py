@@ -46,7 +46,9 @@ class ArmTimes:
 
 def arm_times(scene: Scene) -> list[ArmTimes]:
     """The arms of which step times can be read, from their first undisturbed cells."""
-    found = []
+    found: list[ArmTimes] = []
+    if not scene.section.timing.has("step_time_ms_p50"):
+        return found
     for arm in scene.arms:
         read = (step_times(cell, scene.merged) for cell in clean_cells(arm))
         parts = [times for times in read if times is not None]
