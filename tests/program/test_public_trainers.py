@@ -69,14 +69,17 @@ def test_run_report_compare_bundle(tmp_path: Path, name: str) -> None:
         found = [figure(row, CLAIMED[name]) for row in rows if row["optimizer"] == optimizer]
         assert len(set(found)) == 5
     assert (first / "report" / "index.html").is_file()
-    curves = read_table(first / "curves.csv")
-    assert {int(point["step"]) for point in curves} >= {STEPS[name]}
-    told("run", matrix, "--out", again, "--runtime", "local")
+    if name != "nanochat":  # which tells no loss of an evaluation
+        curves = read_table(first / "curves.csv")
+        assert max(int(point["step"]) for point in curves) == STEPS[name]
+    two = ("--only", "seed=1", "--only", "seed=2")
+    told("run", matrix, "--out", again, "--runtime", "local", *two)
     compared = told("compare", first, again)
     assert CLAIMED[name] in compared or "validation loss" in compared
     if name != "modded-nanogpt":  # which seeds nothing
-        repeated = read_table(again / "runs.csv")
-        assert losses(rows, name) == losses(repeated, name)
+        repeated = losses(read_table(again / "runs.csv"), name)
+        assert len(repeated) == 4
+        assert repeated.items() <= losses(rows, name).items()
     told("bundle", first, "--out", tmp_path / "first.tar.gz")
     told("verify", tmp_path / "first.tar.gz")
 
