@@ -460,7 +460,7 @@ def test_a_claim_about_a_metric_of_ones_own(tmp_path: Path) -> None:
     answer = bench("report", out)
     assert answer.returncode == 0, answer.stderr
     first = answer.stdout.strip().splitlines()[0]
-    assert "Score against gpt + adamw, margin 0.01: gpt + muon is worse on 5 of 5" in first
+    assert "score against gpt + adamw, margin 0.01: gpt + muon is worse on 5 of 5" in first
 
 
 def test_bundle_and_verify_take_it(tmp_path: Path) -> None:
