@@ -25,6 +25,7 @@ class GivenValues:
     """What a model's or an optimizer's name stands for in the placeholders of a program."""
 
     settings: dict[str, Any] = field(default_factory=dict, hash=False)
+    called: str = ""  # what {model} or {optimizer} stands for in a trial of it; else its name
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def read_spec(spec: Mapping[str, Any], out: str) -> Program:
     program = Program(**{**content, **lists})
     model, optimizer = spec["model"], spec["optimizer"]
     settings = (each["options"]["settings"] for each in (model, optimizer))
-    values = values_of(program, model["name"], optimizer["name"], spec["device"], *settings)
+    names = (each["options"]["called"] or each["name"] for each in (model, optimizer))
+    values = values_of(program, *names, spec["device"], *settings)
     return program.filled({**values, "seed": spec["seed"], "out": out})
 
 

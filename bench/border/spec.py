@@ -21,7 +21,7 @@ from bench.border.options import (
     TrainOptions,
     asked,
 )
-from bench.border.program import GivenValues, Program, values_of
+from bench.border.program import BASE, GivenValues, Program, values_of
 
 # What a worker spends its time on, in order; a column `<phase>_time_s` each.
 PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infer")
@@ -138,10 +138,12 @@ class RunSpec:
     @cached_property
     def _asked_of_arm(self) -> dict[str, Any]:
         if self.program is not None:
+            known = self.optimizer.base == BASE  # else its settings follow from trials
             return {
                 "schema": SCHEMA_VERSION,
                 "program": self.program.filled(self.values).asked,
                 "device": self.device,
+                **({} if known else {"optimizer": self.optimizer.base}),
             }
         divided = asked(self.data)
         return {
@@ -159,9 +161,13 @@ class RunSpec:
     def values(self) -> dict[str, Any]:
         """What placeholders of its program stand for, but for those of one run."""
         assert self.program is not None
-        each = (self.model.options, self.optimizer.options)
-        settings = [options.settings for options in each if isinstance(options, GivenValues)]
-        return values_of(self.program, self.model.name, self.optimizer.name, self.device, *settings)
+        each = [(one.name, one.options) for one in (self.model, self.optimizer)]
+        given = [(name, of) for name, of in each if isinstance(of, GivenValues)]
+        names, settings = (
+            [of.called or name for name, of in given],
+            [of.settings for _, of in given],
+        )
+        return values_of(self.program, names[0], names[1], self.device, *settings)
 
     def to_json(self) -> str:
         """The text of spec.json: every setting spelled out, defaults too."""

@@ -261,7 +261,8 @@ def _prepare_images(side: Side, matrix: Matrix, file: Path, request: Request, tu
     if side.image or not isinstance(request.launcher, ContainerLauncher):
         return
     machine, cells = this_machine(), matrix.cells
-    required = ("--matrix", str(file)) if matrix.requirements else ()  # older versions know none
+    asks = matrix.requirements or matrix.image  # older versions know neither
+    required = ("--matrix", str(file)) if asks else ()
     for device in sorted({cell.spec.device for cell in cells if not skip_reason(cell, machine)}):
         runtime = request.launcher.runtime
         code, said = turns.run(side, "image", device, "--runtime", runtime, *required)

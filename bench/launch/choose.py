@@ -52,7 +52,7 @@ def choose_launcher(
     if not isinstance(launcher, ContainerLauncher):
         raise RequestError(
             f"--image {image} needs a container engine, and none is used here ({why}). "
-            "Start docker or podman, or leave out --image."
+            "Start docker or podman, or leave out --image (of a matrix: image.tag)."
         )
     return replace(launcher, image=image), f"{why}; image {image}, as asked"
 

@@ -58,7 +58,7 @@ def planned(tune: Tune, cells: Sequence[Cell]) -> tuple[list[Cell], list[Wrong]]
     tried: dict[str, list[Any]] = {}  # the options of each trial
     for name, optimizer in optimizers.items():
         try:
-            tried[name] = to_try(tune.space, optimizer.options, tune.trials, tune.sampler)
+            tried[name] = to_try(tune.space, _called(optimizer), tune.trials, tune.sampler)
         except ValueError as error:
             wrong.append((("tune", "trials"), f"asks for {tune.trials}; for {name} {error}."))
     if wrong:
@@ -153,9 +153,18 @@ def _trials(
 def _waiting(cell: Cell) -> Cell:
     """The tuned twin of a cell of the matrix, until its settings are known."""
     name = cell.spec.optimizer.name
-    optimizer = Optimizer(tuned_name(name), f"{name}, {NOT_KNOWN}", cell.spec.optimizer.options)
+    options = _called(cell.spec.optimizer)
+    optimizer = Optimizer(tuned_name(name), f"{name}, {NOT_KNOWN}", options)
     spec = dataclasses.replace(cell.spec, optimizer=optimizer)
     return dataclasses.replace(cell, spec=spec, tried=Tried("tuned", name, None, ""))
+
+
+def _called(optimizer: Optimizer) -> Any:
+    """Its options; a program's {optimizer} goes on to stand for what the matrix calls it."""
+    options = optimizer.options
+    if not isinstance(options, GivenValues):
+        return options
+    return dataclasses.replace(options, called=optimizer.name)
 
 
 def arm_of(cell: Cell) -> Arm:

@@ -29,11 +29,13 @@ from bench.records.rows import read_table, write_table
 from bench.run.gpus import GpuRequest
 from tests.builders.gpu_cell import PROBE
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
+from tests.builders.program_matrices import write_program
 from tests.builders.shared import ROOT, bench, write_tiny_matrix
 
 pytest_plugins = "tests.builders.nvml_stub"
 
 LOCAL = ("--runtime", "local", "--worker-python", sys.executable)
+FAST_GONE = ("  fast: {lr: 0.5}\n", "")
 # An older version: it takes the first GPU that it sees, and knows no --gpus.
 WITHOUT_GPUS = """
 from bench.run.gpus import GpuRequest
@@ -154,6 +156,21 @@ def test_pairs_run_side_by_side_and_are_compared(repository: Path, tmp_path: Pat
     assert again.returncode == 0, again.stderr
     assert all(len(sides) == 2 for sides in started(out).values()), "settled cells ran again"
     assert checkouts(repository) == 1
+
+
+@pytest.mark.slow
+def test_a_program_runs_on_both_sides_and_its_metric_is_compared(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Its paths are relative to a matrix that neither side reads where it lies."""
+    matrix, out = write_program(tmp_path, ("[slow, fast]", "[slow]"), FAST_GONE), tmp_path / "out"
+    answer = ab(repository, "v1", "v1", matrix, "--out", out, *LOCAL)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert started(out) == {"1": ["base", "head"], "2": ["head", "base"]}
+    rows = [row for side in ("base", "head") for row in read_table(out / side / "runs.csv")]
+    assert [row["status"] for row in rows] == ["ok"] * 4
+    assert len({row["run_id"] for row in rows}) == 2
+    assert "val_bpb" in answer.stdout
 
 
 def test_a_version_whose_cells_crash_fails_the_gate(repository: Path, tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from bench.launch.apptainer import exec_argv
 from bench.launch.choose import choose_launcher
 from bench.launch.container import ContainerLauncher, run_argv
 from bench.launch.engine import Engine
-from bench.launch.image import PACKAGE
+from bench.launch.image import PACKAGE, find_image
 from bench.launch.job import Job
 from bench.matrix.expansion import load_matrix
 from tests.builders.containers import ENGINES
 from tests.builders.program_matrices import write_program
+from tests.builders.program_runs import Scripted, command
 
 # What differs from a built-in cell: no corpus, the program, its data, more shared memory.
 MOUNTS = """\
@@ -178,3 +179,51 @@ def test_an_image_without_one_is_refused_before_any_cell(
 def test_an_image_needs_an_engine() -> None:
     with pytest.raises(RequestError, match=r"needs a container engine.*Start docker or podman"):
         choose_launcher("local", None, "mine:1")
+
+
+LOOKS = """
+import os, sys
+from pathlib import Path
+print("python", *sys.version_info[:2])
+shared = os.statvfs("/dev/shm")
+print("shared", shared.f_frsize * shared.f_blocks // 2**30)
+for place in ("/data/text/new", "/data/text/a.txt", "/own/new", "data/text/a.txt"):
+    try:
+        Path(place).write_text("x")
+    except OSError as error:
+        print("refused", place)
+Path("data/text/beside").write_text("x")  # its own folder it may write
+print("val", len(Path("data/text/a.txt").read_text()), sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_an_image_by_its_tag_runs_a_program_that_can_change_nothing(
+    tmp_path: Path, engine: Engine
+) -> None:
+    found = find_image(engine, "cpu")
+    assert found is not None
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("abc")
+    runs = Scripted(
+        tmp_path,
+        LOOKS,
+        "data: {text: ./texts}",
+        arguments='"{seed}"',
+        seeds="[1]",
+        more=f"image: {{tag: {found[0]}}}\n",
+    )
+    file = runs.write()
+    text = file.read_text().replace("    - 'step (?P<step>\\d+) loss (?P<loss>\\S+)'\n", "")
+    file.write_text(text.replace("retries: 0", "retries: 0, memory_gib: 2"))
+    said = command("run", file, "--out", runs.out, "--runtime", engine.name)
+    assert said.code == 0, said.out + said.err
+    assert f"image {found[0]}" in said.out
+    (row,) = runs.rows()
+    assert (row["status"], row["image_id"]) == ("ok", found[1])
+    assert float(row["val_loss_final"]) == 3
+    log = (runs.out / row["log_path"]).read_text()
+    assert log.count("refused") == 4, log
+    assert "shared 2" in log
+    assert [file.name for file in (tmp_path / "texts").iterdir()] == ["a.txt"]
+    assert (runs.cell(row) / "program" / "data" / "text" / "beside").is_file()

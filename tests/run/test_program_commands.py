@@ -43,7 +43,7 @@ def test_a_check_shows_what_each_pattern_reads_and_that_seeds_differ(tmp_path):
         assert r"pattern step (?P<step>\d+) loss (?P<loss>\S+): reads step 1, loss 0." in lines[1]
         assert r"pattern val (?P<val_loss>\S+): reads val_loss 0." in lines[2]
         assert "seeds 1 and 2 print different losses" in lines[3]
-    assert [file.name for file in tmp_path.iterdir()] == ["prog", "runs.yaml"]  # it leaves nothing
+    assert {file.name for file in tmp_path.iterdir()} == {"prog", "runs.yaml"}  # it leaves nothing
 
 
 @pytest.mark.parametrize("seeds", ["[1, 2]", "[5]"])
@@ -205,12 +205,65 @@ def test_tuning_over_a_placeholder_is_by_what_is_better_of_a_metric(tmp_path, be
         assert json.loads(row["metrics"])["acc"] == pytest.approx(expected)
 
 
+BY_NAME = """
+import sys
+from pathlib import Path
+seed, lr = int(sys.argv[1]), float(sys.argv[2])
+print("val", 5 - lr + seed / 1000, Path(__file__).name)
+"""
+
+
+def test_a_trial_is_started_by_the_name_of_its_optimizer(tmp_path):
+    """Where each optimizer has a script of its own, trials have none."""
+    runs = Scripted(
+        tmp_path,
+        BY_NAME,
+        arguments='"{seed}", "{lr}"',
+        optimizers="[adam, muon]",
+        seeds="[1]",
+        more="optimizers: {adam: {lr: 1}, muon: {lr: 1}}\n" + TUNE.replace("acc", "val_loss_final"),
+    )
+    file = runs.write()
+    text = file.read_text().replace("main.py", '"main_{optimizer}.py"')
+    text = text.replace("    - 'step (?P<step>\\d+) loss (?P<loss>\\S+)'\n", "")
+    file.write_text(text)
+    for optimizer in ("adam", "muon"):
+        script = tmp_path / "prog" / f"main_{optimizer}.py"
+        script.write_text((tmp_path / "prog" / "main.py").read_text())
+    (tmp_path / "prog" / "main.py").unlink()
+    said = command("run", file, "--out", runs.out, "--runtime", "local", "--jobs", "1")
+    assert said.code == 0, said.out + said.err
+    rows = runs.rows()
+    for row in rows:
+        log = (runs.out / row["log_path"]).read_text()
+        assert f"main_{(row['tuned_optimizer'] or row['optimizer'])}.py" in log
+    tuned = {row["optimizer"]: row["tuned_settings"] for row in rows if row["part"] == "tuned"}
+    assert tuned == {"adam-tuned": '{"lr":4}', "muon-tuned": '{"lr":4}'}
+
+
+def test_the_best_trial_may_be_the_untuned_one(tmp_path):
+    """Then the tuned cells are the untuned ones under another name, and run no second time."""
+    runs = Scripted(
+        tmp_path,
+        "import sys\nprint('val', float(sys.argv[1]) + int(sys.argv[2]) / 1000)",
+        arguments='"{lr}", "{seed}", "{optimizer}"',
+        seeds="[1]",
+        more="optimizers: {plain: {lr: 1}}\n" + TUNE.replace("acc", "val_loss_final"),
+    )
+    text = runs.write().read_text()
+    text = text.replace("    - 'step (?P<step>\\d+) loss (?P<loss>\\S+)'\n", "")
+    runs.matrix.write_text(text)
+    said = command("run", runs.matrix, "--out", runs.out, "--runtime", "local", "--jobs", "1")
+    assert said.code == 0, said.out + said.err
+    assert sorted(row["part"] for row in runs.rows()) == ["", "trial", "trial", "trial", "trial"]
+
+
 # --- ab -----------------------------------------------------------------------------------------
 
 
 def test_a_pinned_program_means_the_same_from_any_folder(tmp_path):
     tune = "tune: {trials: 2, seeds: [9], metric: val_bpb, space: {lr: [0.1, 0.2]}}\n"
-    file = write_program(tmp_path)
+    file = write_program(tmp_path, ("--out={out}", "--out={out}/{optimizer}"))
     file.write_text(file.read_text() + tune)
     elsewhere = tmp_path / "deep" / "er" / "pinned.yaml"
     elsewhere.parent.mkdir(parents=True)
@@ -226,7 +279,7 @@ def test_a_pinned_program_means_the_same_from_any_folder(tmp_path):
 def test_a_value_called_path_is_no_path(tmp_path):
     more = (
         ("fast: {lr: 0.5}", "fast: {lr: 0.5, path: x}"),
-        ("slow: {lr: 0.25}", "slow: {lr: 0.25, path: y}"),
+        ("slow: {lr: 0.25}", "slow: {lr: 0.25, path: z}"),
     )
     file = write_program(tmp_path, *more, ('"--out={out}"', '"--out={out}", "{path}"'))
     content = yaml.safe_load(pinned(file, None))
