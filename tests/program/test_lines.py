@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from bench.program.lines import MAX_LINE, LineSplitter
 
+STEADY = settings(deadline=None, derandomize=True, database=None)
+
 
 def split(*parts: bytes) -> list[str]:
     splitter = LineSplitter()
@@ -33,6 +35,7 @@ def test_a_letter_of_two_bytes_may_arrive_in_halves():
 PIECES = st.sampled_from([b"\r", b"\n", b"\x1b[0m", "ü".encode(), b"loss 1.5", b"\xff", b" "])
 
 
+@STEADY
 @given(st.lists(PIECES).map(b"".join), st.data())
 def test_the_lines_are_the_same_at_any_borders(text, data):
     borders = sorted(data.draw(st.lists(st.integers(0, len(text)))))
@@ -40,7 +43,7 @@ def test_the_lines_are_the_same_at_any_borders(text, data):
     assert split(*parts) == split(text)
 
 
-@settings(deadline=None)
+@STEADY
 @given(st.lists(st.integers(1, 3 * MAX_LINE), max_size=4), st.integers(100, MAX_LINE))
 def test_long_lines_are_cut_alike_at_any_borders_and_are_counted(lengths, size):
     text = b"\n".join(b"ab " * (length // 3) + b"c" for length in lengths)

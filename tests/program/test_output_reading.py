@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.program.reading import (
@@ -15,6 +15,7 @@ from bench.program.reading import (
     why_no_pattern,
 )
 
+STEADY = settings(deadline=None, derandomize=True, database=None)
 LOSS = r"loss (?P<loss>\S+)"
 STEP = r"step (?P<step>\S+)"
 
@@ -51,6 +52,7 @@ def test_what_is_no_number_is_refused_and_quoted(text):
     assert repr(text) in str(refused.value)
 
 
+@STEADY
 @given(st.floats(allow_nan=False))
 def test_every_float_is_read_back_from_its_text(value):
     assert number(repr(value)) == value
@@ -58,6 +60,7 @@ def test_every_float_is_read_back_from_its_text(value):
     assert number(f"{value:,.6f}") == float(f"{value:.6f}")
 
 
+@STEADY
 @given(st.text(alphabet="0123456789.,eE+-infatyNI_ %", max_size=12))
 def test_a_text_is_a_number_or_refused_and_never_guessed(text):
     try:

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.border.program import Program
@@ -15,6 +15,8 @@ from bench.program.verdict import LOG_TAIL, Ended, verdict
 from bench.records import endings
 from bench.records.columns import RUN_COLUMNS
 from bench.worker.training import Point
+
+STEADY = settings(deadline=None, derandomize=True, database=None)
 
 
 def figures_of(*lines: tuple[float, dict[str, float | None]], metrics: tuple[str, ...] = ()):
@@ -219,6 +221,7 @@ def test_files_have_the_columns_of_the_worker():
     assert tuple(field.name for field in fields(Point)) == CURVE
 
 
+@STEADY
 @given(
     st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 9)), min_size=1, max_size=20),
     st.integers(0, 100),
