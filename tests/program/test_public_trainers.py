@@ -90,21 +90,32 @@ def losses(rows: list[dict[str, str]], name: str) -> dict[tuple[str, str], float
 
 TUNE = "tune: {{trials: 2, seeds: [101], metric: {metric}, space: {{{key}: [{values}]}}}}\n"
 TUNED = {
-    "nanogpt": TUNE.format(metric="val_loss_final", key="lr", values="1.0e-3, 1.0e-2"),
-    "nanochat": TUNE.format(metric="val_bpb", key="matrix_lr", values="2.0e-3, 5.0e-3"),
+    "nanogpt": TUNE.format(metric="val_loss_final", key="lr", values="1.0e-2, 3.0e-2"),
+    "nanochat": TUNE.format(metric="val_bpb", key="matrix_lr", values="1.0e-2, 3.0e-2"),
     "modded-nanogpt": TUNE.format(metric="val_loss_final", key="lr", values="0.01, 0.02")
     + "optimizers: {adam: {lr: 0.01}, muon: {lr: 0.01}}\n",
 }
+# Arms that tuning does not make one: two models, or a script whose rate is replaced.
 LR = '  replace: {train_adam.py: {lr=0.01: "lr={lr}"}, train_muon.py: {lr=0.01: "lr={lr}"}}\n'
+TWO_ARMS = {
+    "nanogpt": (
+        ("[small], optimizer: [slow, fast]", "[small, deep], optimizer: [slow]"),
+        ("small: {n_layer: 4}", "small: {n_layer: 1}, deep: {n_layer: 2}"),
+        (", fast: {lr: 3.0e-2}", ""),
+    ),
+    "nanochat": (
+        ("[d4], optimizer: [low, high]", "[d4, d2], optimizer: [low]"),
+        ("d4: {depth: 4}", "d4: {depth: 4}, d2: {depth: 2}"),
+        (", high: {matrix_lr: 2.0e-2}", ""),
+    ),
+    "modded-nanogpt": (("  seeds: replicates\n", f"{LR}  seeds: replicates\n"),),
+}
 
 
 @pytest.mark.slow
 @each_trainer
 def test_tune_varies_what_placeholders_stand_for(tmp_path: Path, name: str) -> None:
-    changes = [("seed: [1, 2, 3, 4, 5]", "seed: [1]")]
-    if name == "modded-nanogpt":  # whose settings are the script
-        changes.append(("  seeds: replicates\n", f"{LR}  seeds: replicates\n"))
-    matrix = write_trainer(tmp_path, name, *changes)
+    matrix = write_trainer(tmp_path, name, ("seed: [1, 2, 3, 4, 5]", "seed: [1]"), *TWO_ARMS[name])
     matrix.write_text(matrix.read_text() + TUNED[name])
     told("run", matrix, "--report", "--out", tmp_path / "tuned", "--runtime", "local")
     rows = read_table(tmp_path / "tuned" / "runs.csv")
