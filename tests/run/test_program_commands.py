@@ -68,6 +68,22 @@ def test_replicates_that_are_one_run_are_told(tmp_path):
     assert check(runs).code == 0
 
 
+FROM_ZERO = """
+import random, sys, time
+random.seed(int(sys.argv[2]))
+print("val 10.8258", flush=True)
+for step in range(1, 9):
+    print("step", step, "loss", 10.8258 if step < 3 else random.random(), flush=True)
+    time.sleep(0.05)
+"""
+
+
+def test_seeds_may_be_alike_before_training(tmp_path):
+    """A last layer that begins at zero gives every seed the logarithm of the vocabulary's size."""
+    said = check(Scripted(tmp_path, FROM_ZERO))
+    assert said.code == 0, said.out
+
+
 def test_a_pattern_that_meets_nothing_is_told_with_what_was_printed(tmp_path):
     said = check(Scripted(tmp_path, SEEDED.replace('"val"', '"validation"')))
     assert said.code == 1
