@@ -17,6 +17,9 @@ from bench.records.owncode import OwnCode
 from bench.records.ownprogram import DataFolder, read_data, read_program
 
 
+OF_FRAMES = ("folder", "section")  # columns of bench/merge/frames.py beside those of runs.csv
+
+
 @dataclass(frozen=True)
 class Brought:
     """A program, with what lies on the disk of it."""
@@ -86,6 +89,8 @@ def _check_read(program: Program) -> Iterator[Wrong]:
     for name in program.metrics:
         if name in COLUMNS or name in GROUPS:
             yield ("metrics", name), "is known without being declared. Leave it out here."
+        elif name in OF_FRAMES:
+            yield ("metrics", name), "is what bench.load calls another column. Rename it."
 
 
 def _check_seeds(program: Program) -> Iterator[Wrong]:

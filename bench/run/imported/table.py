@@ -39,14 +39,14 @@ class Columns:
 
 
 @dataclass
-class Table:
+class CsvTable:
     """What was read."""
 
     separator: str  # in words
     courses: dict[Place, Course] = field(default_factory=dict)  # in the order of the file
 
 
-def read_csv(path: Path, columns: Columns) -> Table:
+def read_csv(path: Path, columns: Columns) -> CsvTable:
     """Read a file whole.
 
     Raises:
@@ -64,7 +64,7 @@ class _Reader:
         self.mistakes: list[Mistake] = []
         self.untold = 0
 
-    def read(self) -> Table:
+    def read(self) -> CsvTable:
         if not self.path.is_file():
             self._mistake(0, "", "is no file. Name a CSV.")
             raise self._error()
@@ -91,7 +91,7 @@ class _Reader:
             self._mistake(0, "", "has no line below its header.")
         if self.mistakes:
             raise self._error()
-        return Table(SEPARATORS[separator], self.courses)
+        return CsvTable(SEPARATORS[separator], self.courses)
 
     def _separator(self, header: str) -> str:
         """Of those that are known, the one by which most columns are found that are wanted."""
