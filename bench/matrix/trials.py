@@ -28,8 +28,8 @@ from bench.records.rows import Row, by_cell, read_runs
 Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
 
 UNTUNED = 1  # the trial that is the matrix's own setting
-# By these two trials are told to be one: no two settings that differ end with all of them.
-LOSSES = ("train_loss_final", "val_loss_final", "metrics")
+# By these two trials are told to be one: no two settings that differ end with both.
+LOSSES = ("train_loss_final", "val_loss_final")
 # The built-in of an optimizer whose settings the trials have not told: there is none of that name.
 NOT_KNOWN = "known after the trials"
 
@@ -214,9 +214,12 @@ def alike(cells: Sequence[Cell], rows: Iterable[Row]) -> dict[Arm, list[list[int
 
 
 def losses_of(row: Mapping[str, str]) -> tuple[str, ...] | None:
-    """By what a trial that ended ok is told from others; None if it has nothing of it."""
-    told = tuple(row.get(name, "") for name in LOSSES)
-    return told if any(told) else None
+    """By what a trial that ended ok is told from others; None if one is missing.
+
+    A program may print one rounded figure: settings that differ may have it in common.
+    """
+    losses = tuple(row.get(name, "") for name in LOSSES)
+    return (*losses, row.get("metrics", "")) if all(losses) else None
 
 
 def is_pointless(same: Sequence[Sequence[int]], trials: int) -> bool:

@@ -274,6 +274,30 @@ def test_the_best_trial_may_be_the_untuned_one(tmp_path):
     assert sorted(row["part"] for row in runs.rows()) == ["", "trial", "trial", "trial", "trial"]
 
 
+def test_trials_with_a_rounded_figure_in_common_are_no_one_trial(tmp_path):
+    """Nor is it said that the program does not hold what is tuned."""
+    runs = Scripted(
+        tmp_path,
+        "import sys\nprint('val', 1.5)",
+        arguments='"{lr}", "{seed}"',
+        seeds="[1]",
+        more="optimizers: {plain: {lr: 1}}\n"
+        + TUNE.replace("acc", "val_loss_final")
+        .replace("trials: 4", "trials: 2")
+        .replace(", 3, 4", ""),
+    )
+    text = runs.write().read_text()
+    text = text.replace("    - 'step (?P<step>\\d+) loss (?P<loss>\\S+)'\n", "")
+    runs.matrix.write_text(text)
+    said = command("run", runs.matrix, "--out", runs.out, "--runtime", "local", "--jobs", "1")
+    assert said.code == 0, said.out + said.err
+    assert {row["status"] for row in runs.rows()} == {"ok"}
+    assert [row["tuned_settings"] for row in runs.rows() if row["part"] == "trial"] == [
+        '{"lr":1}',
+        '{"lr":2}',
+    ]
+
+
 # --- ab -----------------------------------------------------------------------------------------
 
 
