@@ -175,7 +175,7 @@ def test_spec_json_holds_templates_and_what_they_stand_for(tmp_path):
 
     content = json.loads(specs(tmp_path)["small", "fast", 2].to_json())
     assert content["program"]["command"][2] == "--lr={lr}"
-    assert content["optimizer"]["options"] == {"settings": {"lr": 0.5}}
+    assert content["optimizer"]["options"] == {"settings": {"lr": 0.5}, "called": ""}
     assert content["model"]["base"] == content["optimizer"]["base"] == "program"
     assert (content["seed"], content["device"]) == (2, "cpu")
     assert not {"train", "eval", "data", "corpus"} & content.keys()
