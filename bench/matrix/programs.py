@@ -16,7 +16,6 @@ from bench.records.columns import COLUMNS
 from bench.records.owncode import OwnCode
 from bench.records.ownprogram import DataFolder, read_data, read_program
 
-
 OF_FRAMES = ("folder", "section")  # columns of bench/merge/frames.py beside those of runs.csv
 
 
