@@ -119,7 +119,7 @@ def load_matrix(path: Path) -> Matrix:
     if form is None:
         raise document.error(wrong)
     brings = getattr(form, PROGRAM, None) is not None
-    named, shared, of_variants = (_of_program if brings else _of_ours)(form, path.parent)
+    named, shared, of_variants = (_of_program if brings else _of_ours)(form, path)
     limits, of_shared = _limits(form, shared)
     of_names = check_names(form, named.model, named.optimizer, document.data)
     by_seed, of_excludes = _arms_by_seed(form, of_names)
@@ -151,9 +151,9 @@ def load_matrix(path: Path) -> Matrix:
     )
 
 
-def _of_program(form: Any, folder: Path) -> tuple[Named, dict[str, Any], list[Wrong]]:
+def _of_program(form: Any, path: Path) -> tuple[Named, dict[str, Any], list[Wrong]]:
     """What names stand for, what all cells have in common, and what is wrong with both."""
-    brought, wrong = bring(form.program, folder)
+    brought, wrong = bring(form.program, path)
     models, optimizers = (
         {name: GivenValues(dict(values.model_extra or {})) for name, values in section.items()}
         for section in (form.models, form.optimizers)
@@ -180,9 +180,9 @@ def _of_program(form: Any, folder: Path) -> tuple[Named, dict[str, Any], list[Wr
     )
 
 
-def _of_ours(form: Any, folder: Path) -> tuple[Named, dict[str, Any], list[Wrong]]:
+def _of_ours(form: Any, path: Path) -> tuple[Named, dict[str, Any], list[Wrong]]:
     """The same of a matrix of models and optimizers that are built in, or classes."""
-    named, wrong = _named(form, folder)
+    named, wrong = _named(form, path.parent)
     shared, of_shared = _shared(form)
     return named, shared, wrong + of_shared
 

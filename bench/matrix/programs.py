@@ -28,12 +28,12 @@ class Brought:
     data: Mapping[str, DataFolder]
 
 
-def bring(form: Any, folder: Path) -> tuple[Brought, list[Wrong]]:
+def bring(form: Any, matrix: Path) -> tuple[Brought, list[Wrong]]:
     """The program that a sound form asks for, and what is wrong with it by itself.
 
-    `folder`: where relative paths start, that of the matrix file.
+    `matrix`: the file; relative paths start where it lies.
     """
-    code, data, hashes, wrong = _from_disk(form, folder)
+    code, data, hashes, wrong = _from_disk(form, matrix.resolve())
     program = Program(
         name=Path(form.path).name,
         code_sha256=code.sha256 if code else "",
@@ -58,17 +58,17 @@ def bring(form: Any, folder: Path) -> tuple[Brought, list[Wrong]]:
 
 
 def _from_disk(
-    form: Any, folder: Path
+    form: Any, matrix: Path
 ) -> tuple[OwnCode | None, dict[str, DataFolder], dict[str, str], list[Wrong]]:
     code, data, hashes = None, {}, {}
     wrong: list[Wrong] = []
     try:
-        code = read_program(_path(folder, form.path), form.ignore)
+        code = read_program(_path(matrix.parent, form.path), form.ignore, matrix)
     except CodeError as error:
         wrong.append((("path",), str(error)))
     for name, path in form.data.items():
         try:
-            data[name] = read_data(_path(folder, path))
+            data[name] = read_data(_path(matrix.parent, path))
             hashes[name] = data[name].sha256
         except CodeError as error:
             wrong.append((("data", name), str(error)))

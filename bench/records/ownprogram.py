@@ -16,17 +16,19 @@ from pathspec import GitIgnoreSpec
 from bench.border.atomic import write_atomically
 from bench.errors import CodeError
 from bench.records.cache import cache_folder, sha256_of
+from bench.records.folder import ResultsFolder
 from bench.records.owncode import OwnCode
 
 MOST_BYTES = 100 * 2**20
 IGNORED = ".gitignore"
 
 
-def read_program(path: Path, ignore: Sequence[str]) -> OwnCode:
+def read_program(path: Path, ignore: Sequence[str], matrix: Path) -> OwnCode:
     """A program's folder, or the one file that it is.
 
     Left out are hidden files, what Python compiled, what a .gitignore in the folder names, and what
-    `ignore` does, in the same language.
+    `ignore` does, in the same language; and the matrix file itself and what runs have left, which
+    may lie in that folder too, and change while the program does not.
 
     Raises:
         CodeError: if it is not there, is empty, cannot be read, or is too large to be code.
@@ -37,7 +39,7 @@ def read_program(path: Path, ignore: Sequence[str]) -> OwnCode:
         if path.is_file():
             sizes = {path.name: _stat(path).st_size}
         else:
-            names = _names(path, ignore)
+            names = _names(path, ignore, matrix)
             sizes = {f"{path.name}/{name}": _stat(path / name).st_size for name in names}
         _check_sizes(path, sizes)
         files = {name: (path.parent / name).read_bytes() for name in sizes}
@@ -47,7 +49,7 @@ def read_program(path: Path, ignore: Sequence[str]) -> OwnCode:
     return OwnCode(path.name, sha256_of(files), files)
 
 
-def _names(top: Path, ignore: Sequence[str]) -> Iterator[str]:
+def _names(top: Path, ignore: Sequence[str], matrix: Path) -> Iterator[str]:
     """Paths of the files within a folder that belong to it.
 
     Raises:
@@ -60,12 +62,14 @@ def _names(top: Path, ignore: Sequence[str]) -> Iterator[str]:
             lines = (where / IGNORED).read_text(encoding="utf-8", errors="replace").splitlines()
             specs.append((where, _spec(lines, str(where / IGNORED))))
         folders[:] = sorted(each for each in folders if _is_kept(where / each, specs))
+        folders[:] = (each for each in folders if not _has_results(where / each))
         for link in (where / each for each in folders if (where / each).is_symlink()):
             raise CodeError(
                 f"{link} is a link to a folder. Leave it out by program.ignore; what programs "
                 "read, program.data gives."
             )
         kept = (where / each for each in names if _is_kept(where / each, specs))
+        kept = (file for file in kept if file != matrix)
         yield from sorted(file.relative_to(top).as_posix() for file in kept)
 
 
@@ -97,6 +101,12 @@ def _is_kept(path: Path, specs: Iterable[tuple[Path, GitIgnoreSpec]]) -> bool:
         for folder, spec in specs
         if path.is_relative_to(folder)
     )
+
+
+def _has_results(folder: Path) -> bool:
+    """Whether it is a results folder, or one of those."""
+    found = map(ResultsFolder, (folder, *(each for each in folder.iterdir() if each.is_dir())))
+    return any(each.plan.is_file() and each.cells.is_dir() for each in found)
 
 
 def _check_sizes(path: Path, sizes: dict[str, int]) -> None:

@@ -19,6 +19,7 @@ from bench.matrix.expansion import load_matrix
 from bench.matrix.schema import json_schema, validated
 from bench.matrix.yamlfile import read_yaml
 from bench.program.reading import GROUPS
+from bench.records.folder import ResultsFolder
 from tests.builders.matrices import cells_of, load, refusal
 from tests.builders.program_matrices import END, MATRIX, changed, write_files, write_program
 
@@ -114,6 +115,25 @@ def test_what_is_ignored_is_no_part_of_the_program(tmp_path):
     assert program_of(file).code_sha256 == before.code_sha256
     (tmp_path / "prog" / "local.py").write_text("x")  # the inner .gitignore reaches down alone
     assert program_of(file).code_sha256 != before.code_sha256
+
+
+def test_a_matrix_may_lie_in_the_folder_of_its_program_and_so_may_results(tmp_path):
+    """They change while the program does not: every run would open all cells again."""
+    file = write_program(tmp_path, ("path: ./prog", "path: ."), ("./texts", "../texts"))
+    file = file.rename(tmp_path / "prog" / file.name)
+    (tmp_path / "prog" / "results").mkdir()  # of somebody else
+    (tmp_path / "prog" / "results" / "own.py").write_text("x = 1")
+    before = program_of(file)
+    file.write_text(file.read_text().replace("margin: 0.01", "margin: 0.02"))
+    assert program_of(file).code_sha256 == before.code_sha256
+    recorded = ResultsFolder(tmp_path / "prog" / "results" / "mine")
+    recorded.cells.mkdir(parents=True)
+    recorded.plan.write_text("run_id\n")
+    with_results = program_of(file).code_sha256
+    (recorded.path / "runs.csv").write_text("run_id\n")
+    (recorded.path.parent / "mine.tar.gz").write_text("x")
+    assert program_of(file).code_sha256 == with_results
+    assert {name.partition("/")[2] for name in load_matrix(file).codes[0].files} == {"train.py"}
 
 
 def test_a_link_to_a_file_is_what_it_leads_to(tmp_path):
