@@ -32,7 +32,7 @@ def read_log(path: Path, program: Program, note: Callable[[bytes], object]) -> l
     """`note` gets the file's bytes as they are read.
 
     With which exit code a program ended, a log does not tell: an error after the last figure, or
-    that it was killed, counts as one, and a run's steps are those by which all that decides was read.
+    that it was killed, counts as one. A run's steps are those by which all that decides was read.
     """
     log = _Log(program)
     kept: Path | None = path
