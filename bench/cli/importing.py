@@ -98,6 +98,6 @@ def import_runs(
     ends = Counter(run.columns["status"] for run in found.runs.values())
     told = ", ".join(f"{count} {status}" for status, count in ends.items())
     missing = len(found.planned) - len(found.runs)
-    told += f"; of {counted(missing, 'further run')} there is no log" if missing else ""
+    told += f"; {counted(missing, 'planned run')} not there" if missing else ""
     out.print(f"imported {counted(len(found.runs), 'run')} into {folder}: {told}")
     out.print(f"report: {program()} report {folder}")

@@ -17,6 +17,7 @@ from bench.records.owncode import OwnCode
 from bench.records.ownprogram import DataFolder, read_data, read_program
 
 OF_FRAMES = ("folder", "section")  # columns of bench/merge/frames.py beside those of runs.csv
+GPUS_SEEN = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def bring(form: Any, matrix: Path) -> tuple[Brought, list[Wrong]]:
         threads=form.threads,
     )
     wrong += [*_check_read(program), *_check_seeds(program), *_check_paths(form)]
+    wrong += _check_environment(program)
     if code is not None:
         program = replace(program, name=code.name)
         wrong += _check_replaced(program, code)
@@ -115,6 +117,13 @@ def _check_paths(form: Any) -> Iterator[Wrong]:
         for name in getattr(form, key):
             if ".." in Path(name).parts:
                 yield (key, name), "leads out of the program's folder. Name a file in it."
+
+
+def _check_environment(program: Program) -> Iterator[Wrong]:
+    """On other GPUs than those that it is given, a run is not measured, and meets others."""
+    if GPUS_SEEN in program.environment:
+        what = "is set for each cell, to GPUs that no other cell has. Leave it out; program.gpus"
+        yield ("environment", GPUS_SEEN), f"{what} says how many."
 
 
 def _check_replaced(program: Program, code: OwnCode) -> Iterator[Wrong]:

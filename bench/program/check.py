@@ -1,6 +1,7 @@
 """A program for some seconds: whether it starts, and what each pattern reads of it."""
 
 import math
+import re
 import shlex
 import time
 from typing import Any
@@ -24,11 +25,12 @@ Loss = tuple[str, int | None, float | str]  # (name, step, number, or the text o
 def check(cell: ProgramCell, seconds: float) -> int:
     """Run it until enough was read or the seconds are over; the findings go into result.json."""
     losses: list[Loss] = []
+    begins = PatternUse(cell.program.trials)
     fault = ""
     try:
         cell.start()
         if cell.child.process is not None:
-            _listen(cell, seconds, losses)
+            _listen(cell, seconds, losses, begins)
     except (WorkspaceError, SlowPatternError) as error:
         fault = str(error)
         cell.child.kill()
@@ -38,23 +40,28 @@ def check(cell: ProgramCell, seconds: float) -> int:
         findings += [_met(cell, use, f"pattern {use.what}") for use, _ in cell.reader.uses]
         if cell.reader.json.lines or not cell.reader.uses:
             findings.append(_met(cell, cell.reader.json, "lines of JSON"))
+        if cell.program.trials:
+            findings.append(_met(cell, begins, f"trials {begins.what}"))
     content = {"code_sha256": program_code_sha256(), "findings": findings, "losses": losses}
     write_json(cell.folder / "result.json", content)
     cell.workspace.clean_up()
     return 0
 
 
-def _listen(cell: ProgramCell, seconds: float, losses: list[Loss]) -> None:
+def _listen(cell: ProgramCell, seconds: float, losses: list[Loss], begins: PatternUse) -> None:
     names = (*LOSSES, *cell.program.metrics)
     step: int | None = None
-    for _, record, _ in cell.listening.until_end(time.monotonic() + seconds):
+    for line, record, _ in cell.listening.until_end(time.monotonic() + seconds):
+        if begins.what and not begins.lines and re.search(begins.what, line):
+            begins.lines, begins.first = 1, line
         if (told := record.get("step")) is not None:
             step = int(told)
         for name in names:
             if len(losses) < MOST and (value := record.get(name)) is not None:
                 losses.append((name, step, value if math.isfinite(value) else str(value)))
         enough = len({number for _, _, number in losses}) >= ENOUGH
-        if enough and not cell.reader.silent and not cell.child.stopped:
+        waits = cell.reader.silent or (begins.what and not begins.lines)
+        if enough and not waits and not cell.child.stopped:
             cell.child.stop()
 
 
@@ -72,7 +79,8 @@ def _met(cell: ProgramCell, use: PatternUse, check: str) -> Finding:
     if not use.lines:
         text = f"met nothing in {reader.lines} lines; it printed: {_last(cell)}"
         return {"check": check, "ok": False, "text": text}
-    text = f"{_told(use.first_record)}, in {use.first[:200]!r}"
+    told = _told(use.first_record) if use.first_record else "begins a run"  # of `trials`
+    text = f"{told}, in {use.first[:200]!r}"
     bad = [name for name, value in use.first_record.items() if value is None]
     text += "".join(f"; {name}: {reader.refused[name]}" for name in bad)
     return {"check": check, "ok": not bad, "text": text}

@@ -84,7 +84,7 @@ class Workspace:
 
 
 def _copy(source: Path, folder: Path) -> None:
-    """Writable: what we are given is read-only."""
+    """Writable and executable: what we are given is read-only, and holds contents, no modes."""
     if source.is_file():
         folder.mkdir()
         shutil.copy(source, folder)
@@ -92,7 +92,7 @@ def _copy(source: Path, folder: Path) -> None:
         shutil.copytree(source, folder, symlinks=True, copy_function=shutil.copy)
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
-            path.chmod(path.stat().st_mode | (0o700 if path.is_dir() else 0o600))
+            path.chmod(path.stat().st_mode | 0o700)
 
 
 def _replace(path: Path, file: str, pairs: Mapping[str, str]) -> None:

@@ -127,11 +127,13 @@ class DataFolder:
     """A file, or a folder of them, that programs read: as it was when the matrix was read."""
 
     path: Path
-    files: tuple[tuple[str, int, int], ...]  # name within it, bytes, time of change in ns
+    # Name within it, bytes, and the times in ns when its content and anything of it changed: the
+    # first can be set to what it was, and is by whoever copies with times.
+    files: tuple[tuple[str, int, int, int], ...]
 
     @property
     def n_bytes(self) -> int:
-        return sum(size for _, size, _ in self.files)
+        return sum(size for _, size, _, _ in self.files)
 
     @cached_property
     def sha256(self) -> str:
@@ -159,7 +161,7 @@ class DataFolder:
 
     def _hashed(self) -> str:
         total = hashlib.sha256()
-        for name, _, _ in self.files:
+        for name, *_ in self.files:
             with (self.path / name).open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             total.update(f"{name} {content}\n".encode(errors="surrogateescape"))
@@ -171,7 +173,8 @@ class DataFolder:
         Raises:
             CodeError: if it changed.
         """
-        if read_data(self.path).files != self.files:
+        now = read_data(self.path)
+        if now.files != self.files and now.sha256 != self.sha256:
             raise CodeError(
                 f"{self.path} changed while cells ran: rows would tell the hash of other data. "
                 "Run again: what is open runs with what is there now."
@@ -193,7 +196,8 @@ def read_data(path: Path) -> DataFolder:
         what = "holds no file" if path.is_dir() else "is not there"
         raise CodeError(f"{path} {what}. A path is relative to the matrix file.")
     return DataFolder(
-        path, tuple((name, found.st_size, found.st_mtime_ns) for name, found in stats)
+        path,
+        tuple((name, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for name, it in stats),
     )
 
 

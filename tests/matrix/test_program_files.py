@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from bench.border.program import BUILT_IN, Program, fill, placeholders
-from bench.errors import MatrixError
+from bench.errors import CodeError, MatrixError
 from bench.matrix.expansion import load_matrix
 from bench.matrix.schema import json_schema, validated
 from bench.matrix.yamlfile import read_yaml
@@ -470,6 +470,12 @@ ONE_MISTAKE: dict[str, tuple[str, int, str, str]] = {
         "program.path",
         "/progs is not there. A path is relative to the matrix file.",
     ),
+    "GPUs that are chosen for a cell": (
+        changed(('{MODE: "{mode}"}', '{MODE: "{mode}", CUDA_VISIBLE_DEVICES: "0"}')),
+        9,
+        "program.environment.CUDA_VISIBLE_DEVICES",
+        "is set for each cell, to GPUs that no other cell has. Leave it out; program.gpus says",
+    ),
     "data that are not there": (
         changed(("./texts", "./text")),
         10,
@@ -552,6 +558,21 @@ def test_a_link_within_the_data_is_one_of_them(tmp_path, name):
     (tmp_path / "texts" / "inner").mkdir()
     (tmp_path / "texts" / name).symlink_to(tmp_path / "texts" / "a.txt")
     assert len(load_matrix(file).data["text"].files) == 2
+
+
+def test_other_data_of_the_same_size_and_time_are_other_data(tmp_path):
+    file = write_program(tmp_path)
+    text = tmp_path / "texts" / "a.txt"
+    before, found = load_matrix(file).data["text"], text.stat()
+    content = bytearray(text.read_bytes())
+    text.touch()
+    before.check()  # another time alone is no other content
+    content[0] ^= 1
+    text.write_bytes(content)
+    os.utime(text, ns=(found.st_atime_ns, found.st_mtime_ns))
+    with pytest.raises(CodeError, match="changed while cells ran"):
+        before.check()
+    assert load_matrix(file).data["text"].sha256 != before.sha256
 
 
 def test_more_than_100_mib_are_refused_with_the_largest_files(tmp_path):

@@ -52,6 +52,15 @@ def test_what_met_nothing_is_told_with_what_was_printed(tmp_path):
     assert len(ran.result["losses"]) <= 100
 
 
+@pytest.mark.parametrize(("trials", "ok"), [("step 0 ", True), ("begin", False)])
+def test_what_begins_another_run_is_waited_for_and_told(tmp_path, trials, ok):
+    asked = {"trials": trials, "seeds": "replicates"}
+    found, _ = findings(ProgramRun(tmp_path, ENDLESS, asked=asked), 600 if ok else 1)
+    assert found[f"trials {trials}"][0] == ok
+    says = "begins a run, in 'step 0 val 4'" if ok else "met nothing in "
+    assert found[f"trials {trials}"][1].startswith(says)
+
+
 def test_the_command_is_told_as_filled(tmp_path):
     command = ("python", "main.py", "--lr={lr}", "--name=a b")
     run = ProgramRun(tmp_path, ENDLESS, settings={"lr": 0.5}, asked={"command": command})

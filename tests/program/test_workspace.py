@@ -41,6 +41,16 @@ assert os.access("other.sh", os.X_OK)"""
     assert (code / "inner/kept.txt").read_text() == (code / "tool.sh").read_text() == "as given"
 
 
+def test_a_script_starts_though_the_cache_keeps_contents_and_no_modes(tmp_path):
+    run = cell(tmp_path, command=("./inner/train.sh", "2.5"))
+    script = run.code / "prog/inner/train.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\necho val $1\n")
+    script.chmod(0o444)
+    ran = run.run()
+    assert (ran.end, ran.row["val_loss_final"]) == (("ok", None), 2.5)
+
+
 def test_a_program_may_be_one_file(tmp_path):
     ran = ProgramRun(tmp_path, "print('val 2')", read=(VAL,), main="single.py").run()
     assert ran.row["val_loss_final"] == 2

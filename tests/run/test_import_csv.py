@@ -52,6 +52,22 @@ def mistakes(folder: Path, text: str | bytes, **changes: Any) -> list[tuple[int,
     return [(each.line, each.where, each.what) for each in refused.value.mistakes]
 
 
+def test_a_run_that_one_configuration_lacks_is_missing_and_no_advantage(tmp_path: Path) -> None:
+    """Who keeps no failed runs has a gap in place of them."""
+    losses = {"adamw": 2.5, "muon": 2.25}
+    text = HEADER + "".join(
+        f"gpt,{name},{seed},{loss + seed / 1000}\n"
+        for name, loss in losses.items()
+        for seed in range(1, 11)
+        if name == "adamw" or seed <= 7
+    )
+    found = read(tmp_path, text, baseline="gpt+adamw", margin=0.01)
+    assert len(found.planned) == 20
+    found.write(tmp_path / "results")
+    report = bench("report", tmp_path / "results")
+    assert "gpt + muon is undecided on 7 of 10 planned seeds, 3 missing in this" in report.stdout
+
+
 # --- What is read ---------------------------------------------------------------------------------
 
 

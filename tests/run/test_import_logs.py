@@ -168,6 +168,24 @@ def test_a_log_without_a_loss_has_crashed_and_its_end_is_quoted(desk: Path) -> N
     assert "exit code" not in reason
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        "Killed",
+        "run.sh: line 3:  1234 Segmentation fault      (core dumped) python train.py",
+        "slurmstepd: error: *** JOB 1 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+    ],
+)
+def test_a_run_that_was_killed_has_crashed_however_far_it_came(desk: Path, last: str) -> None:
+    put(desk, {ALL[0]: log() + last + "\n"})
+    columns = only(read(desk))
+    assert (columns["status"], "val_loss_final" in columns) == ("crashed", False)
+    assert last in columns["reason"]
+    put(desk, {ALL[0]: log() + "Killed by the duke: a sample\nsaved\n"})
+    assert only(read(desk))["status"] == "ok"
+
+
 def test_an_error_that_the_run_survived_is_none(desk: Path) -> None:
     text = log().replace("iter 50:", "Traceback (most recent call last):\nOSError\niter 50:")
     put(desk, {ALL[0]: text})

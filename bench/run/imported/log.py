@@ -1,5 +1,6 @@
 """One log -> the runs that it tells of, by the patterns that read a program in its cell."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,14 @@ from bench.program.verdict import Ended, needed, verdict
 from bench.run.imported.results import ForeignRun
 
 CHUNK = 2**20  # bytes
-ERROR = "Traceback (most recent call last)"  # Python's, of an error that ended it
+# Of a program that did not end by itself, as Python, a shell (with the place in its script, or with
+# nothing else on the line), Slurm, and the C++ library say it.
+ERROR = re.compile(
+    r"Traceback \(most recent call last\)"
+    r"|^(?:\S+: line \d+: +\d+ )?(?:Killed|Terminated|Aborted|Bus error|Segmentation fault)"
+    r"(?: +\(core dumped\))?(?: {3,}\S.*)?\s*$"
+    r"|^(?:slurmstepd|srun): error: |^terminate called "
+)
 TOLD = "told"
 STEP_TIMES = ("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
 
@@ -23,8 +31,8 @@ STEP_TIMES = ("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
 def read_log(path: Path, program: Program, note: Callable[[bytes], object]) -> list[ForeignRun]:
     """`note` gets the file's bytes as they are read.
 
-    With which exit code a program ended, a log does not tell: an error after the last figure counts
-    as one, and a run's steps are those by which all that decides was read.
+    With which exit code a program ended, a log does not tell: an error after the last figure, or
+    that it was killed, counts as one. A run's steps are those by which all that decides was read.
     """
     log = _Log(program)
     kept: Path | None = path
@@ -57,7 +65,7 @@ class _Log:
         for line in self._splitter.feed(data):
             record = self.reader.read(line)
             self.runs.add(line, record, 0.0)
-            self._has_error = ERROR in line or (self._has_error and not record)
+            self._has_error = bool(ERROR.search(line)) or (self._has_error and not record)
 
     def run(self, figures: Figures, log: Path | None, *, is_last: bool = False) -> ForeignRun:
         failed = is_last and self._has_error

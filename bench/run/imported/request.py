@@ -69,7 +69,7 @@ class CsvRequest:
             asked["claim"] = self._claim(columns.figures[0], runs)
         matrix = yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
         told = json.dumps({"program": settings}, sort_keys=True)
-        return Foreign(name, matrix, told, sha256, list(runs), runs), table.separator
+        return Foreign(name, matrix, told, sha256, _planned(runs), runs), table.separator
 
     def _columns(self) -> Columns:
         figures, wrong = read_figures(self.metrics, self.better)
@@ -102,6 +102,13 @@ class CsvRequest:
             wrong = ((error["loc"][-1], explain(error, ())) for error in failure.errors())
             _raise([f"--{option}: {why}" for option, why in wrong])
         return claim
+
+
+def _planned(runs: Iterable[Place]) -> list[Place]:
+    """Each configuration with every seed of the file: who keeps no failed runs has a gap there."""
+    seeds = dict.fromkeys(place.seed for place in runs)
+    arms = dict.fromkeys(place[:-1] for place in runs)
+    return [Place(*arm, seed) for seed in seeds for arm in arms]
 
 
 def _raise(wrong: Sequence[str]) -> None:
