@@ -21,7 +21,7 @@ from bench.border.options import (
     TrainOptions,
     asked,
 )
-from bench.border.program import BASE, GivenValues, Program, values_of
+from bench.border.program import BASE, LATE, GivenValues, Program, values_of
 
 # What a worker spends its time on, in order; a column `<phase>_time_s` each.
 PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infer")
@@ -139,9 +139,10 @@ class RunSpec:
     def _asked_of_arm(self) -> dict[str, Any]:
         if self.program is not None:
             known = self.optimizer.base == BASE  # else its settings follow from trials
+            late = {name: f"\0{name}" for name in LATE}  # no text that a program holds
             return {
                 "schema": SCHEMA_VERSION,
-                "program": self.program.filled(self.values).asked,
+                "program": self.program.filled({**self.values, **late}).asked,
                 "device": self.device,
                 **({} if known else {"optimizer": self.optimizer.base}),
             }

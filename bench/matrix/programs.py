@@ -117,6 +117,8 @@ def _check_paths(form: Any) -> Iterator[Wrong]:
         for name in getattr(form, key):
             if ".." in Path(name).parts:
                 yield (key, name), "leads out of the program's folder. Name a file in it."
+            if Path(name).parts[:2] in {("data", each) for each in form.data}:
+                yield (key, name), "is of program.data, which is as it is. Name another file."
 
 
 def _check_environment(program: Program) -> Iterator[Wrong]:
@@ -127,15 +129,13 @@ def _check_environment(program: Program) -> Iterator[Wrong]:
 
 
 def _check_replaced(program: Program, code: OwnCode) -> Iterator[Wrong]:
-    top = f"{program.name}/" if code.files.keys() != {program.name} else ""
-    names = [name.removeprefix(top) for name in code.files]
     for file, pairs in program.replace.items():
         if ".." in Path(file).parts:
             continue  # that is told already
-        if file not in names:
-            yield ("replace", file), f"is no file of {program.name}. {nearest(file, names)}"
+        if file not in code.files:
+            yield ("replace", file), f"is no file of {program.name}. {nearest(file, code.files)}"
             continue
-        content = code.files[f"{top}{file}"].decode("utf-8", errors="replace")
+        content = code.files[file].decode("utf-8", errors="replace")
         for text in pairs:
             if (count := content.count(text)) != 1:
                 what = f"stands {count} times in {file}, and is to stand there once."

@@ -1,6 +1,6 @@
 """python -m bench.program CELL CODE [NAME=PATH...]: a program, from spec.json to result.json.
 
-CELL is the attempt's folder. CODE holds the program, by the name that spec.json gives it. Data are
+CELL is the attempt's folder. CODE holds the files of the program. Data are
 found at data/NAME where it runs. Where CELL holds a check.json, {"seconds": S}, the program runs
 only until every pattern has read a line, or that long.
 """

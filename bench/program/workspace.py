@@ -33,7 +33,7 @@ class Workspace:
             WorkspaceError: if a replacement or a path is not as it must be.
         """
         self.out.mkdir()
-        _copy(self.code / program.name, self.folder)
+        _copy(self.code, self.folder)
         for file, pairs in program.replace.items():
             _replace(self._inside(file), file, pairs)
         for file, content in program.files.items():
@@ -85,11 +85,7 @@ class Workspace:
 
 def _copy(source: Path, folder: Path) -> None:
     """Writable and executable: what we are given is read-only, and holds contents, no modes."""
-    if source.is_file():
-        folder.mkdir()
-        shutil.copy(source, folder)
-    else:
-        shutil.copytree(source, folder, symlinks=True, copy_function=shutil.copy)
+    shutil.copytree(source, folder, symlinks=True, copy_function=shutil.copy)
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | 0o700)

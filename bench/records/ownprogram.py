@@ -24,7 +24,7 @@ IGNORED = ".gitignore"
 
 
 def read_program(path: Path, ignore: Sequence[str], matrix: Path) -> OwnCode:
-    """A program's folder, or the one file that it is.
+    """A program's folder, or the one file that it is; paths of its files are within that folder.
 
     Left out are hidden files, what Python compiled, what a .gitignore in the folder names, and what
     `ignore` does, in the same language; and the matrix file itself and what runs have left, which
@@ -40,9 +40,10 @@ def read_program(path: Path, ignore: Sequence[str], matrix: Path) -> OwnCode:
             sizes = {path.name: _stat(path).st_size}
         else:
             names = _names(path, ignore, matrix)
-            sizes = {f"{path.name}/{name}": _stat(path / name).st_size for name in names}
+            sizes = {name: _stat(path / name).st_size for name in names}
         _check_sizes(path, sizes)
-        files = {name: (path.parent / name).read_bytes() for name in sizes}
+        folder = path.parent if path.is_file() else path
+        files = {name: (folder / name).read_bytes() for name in sizes}
     except OSError as error:
         what = f"{error.filename or path} cannot be read: {error.strerror}."
         raise CodeError(f"{what} Make it readable, or leave it out by program.ignore.") from error

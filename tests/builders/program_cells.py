@@ -63,7 +63,7 @@ class ProgramRun:
     settings: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Path] = field(default_factory=dict)
     asked: dict[str, Any] = field(default_factory=dict)  # fields of Program
-    main: str = "prog/main.py"  # where the script lies in the folder of code
+    main: str = "main.py"  # where the script lies in the folder of code
 
     @property
     def folder(self) -> Path:
@@ -120,7 +120,6 @@ class ProgramRun:
         return self.finish(self.start(check_s))
 
     def _spec(self) -> RunSpec:
-        name = self.main.partition("/")[0]
         asked = {"command": ("python", self.file.name), "read": self.read, **self.asked}
         return RunSpec(
             model=Model("small", BASE, GivenValues(self.settings)),
@@ -130,7 +129,7 @@ class ProgramRun:
             train=TrainOptions(),
             eval=EvalOptions(),
             corpus=CorpusRef("", ""),
-            program=Program(name, "0" * 64, **asked),
+            program=Program("prog", "0" * 64, **asked),
         )
 
 

@@ -43,7 +43,7 @@ assert os.access("other.sh", os.X_OK)"""
 
 def test_a_script_starts_though_the_cache_keeps_contents_and_no_modes(tmp_path):
     run = cell(tmp_path, command=("./inner/train.sh", "2.5"))
-    script = run.code / "prog/inner/train.sh"
+    script = run.code / "inner/train.sh"
     script.parent.mkdir(parents=True)
     script.write_text("#!/bin/sh\necho val $1\n")
     script.chmod(0o444)
@@ -149,9 +149,9 @@ assert pathlib.Path("data/one").read_text() == "train"
 pathlib.Path("data/text/deep/cache").write_text("mine")"""
     run = cell(tmp_path, script)
     run.data = {"text": data, "one": data / "train.bin"}
-    (run.code / "prog/data/text").mkdir(parents=True)
-    (run.code / "prog/data/text/prepare.py").write_text("of the program")
-    (run.code / "prog/data/text/train.bin").write_text("an older one")
+    (run.code / "data/text").mkdir(parents=True)
+    (run.code / "data/text/prepare.py").write_text("of the program")
+    (run.code / "data/text/train.bin").write_text("an older one")
     ran = run.run()
     assert ran.end == ("ok", None), ran.log.decode()
     left = [path for path in (run.folder / "program").rglob("*") if not path.is_dir()]

@@ -52,10 +52,10 @@ def read_csv(path: Path, columns: Columns) -> CsvTable:
     Raises:
         ForeignError: with its mistakes.
     """
-    return _Reader(path, columns).read()
+    return _CsvReader(path, columns).read()
 
 
-class _Reader:
+class _CsvReader:
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path = path
         self.columns = columns
