@@ -90,7 +90,10 @@ class OutputReader:
         for use, pattern in self.uses:
             self.trying = use
             if found := pattern.search(line):
-                self._note(use, line, self._numbers(found.groupdict()), record)
+                groups = {
+                    name: text for name, text in found.groupdict().items() if text is not None
+                }
+                self._note(use, line, self._numbers(groups), record)
         self.trying = None
         if line.lstrip().startswith("{") and (told := self._numbers(_json_object(line))):
             self._note(self.json, line, told, record)
@@ -106,7 +109,7 @@ class OutputReader:
     def _numbers(self, told: dict[str, Any]) -> Record:
         record: Record = {}
         for name, value in told.items():
-            if value is None or name not in self.known:
+            if name not in self.known:
                 continue
             try:
                 read = number(value) if isinstance(value, str) else _of_json(value)
@@ -122,13 +125,20 @@ def _json_object(line: str) -> dict[str, Any]:
         content = json.loads(line)
     except (ValueError, RecursionError):  # no JSON, or nested without measure
         return {}
-    return content if isinstance(content, dict) else {}
+    return _as_told(content) if isinstance(content, dict) else {}
+
+
+def _as_told(content: dict[str, Any]) -> dict[str, Any]:
+    """Without what is null, and so unknown; where it is all losses, some write so what is NaN."""
+    told = {name: value for name, value in content.items() if value is not None}
+    losses = [name for name in LOSSES if name in content]
+    return told if any(name in told for name in losses) else {**told, **dict.fromkeys(losses)}
 
 
 def _of_json(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    raise ValueError(f"{_shown(value)} is no number")
+    raise ValueError(f"{'null' if value is None else _shown(value)} is no number")
 
 
 def _whole(value: float) -> float:

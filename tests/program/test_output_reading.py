@@ -136,6 +136,20 @@ def test_json_lines_need_no_pattern():
     assert reader.read('{"loss": "1,234.5"}') == {"loss": 1234.5}
 
 
+@pytest.mark.parametrize(
+    ("content", "record"),
+    [
+        ({"step": 5, "loss": 2.5, "val_loss": None}, {"step": 5, "loss": 2.5}),
+        ({"step": 5, "loss": None, "val_loss": None}, {"step": 5, "loss": None, "val_loss": None}),
+        ({"step": 5, "val_loss": None}, {"step": 5, "val_loss": None}),
+        ({"step": 5, "tokens": None}, {"step": 5}),
+    ],
+)
+def test_null_is_not_known_but_where_no_loss_of_the_line_is_a_number(content, record):
+    """Some write null for what is NaN: then the loss before it is not the last."""
+    assert OutputReader([]).read(json.dumps(content)) == record
+
+
 @pytest.mark.parametrize("value", ["true", "[1]", '{"a": 1}', '"12%"', "1" + "0" * 400])
 def test_json_values_that_are_no_numbers_are_refused(value):
     reader = OutputReader([])
