@@ -1,5 +1,6 @@
 """Two versions read and joined by arm and seed: what may be compared, and what is left out."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -119,6 +120,11 @@ class PairedArm:
         """That of its rows, which are all asked for the same."""
         return setup_of(_first(self.base).get("settings", ""))
 
+    @property
+    def changed(self) -> bool:
+        """Whether its program, or what it was asked, is another in NEW."""
+        return _first(self.new)["arm_id"] != self.arm_id
+
     @cached_property
     def sources(self) -> list[str]:
         """Where the times of its ok rows come from, if they are a program's."""
@@ -226,28 +232,69 @@ class Joined:
 
 
 def join(base: Version, new: Version) -> Joined:
-    """Arms by arm_id, which is all that was asked but the seed; names alone join nothing."""
+    """Arms by arm_id, which is all that was asked but the seed; names alone join nothing.
+
+    But for the arms of a program, whose two versions are what is compared: they are joined by name,
+    where no two of one side have it, and where both read their metrics alike.
+    """
     left, right = base.arms, new.arms
     labels = _labels([*left.values(), *right.values()])
+    same = {arm_id: arm_id for arm_id in left if arm_id in right}
+    versions = {arm_id: other for arm_id, other in _versions(left, right) if arm_id not in same}
+    both = {**same, **versions}
     return Joined(
         base,
         new,
         tuple(
-            PairedArm(arm_id, labels[arm_id], _first(seeds)["device"], seeds, right[arm_id])
+            PairedArm(
+                arm_id,
+                labels[arm_id] if arm_id in same else _name(seeds),
+                _first(seeds)["device"],
+                seeds,
+                right[both[arm_id]],
+            )
             for arm_id, seeds in left.items()
-            if arm_id in right
+            if arm_id in both
         ),
-        only_base=tuple(labels[arm_id] for arm_id in left if arm_id not in right),
-        only_new=tuple(labels[arm_id] for arm_id in right if arm_id not in left),
+        only_base=tuple(labels[arm_id] for arm_id in left if arm_id not in both),
+        only_new=tuple(labels[arm_id] for arm_id in right if arm_id not in both.values()),
     )
+
+
+def _versions(
+    left: Mapping[str, BySeedRows], right: Mapping[str, BySeedRows]
+) -> Iterator[tuple[str, str]]:
+    """The arms of a program that only their names join: arm_id of BASE and of NEW."""
+    base, new = _programs({*left} - {*right}, left), _programs({*right} - {*left}, right)
+    for key, arm_ids in base.items():
+        others = new.get(key, [])
+        if len(arm_ids) == len(others) == 1:
+            yield arm_ids[0], others[0]
+
+
+def _programs(
+    arm_ids: Iterable[str], arms: Mapping[str, BySeedRows]
+) -> dict[tuple[str, str], list[str]]:
+    """The arms of programs, by what makes two of them versions of one."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for arm_id in arm_ids:
+        setup = setup_of(_first(arms[arm_id]).get("settings", ""))
+        if setup.program:
+            read = [setup.program.get(key) for key in ("metrics", "seeds")]
+            found[_name(arms[arm_id]), json.dumps(read, sort_keys=True)].append(arm_id)
+    return found
+
+
+def _name(arm: BySeedRows) -> str:
+    row = _first(arm)
+    return ", ".join(filter(None, (f"{row['model']} + {row['optimizer']}", row["device"])))
 
 
 def _labels(arms: Sequence[BySeedRows]) -> dict[str, str]:
     """arm_id -> "model + optimizer, device", with the arm_id where two arms are named alike."""
     plain = {}
-    for rows in map(_first, arms):
-        label = f"{rows['model']} + {rows['optimizer']}"
-        plain[rows["arm_id"]] = ", ".join(filter(None, (label, rows["device"])))
+    for arm in arms:
+        plain[_first(arm)["arm_id"]] = _name(arm)
     count = Counter(plain.values())
     return {
         arm_id: label if count[label] == 1 else f"{label} ({arm_id})"

@@ -220,6 +220,8 @@ def _left_out_of(arm: PairedArm, keep_disturbed: bool) -> Iterator[str]:
         yield f"{which} ran on no machine known to be the same: only their losses are compared."
     if len(arm.sources) > 1:
         yield f"training times are {' and '.join(arm.sources)} (step_time_source): not compared."
+    if arm.changed:
+        yield "its program, or what it was asked, is another in NEW: joined by name."
     if not arm.setup.is_paired:
         yield "its program seeds itself: its runs are compared as replicates, without pairs."
     if arm.disturbed:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from bench.launch.job import Environment, Exit, Job, Stop, Watcher
 from bench.launch.probe import ANSWER
 from bench.launch.process import Command, supervise
 from bench.launch.reach import PROGRAM, TIMEOUT_S, Reach, read_reach
-from bench.launch.variables import changing, local_environment
+from bench.launch.variables import changing, local_environment, of_program
 from bench.measure.cgroup import Cgroup
 from bench.measure.host import CellProcesses
 from bench.measure.packed import packed
@@ -52,8 +53,15 @@ class LocalLauncher:
         return 0  # a local worker dies with its runner
 
     def run(self, job: Job, watcher: Watcher, stop: Stop) -> Exit:
+        if job.spec.program is None:
+            return supervise(self._command(job, {}), watcher, stop)
+        with tempfile.TemporaryDirectory(prefix="bench-home-", ignore_cleanup_errors=True) as home:
+            return supervise(self._command(job, of_program(Path(home))), watcher, stop)
+
+    def _command(self, job: Job, variables: Mapping[str, str]) -> Command:
+        """`variables`: over those of every local worker."""
         files = job.files
-        command = Command(
+        return Command(
             argv=[
                 self.python,
                 "-P",  # nothing of the current folder is imported
@@ -68,6 +76,7 @@ class LocalLauncher:
             environment={
                 **local_environment(job.spec.threads, ",".join(job.gpu_uuids)),
                 **compiler_environment(files.compiled.absolute()),
+                **variables,
             },
             log=files.log,
             limits=job.limits,
@@ -75,7 +84,6 @@ class LocalLauncher:
             kill=kill_group,
             cpus=job.cpus,
         )
-        return supervise(command, watcher, stop)
 
     @cached_property
     def _env_id(self) -> str:

@@ -2,9 +2,13 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 from bench.border.identity import PACKAGE
 from bench.border.surroundings import CHANGING, worker_environment
+
+# Where Debian's commands are; that of the cell's own Python comes before.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def local_environment(threads: int, gpus: str = "") -> dict[str, str]:
@@ -18,6 +22,11 @@ def local_environment(threads: int, gpus: str = "") -> dict[str, str]:
         "PYTHONPATH": str(PACKAGE.parent),
         "CUDA_VISIBLE_DEVICES": gpus,
     }
+
+
+def of_program(home: Path) -> dict[str, str]:
+    """What a program finds in place of the caller's: else these would decide what it runs."""
+    return {"PATH": SYSTEM_PATH, "HOME": str(home)}
 
 
 def changing() -> dict[str, str]:

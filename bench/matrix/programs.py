@@ -113,6 +113,8 @@ def _check_seeds(program: Program) -> Iterator[Wrong]:
 
 
 def _check_paths(form: Any) -> Iterator[Wrong]:
+    for name in sorted(form.files.keys() & form.replace.keys()):
+        yield ("files", name), "is written anew, and replace changes what stands in it. Leave one."
     for key in ("replace", "files"):
         for name in getattr(form, key):
             if ".." in Path(name).parts:

@@ -35,7 +35,7 @@ def summary(row: dict[str, Any]) -> str:
     """How a cell ended, in half a line."""
     if row["status"] != "ok":
         stage = f" ({row['stage']})" if row.get("stage") else ""
-        return f"{row['status']}{stage}: {row['reason']}"
+        return f"{row['status']}{stage}: {' '.join(str(row['reason']).split())}"
     losses = ((split, row.get(f"{split}_loss_final")) for split in ("val", "test", "train"))
     told = [f"{split} loss {loss:.4f}" for split, loss in losses if loss is not None][:1]
     metrics = json.loads(row.get("metrics") or "{}")

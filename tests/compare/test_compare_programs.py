@@ -1,5 +1,7 @@
 """Two versions of a training script: its own metrics, runs without pairs, times by their source."""
 
+import json
+
 import pytest
 from scipy.stats import ttest_ind
 
@@ -83,3 +85,22 @@ def test_times_of_another_source_are_not_compared(versions):
     assert "training times are stamps and told (step_time_source): not compared" in as_text(
         compared
     )
+
+
+def test_two_versions_of_a_program_are_joined_by_name(versions):
+    versions.figures(spread(90.0, 0.5), spread(80.0, 0.6))
+    other = {**json.loads(versions.new.settings)["program"], "sha256": "f" * 12}
+    versions.new.settings = json.dumps({"program": other}, sort_keys=True)
+    for row in versions.new.runs:
+        row |= {"settings": versions.new.settings, "arm_id": "another"}
+    compared = versions.compared("acc<-1")
+    assert compared.outcome is GateStatus.FAIL
+    assert "its program, or what it was asked, is another in NEW" in as_text(compared)
+
+
+def test_versions_that_read_a_metric_otherwise_are_not_joined(versions):
+    versions.figures(spread(90.0, 0.5), spread(80.0, 0.6))
+    other = {**json.loads(versions.new.settings)["program"], "metrics": {"acc": "lower"}}
+    for row in versions.new.runs:
+        row |= {"settings": json.dumps({"program": other}), "arm_id": "another"}
+    assert versions.compared().arms == ()

@@ -359,3 +359,15 @@ def test_a_bundle_holds_the_programs_source_and_verify_checks_it(tmp_path, monke
     forged = {**members, f"a/code/{code}/nanoGPT/train.py": b"print('val_loss 1.0')\n"}
     [fault] = verify(written(tmp_path / "b.tar.gz", with_sums(forged, "a"))).wrong
     assert fault == f"a/code/{code}: is not what its name, a SHA-256, says"
+
+
+def test_runs_that_stop_early_are_told_beside_the_verdict(tmp_path):
+    folder = Programs(tmp_path / "a")
+    folder.arm(BASE, spread(2.0, 0.02), steps=100)
+    folder.arm(NEW, spread(1.9, 0.02), steps=100)
+    folder.run(NEW, 6, val_loss_final=1.5, steps=40)
+    folder.run(BASE, 6, val_loss_final=2.0, steps=100)
+    folder.claiming("val_loss_final")
+    page = page_of(folder, tmp_path / "report")
+    assert "Finished runs of small + fast ended at steps 40 to 100, and count alike" in page
+    assert "Finished runs of small + slow" not in page

@@ -379,3 +379,21 @@ def test_arms_have_a_process_each(tmp_path):
     for optimizer in ("one", "two"):
         found = [row["val_loss_final"] for row in rows if row["optimizer"] == optimizer]
         assert found == ["1.0", "1.1", "1.2"]
+
+
+def test_the_callers_path_and_home_decide_nothing(tmp_path, monkeypatch):
+    other = tmp_path / "bin" / "sort"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\necho val 99\n")
+    other.chmod(0o755)
+    (tmp_path / ".rc").write_text("val 98\n")
+    monkeypatch.setenv("PATH", str(other.parent), prepend=":")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    script = """
+    import os, subprocess
+    assert not os.listdir(os.path.expanduser("~"))
+    print(subprocess.run(["sort"], input="val 2", text=True, capture_output=True).stdout)
+    """
+    runs = Scripted(tmp_path, script, seeds="[1]")
+    assert runs.run().code == 0
+    assert [row["val_loss_final"] for row in runs.rows()] == ["2.0"]

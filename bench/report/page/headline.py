@@ -31,7 +31,7 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
     `title` names the section where there are several; else it is empty.
     """
     note = short_note(section.timing)
-    notes = (note,) if note else ()
+    notes = (*((note,) if note else ()), *_uneven(section))
     if family is None:
         return Headline(title, _nothing(section, asked), notes)
     found = sorted(family.comparisons, key=lambda each: ORDER.index(each.verdict))
@@ -48,6 +48,17 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
             f", {UNTUNED.format(what='settings' if section.setup.program else 'learning rates')}"
         )
     return Headline(title, f"{lead}.", (*points, *notes))
+
+
+def _uneven(section: Section) -> Iterator[str]:
+    """The configurations whose runs ended at different steps: only a program may end any time."""
+    for arm in section.arms if section.setup.program else ():
+        steps = sorted({int(steps) for cell in arm.ok if (steps := cell.text("steps"))})
+        if len(steps) > 1:
+            yield (
+                f"Finished runs of {arm.label} ended at steps {steps[0]:,} to {steps[-1]:,}, and "
+                "count alike: program.steps in the matrix makes those that stop early fail."
+            )
 
 
 def _nothing(section: Section, asked: Asked) -> str:
