@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,8 @@ class Runner:
         if not rows or (rows[-1]["status"], rows[-1]["reason"]) != ("skipped", why):
             attempt = self.folder.next_attempt(cell, rows)
             row = self._identity(cell, attempt, Environment(env_id=""))
-            self.runs.append({**row, "status": "skipped", "reason": why})
+            skipped = {"started_at": _now(), "status": "skipped", "reason": why}
+            self.runs.append({**row, **skipped})
 
     def _run_open(self, lanes: Lanes, environments: Mapping[str, Environment]) -> None:
         failures: list[Exception] = []
@@ -234,6 +236,35 @@ class Runner:
 
     def _run_cell(self, cell: Cell, slot: Slot, environment: Environment) -> list[dict[str, Any]]:
         """One attempt, in a thread of its own: a row of runs.csv for each cell of its process."""
+        number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
+        job = self._job(cell, slot, number)
+        seen = self._seen(job, slot)
+
+        def run() -> list[dict[str, Any]]:
+            show = partial(self._show, cell)
+            return run_attempt(job, self.launcher, show, self.stop, self.sample_ms)
+
+        with self.folder.writing():
+            rows = with_compiled(job, environment, seen["gpu_name"], run)
+        cells = self._processes[cell]
+        if len(rows) > len(cells):
+            told = f"{job.files.log} tells of {len(rows)}, and {len(cells)} were open"
+            self.display.say(told, "runs")
+        found = []
+        for nth, (one, row) in enumerate(zip(cells, shared_out(rows, len(cells)), strict=True), 1):
+            if nth > 1:
+                number = self.folder.next_attempt(one, self.runs.of(one.spec.run_id))
+                self.folder.take_over(job.files, nth, self.folder.make_attempt(one, number))
+            found.append(row | self._identity(one, number, environment) | seen)
+        return found
+
+    def _job(self, cell: Cell, slot: Slot, number: int) -> Job:
+        """The attempt of that number, laid out.
+
+        Raises:
+            CacheError, CodeError: if what it reads is no longer what it was.
+            FolderError: if its folder cannot be made.
+        """
         if self.corpus and self.tokens_file:
             check_stored(self.tokens_file, f"corpus {self.corpus.name}")
         for each in self.data.values():
@@ -241,52 +272,35 @@ class Runner:
         code = tuple(self.code[sha256] for sha256 in cell.spec.own_code)
         for folder in code:
             check_stored(folder, "the matrix's own code")
-        number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
-        files = self.folder.make_attempt(cell, number)
-        gpus = slot.gpus[: cell.spec.gpus]
-        job = Job(
+        return Job(
             spec=cell.spec,
             limits=cell.limits,
-            files=files,
+            files=self.folder.make_attempt(cell, number),
             tokens=self.tokens_file,
             cpus=slot.cpus,
-            gpu_uuids=tuple(gpu.uuid for gpu in gpus),
+            gpu_uuids=tuple(gpu.uuid for gpu in slot.gpus[: cell.spec.gpus]),
             code=code,
             data=tuple((name, each.path) for name, each in self.data.items()),
             module=MODULES[cell.spec.program is not None],
         )
-        seen = {
-            "log_path": str(files.log.relative_to(self.folder.path)),
+
+    def _seen(self, job: Job, slot: Slot) -> dict[str, Any]:
+        """What is known of an attempt as it is launched, beside what its cell is."""
+        gpus = slot.gpus[: job.spec.gpus]
+        return {
+            "started_at": _now(),
+            "log_path": str(job.files.log.relative_to(self.folder.path)),
             "cpus": " ".join(str(cpu) for cpu in slot.cpus),
             "gpu_name": kind_of(gpus) if gpus else None,
             "gpu_uuid": " ".join(job.gpu_uuids) or None,
             "driver_version": self.machine.gpus.driver_version if gpus else None,
         }
 
-        def show(event: dict[str, Any]) -> None:
-            """Progress, if it is that: a worker may say anything."""
-            figures = ("step", "loss", "tokens_per_s", "val_loss")
-            if all(is_number(event.get(name, 0)) for name in figures):
-                self.display.event(cell, event)
-
-        def run() -> list[dict[str, Any]]:
-            return run_attempt(job, self.launcher, show, self.stop, self.sample_ms)
-
-        started_at = _now()
-        with self.folder.writing():
-            rows = with_compiled(job, environment, seen["gpu_name"], run)
-        cells = self._processes[cell]
-        if len(rows) > len(cells):
-            told = f"{job.files.log} tells of {len(rows)}, and {len(cells)} were open"
-            self.display.say(told, "runs")
-        seen |= {"started_at": started_at}
-        found = []
-        for nth, (one, row) in enumerate(zip(cells, shared_out(rows, len(cells)), strict=True), 1):
-            if nth > 1:
-                number = self.folder.next_attempt(one, self.runs.of(one.spec.run_id))
-                self.folder.take_over(files, nth, self.folder.make_attempt(one, number))
-            found.append(row | self._identity(one, number, environment) | seen)
-        return found
+    def _show(self, cell: Cell, event: dict[str, Any]) -> None:
+        """Progress, if it is that: a worker may say anything."""
+        figures = ("step", "loss", "tokens_per_s", "val_loss")
+        if all(is_number(event.get(name, 0)) for name in figures):
+            self.display.event(cell, event)
 
     def _identity(self, cell: Cell, attempt: int, environment: Environment) -> dict[str, Any]:
         spec = cell.spec
@@ -302,7 +316,6 @@ class Runner:
             "code_sha256": spec.code_sha256,
             "git_commit": self.machine.git_commit,
             "git_dirty": self.machine.git_dirty,
-            "started_at": _now(),
             "eval_protocol": None if spec.program else spec.eval.protocol,
             "host_cpu_model": self.machine.cpu_model,
             "corpus": spec.corpus.name,
