@@ -190,7 +190,8 @@ def test_a_page_says_nothing_of_a_program_that_is_not_known(tmp_path):
     folder.claiming("val_loss_final")
     page = page_of(folder, tmp_path / "report")
     assert [word for word in OF_OURS if word in page] == []
-    assert "n/a: the program does not tell this cost of its evaluations." in page
+    assert "Costs that the program does not tell of its evaluations are left out." in page
+    assert "n/a tokens" not in page
     assert "Program: nanoGPT (SHA-256 0a1b2c3d4e5f…)" in page
     assert "Times: Training time is not known" in page
     assert "Pairing: none: the program seeds itself, and its runs are replicates" in page

@@ -62,7 +62,11 @@ def _program(section: Section) -> list[tuple[str, str]]:
     return [
         called,
         ("Command", " ".join(program.get("command", [])) or NOT_AVAILABLE),
-        ("Asked", ", ".join(f"{key} {value}" for key, value in asked.items()) or NOT_AVAILABLE),
+        *(
+            [("Asked", ", ".join(f"{key} {value}" for key, value in asked.items()))]
+            if asked
+            else []
+        ),
         ("Done", ", ".join(seen) or NOT_AVAILABLE),
         ("Losses", "as the program prints them, in its own unit and on its own data"),
         ("Times", times_words(section)),

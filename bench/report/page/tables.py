@@ -44,7 +44,7 @@ EQUAL_NOTE = (
     "Validation loss ({unit}mean ± standard deviation over seeds) at the cost at which "
     "the cheapest of all runs ends; between two evaluations it is interpolated."
 )
-NO_COST = "n/a: the program does not tell this cost of its evaluations."
+NO_COST = "Costs that the program does not tell of its evaluations are left out."
 SOURCES_NOTE = (
     "A run with several attempts counts once. If any attempt diverged or crashed, no later one "
     "makes that good. One beyond a limit counts as ok if an attempt with a raised limit ended ok, "
@@ -180,6 +180,7 @@ def equal_cost_table(section: Section) -> Table:
         equal = at_equal_cost(section.arms, cost)
         if equal.cost is None and section.setup.program:
             unknown = NO_COST
+            continue
         decimals = of_count if cost is curves.tokens else of_measure
         amount = write(None if equal.cost is None else equal.cost / unit, decimals)
         mark = MARK if cost is curves.seconds and not section.timing.clean else ""
