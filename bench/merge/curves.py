@@ -137,12 +137,17 @@ class EqualCost:
 
 
 def at_equal_cost(arms: Sequence[Arm], cost: Cost) -> EqualCost:
-    """The loss of every arm where the cheapest seed ends; linear between evaluations."""
+    """The loss of every arm where the cheapest seed ends; linear between evaluations.
+
+    None of an arm of which some seed was not evaluated by then: what came later is no loss of it.
+    """
     lines = [seed_lines(arm, cost) for arm in arms]
     ends = [float(line.x[-1]) for arm in lines for line in arm.values()]
     limit = min(ends, default=math.nan)
     losses = (
         {seed: [float(np.interp(limit, line.x, line.y))] for seed, line in arm.items()}
+        if all(line.x[0] <= limit for line in arm.values())
+        else {}
         for arm in lines
     )
     return EqualCost(limit if ends else None, tuple(map(over_seeds, losses)))

@@ -65,6 +65,8 @@ def times_words(section: Section) -> str:
     if not section.setup.program:
         return "Training time leaves out evaluation, warm-up and start-up"
     told = {"told": "told by the program", "stamps": "by the stamps of the lines that it printed"}
+    if section.is_imported and section.timing.sources:
+        return "Training time is as it was imported"
     found = [told.get(source, source) for source in sorted(section.timing.sources)]
     if len(found) > 1:
         return f"Training time is {found[0]} in some runs and {found[1]} in others: not compared"

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import ttest_ind, ttest_rel
 
 from bench.merge.asked import Asked, read_asked
+from bench.merge.curves import at_equal_cost, seconds
 from bench.merge.frames import load
 from bench.records.cache import sha256_of, store
 from bench.records.programs import field_of, figure_of, setup_of
@@ -372,3 +373,29 @@ def test_runs_that_stop_early_are_told_beside_the_verdict(tmp_path):
     page = page_of(folder, tmp_path / "report")
     assert "Finished runs of small + fast ended at steps 40 to 100, and count alike" in page
     assert "Finished runs of small + slow" not in page
+
+
+def test_what_one_evaluation_a_run_does_not_show_is_not_shown(tmp_path):
+    folder = Programs(tmp_path / "a")
+    folder.arm(BASE, spread(2.0, 0.02))
+    folder.arm(NEW, spread(1.9, 0.02))
+    for row in folder.runs:
+        folder.curve(row["run_id"], [(100, 0.5, row["val_loss_final"])])
+    folder.claiming("val_loss_final")
+    page = page_of(folder, tmp_path / "report")
+    assert not list((tmp_path / "report").glob("loss_*.png"))
+    assert "Until a validation loss of" not in page
+    assert "parameters" not in page.partition("Definitions")[0]
+
+
+def test_no_loss_is_told_at_a_cost_before_the_first_evaluation(tmp_path):
+    folder = Programs(tmp_path / "a")
+    folder.arm(BASE, spread(2.0, 0.02))
+    folder.arm(NEW, spread(1.9, 0.02))
+    for row in folder.runs:
+        late = 3.0 if row["run_id"] == "small/fast/cpu#2" else 0.1
+        folder.curve(row["run_id"], [(50, late, 2.5), (100, late + 0.4, row["val_loss_final"])])
+    [section] = sections_of(folder)
+    slow, fast = at_equal_cost(section.arms, seconds).losses
+    assert slow.n == 5
+    assert fast.n == 0

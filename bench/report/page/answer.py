@@ -3,6 +3,7 @@
 import math
 
 from bench.merge.asked import Asked
+from bench.merge.curves import seed_lines, steps
 from bench.merge.sections import Section
 from bench.records.columns import LOSS
 from bench.report.family import TIME, Comparison, Family, least_seeds
@@ -13,7 +14,7 @@ from bench.report.words import count_words, metric_words, percent
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
 from bench.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
-from bench.statistics.target import ToTarget
+from bench.statistics.target import HELD, ToTarget
 from bench.statistics.text import (
     NOT_AVAILABLE,
     Decimals,
@@ -216,7 +217,8 @@ def _ladder_table(
 
 def _target_tables(section: Section, asked: Asked) -> list[Table]:
     target = target_of(section, asked)
-    if target is None:
+    lengths = [len(line.x) for arm in section.arms for line in seed_lines(arm, steps).values()]
+    if target is None or (section.setup.program and max(lengths, default=0) < HELD):
         return []
     columns: Columns[ArmToTarget] = [
         (Heading("configuration"), lambda each: each.arm.label),

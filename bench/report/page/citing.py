@@ -17,7 +17,11 @@ DIRTY = (
 )
 UNKNOWN = "The commit of some rows is not known: another version may have made them."
 SEVERAL = "The rows are of several commits: run each folder's matrix at its own."
-OF_PROGRAMS = "Whether losses come out the same is the program's own doing; times do not."
+OF_PROGRAMS = (
+    "The matrix names its program by a path from its own place: put that file where the program "
+    "lies, of the SHA-256 above, and run it there. Whether losses come out the same is the "
+    "program's own doing; times do not."
+)
 ELSEWHERE = "Imported runs were made elsewhere: no command of this program makes them again."
 LOSSES = "On the same machine and image, losses come out the same to the last digit; times do not."
 

@@ -24,6 +24,9 @@ REPLICATES = "none: the program seeds itself, and its runs are replicates"
 def facts(section: Section, sources: Sequence[Source]) -> list[tuple[str, str]]:
     """In the order of a methods section; unknown is n/a."""
     key = section.key
+    if section.is_imported:
+        about = ("Machine", "not known, nor are software and code")
+        return [about, *_program(section), ("Rows", _rows(section, sources))]
     host = short(key.host_id) or NOT_AVAILABLE
     found = [("Machine", f"{_told(section, 'host_cpu_model')} (host {host})")]
     if key.device == "cuda":
@@ -59,16 +62,16 @@ def _program(section: Section) -> list[tuple[str, str]]:
     asked = {key: program[key] for key in ("steps", "threads", "gpus") if key in program}
     done = {key: section.values(key) for key in ("steps", "tokens")}
     seen = [f"{key} {span(map(int, texts))}" for key, texts in done.items() if texts]
+    prints = "as they were imported" if section.is_imported else "as the program prints them"
+    known = [
+        ("Command", " ".join(program.get("command", []))),
+        ("Asked", ", ".join(f"{key} {value}" for key, value in asked.items())),
+        ("Done", ", ".join(seen)),
+    ]
     return [
         called,
-        ("Command", " ".join(program.get("command", [])) or NOT_AVAILABLE),
-        *(
-            [("Asked", ", ".join(f"{key} {value}" for key, value in asked.items()))]
-            if asked
-            else []
-        ),
-        ("Done", ", ".join(seen) or NOT_AVAILABLE),
-        ("Losses", "as the program prints them, in its own unit and on its own data"),
+        *((what, told) for what, told in known if told),
+        ("Losses", f"{prints}, in its own unit and on its own data"),
         ("Times", times_words(section)),
         ("Pairing", BY_SEED if setup.is_paired else REPLICATES),
     ]

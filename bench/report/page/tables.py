@@ -75,6 +75,11 @@ def arm_columns(section: Section) -> list[str]:
     return [name for name in cell_columns(section) if name not in left_out]
 
 
+def knows_sizes(section: Section) -> bool:
+    """Whether a column of parameters has anything to say: few programs print them."""
+    return not section.setup.program or bool(section.values("n_params"))
+
+
 def summary_table(section: Section) -> Table:
     """One row an arm."""
     shown = arm_columns(section)
@@ -86,7 +91,11 @@ def summary_table(section: Section) -> Table:
         (Heading("configuration"), lambda arm: arm.label),
         (Heading("coverage"), coverage),
         (Heading("attempts"), attempts),
-        (number("parameters"), lambda arm: write(arm.constant("n_params"), of_count)),
+        *(
+            [(number("parameters"), lambda arm: write(arm.constant("n_params"), of_count))]
+            if knows_sizes(section)
+            else []
+        ),
         (
             number(f"95 % interval of {'the final loss' if is_ours else of[main].heading}"),
             lambda arm: _interval(arm, main),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bench.merge.sections import Arm, Section
 from bench.records.columns import Column
 from bench.report.page.content import Headline
+from bench.report.page.tables import knows_sizes
 from bench.statistics.text import NOT_AVAILABLE, aligned, of_count, printable, write
 
 NOTE = "Means over seeds; in brackets n, how many seeds. Intervals are in the report."
@@ -32,15 +33,16 @@ def main_table(section: Section) -> list[str]:
     if section.setup.program:  # of which only some is known
         figures = {title: name for title, name in figures.items() if section.values(name)}
     columns = section.setup.columns
+    sizes = ["parameters"] if knows_sizes(section) else []
     rows = [
         [
             arm.label,
             *(_mean(arm, name, columns[name]) for name in figures.values()),
-            write(arm.constant("n_params"), of_count),
+            *(write(arm.constant("n_params"), of_count) for _ in sizes),
         ]
         for arm in section.arms
     ]
-    table = aligned([["configuration", *figures, "parameters"], *rows], left=(0,))
+    table = aligned([["configuration", *figures, *sizes], *rows], left=(0,))
     return [*table, NOTE]
 
 

@@ -121,9 +121,9 @@ def arm_curves(scene: Scene, axis: Axis) -> list[ArmCurve]:
 
 
 def loss_graph(scene: Scene, axis: Axis) -> Drawing | None:
-    """None if no arm has a curve against this axis."""
+    """None if no arm has a curve against this axis: one evaluation is a point."""
     curves = arm_curves(scene, axis)
-    if not curves:
+    if all(len(line.x) < 2 for curve in curves for line in curve.lines):
         return None
     labels = [curve.label for curve in curves]
     mark = scene.section.timing.mark(TIME) if axis is SECONDS else ""
