@@ -29,6 +29,7 @@ MOST_REASON = 500
 MOST_LOG = 1500
 LOG_LINES = 20
 
+NOTHING: tuple[Any, ...] = ({}, [], "", None)  # of a program's settings
 # What is read of a file: no spec or environment is longer, and the end of a log is in its tail.
 MOST_JSON = 64 * 2**10
 TAIL = 16 * 2**10
@@ -182,7 +183,10 @@ def _settings(spec: dict[str, Any] | None) -> list[tuple[str, str]]:
     if spec is None:
         return [("Configuration", "spec.json is not there, or cannot be read.")]
     parts = ("program", "model", "optimizer", "train", "eval", "corpus")
-    return [(f"Configuration: {part}", flat(spec[part])) for part in parts if part in spec]
+    found = {part: spec[part] for part in parts if part in spec}
+    if isinstance(program := found.get("program"), dict):  # most of what it may have is empty
+        found["program"] = {key: value for key, value in program.items() if value not in NOTHING}
+    return [(f"Configuration: {part}", flat(value)) for part, value in found.items()]
 
 
 def _environment(env: dict[str, Any] | None) -> list[tuple[str, str]]:
