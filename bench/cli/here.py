@@ -60,7 +60,7 @@ def check(
     only: OnlyOption = None,
     gpus: GpusOption = IDLE,
 ) -> None:
-    """Try out every class that a matrix brings, where its cells would run; exit 1 if one fails."""
+    """Try out every class or program of a matrix where its cells would run; exit 1 if one fails."""
     from bench.run.check import check as findings_of
     from bench.run.tryout import as_line
 

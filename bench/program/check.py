@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.border.identity import program_code_sha256
 from bench.program.cell import ProgramCell
+from bench.program.lines import ANSI
 from bench.program.patience import SlowPatternError
 from bench.program.reading import LOSSES, PatternUse, Record
 from bench.program.workspace import WorkspaceError
@@ -17,6 +18,7 @@ from bench.worker.protocol import write_json
 # every seed: where the output layer begins at zero, the logarithm of the vocabulary.
 ENOUGH = 4
 MOST = 100  # of them that are told
+QUOTED_LINES = 5  # the last ones
 
 Finding = dict[str, Any]  # {"check": name, "ok": bool, "text": what it says}
 Loss = tuple[str, int | None, float | str]  # (name, step, number, or the text of one like nan)
@@ -67,17 +69,24 @@ def _listen(cell: ProgramCell, seconds: float, losses: list[Loss], begins: Patte
 
 def _started(cell: ProgramCell, fault: str) -> Finding:
     command = shlex.join(cell.program.command)
-    code = cell.child.process.wait() if cell.child.process and not cell.child.stopped else 0
+    code = _failure(cell)
     if fault or not code:
         return {"check": "start", "ok": not fault, "text": fault or command}
     text = f"{command} ends with {code}; it printed: {_last(cell)}"
     return {"check": "start", "ok": False, "text": text}
 
 
+def _failure(cell: ProgramCell) -> int:
+    """The exit code of one that ended by itself."""
+    return cell.child.process.wait() if cell.child.process and not cell.child.stopped else 0
+
+
 def _met(cell: ProgramCell, use: PatternUse, check: str) -> Finding:
     reader = cell.reader
     if not use.lines:
-        text = f"met nothing in {reader.lines} lines; it printed: {_last(cell)}"
+        text = f"met nothing in {reader.lines} lines"
+        # What it printed is told with its failure.
+        text += " before it failed" if _failure(cell) else f"; it printed: {_last(cell)}"
         return {"check": check, "ok": False, "text": text}
     told = _told(use.first_record) if use.first_record else "begins a run"  # of `trials`
     text = f"{told}, in {use.first[:200]!r}"
@@ -92,4 +101,8 @@ def _told(record: Record) -> str:
 
 
 def _last(cell: ProgramCell) -> str:
-    return " | ".join(line[:200] for line in cell.reader.last) or "nothing"
+    """As a terminal shows them: of a progress bar, what it was at last."""
+    printed = ANSI.sub("", cell.printed.tail.decode("utf-8", errors="replace"))
+    shown = (line.rstrip("\r").rpartition("\r")[2].strip() for line in printed.split("\n"))
+    lines = [line[:200] for line in shown if line]
+    return " | ".join(lines[-QUOTED_LINES:]) or "nothing"

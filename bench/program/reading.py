@@ -6,7 +6,6 @@ Read inside a cell, and by the launching side for logs of runs that exist alread
 import difflib
 import json
 import re
-from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,11 +29,11 @@ GROUPS = {
 }
 LOSSES = ("val_loss", "test_loss", "train_loss", "loss")
 WHOLE = ("step", "tokens", "n_params")
+COUNTS = frozenset(("epoch", "iter", "iteration"))  # as some call what is read as step
 MOST = 2**53  # of a whole number: beyond it a float no longer holds each
 
 # With a comma between thousands; 3,14 is no number.
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-KEPT_LINES = 5  # of the last ones
 
 # Name -> its number; None: what stood there was none.
 Record = dict[str, float | None]
@@ -73,7 +72,6 @@ class OutputReader:
         self.json = PatternUse("lines of JSON")
         self.known = {*GROUPS, *metrics}
         self.lines = 0
-        self.last: deque[str] = deque(maxlen=KEPT_LINES)
         self.refused: dict[str, str] = {}  # name -> why its last reading was no number
         self.trying: PatternUse | None = None  # a pattern may take without end for a line
 
@@ -85,7 +83,6 @@ class OutputReader:
     def read(self, line: str) -> Record:
         """What a line tells; of two patterns that read the same name, the first counts."""
         self.lines += 1
-        self.last.append(line)
         record: Record = {}
         for use, pattern in self.uses:
             self.trying = use
@@ -180,7 +177,9 @@ def _wrong_groups(pattern: str, metrics: Collection[str]) -> Iterator[str]:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]!r}? " if close else ""
-            yield (
-                f"no column is called {name!r}. {hint}Known: {', '.join(known)}. A figure of "
-                f"your own is declared: `metrics: {{{name}: {{better: lower}}}}`"
-            )
+            remedy = f"A figure of your own is declared: `metrics: {{{name}: {{better: lower}}}}`"
+            if name in COUNTS:
+                remedy = (
+                    f"What a program counts is read as `step`: (?P<step>...), not (?P<{name}>...)"
+                )
+            yield f"no column is called {name!r}. {hint}Known: {', '.join(known)}. {remedy}"

@@ -120,13 +120,6 @@ def test_patterns_that_met_nothing_are_told():
     assert (use.lines, use.first, use.first_record) == (1, "loss 3", {"loss": 3})
 
 
-def test_the_last_lines_are_kept():
-    reader = OutputReader([])
-    for each in range(100):
-        reader.read(str(each))
-    assert list(reader.last) == ["95", "96", "97", "98", "99"]
-
-
 def test_json_lines_need_no_pattern():
     reader = OutputReader([], ["val_bpb"])
     line = json.dumps({"step": 5, "loss": 2.5, "val_bpb": 1.25, "lr": 1e-3, "note": None})
@@ -190,6 +183,10 @@ def test_good_patterns_have_nothing_wrong():
         (r"(?P<loss>\S*)", "matches the empty text"),
         (r"(?P<val_los>\S+)", "called 'val_los'. Did you mean 'val_loss'? Known: bits_per_char, "),
         (r"(?P<accuracy>\S+)", "`metrics: {accuracy: {better: lower}}`"),
+        *(
+            (rf"(?P<{name}>\d+)", f"is read as `step`: (?P<step>...), not (?P<{name}>...)")
+            for name in ("epoch", "iter", "iteration")
+        ),
         (r"(?P<val_bbp>\S+)", "Did you mean 'val_bpb'?"),
     ],
 )

@@ -52,6 +52,16 @@ def test_what_met_nothing_is_told_with_what_was_printed(tmp_path):
     assert len(ran.result["losses"]) <= 100
 
 
+def test_the_last_lines_are_quoted_as_a_terminal_shows_them(tmp_path):
+    bars = r"print('\x1b[1mready\x1b[0m', end='\r\n'); print('10%', '20%', 'done', sep='\r')"
+    for script, quoted in (
+        ("for each in range(100): print(each)", "95 | 96 | 97 | 98 | 99"),
+        (bars, "ready | done"),
+    ):
+        found, _ = findings(ProgramRun(tmp_path / quoted[:2], script, read=(VAL,)))
+        assert found[f"pattern {VAL}"][1].endswith(f" lines; it printed: {quoted}")
+
+
 @pytest.mark.parametrize(("trials", "ok"), [("step 0 ", True), ("begin", False)])
 def test_what_begins_another_run_is_waited_for_and_told(tmp_path, trials, ok):
     asked = {"trials": trials, "seeds": "replicates"}
@@ -73,6 +83,7 @@ def test_a_program_that_fails_is_a_finding(tmp_path, code):
     ok, text = found["start"]
     assert not ok
     assert text == f"python main.py ends with {code}; it printed: no such option"
+    assert found[f"pattern {VAL}"] == (False, "met nothing in 1 lines before it failed")
 
 
 def test_what_cannot_be_laid_out_or_started_is_the_only_finding(tmp_path):

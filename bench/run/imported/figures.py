@@ -75,5 +75,7 @@ def _why_no(figure: Figure) -> str:
         return "a metric is called by letters, digits and _."
     if figure.better and figure.better not in DIRECTIONS:
         return f"--better is {figure.better!r}. {nearest(figure.better, DIRECTIONS)}"
-    remedy = f"Of a metric of your own say which is better: --better {figure.name}=lower"
-    return "" if figure.better else f"no such column. {remedy}. {nearest(figure.name, KNOWN)}"
+    if figure.better:
+        return ""
+    remedy = f"--better {figure.name}=higher (or =lower). {nearest(figure.name, KNOWN)}"
+    return f"is no known figure. Of your own, say which is better: {remedy}"
