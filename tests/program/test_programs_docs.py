@@ -82,4 +82,6 @@ def test_five_minutes_are_enough_for_a_script(tmp_path: Path) -> None:
     assert (results / "report" / "index.html").is_file()
     rows = read_table(results / "runs.csv")
     assert len({row["val_loss_final"] for row in rows}) == 4
+    curves = read_table(results / "curves.csv")
+    assert [row["step"] for row in curves if row["val_loss"]] == ["20", "40"] * 4
     assert {row["step_time_source"] for row in rows} == {"stamps"}
