@@ -341,8 +341,10 @@ def test_ctrl_c_while_the_program_is_loaded_ends_it_quietly(tmp_path: Path) -> N
 
 def test_schema_is_json_and_names_every_section() -> None:
     schema = json.loads(bench("schema").stdout)
-    sections = {"name", "data", "image", "train", "eval", "matrix", "exclude", "include", "models"}
-    assert set(schema["properties"]) == sections | {"optimizers", "limits", "claim", "tune"}
+    both = {"name", "image", "matrix", "exclude", "include", "models", "optimizers", "limits"}
+    both |= {"claim", "tune"}
+    assert set(schema["else"]["properties"]) == both | {"data", "train", "eval"}
+    assert set(schema["then"]["properties"]) == both | {"program"}
 
 
 def test_the_launching_side_never_imports_torch() -> None:

@@ -14,7 +14,7 @@ MOST_MIB=40
 TINYSHAKESPEARE=86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed.txt
 PACKAGES=(
     # plan and run, with what they need
-    annotated-doc annotated-types filelock markdown-it-py mdurl nvidia-ml-py psutil pydantic
+    annotated-doc annotated-types filelock markdown-it-py mdurl nvidia-ml-py pathspec psutil pydantic
     pydantic-core pygments pyyaml rich shellingham typer typing-extensions typing-inspection
     # of the report what such machines lack
     jinja2 markupsafe narwhals plotly

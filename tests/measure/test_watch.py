@@ -468,7 +468,7 @@ def test_reasons_are_written_whatever_the_worker_left(
     cell = load_matrix(tiny_matrix).cells[0]
     files = CellFiles(tmp_path)
     job = Job(cell.spec, cell.limits, files, tmp_path / "text.txt", (0,), ("GPU-bbbb",))
-    columns = run_attempt(job, LauncherOf(left), lambda event: None, Stop(), sample_ms=100)
+    (columns,) = run_attempt(job, LauncherOf(left), lambda event: None, Stop(), sample_ms=100)
     assert columns["status"] == "crashed"
     env = json.loads(files.env.read_text())
     assert env["worker"] == worker

@@ -105,7 +105,7 @@ def test_a_lack_of_memory_is_told_from_the_last_words(tmp_path):
     ("command", "words"),
     [
         (("no-such-program",), "no-such-program cannot be started: [Errno 2]"),
-        (("./main.py",), "./main.py cannot be started: [Errno 13] Permission denied"),
+        (("./main.py",), "./main.py cannot be started: [Errno 8] Exec format error"),
         (("python", "a\0b"), "python cannot be started: embedded null byte"),
     ],
 )

@@ -22,7 +22,7 @@ pathlib.Path("inner/new.txt").write_text("new")
 pathlib.Path("tool.sh").unlink()
 assert os.access("other.sh", os.X_OK)"""
     run = cell(tmp_path, script)
-    code = run.code / "prog"
+    code = run.code
     (code / "inner").mkdir(parents=True)
     for name in ("inner/kept.txt", "tool.sh", "other.sh"):
         (code / name).write_text("as given")
@@ -101,8 +101,8 @@ def test_a_replaced_file_that_is_not_there_is_told(tmp_path):
 def test_no_path_leads_out_of_the_folder(tmp_path, name, how):
     asked = {"files": {name: "x"}} if how == "files" else {"replace": {name: {"a": "b"}}}
     run = cell(tmp_path, **asked)
-    (run.code / "prog").mkdir(parents=True)
-    (run.code / "prog" / "out").symlink_to(tmp_path)
+    run.code.mkdir(parents=True)
+    (run.code / "out").symlink_to(tmp_path)
     (tmp_path / "x").write_text("a")
     status, reason = run.run().end
     assert status == "crashed"

@@ -252,7 +252,12 @@ def test_what_was_compiled_elsewhere_is_not_found(
         case "environment":
             later.launcher.environment_id = "env-2"
         case "code":
-            monkeypatch.setattr(compiling, "code_sha256", lambda: "other")
+            found = compiling.CompiledCode.of
+
+            def other_code(**given: Any) -> compiling.CompiledCode:
+                return found(**given | {"code": "other"})
+
+            monkeypatch.setattr(compiling.CompiledCode, "of", other_code)
         case "processor":
             monkeypatch.setattr(compiling, "cpu_kind", lambda: "other")
         case "gpu":
