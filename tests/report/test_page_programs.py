@@ -191,7 +191,7 @@ def test_a_page_says_nothing_of_a_program_that_is_not_known(tmp_path):
     folder.claiming("val_loss_final")
     page = page_of(folder, tmp_path / "report")
     assert [word for word in OF_OURS if word in page] == []
-    assert "Costs that the program does not tell of its evaluations are left out." in page
+    assert "Loss at equal cost" not in page  # it tells none
     assert "n/a tokens" not in page
     assert "Program: nanoGPT (SHA-256 0a1b2c3d4e5f…)" in page
     assert "Times: Training time is not known" in page
@@ -386,6 +386,7 @@ def test_what_one_evaluation_a_run_does_not_show_is_not_shown(tmp_path):
     assert not list((tmp_path / "report").glob("loss_*.png"))
     assert "Until a validation loss of" not in page
     assert "parameters" not in page.partition("Definitions")[0]
+    assert "Costs that the program does not tell of its evaluations are left out." in page
 
 
 def test_no_loss_is_told_at_a_cost_before_the_first_evaluation(tmp_path):

@@ -175,8 +175,8 @@ def _training_flops(arm: Arm) -> str:
     return write((tokens * each[0] + steps * each[1]) / GIGA, of_measure)
 
 
-def equal_cost_table(section: Section) -> Table:
-    """The loss of every arm at the same tokens, seconds and operations."""
+def equal_cost_tables(section: Section) -> list[Table]:
+    """The loss of every arm at the same tokens, seconds and operations; none if none is known."""
     costs: list[tuple[str, Cost, float]] = [
         ("at {} tokens", curves.tokens, 1),
         ("after {} s of training", curves.seconds, 1),
@@ -196,10 +196,12 @@ def equal_cost_table(section: Section) -> Table:
         headings.append(number(words.format(amount + mark)))
         for row, loss in zip(rows, equal.losses, strict=True):
             row.append(write_spread(loss.mean, loss.sd, of_loss))
+    if len(headings) == 1:
+        return []
     columns = [(heading, itemgetter(place)) for place, heading in enumerate(headings)]
     of_loss_is = section.setup.columns["val_loss_final"].unit
     note = EQUAL_NOTE.format(unit=f"{of_loss_is}, " if of_loss_is else "")
-    return table("Loss at equal cost", rows, columns, sentences(note, unknown))
+    return [table("Loss at equal cost", rows, columns, sentences(note, unknown))]
 
 
 def cells_table(section: Section, merged: Merged, link: Link) -> Table:

@@ -136,7 +136,7 @@ def _section(
         summary=tables.summary_table(section),
         pictures=part.drawings,
         more=(
-            tables.equal_cost_table(section),
+            *tables.equal_cost_tables(section),
             *([] if section.setup.program else [tables.cost_table(section)]),
             *trials_table(section, asked),
             *cells,
