@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from bench.compare.pairing import Joined, PairedArm, Pairs
-from bench.compare.rules import Rule, is_relative
-from bench.records.columns import TIMINGS, Column
+from bench.compare.rules import Rule
+from bench.records.columns import TIMINGS, is_relative
+from bench.records.kinds import Column
 from bench.records.programs import joined_setup
 from bench.report.family import least_seeds
 from bench.statistics.contrast import Contrast, difference

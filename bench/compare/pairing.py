@@ -10,8 +10,9 @@ from pathlib import Path
 from bench.errors import FolderError, RecordError, program
 from bench.merge.disturbed import BY_SOURCE, REASONS, SOURCE, names
 from bench.merge.reading import check_fields, check_status
-from bench.records.columns import LOSS, TIMINGS
+from bench.records.columns import TIMINGS
 from bench.records.endings import by_circumstances, end_by, end_of, ending
+from bench.records.kinds import LOSS
 from bench.records.programs import Setup, figure_of, joined_setup, setup_of
 from bench.records.rows import RUNS_NEED, Row, read_runs
 from bench.statistics.contrast import BySeed

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.errors import RequestError, nearest, shown
-from bench.records.columns import LOSS, METRICS, Column
+from bench.records.columns import IN_POINTS
 from bench.records.programs import OURS, Setup
 
 GRAMMAR = re.compile(r"\s*(\w+)\s*([<>])\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%?)\s*")
 LEAST_PCT = -100.0  # a figure cannot lose more than all of itself
-
-# In percent or degrees already, and 0 or less in a sound cell: these have differences, no ratios.
-IN_POINTS = tuple(name for name in METRICS if name.endswith(("_pct", "_c")))
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,6 @@ class Rule:
         sign = "<" if self.more_is_better else ">"
         value = f"{100 * self.threshold:.6g}%" if self.relative else f"{self.threshold:.6g}"
         return f"{self.metric}{sign}{value}"
-
-
-def is_relative(metric: str, column: Column) -> bool:
-    """Whether a metric is compared by its ratio where no rule says otherwise.
-
-    The noise of times, sizes and rates multiplies; that of losses adds.
-    """
-    return column.kind != LOSS and metric not in IN_POINTS
 
 
 def parse_rules(texts: Sequence[str], setup: Setup = OURS) -> tuple[Rule, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, VersionComparison
 from bench.compare.pairing import ABOUT, MAY_DIFFER, PairedArm, Version
 from bench.merge.disturbed import MARK
-from bench.records.columns import LOSS, memory_columns
+from bench.records.columns import memory_columns
+from bench.records.kinds import LOSS
 from bench.report.page.content import Heading, table
 from bench.report.page.markdown import escape, headed
 from bench.report.titles import short

@@ -10,7 +10,8 @@ from bench.merge.merging import OPEN, EndedCell, Merged
 from bench.merge.reading import Damage
 from bench.merge.sections import failures, tried
 from bench.merge.source import Source
-from bench.records.columns import COLUMNS, NUMBER, STATUSES
+from bench.records.columns import COLUMNS, STATUSES
+from bench.records.kinds import NUMBER
 from bench.records.rows import LARGEST_FIGURE
 from bench.statistics.text import counted
 

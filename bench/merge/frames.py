@@ -19,17 +19,8 @@ from bench.merge.coverage import damage_note
 from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
 from bench.merge.sections import Arm, Section, make_sections
-from bench.records.columns import (
-    CONSTANTS,
-    FLAG,
-    METRICS,
-    NUMBER,
-    RUN_COLUMNS,
-    TEXT,
-    WHOLE,
-    Kind,
-    kind_of,
-)
+from bench.records.columns import CONSTANTS, METRICS, RUN_COLUMNS, kind_of
+from bench.records.kinds import FLAG, NUMBER, TEXT, WHOLE, Kind
 
 # What the plan tells of every cell, open ones included.
 PLANNED = ("run_id", "arm_id", "model", "optimizer", "device", "seed", "status")

@@ -20,7 +20,8 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from bench.errors import RecordError
-from bench.records.columns import COLUMNS, NUMBER, STATUSES, TEXT, WHOLE
+from bench.records.columns import COLUMNS, STATUSES
+from bench.records.kinds import NUMBER, TEXT, WHOLE
 from bench.records.rows import LARGEST_FIGURE, Row, as_row, fields_of, without_mark
 
 Array = NDArray[np.float64]

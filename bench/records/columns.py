@@ -1,102 +1,25 @@
 """The columns of every CSV. An entry here is all that a column is; its unit is in its name."""
 
-import datetime
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-from bench.statistics.text import Decimals, of_count, of_loss, of_measure, write
+from bench.records.kinds import (
+    CONSTANT,
+    DECLARED,
+    FIGURE,
+    FLAG,
+    LOSS,
+    NUMBER,
+    SETTINGS,
+    TEXT,
+    TIME,
+    TIMING,
+    WHOLE,
+    Column,
+    Kind,
+)
+from bench.statistics.text import of_count, of_loss
 
 SETTLED = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed")
 STATUSES = (*SETTLED, "interrupted", "skipped")
 IMPORTED = "imported"  # `runtime` of rows of runs that were made elsewhere
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a field holds, and which statistics use it."""
-
-    words: str  # what a field is, for a message that says what it is not
-    dtype: str  # of a pandas column; unknown fields have a place in each
-    read: Callable[[str], Any]  # of a field that is not empty; ValueError if it is of another kind
-    role: Literal["", "constant", "loss", "timing", "figure"] = ""  # empty: of no statistic
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if not -(2**63) <= value < 2**63:
-        raise ValueError("beyond 64 bits")
-    return value
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("neither true nor false")
-    return text == "true"
-
-
-def _time(text: str) -> datetime.datetime:
-    time = datetime.datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError("without a time zone")
-    return time.astimezone(datetime.UTC)
-
-
-def _object(text: str, *kinds: type) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("too deep") from error
-    if not isinstance(found, dict) or not all(isinstance(each, kinds) for each in found.values()):
-        raise ValueError("another thing")
-    return found
-
-
-def _settings(text: str) -> str:
-    declared = _object(text, dict).get("program", {}).get("metrics", {})
-    _object(json.dumps(declared), str)
-    return text
-
-
-def _figures(text: str) -> str:
-    _object(text, int, float)
-    return text
-
-
-TEXT = Kind("a text", "string", str)
-NUMBER = Kind("a number", "float64", float)
-WHOLE = Kind("a whole number", "Int64", _whole)
-FLAG = Kind("true or false", "boolean", _flag)
-TIME = Kind("a time with its zone in ISO 8601", "datetime64[us, UTC]", _time)
-SETTINGS = Kind("settings as JSON", "string", _settings)
-DECLARED = Kind("a JSON object of numbers", "string", _figures)
-
-# The same for all seeds of an arm, so that it has no mean.
-CONSTANT = replace(WHOLE, role="constant")
-# A loss, or what is computed from one: no load on the machine changes it.
-LOSS = replace(NUMBER, role="loss")
-# What somebody else's load on the machine changes: times, and what is taken over a time.
-TIMING = replace(NUMBER, role="timing")
-# What else has a mean. Memory is a cell's own, and a highest temperature is no mean over a time.
-FIGURE = replace(NUMBER, role="figure")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of runs.csv. An empty field is unknown or not applicable."""
-
-    meaning: str
-    kind: Kind = TEXT
-    more_is_better: bool = False
-    heading: str = ""  # over it in tables, with its unit; empty: no table shows it
-    decimals: Decimals = of_measure
-    title: str = ""  # in sentences and pictures, for what a claim may be about
-    unit: str = ""  # after the title; empty: none
-
-    def write(self, value: float | None) -> str:
-        return write(value, self.decimals)
-
 
 COLUMNS: dict[str, Column] = {
     # identity
@@ -353,9 +276,9 @@ COLUMNS: dict[str, Column] = {
         "energy_counter_module, where it may hold a CPU on the GPU's module as well"
     ),
     "gpu_power_mean_w": Column("energy / time", TIMING),
-    "gpu_util_mean_pct": Column("mean utilisation in training", TIMING),
+    "gpu_util_mean_pct": Column("mean utilisation in training", TIMING, more_is_better=True),
     "gpu_temp_max_c": Column("maximum temperature", FIGURE),
-    "sm_clock_mean_mhz": Column("mean SM clock in training", TIMING),
+    "sm_clock_mean_mhz": Column("mean SM clock in training", TIMING, more_is_better=True),
     "sm_clock_min_mhz": Column("lowest reading of it", NUMBER),
     "sm_clock_max_mhz": Column("highest reading of it", NUMBER),
     "gpu_power_limit_w": Column("power limit that was enforced as the cell was launched", NUMBER),
@@ -417,6 +340,17 @@ LOSSES = _of(LOSS)
 TIMINGS = _of(TIMING)
 METRICS = _of(LOSS, TIMING, FIGURE)  # each has a mean over seeds
 SHOWN = {name: COLUMNS[name] for name in (*CONSTANTS, *METRICS) if COLUMNS[name].heading}
+
+# In percent or degrees already, and 0 or less in a sound cell: these have differences, no ratios.
+IN_POINTS = tuple(name for name in METRICS if name.endswith(("_pct", "_c")))
+
+
+def is_relative(metric: str, column: Column) -> bool:
+    """Whether a metric, of `METRICS` or a program's own, is compared by its ratio.
+
+    The noise of times, sizes and rates multiplies; that of losses adds.
+    """
+    return column.kind != LOSS and metric not in IN_POINTS
 
 
 def memory_columns(device: str) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
-from bench.records.columns import COLUMNS, LOSS, METRICS, Column
+from bench.records.columns import COLUMNS, METRICS
+from bench.records.kinds import LOSS, Column
 from bench.records.rows import Row, as_field, as_number
 from bench.statistics.text import of_loss
 

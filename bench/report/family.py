@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section, fewest_seeds
-from bench.records.columns import LOSS, TIMINGS, Column
+from bench.records.columns import TIMINGS
+from bench.records.kinds import LOSS, Column
 from bench.records.programs import Setup
 from bench.statistics.contrast import BySeed, Contrast, correlation, difference
 from bench.statistics.ends import End, Ends

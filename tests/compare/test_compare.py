@@ -7,9 +7,8 @@ import pytest
 from scipy.stats import t
 
 from bench.compare.judge import GateStatus
-from bench.compare.rules import IN_POINTS, is_relative
 from bench.compare.write import as_text, conclusion
-from bench.records.columns import COLUMNS
+from bench.records.columns import COLUMNS, IN_POINTS, is_relative
 from bench.statistics.verdict import Verdict
 from tests.builders.sides import NOISE, STEP, Sides
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from bench.compare.gate import make_gate
 from bench.compare.judge import GateStatus
-from bench.compare.rules import IN_POINTS, Rule, parse_rules
+from bench.compare.rules import Rule, parse_rules
 from bench.compare.write import as_text
 from bench.errors import RequestError
-from bench.records.columns import COLUMNS, METRICS
+from bench.records.columns import COLUMNS, IN_POINTS, METRICS
 from tests.builders.shared import bench
 from tests.builders.sides import NOISE, STEP, Sides
 

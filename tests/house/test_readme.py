@@ -20,7 +20,7 @@ from bench.border.options import (
     TrainOptions,
 )
 from bench.matrix.expansion import load_matrix
-from bench.records.columns import RUN_COLUMNS
+from bench.records.columns import COLUMNS, METRICS
 from tests.builders.shared import ROOT, type_in
 
 README = (ROOT / "README.md").read_text()
@@ -61,8 +61,11 @@ def as_yaml(value: Any) -> str:
 
 
 def columns_table() -> str:
-    lines = ["| column of `runs.csv` | meaning |", "|---|---|"]
-    return "\n".join(lines + [f"| `{name}` | {about} |" for name, about in RUN_COLUMNS.items()])
+    lines = ["| column of `runs.csv` | meaning | better |", "|---|---|---|"]
+    for name, column in COLUMNS.items():
+        better = ("more" if column.more_is_better else "less") if name in METRICS else ""
+        lines.append(f"| `{name}` | {column.meaning} | {better} |")
+    return "\n".join(lines)
 
 
 def test_every_setting_is_in_the_reference() -> None:

@@ -7,7 +7,8 @@ from bench.compare.pairing import join, read_version
 from bench.compare.write import left_out
 from bench.merge.coverage import notes
 from bench.merge.merging import merge
-from bench.records.columns import TEXT, WHOLE, kind_of
+from bench.records.columns import kind_of
+from bench.records.kinds import TEXT, WHOLE
 from tests.builders.results import Results
 
 

@@ -11,7 +11,8 @@ import pytest
 from bench.merge.frames import SUMMARY, cells_frame, load, parquet
 from bench.merge.merging import merge
 from bench.merge.sections import make_sections
-from bench.records.columns import NUMBER, RUN_COLUMNS, WHOLE, kind_of
+from bench.records.columns import RUN_COLUMNS, kind_of
+from bench.records.kinds import NUMBER, WHOLE
 from bench.records.rows import write_table
 from bench.report.build import build_report
 from tests.builders.results import Results, two_arms

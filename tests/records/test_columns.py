@@ -11,16 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from bench.matrix.forms import Claim, Tune
-from bench.records.columns import (
-    COLUMNS,
-    LOSSES,
-    METRICS,
-    NUMBER,
-    RUN_COLUMNS,
-    SHOWN,
-    TEXT,
-    TIMINGS,
-)
+from bench.records.columns import COLUMNS, LOSSES, METRICS, RUN_COLUMNS, SHOWN, TIMINGS
+from bench.records.kinds import NUMBER, TEXT
 from tests.builders.shared import ROOT
 
 ENTRY = '    "noise_db": Column("how loud the machine was", TIMING, heading="noise (dB)"),\n'

@@ -5,7 +5,7 @@ import math
 from bench.merge.asked import Asked
 from bench.merge.curves import seed_lines, steps
 from bench.merge.sections import Section
-from bench.records.columns import LOSS
+from bench.records.kinds import LOSS
 from bench.report.family import TIME, Comparison, Family, least_seeds
 from bench.report.ladder import Step, bundle_words, steps_of
 from bench.report.page.content import Columns, Heading, Table, number, table

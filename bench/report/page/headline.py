@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from bench.merge.asked import Asked
 from bench.merge.disturbed import short_note
 from bench.merge.sections import Section
-from bench.records.columns import LOSS
+from bench.records.kinds import LOSS
 from bench.report.family import Comparison, Family, least_seeds, tuned_part
 from bench.report.ladder import best_first, bundle_words
 from bench.report.page.answer import decimals_of, write_interval, write_mean

@@ -10,7 +10,8 @@ from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed
 from bench.merge.merging import EndedCell, Merged
 from bench.merge.sections import Arm, Section
 from bench.merge.source import Source
-from bench.records.columns import SHOWN, TIMINGS, Column
+from bench.records.columns import SHOWN, TIMINGS
+from bench.records.kinds import Column
 from bench.records.programs import OURS
 from bench.report.page.content import Columns, Field, Heading, Table, number, table
 from bench.report.words import times_words

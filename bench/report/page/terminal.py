@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.merge.sections import Arm, Section
-from bench.records.columns import Column
+from bench.records.kinds import Column
 from bench.report.page.content import Headline
 from bench.report.page.tables import knows_sizes
 from bench.statistics.text import NOT_AVAILABLE, aligned, of_count, printable, write
