@@ -6,6 +6,7 @@ import sys
 import typer
 
 from bench.border.surroundings import MEDDLING
+from bench.cli.calibrating import calibrate
 from bench.cli.common import INTERRUPTED, NOT_ALL_OK, OK, WRONG_REQUEST, err, print_anywhere
 from bench.cli.here import check, doctor, image, schema
 from bench.cli.importing import import_runs
@@ -21,10 +22,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-ON_A_MATRIX = (plan, run, original, check, ab)
+ON_A_MATRIX = (plan, run, original, check, ab, calibrate)
 ON_RESULTS = (report, compare, bundle, verify)
 # What they are for is on the disk as they end; of all others it is what they print.
-LEAVING = {command.__name__ for command in (run, original, ab, bundle, image)} | {"import"}
+LEAVING = {command.__name__ for command in (run, original, ab, calibrate, bundle, image)} | {
+    "import"
+}
 for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
     app.command()(command)
 app.command("import")(import_runs)

@@ -1,4 +1,4 @@
-"""BASE and HEAD on one machine: a checkout of each revision, or an image each."""
+"""The versions on one machine: a checkout of each revision, or an image each."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,17 @@ ROOT = PACKAGE.parent
 WORKING_TREE = "."
 IMAGE = "image:"
 WHEELS = Path("docker") / "wheels"  # git ignores them, and an image's tag depends on them
+RUNNING = ("bench", "docker")  # the folders that cells depend on
 DIGITS = 12
+
+Change = Callable[[Path], None]  # of a checkout, whose folder it is given
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two versions, ready to run cells."""
+    """One of the versions, ready to run cells."""
 
-    name: str  # base or head: its results folder
+    name: str  # such as base or head: its results folder
     asked: str
     root: Path  # the checkout whose `bench` runs its cells, launching side included
     image: str | None  # the tag, where images are compared
@@ -64,17 +67,43 @@ def prepared(base: str, head: str, launcher: Launcher) -> Iterator[tuple[Side, S
         return
     for asked in (base, head):  # before anything is made
         _commit(asked)
+    with _checkouts() as place:
+        yield (
+            _revision_side("base", base, place),
+            _revision_side("head", head, place),
+        )
+
+
+@contextmanager
+def changed(revision: str, changes: Mapping[str, Change]) -> Iterator[tuple[Side, ...]]:
+    """One revision several times, in a checkout each; sides' names -> what is changed there.
+
+    The working tree is copied: what a person writes meanwhile is in none of them.
+
+    Raises:
+        RequestError: for a revision that git does not know, or that cannot be changed so.
+    """
+    commit = _commit(revision)
+    with _checkouts() as place:
+        sides = []
+        for name, change in changes.items():
+            root = place / name
+            _check_out(revision, commit, root)
+            change(root)
+            sides.append(_side(name, revision, commit, root))
+        yield tuple(sides)
+
+
+@contextmanager
+def _checkouts() -> Iterator[Path]:
+    """A folder for checkouts, which are removed at the end, however it comes."""
     with tempfile.TemporaryDirectory(prefix="bench-ab-") as place:
         try:
-            yield (
-                _revision_side("base", base, Path(place)),
-                _revision_side("head", head, Path(place)),
-            )
+            yield Path(place)
         finally:
-            for name in ("base", "head"):
-                if (tree := Path(place) / name).exists():
-                    with contextlib.suppress(RequestError):  # the first error is the one to tell
-                        _git("worktree", "remove", "--force", "--force", str(tree))
+            for tree in Path(place).iterdir():
+                with contextlib.suppress(RequestError):  # the first error is the one to tell
+                    _git("worktree", "remove", "--force", "--force", str(tree))
 
 
 def _image_side(name: str, asked: str, launcher: Launcher) -> Side:
@@ -86,18 +115,38 @@ def _image_side(name: str, asked: str, launcher: Launcher) -> Side:
 
 
 def _revision_side(name: str, asked: str, place: Path) -> Side:
-    commit = _commit(asked)
-    root = ROOT
+    commit, root = _commit(asked), ROOT
     if asked != WORKING_TREE:
         root = place / name
-        _git("worktree", "add", "--detach", str(root), commit)
-        if (ROOT / WHEELS).is_dir() and not (root / WHEELS).exists():
-            shutil.copytree(ROOT / WHEELS, root / WHEELS, copy_function=_link_or_copy)
+        _check_out(asked, commit, root)
+    return _side(name, asked, commit, root)
+
+
+def _side(name: str, asked: str, commit: str, root: Path) -> Side:
     if not (root / "bench").is_dir():
         raise RequestError(
             f"{asked} has no folder `bench`: it is no revision of this program. Name one."
         )
     return Side(name, asked, root, None, f"{commit[:DIGITS]} {_files_sha256(root)[:DIGITS]}")
+
+
+def _check_out(asked: str, commit: str, root: Path) -> None:
+    _git("worktree", "add", "--detach", str(root), commit)
+    if asked == WORKING_TREE:
+        _copy_working_tree(root)
+    if (ROOT / WHEELS).is_dir() and not (root / WHEELS).exists():
+        shutil.copytree(ROOT / WHEELS, root / WHEELS, copy_function=_link_or_copy)
+
+
+def _copy_working_tree(root: Path) -> None:
+    """What the working tree has of all that runs, in place of what its commit has."""
+    for folder in RUNNING:
+        shutil.rmtree(root / folder, ignore_errors=True)
+    asked = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *RUNNING)
+    for name in filter(None, _git(*asked).split("\0")):
+        if (ROOT / name).is_file():  # or it was removed
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
 
 
 def _commit(asked: str) -> str:

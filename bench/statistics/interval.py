@@ -1,11 +1,11 @@
-"""Student's t: the interval of a mean, or of a sum of independent means, from few seeds."""
+"""Intervals from few seeds: Student's t of a mean, or of a sum of independent ones; of a share."""
 
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import t
+from scipy.stats import binomtest, t
 
 # The interval of a time from two seeds says nothing: a machine's noise is no normal one, and with
 # one degree of freedom it runs from none of a time to hundreds of it.
@@ -77,6 +77,12 @@ def welch_freedom(variances: Sequence[float], freedoms: Sequence[float]) -> floa
     shares = [variance / largest for variance in variances]
     parts = zip(shares, freedoms, strict=True)
     return sum(shares) ** 2 / sum(share**2 / freedom for share, freedom in parts)
+
+
+def share_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Of a share of n ≥ 1 independent tries: exact, Clopper and Pearson (1934)."""
+    found = binomtest(hits, n).proportion_ci(confidence, method="exact")
+    return Interval(float(found.low), float(found.high))
 
 
 def is_constant(values: Sequence[float], scale: float = 0.0) -> bool:
