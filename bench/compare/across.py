@@ -88,6 +88,6 @@ def across_words(joined: Joined) -> Iterator[str]:
     hosts = [side.ended("host_id") for side in (joined.base, joined.new)]
     if joined.across == "host_id" or (hosts[0] and set(hosts[0]) == set(hosts[1])):
         return
-    each = " / ".join(str(len(found) or "unknown") for found in hosts)
-    kind = ACROSS[joined.across]
-    yield f"machines {each}: what differs may be the machine and not its {kind}"
+    base, new = (len(found) or "unknown" for found in hosts)
+    machines = "one machine of each" if base == new == 1 else f"machines: {base} / {new}"
+    yield f"{machines}; what differs may be the machine and not its {ACROSS[joined.across]}"

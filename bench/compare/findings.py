@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.compare.judge import GateStatus, MetricChange, RuleResult, VersionComparison
+from bench.compare.judge import GateStatus, MetricChange, RuleResult, VersionComparison, worst
 from bench.compare.rules import Rule
 from bench.records.columns import LOSS
 from bench.statistics.text import NOT_AVAILABLE, counted, fixed, of_loss, of_measure
@@ -37,9 +37,8 @@ def cases(comparison: VersionComparison) -> Iterator[GateCase]:
             yield GateCase(found.arm or ALL_ARMS, str(found.rule), found.outcome, about)
     for arm in (*(one.arm.label for one in comparison.arms), *comparison.joined.only_base):
         of_arm = [one for one in comparison.findings if one.rule is None and one.arm == arm]
-        worst = max((one.outcome for one in of_arm), key=[*GateStatus].index, default=None)
         about = "; ".join(one.why for one in of_arm)
-        yield GateCase(arm, CELLS, worst or GateStatus.PASS, about)
+        yield GateCase(arm, CELLS, worst(of_arm) or GateStatus.PASS, about)
 
 
 def _with_bound(finding: RuleResult, rule: Rule, comparison: VersionComparison) -> str:

@@ -1,7 +1,7 @@
 """Two versions -> a verdict per arm and metric, and whether a rule fails."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -78,13 +78,18 @@ class VersionComparison:
     @property
     def outcome(self) -> GateStatus | None:
         """The worst of the findings; None without rules."""
-        found = {finding.outcome for finding in self.findings}
-        return next((one for one in reversed(GateStatus) if one in found), None)
+        return worst(self.findings)
 
     def fails(self, outcome: GateStatus | None) -> bool:
         """Whether this outcome, of a finding or of all, fails the gate."""
         undecided = self.undecided_fails and outcome is GateStatus.UNDECIDED
         return outcome is GateStatus.FAIL or undecided
+
+
+def worst(findings: Iterable[RuleResult]) -> GateStatus | None:
+    """None: there are none."""
+    found = {finding.outcome for finding in findings}
+    return next((one for one in reversed(GateStatus) if one in found), None)
 
 
 def compare(
@@ -185,7 +190,7 @@ def _missing(joined: Joined) -> list[RuleResult]:
             arms.append(RuleResult(None, arm.label, GateStatus.UNDECIDED, why))
         for which, seeds in zip(("BASE", "NEW"), arm.untold, strict=True):
             if seeds:
-                why = f"{seed_words(seeds)} in {which} without {arm.across}"
+                why = f"{seed_words(seeds)} tell no {arm.across} in {which}"
                 arms.append(RuleResult(None, arm.label, GateStatus.UNDECIDED, why))
     return arms
 

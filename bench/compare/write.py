@@ -159,7 +159,7 @@ def _left_out_of(arm: PairedArm, keep_disturbed: bool) -> Iterator[str]:
         yield f"{which} ran on no machine known to be the same: only their losses are compared."
     for which, seeds in zip(("BASE", "NEW"), arm.untold, strict=True):
         if seeds:
-            yield f"{seed_words(seeds)} in {which} without {arm.across}: not compared."
+            yield f"{seed_words(seeds)} tell no {arm.across} in {which}: not compared."
     if len(arm.sources) > 1:
         yield f"training times are {' and '.join(arm.sources)} (step_time_source): not compared."
     if arm.changed:
