@@ -56,7 +56,12 @@ UndecidedOption = Annotated[
     typer.Option(help="whether a rule passes that the seeds cannot decide", metavar="pass|fail"),
 ]
 FormatOption = Annotated[
-    str, typer.Option("--format", help="how the result is printed", metavar="text|markdown|json")
+    str,
+    typer.Option(
+        "--format",
+        help="how the result is printed: text, markdown, json, junit or annotations",
+        metavar="FORMAT",
+    ),
 ]
 OnlyOption = Annotated[
     list[str] | None,

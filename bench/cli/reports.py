@@ -97,13 +97,21 @@ def compare(
             metavar="drop|keep",
         ),
     ] = "drop",
+    across: Annotated[
+        str | None,
+        typer.Option(
+            help="unpaired, between machines that differ in this: gpu_name, image_id, "
+            "driver_version or host_id",
+            metavar="COLUMN",
+        ),
+    ] = None,
     form: FormatOption = "text",
 ) -> None:
     """Judge NEW against BASE by configuration; exit 1 if a --fail-on rule fails."""
     with needing_extra("compare"):
         from bench.compare.gate import make_gate
         from bench.compare.pairing import setup_at
-    gate = make_gate(fail_on or [], undecided, disturbed, form, setup_at(base))
+    gate = make_gate(fail_on or [], undecided, disturbed, form, setup_at(base), across)
     comparison = gate.compare(base, new)
     print(gate.write(comparison), end="")
     raise typer.Exit(NOT_ALL_OK if gate.fails(comparison) else OK)

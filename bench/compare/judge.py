@@ -1,7 +1,7 @@
 """Two versions -> a verdict per arm and metric, and whether a rule fails."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -74,15 +74,28 @@ class VersionComparison:
     confidence: float  # of each interval
     arms: tuple[Compared, ...]
     findings: tuple[RuleResult, ...]  # empty without rules
+    undecided_fails: bool
 
     @property
     def outcome(self) -> GateStatus | None:
         """The worst of the findings; None without rules."""
-        found = {finding.outcome for finding in self.findings}
-        return next((one for one in reversed(GateStatus) if one in found), None)
+        return worst(self.findings)
+
+    def fails(self, outcome: GateStatus | None) -> bool:
+        """Whether this outcome, of a finding or of all, fails the gate."""
+        undecided = self.undecided_fails and outcome is GateStatus.UNDECIDED
+        return outcome is GateStatus.FAIL or undecided
 
 
-def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> VersionComparison:
+def worst(findings: Iterable[RuleResult]) -> GateStatus | None:
+    """None: there are none."""
+    found = {finding.outcome for finding in findings}
+    return next((one for one in reversed(GateStatus) if one in found), None)
+
+
+def compare(
+    joined: Joined, rules: Sequence[Rule], keep_disturbed: bool, undecided_fails: bool = False
+) -> VersionComparison:
     """Judge every arm that both versions have.
 
     `keep_disturbed`: for cells that ran beside each other, in turn. What disturbs these falls on
@@ -98,7 +111,9 @@ def compare(joined: Joined, rules: Sequence[Rule], keep_disturbed: bool) -> Vers
         for arm in joined.arms
     )
     findings = (*_findings(arms, rules), *_missing(joined)) if rules else ()
-    return VersionComparison(joined, tuple(rules), keep_disturbed, confidence, arms, findings)
+    return VersionComparison(
+        joined, tuple(rules), keep_disturbed, confidence, arms, findings, undecided_fails
+    )
 
 
 def _lines(
@@ -133,7 +148,7 @@ def _line(
         relative=relative,
         confidence=confidence,
         least=LEAST_TIMES if metric in TIMINGS else LEAST,
-        pairs=arm.setup.is_paired,
+        pairs=arm.is_paired,
     )
     judgement = judge(
         contrast,
@@ -174,6 +189,10 @@ def _missing(joined: Joined) -> list[RuleResult]:
         if missing := len(arm.only_base):
             why = f"{missing} of {missing + len(arm.seeds)} seeds ended only in BASE"
             arms.append(RuleResult(None, arm.label, GateStatus.UNDECIDED, why))
+        for which, seeds in zip(("BASE", "NEW"), arm.untold, strict=True):
+            if seeds:
+                why = f"{seed_words(seeds)} tell no {arm.across} in {which}"
+                arms.append(RuleResult(None, arm.label, GateStatus.UNDECIDED, why))
     return arms
 
 
@@ -222,5 +241,6 @@ def _bounds(line: MetricChange) -> tuple[Interval | None, str]:
         return None, f"{contrast.n} of the {needed} {what} that it needs"
     if contrast.is_constant:
         low, high = min(contrast.values), max(contrast.values)
-        return Interval(low, high), "the same change at every seed"
+        same = "change at every seed" if contrast.is_paired else "figure in all runs of each side"
+        return Interval(low, high), f"the same {same}"
     return contrast.interval, ""

@@ -15,6 +15,7 @@ from bench.records.endings import by_circumstances, end_by, end_of, ending
 from bench.records.kinds import LOSS
 from bench.records.programs import Setup, figure_of, joined_setup, setup_of
 from bench.records.rows import RUNS_NEED, Row, read_runs
+from bench.report.titles import short
 from bench.statistics.contrast import BySeed
 from bench.statistics.ends import End, Ends
 from bench.statistics.spread import over_seeds
@@ -23,7 +24,9 @@ NEEDED = (*RUNS_NEED, "arm_id", "model", "optimizer", "device", "seed")
 # What may differ between two versions, and is named: it is what is compared.
 MAY_DIFFER = ("code_sha256", "git_commit", "git_dirty", "env_id", "image_id", "torch_version")
 # What else a reader wants to know of each.
-ABOUT = ("runtime", "host_id", "host_cpu_model", "gpu_name", "corpus")
+ABOUT = ("runtime", "host_id", "host_cpu_model", "gpu_name", "driver_version", "corpus")
+# Of long identities the first digits are shown.
+HASHES = ("code_sha256", "git_commit", "env_id", "image_id")
 
 BySeedRows = Mapping[int, Sequence[Row]]  # how a seed ended on each machine and kind of GPU
 
@@ -37,8 +40,20 @@ class Version:
 
     def told(self, column: str) -> tuple[str, ...]:
         """The distinct known fields of a column, in the order of arms and their rows."""
-        rows = (row for arm in self.arms.values() for rows in arm.values() for row in rows)
+        return tuple(dict.fromkeys(text for row in self._rows() if (text := row.get(column, ""))))
+
+    def ended(self, column: str) -> tuple[str, ...]:
+        """The same of those rows alone that came to an end of their own."""
+        rows = (row for row in self._rows() if end_of(row) is not End.MISSING)
         return tuple(dict.fromkeys(text for row in rows if (text := row.get(column, ""))))
+
+    def _rows(self) -> Iterator[Row]:
+        return (row for arm in self.arms.values() for rows in arm.values() for row in rows)
+
+
+def brief(column: str, text: str) -> str:
+    """A field as it is shown."""
+    return short(text) if column in HASHES else text
 
 
 def setup_at(path: Path) -> Setup:
@@ -115,11 +130,17 @@ class PairedArm:
     device: str
     base: BySeedRows
     new: BySeedRows
+    across: str = ""  # the column between whose values it is compared, unpaired; empty: in pairs
 
     @cached_property
     def setup(self) -> Setup:
         """That of its rows, which are all asked for the same."""
         return setup_of(_first(self.base).get("settings", ""))
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether runs of one seed are compared with each other."""
+        return self.setup.is_paired and not self.across
 
     @property
     def changed(self) -> bool:
@@ -148,6 +169,7 @@ class PairedArm:
     def pairs(self, metric: str, keep_disturbed: bool) -> Pairs:
         """Losses from anywhere; all else on one machine and kind of GPU, undisturbed if a time.
 
+        Across a column all of it from the runs that tell it, and of the same seeds on both sides.
         Disturbed times are kept where asked, or where there are no others. Times of several sources
         are not compared.
         """
@@ -155,10 +177,11 @@ class PairedArm:
             return Pairs({}, {})
         if self.setup.columns[metric].kind == LOSS:
             return self._pairs(metric, same_machine=False, clean=False)
-        found = self._pairs(metric, same_machine=True, clean=False)
+        together = not self.across
+        found = self._pairs(metric, same_machine=together, clean=False)
         if metric not in TIMINGS or not self.disturbed.keys() & found.base.keys():
             return found
-        undisturbed = self._pairs(metric, same_machine=True, clean=True)
+        undisturbed = self._pairs(metric, same_machine=together, clean=True)
         if undisturbed.base and not keep_disturbed:
             return undisturbed
         return replace(found, disturbed=True, decides=keep_disturbed)
@@ -168,8 +191,8 @@ class PairedArm:
         new: dict[int, list[float]] = {}
         failed_base, failed_new = self.failed
         for seed in self.seeds:
-            left = {} if seed in failed_base else _figures(self.base[seed], metric, clean)
-            right = {} if seed in failed_new else _figures(self.new[seed], metric, clean)
+            left = {} if seed in failed_base else self._figures(self.base[seed], metric, clean)
+            right = {} if seed in failed_new else self._figures(self.new[seed], metric, clean)
             if same_machine:
                 shared = _known(left) & _known(right)
                 left = {machine: left[machine] for machine in shared}
@@ -179,6 +202,31 @@ class PairedArm:
             base |= {seed: list(left.values())} if left else {}
             new |= {seed: list(right.values())} if right else {}
         return Pairs(over_seeds(base).by_seed, over_seeds(new).by_seed)
+
+    def _figures(
+        self, rows: Iterable[Row], metric: str, clean: bool
+    ) -> dict[tuple[str, str], float]:
+        """The known figures of ok rows by machine; where `clean`, of undisturbed ones alone."""
+        return {
+            machine: value
+            for machine, row in _ok(rows).items()
+            if not (clean and _is_disturbed(row))
+            and (not self.across or row.get(self.across))
+            and (value := figure_of(row, metric)) is not None
+        }
+
+    @property
+    def untold(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(BASE, NEW): seeds with an ok run that does not tell the column of `across`."""
+        base, new = (
+            tuple(
+                seed
+                for seed in self.seeds
+                if self.across and not all(row.get(self.across) for row in _ok(side[seed]).values())
+            )
+            for side in (self.base, self.new)
+        )
+        return base, new
 
     @property
     def failed(self) -> tuple[Mapping[int, str], Mapping[int, str]]:
@@ -202,11 +250,15 @@ class PairedArm:
 
     @property
     def elsewhere(self) -> tuple[int, ...]:
-        """Seeds that are ok on both sides, but on no machine that both have in common."""
+        """Seeds that are ok on both sides, but on no machine that both have in common.
+
+        None across a column: these are compared all the same.
+        """
         return tuple(
             seed
             for seed in self.seeds
-            if (left := _ok(self.base[seed]).keys())
+            if not self.across
+            and (left := _ok(self.base[seed]).keys())
             and (right := _ok(self.new[seed]).keys())
             and not _known(left) & _known(right)
         )
@@ -230,6 +282,7 @@ class Joined:
     arms: tuple[PairedArm, ...]  # in the order of BASE
     only_base: tuple[str, ...]  # labels of arms
     only_new: tuple[str, ...]
+    across: str = ""  # as of its arms
 
 
 def join(base: Version, new: Version) -> Joined:
@@ -335,12 +388,3 @@ def _ok(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
 def _known(machines: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Without the one of imported rows, which nobody knows: two of these may be two machines."""
     return {machine for machine in machines if machine[0]}
-
-
-def _figures(rows: Iterable[Row], metric: str, clean: bool) -> dict[tuple[str, str], float]:
-    """The known figures of ok rows by machine; where `clean`, of undisturbed ones alone."""
-    return {
-        machine: value
-        for machine, row in _ok(rows).items()
-        if not (clean and _is_disturbed(row)) and (value := figure_of(row, metric)) is not None
-    }

@@ -6,22 +6,17 @@ from dataclasses import asdict
 from operator import itemgetter
 from typing import Any
 
-from bench.compare.judge import Compared, GateStatus, MetricChange, RuleResult, VersionComparison
-from bench.compare.pairing import ABOUT, MAY_DIFFER, PairedArm, Version
+from bench.compare.across import across_words, unlike
+from bench.compare.findings import conclusion, in_unit, interval_words, signed
+from bench.compare.judge import Compared, MetricChange, VersionComparison
+from bench.compare.pairing import ABOUT, MAY_DIFFER, Joined, PairedArm, Version, brief
 from bench.merge.disturbed import MARK
 from bench.records.columns import memory_columns
-from bench.records.kinds import LOSS
 from bench.report.page.content import Heading, table
 from bench.report.page.markdown import escape, headed
-from bench.report.titles import short
 from bench.report.words import count_words
 from bench.statistics.text import (
-    NOT_AVAILABLE,
     aligned,
-    counted,
-    fixed,
-    of_loss,
-    of_measure,
     printable,
     seed_words,
 )
@@ -33,13 +28,6 @@ HEADINGS = (
 )
 FIELDS = [(heading, itemgetter(place)) for place, heading in enumerate(HEADINGS)]
 SCHEMA = "bench-compare/1"  # of the JSON: a change that a reader would notice gets another number
-# Of long identities the first digits.
-HASHES = ("code_sha256", "git_commit", "env_id", "image_id")
-WORDS = {
-    GateStatus.PASS: "Passed",
-    GateStatus.FAIL: "FAILED",
-    GateStatus.UNDECIDED: "UNDECIDED",
-}
 
 
 def as_text(comparison: VersionComparison) -> str:
@@ -78,28 +66,6 @@ def _markdown(comparison: VersionComparison) -> Iterator[str]:
         yield f"- {escape(sentence)}"
 
 
-def conclusion(comparison: VersionComparison) -> list[str]:
-    """One line, and one for each finding that did not pass."""
-    arms = f"{counted(len(comparison.arms), 'arm')} compared"
-    if comparison.outcome is None:
-        return [f"{arms}; no rule was given, so that nothing fails."]
-    rules = ", ".join(map(str, comparison.rules))
-    found = [finding for finding in comparison.findings if finding.outcome is not GateStatus.PASS]
-    first = f"{WORDS[comparison.outcome]}: {rules}; {arms}."
-    return [first, *(_finding(finding, comparison) for finding in found)]
-
-
-def _finding(finding: RuleResult, comparison: VersionComparison) -> str:
-    rule = f"{finding.rule}, " if finding.rule else ""
-    found = next((one for one in comparison.arms if one.arm.label == finding.arm), None)
-    line = found.line(finding.rule.metric) if found and finding.rule else None
-    figures = ""
-    if line and line.contrast.n:
-        figures = f"{_signed(line, line.contrast.mean)} ({_interval(line)})"
-    about = "; ".join(part for part in (figures, finding.why) if part)
-    return f"{WORDS[finding.outcome]}: {rule}{finding.arm or 'all arms'}: {about}"
-
-
 def _table(compared: Compared, comparison: VersionComparison) -> list[list[str]]:
     gated = {rule.metric for rule in comparison.rules}
     shown = {
@@ -122,40 +88,11 @@ def _fields(line: MetricChange, gated: bool) -> list[str]:
         line.metric + (" *" if gated else ""),
         value(line.base_mean) + mark,
         value(line.new_mean) + mark,
-        _signed(line, line.contrast.mean),
-        _interval(line),
+        signed(line, line.contrast.mean),
+        interval_words(line),
         count_words(line.contrast),
         verdict,
     ]
-
-
-def _interval(line: MetricChange) -> str:
-    interval = line.contrast.interval
-    if interval is None:
-        return NOT_AVAILABLE
-    return f"{_signed(line, interval.low)} to {_signed(line, interval.high)}"
-
-
-def _signed(line: MetricChange, value: float | None) -> str:
-    """A change in the scale of its contrast, as a reader takes it."""
-    told = _in_unit(line, value)
-    if told is None:
-        return NOT_AVAILABLE
-    if line.contrast.relative:
-        return f"{100 * told:+.2f} %"
-    places = of_loss(told) if line.column.kind == LOSS else of_measure(told)
-    return fixed(told, places, "+")
-
-
-def _in_unit(line: MetricChange, value: float | None) -> float | None:
-    """A change in the metric's unit, or as a share; None beyond what a double holds.
-
-    So wide are the intervals of ratios from two seeds.
-    """
-    try:
-        return None if value is None else line.contrast.in_unit(value)
-    except OverflowError:
-        return None
 
 
 def _head(comparison: VersionComparison) -> Iterator[str]:
@@ -166,6 +103,7 @@ def _head(comparison: VersionComparison) -> Iterator[str]:
     yield f"NEW   {new.name}{_told(new, differing)}"
     alike = [column for column in columns if column not in differing]
     yield f"both{_told(base, alike) or ': nothing in common'}"
+    yield from across_words(comparison.joined)
     together = len(comparison.arms) * len(comparison.rules)
     shared = f"; the {together} with a rule (*) hold together at 95 %" if together > 1 else ""
     marks = any(line.pairs.disturbed for one in comparison.arms for line in one.lines)
@@ -178,7 +116,7 @@ def _told(version: Version, columns: Sequence[str]) -> str:
     """For example ": code_sha256 76dad281, runtime local"; empty if nothing is known."""
     told = []
     for column in columns:
-        values = [short(text) if column in HASHES else text for text in version.told(column)]
+        values = [brief(column, text) for text in version.told(column)]
         if values:
             told.append(f"{column} {' / '.join(values)}")
     return ": " + ", ".join(told) if told else ""
@@ -219,6 +157,9 @@ def _left_out_of(arm: PairedArm, keep_disturbed: bool) -> Iterator[str]:
     if arm.elsewhere:
         which = seed_words(arm.elsewhere)
         yield f"{which} ran on no machine known to be the same: only their losses are compared."
+    for which, seeds in zip(("BASE", "NEW"), arm.untold, strict=True):
+        if seeds:
+            yield f"{seed_words(seeds)} tell no {arm.across} in {which}: not compared."
     if len(arm.sources) > 1:
         yield f"training times are {' and '.join(arm.sources)} (step_time_source): not compared."
     if arm.changed:
@@ -247,6 +188,7 @@ def as_dict(comparison: VersionComparison) -> dict[str, Any]:
         "disturbed_kept": comparison.keep_disturbed,
         "base": _version(joined.base),
         "new": _version(joined.new),
+        "across": _across(joined),
         "arms_only_in_base": list(joined.only_base),
         "arms_only_in_new": list(joined.only_new),
         "rules": [str(rule) for rule in comparison.rules],
@@ -256,6 +198,14 @@ def as_dict(comparison: VersionComparison) -> dict[str, Any]:
         ],
         "arms": [_arm(compared) for compared in comparison.arms],
     }
+
+
+def _across(joined: Joined) -> dict[str, Any] | None:
+    """None: in pairs."""
+    if not joined.across:
+        return None
+    differ, unknown = unlike(joined)
+    return {"column": joined.across, "differs_as_well": differ, "known_on_one_side": unknown}
 
 
 def _version(version: Version) -> dict[str, Any]:
@@ -286,9 +236,9 @@ def _line(line: MetricChange) -> dict[str, Any]:
         "change_is": "share" if contrast.relative else "difference",
         "base_mean": line.base_mean,
         "new_mean": line.new_mean,
-        "change": _in_unit(line, contrast.mean),
-        "low": _in_unit(line, interval.low) if interval else None,
-        "high": _in_unit(line, interval.high) if interval else None,
+        "change": in_unit(line, contrast.mean),
+        "low": in_unit(line, interval.low) if interval else None,
+        "high": in_unit(line, interval.high) if interval else None,
         "pairs": contrast.n if contrast.is_paired else None,
         **({} if contrast.is_paired else {"runs_new_base": [*map(len, contrast.groups)]}),
         "disturbed": line.pairs.disturbed,

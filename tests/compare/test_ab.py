@@ -11,6 +11,7 @@ from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -153,6 +154,16 @@ def test_pairs_run_side_by_side_and_are_compared(repository: Path, tmp_path: Pat
     assert {row["git_dirty"] for row in rows[2:]} == {"true"}
     assert (out / "compare.md").read_text().startswith("**Passed: ")
     assert json.loads((out / "compare.json").read_text())["outcome"] == "pass"
+    suite = ElementTree.parse(out / "compare.xml").getroot()[0]
+    assert suite.get("name") == "bench compare v1 ."
+    assert [(case.get("classname"), case.get("name")) for case in suite] == [
+        ("small + adamw, cpu", "val_loss_final>0.01"),
+        ("small + adamw, cpu", "cells"),
+    ]
+    (notice,) = (out / "annotations.txt").read_text().splitlines()
+    assert notice.startswith(
+        "::notice title=Passed%3A 2::val_loss_final>0.01, small + adamw, cpu: "
+    )
     assert again.returncode == 0, again.stderr
     assert all(len(sides) == 2 for sides in started(out).values()), "settled cells ran again"
     assert checkouts(repository) == 1

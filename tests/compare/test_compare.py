@@ -6,8 +6,9 @@ import statistics
 import pytest
 from scipy.stats import t
 
+from bench.compare.findings import conclusion
 from bench.compare.judge import GateStatus
-from bench.compare.write import as_text, conclusion
+from bench.compare.write import as_text
 from bench.records.columns import COLUMNS, IN_POINTS, is_relative
 from bench.statistics.verdict import Verdict
 from tests.builders.sides import NOISE, STEP, Sides

@@ -216,3 +216,21 @@ def test_undecided_fails_only_where_asked(
     sides.times(ratio)
     gate = make_gate([STEP], undecided, "drop", "text")
     assert gate.fails(gate.compare(sides.base.write(), sides.new.write())) is fails
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_figure_can_have_a_rule_by_its_direction(sides: Sides, metric: str) -> None:
+    """Twice as much at every seed, and half as much: one of them is worse."""
+    more = COLUMNS[metric].more_is_better
+    percent = "" if metric in IN_POINTS else "%"
+    rule = f"{metric}{'<-' if more else '>'}1{percent}"
+    with pytest.raises(RequestError, match=f"Write {metric}"):
+        parse_rules([f"{metric}{'>' if more else '<-'}1{percent}"])
+    for seed, noise in enumerate(NOISE, start=1):
+        sides.pair(seed, {metric: 10.0 + seed}, {metric: 2 * (10.0 + seed) * (1 + noise)})
+    base, new = sides.base.write(), sides.new.write()
+    gate = make_gate([rule], "fail", "drop", "text")
+    doubled, halved = gate.compare(base, new).outcome, gate.compare(new, base).outcome
+    assert (doubled, halved) == (
+        (GateStatus.PASS, GateStatus.FAIL) if more else (GateStatus.FAIL, GateStatus.PASS)
+    )
