@@ -18,7 +18,7 @@ from bench.report.site.findings import (
     name_of,
     verdict_of,
 )
-from bench.report.site.trend import Failures, Trend, TrendPoint
+from bench.report.site.trend import ArmTrend, Failures, Trend, TrendPoint
 from bench.report.words import MEMORY
 
 WIDTH, PLOT = 300, 96  # of the whole; height of the plot in it
@@ -30,6 +30,8 @@ INSET = 6  # of the points, from the upper and the lower edge
 # A range of figures that is smaller than this share of them is drawn as if it were that:
 # else a thousandth of noise would fill the picture.
 LEAST_RANGE = 0.02
+
+About = Callable[[int], tuple[str, str]]  # of a bundle by its place: its words, its report
 
 UNITS = {"step_time_ms_p50": "ms, median", "tokens_per_s": "tokens / s"}
 
@@ -74,18 +76,24 @@ class Panel:
     has_hollow: bool
 
 
-def panel(
-    trend: Trend,
-    failures: Sequence[Failures],
-    bundles: Sequence[int],
-    about: Callable[[int], tuple[str, str]],
-) -> Panel:
-    """A trend over the places of `bundles`; `about` gives each one's words and its report."""
+def panels(arm: ArmTrend, bundles: Sequence[int], about: About) -> tuple[Panel, ...]:
+    """Its trends over the places of `bundles`, all of one height; the first has the failures."""
     x_of = _columns(bundles)
-    width = (WIDTH - LEFT - RIGHT) / len(bundles)
-    flags = _placed(_flags(trend, failures, x_of, about))
-    rows = 1 + max((round(-flag.y / ROW) for flag in flags if flag.label), default=-1)
-    top = 6 + ROW * rows
+    failures = [arm.failures, *(() for _ in arm.trends[1:])]
+    flags = [
+        _placed(_flags(trend, failed, x_of, about))
+        for trend, failed in zip(arm.trends, failures, strict=True)
+    ]
+    rows = {round(1 - flag.y / ROW) for each in flags for flag in each if flag.label}
+    top = 6.0 + ROW * max(rows, default=0)
+    pairs = zip(arm.trends, flags, strict=True)
+    return tuple(_panel(trend, each, bundles, top, about) for trend, each in pairs)
+
+
+def _panel(
+    trend: Trend, flags: Sequence[Flag], bundles: Sequence[int], top: float, about: About
+) -> Panel:
+    x_of = _columns(bundles)
     y_of = _scale([point.mean for point in trend.points], top)
     usual = _usual_machine(trend)
     dots = tuple(
@@ -105,7 +113,7 @@ def panel(
         height=top + PLOT + BOTTOM,
         top=top,
         bottom=top + PLOT,
-        column=width,
+        column=_width(bundles),
         dots=dots,
         paths=_paths(trend, x_of, y_of),
         levels=_levels(trend, x_of, y_of, usual),
@@ -116,8 +124,12 @@ def panel(
     )
 
 
+def _width(bundles: Sequence[int]) -> float:
+    return (WIDTH - LEFT - RIGHT) / len(bundles)
+
+
 def _columns(bundles: Sequence[int]) -> dict[int, float]:
-    width = (WIDTH - LEFT - RIGHT) / len(bundles)
+    width = _width(bundles)
     return {bundle: LEFT + width * (place + 0.5) for place, bundle in enumerate(bundles)}
 
 
@@ -184,7 +196,7 @@ def _ticks(trend: Trend, y_of: Callable[[float], float]) -> tuple[tuple[float, s
 
 def _unit(trend: Trend) -> str:
     if trend.metric in MEMORY:
-        return MEMORY[trend.metric][1].replace(" by torch", "")
+        return MEMORY[trend.metric][1]
     return UNITS.get(trend.metric, trend.column.unit)
 
 
@@ -192,7 +204,7 @@ def _flags(
     trend: Trend,
     failures: Sequence[Failures],
     x_of: dict[int, float],
-    about: Callable[[int], tuple[str, str]],
+    about: About,
 ) -> list[Flag]:
     told = [
         (

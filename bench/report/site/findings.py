@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.records.columns import Column
+from bench.records.columns import Column, memory_columns
 from bench.report.site.trend import ArmTrend, Change, Failures
-from bench.report.words import MEMORY
 from bench.statistics.text import write_signed
 
 WORSE, BETTER = "worse", "better"
 NAMES = {
     "step_time_ms_p50": "step time",
     "tokens_per_s": "throughput",
-    **{column: title.partition(",")[0] for column, (title, _, _) in MEMORY.items()},
+    **dict.fromkeys(memory_columns("cuda"), "GPU memory"),
+    **dict.fromkeys(memory_columns("cpu"), "host memory"),
 }
 
 

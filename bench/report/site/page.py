@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+import jinja2
+
 from bench.report.page.html import STYLE, environment, own
-from bench.report.site.drawing import Panel, panel
-from bench.report.site.findings import Finding, findings
+from bench.report.site.drawing import Panel, panels
+from bench.report.site.findings import BETTER, WORSE, Finding, findings
 from bench.report.site.index import report_of
 from bench.report.site.previous import INDEX, SHELF
 from bench.report.site.shelf import COMMIT_DIGITS, MOST_SITE_BYTES, Volume
@@ -48,45 +50,58 @@ class ArmView:
 def site_page(volumes: Sequence[Volume], arms: Sequence[ArmTrend], repository: str) -> str:
     """The page as HTML, of bundles in order of time; every text of a bundle is escaped."""
     views = [_view(volume, repository) for volume in volumes]
+    newest = volumes[-1].facts
+    shown = {arm.series: _arm_view(arm, views) for arm in arms}
     found = findings(arms)
-    newest = len(volumes) - 1
-    present = set(volumes[newest].facts.labels)
-    template = resources.files("bench.report.site").joinpath("site.html").read_text("utf-8")
-    style = resources.files("bench.report.site").joinpath("site.css").read_text("utf-8")
-    return (
-        environment()
-        .from_string(template)
-        .render(
-            policy=POLICY,
-            style=own(STYLE) + style,
-            lead=lead(volumes, found),
-            newest=views[newest],
-            coverage=volumes[newest].facts.coverage,
-            views=views,
-            listed=found[:MOST_LISTED],
-            older=found[MOST_LISTED:],
-            current=[_arm_view(arm, views) for arm in arms if arm.series in present],
-            former=[_arm_view(arm, views) for arm in arms if arm.series not in present],
-            index=INDEX,
-            most_bundles=MOST_BUNDLES,
-            most_mib=MOST_SITE_BYTES // 2**20,
-            least_bundles=LEAST_BUNDLES,
-            least_seeds=LEAST_SEEDS_LOSS,
-        )
+    return _template().render(
+        policy=POLICY,
+        style=own(STYLE) + _own("site.css"),
+        lead=lead(volumes, found),
+        newest=views[-1],
+        coverage=newest.coverage,
+        views=views,
+        listed=found[:MOST_LISTED],
+        older=found[MOST_LISTED:],
+        changed=_changed(found),
+        current=[view for series, view in shown.items() if series in newest.labels],
+        former=[view for series, view in shown.items() if series not in newest.labels],
+        has_hollow=any(panel.has_hollow for view in shown.values() for panel in view.panels),
+        index=INDEX,
+        most_bundles=MOST_BUNDLES,
+        most_mib=MOST_SITE_BYTES // 2**20,
+        least_bundles=LEAST_BUNDLES,
+        least_seeds=LEAST_SEEDS_LOSS,
     )
+
+
+def _template() -> jinja2.Template:
+    return environment().from_string(_own("site.html"))
+
+
+def _own(name: str) -> str:
+    return resources.files("bench.report.site").joinpath(name).read_text(encoding="utf-8")
 
 
 def lead(volumes: Sequence[Volume], found: Sequence[Finding]) -> str:
     """The page in one sentence."""
-    first, last = (f"{volumes[place].facts.last:%Y-%m-%d}" for place in (0, -1))
-    days = first if first == last else f"{first} to {last}"
     worse, better = (
-        sum(bool(getattr(each, kind)) for each in found) for kind in ("worse", "better")
+        sum(bool(each.worse) for each in found),
+        sum(bool(each.better) for each in found),
     )
-    told = [f"{number} for the {kind}" for number, kind in ((worse, "worse"), (better, "better"))]
-    amount = counted(len(found), "change") if found else "No change"
-    detail = f" ({', '.join(told)})" if found else ""
-    return f"{amount}{detail} in {counted(len(volumes), 'bundle')}, {days}."
+    told = [f"{counted(worse, 'change')} for the worse"] if worse else []
+    if better:
+        told.append(f"{better if worse else counted(better, 'change')} for the better")
+    return f"{' and '.join(told) or 'No change'} in {counted(len(volumes), 'bundle')}."
+
+
+def _changed(found: Sequence[Finding]) -> dict[int, list[str]]:
+    """Place of a bundle -> worse, better: what the table says of it."""
+    words: dict[int, list[str]] = {}
+    for kind in (WORSE, BETTER):
+        for finding in found:
+            if getattr(finding, kind) and kind not in words.setdefault(finding.bundle, []):
+                words[finding.bundle].append(kind)
+    return words
 
 
 def finding_line(finding: Finding, volumes: Sequence[Volume]) -> str:
@@ -125,24 +140,13 @@ def _machine(volume: Volume) -> str:
 
 
 def _arm_view(arm: ArmTrend, views: Sequence[VolumeView]) -> ArmView:
-    places = sorted({point.bundle for trend in arm.trends for point in trend.points})
-    places = sorted({*places, *(each.bundle for each in arm.failures)}) if places else []
+    told = {point.bundle for trend in arm.trends for point in trend.points}
+    places = sorted(told | {each.bundle for each in arm.failures})
 
     def about(place: int) -> tuple[str, str]:
         return f"{views[place].when} {views[place].commit}", views[place].report
 
-    panels = tuple(
-        panel(trend, arm.failures if first else (), places, about)
-        for first, trend in zip([True] + [False] * len(arm.trends), arm.trends, strict=False)
-    )
-    told = []
-    if not panels:
-        told.append("No run of it ended ok.")
-    if len(places) < len(views) and panels:
-        told.append(f"In {len(places)} of {len(views)} bundles.")
-    if any(panel.has_hollow for panel in panels):
-        told.append(
-            "Hollow: from another machine than most, or disturbed from outside; "
-            "not compared with the others."
-        )
-    return ArmView(arm.label, " ".join(told), panels)
+    if not arm.trends:
+        return ArmView(arm.label, "No run of it ended ok.", ())
+    some = f"In {len(places)} of {len(views)} bundles." if len(places) < len(views) else ""
+    return ArmView(arm.label, some, panels(arm, places, about))
