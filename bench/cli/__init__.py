@@ -11,6 +11,7 @@ from bench.cli.common import INTERRUPTED, NOT_ALL_OK, OK, WRONG_REQUEST, err, pr
 from bench.cli.here import check, doctor, image, schema
 from bench.cli.importing import import_runs
 from bench.cli.original import original
+from bench.cli.publishing import site
 from bench.cli.reports import ab, bundle, compare, report, verify
 from bench.cli.running import plan, run
 from bench.errors import BenchError, StoppedError
@@ -23,11 +24,10 @@ app = typer.Typer(
     add_completion=False,
 )
 ON_A_MATRIX = (plan, run, original, check, ab, calibrate)
-ON_RESULTS = (report, compare, bundle, verify)
+ON_RESULTS = (report, compare, bundle, verify, site)
 # What they are for is on the disk as they end; of all others it is what they print.
-LEAVING = {command.__name__ for command in (run, original, ab, calibrate, bundle, image)} | {
-    "import"
-}
+LASTING = (run, original, ab, calibrate, bundle, image, site)
+LEAVING = {command.__name__ for command in LASTING} | {"import"}
 for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
     app.command()(command)
 app.command("import")(import_runs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.compare.judge import GateStatus, MetricChange, RuleResult, VersionComparison, worst
 from bench.compare.rules import Rule
-from bench.records.columns import LOSS
+from bench.records.kinds import LOSS
 from bench.statistics.text import NOT_AVAILABLE, counted, fixed, of_loss, of_measure
 
 WORDS = {

@@ -62,7 +62,7 @@ def verify(file: Path) -> Verification:
         place = Path(scratch) / "bundle"
         place.mkdir()
         found = unpack(file, place)
-        top = _top(found.sha256)
+        top = top_of(found.sha256)
         if not top and found.damage:
             return Verification(len(found.sha256), "", (*found.wrong, *found.damage))
         if not top:
@@ -80,7 +80,7 @@ def verify(file: Path) -> Verification:
         return Verification(len(found.sha256), version, tuple(wrong), tuple(unchecked))
 
 
-def _top(members: Iterable[str]) -> str:
+def top_of(members: Iterable[str]) -> str:
     """The one folder that holds all; empty if none has checksums."""
     tops = (name.removesuffix(f"/{SUMS}") for name in members if name.endswith(f"/{SUMS}"))
     return next((top for top in tops if "/" not in top), "")
@@ -144,7 +144,7 @@ def _rebuilt(home: Path, published: Path) -> tuple[list[str], list[str]]:
     The report is made anew where it lies, since its links to the logs are part of what is compared;
     what was published is moved to `published`.
     """
-    folders, wrong = _folders(home)
+    folders, wrong = folders_of(home)
     report = home / "report"
     if report.is_dir():
         report.rename(published)
@@ -166,7 +166,7 @@ def _rebuilt(home: Path, published: Path) -> tuple[list[str], list[str]]:
     return wrong, [f"{home.name}/report/{name}" for name in unchecked]
 
 
-def _folders(home: Path) -> tuple[list[Path], list[str]]:
+def folders_of(home: Path) -> tuple[list[Path], list[str]]:
     """The results folders of a bundle in their order, and what is wrong with the list of them."""
     file = home / FOLDERS
     if not file.is_file():

@@ -29,22 +29,27 @@ JSON_ESCAPES = str.maketrans(
 def html(page: Page) -> str:
     """The page as HTML; every text from a matrix or a CSV is escaped."""
     has_curves = any(section.curves for section in page.sections)
-    scripts = [_own(name) for name in SCRIPTS]
-    environment = jinja2.Environment(
+    scripts = [own(name) for name in SCRIPTS]
+    template = environment().from_string(own("page.html"))
+    return template.render(
+        page=page,
+        inlined=dict(inlined(page)),
+        json=as_json,
+        style=own(STYLE),
+        scripts=scripts,
+        library=_packed_plotly() if has_curves else "",
+        policy=_policy([*scripts, get_plotlyjs()] if has_curves else scripts),
+    )
+
+
+def environment() -> jinja2.Environment:
+    """For templates that escape every text."""
+    return jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-    )
-    return environment.from_string(_own("page.html")).render(
-        page=page,
-        inlined=dict(inlined(page)),
-        json=as_json,
-        style=_own(STYLE),
-        scripts=scripts,
-        library=_packed_plotly() if has_curves else "",
-        policy=_policy([*scripts, get_plotlyjs()] if has_curves else scripts),
     )
 
 
@@ -66,7 +71,8 @@ def inlined(page: Page) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _own(name: str) -> str:
+def own(name: str) -> str:
+    """A template, a style or a script of this room, as text."""
     return resources.files("bench.report.page").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -1,0 +1,1 @@
+"""A site of published bundles: an index, and how figures went from one to the next."""
