@@ -121,13 +121,15 @@ last-release: ## the newest tag before this commit
 	@$(LAST_RELEASE) 2>/dev/null || { echo "there is no release before this commit: no tag leads" \
 	    "to it (a shallow clone has none: git fetch --tags --unshallow)" >&2; exit 1; }
 
-# `::notice` is shown on the page of a run on GitHub; elsewhere it is a line like any other.
+# `::notice` and its like are shown on the page of a run on GitHub; elsewhere they are lines like any other.
 ci-ab: MATRIX ?= bench/matrix/ab.yaml
 ci-ab: OUT ?= results/ab
 ci-ab: ## the last release against this commit on this machine; a notice if there is none
-	@if base=$$($(LAST_RELEASE) 2>/dev/null); then \
-	    $(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)" OUT="$(OUT)"; \
-	else echo "::notice title=ab was skipped::there is no release before this commit"; fi
+	@base=$$($(LAST_RELEASE) 2>/dev/null) || { \
+	    echo "::notice title=ab was skipped::there is no release before this commit"; exit 0; }; \
+	rm -f "$(OUT)/annotations.txt"; \
+	$(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)" OUT="$(OUT)"; ended=$$?; \
+	[ ! -f "$(OUT)/annotations.txt" ] || cat "$(OUT)/annotations.txt"; exit $$ended
 
 # A job's summary shows none of the report's other files, and takes 1 MiB.
 ci-summary: REPORT = $(DIR)/report/report.md
@@ -147,7 +149,8 @@ build/actionlint/.$(ACTIONLINT):
 	@touch $@
 
 test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine answers
-	@$(PY) -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist loadfile \
+	    --junitxml build/tests.xml $(ARGS)
 
 test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kills, whole GPU cells, 10,000 matrices
 	@$(PY) -m pytest -m "slow and not gpu" $(ARGS)

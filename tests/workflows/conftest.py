@@ -1,0 +1,12 @@
+"""A repository to clone, once for all of these tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.builders.clones import make_repository
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_repository(tmp_path_factory.mktemp("origin") / "bench")
