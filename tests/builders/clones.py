@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.builders.shared import ROOT
@@ -21,14 +21,16 @@ MATRIX = """\
 name: {name}
 data: {{corpus: pydoc}}
 train: {{steps: 4, batch_size: 2, block_size: 8}}
-eval: {{every: 4, protocol: sampled, train_windows: 4, val_windows: 4}}
+eval: {{every: 4, train_windows: 4}}
 matrix:
   model: [nanogpt]
   optimizer: {optimizers}
   device: [{device}]
   seed: [1, 2]
 """
-CLAIM = "claim: {baseline: {model: nanogpt, optimizer: adamw}, metric: val_loss_final, margin: 0.5}\n"
+CLAIM = (
+    "claim: {baseline: {model: nanogpt, optimizer: adamw}, metric: val_loss_final, margin: 0.5}\n"
+)
 TINY = {  # matrices of minutes as ones of seconds
     "cpu": MATRIX.format(name="cpu", optimizers="[adamw, sgd]", device="cpu") + CLAIM,
     "ab": MATRIX.format(name="ab", optimizers="[adamw]", device="cpu"),
@@ -41,30 +43,34 @@ def git(where: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=where, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def make_repository(place: Path, matrices: Mapping[str, str] = TINY) -> Path:
-    """Two commits on main: this program as it is, released; then with other matrices."""
+def make_repository(place: Path, names: Iterable[str] = ()) -> Path:
+    """Two commits on main: this program as it is, released; then with small matrices.
+
+    Given names, of these files alone.
+    """
     place.mkdir(parents=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists():  # not one that is removed and not yet committed
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, place / name)
+    for name in names or _ours():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, place / name)
     git(place, "init", "--quiet", "--initial-branch", "main")
     for key, value in SETTINGS.items():
         git(place, "config", key, value)
     git(place, "add", "--all")
     git(place, "commit", "--quiet", "--message=the program")
     git(place, "tag", RELEASE)
-    for name, text in matrices.items():
-        (place / "bench" / "matrix" / f"{name}.yaml").write_text(text)
-    git(place, "commit", "--quiet", "--all", "--message=small matrices")
+    for name, text in TINY.items():
+        file = place / "bench" / "matrix" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    git(place, "add", "--all")
+    git(place, "commit", "--quiet", "--message=small matrices")
     return place
+
+
+def _ours() -> list[str]:
+    """Every file of this repository as it lies here, also one that is not committed yet."""
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return [name for name in listed.split("\0") if name and (ROOT / name).exists()]
 
 
 def link_wheels(clone: Path) -> None:

@@ -21,7 +21,9 @@ from tests.builders.expressions import Loose, Scope, formatted
 
 FILES = ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
 # Of the machine around: what finds programs and packages, and nothing that a Makefile would take.
-KEPT = re.compile(r"PATH|LANG|TMPDIR|DOCKER_HOST|PIP_\w+|SSL_\w+|(https?|no|all)_proxy", re.IGNORECASE)
+KEPT = re.compile(
+    r"PATH|LANG|TMPDIR|DOCKER_HOST|PIP_\w+|SSL_\w+|(https?|no|all)_proxy", re.IGNORECASE
+)
 SUCCESS, FAILURE, SKIPPED = "success", "failure", "skipped"
 STEP_TIMEOUT_S = 600
 SUMMARY_BYTES = 2**20  # more is refused
@@ -204,6 +206,7 @@ class Job:
     def environment(self, step: Mapping[str, Any]) -> dict[str, str]:
         """Of one step: what is around, what GitHub sets, then the workflow's, widest first."""
         inherited = {key: value for key, value in os.environ.items() if KEPT.fullmatch(key)}
+        inherited |= self.runner.around
         set_here: dict[str, str] = {}
         for level in (self.workflow, self.job, step):
             scope = self.scope(set_here)
@@ -215,7 +218,10 @@ class Job:
             "GITHUB_ACTIONS": "true",
             "GITHUB_WORKSPACE": str(self.desk.workspace),
             "RUNNER_TEMP": str(self.desk.temporary),
-            **{f"GITHUB_{key.upper()}": str(self.github[key]) for key in ("ref", "sha", "event_name")},
+            **{
+                f"GITHUB_{key.upper()}": str(self.github[key])
+                for key in ("ref", "sha", "event_name")
+            },
             **set_here,
             **self.variables,
             **self.runner.around,

@@ -39,7 +39,9 @@ def test_what_is_not_known_is_an_error(expression: str) -> None:
 
 
 def run(origin: Path, tmp_path: Path, steps: str, event: Event = Event()) -> Run:
-    text = f"name: w\njobs:\n  first:\n    steps:\n{steps}  second:\n    needs: first\n    steps: []"
+    text = (
+        f"name: w\njobs:\n  first:\n    steps:\n{steps}  second:\n    needs: first\n    steps: []"
+    )
     return Runner(tmp_path, origin, event).run(yaml.safe_load(text))
 
 
