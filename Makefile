@@ -36,8 +36,9 @@ export TORCH_INDEX PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup prepared bench-cpu bench-gpu original report test test-slow test-gpu chaos perf scale lint \
-    doctor cells-cpu cells-cuda image image-cpu image-cuda wheels base-offline clean ab artifact site last-release ci-ab ci-summary actionlint
+.PHONY: help setup prepared bench-cpu bench-gpu original report test test-slow test-workflows test-gpu chaos perf scale lint \
+    doctor cells-cpu cells-cuda image image-cpu image-cuda wheels base-offline clean ab artifact site last-release ci-ab ci-summary \
+    actionlint release
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -109,25 +110,27 @@ artifact: $(VENV)/.base ## one file to publish, verified: DIR=results/cpu OUT=FI
 	@$(BENCH) bundle "$(DIR)" --out "$(BUNDLE)"
 	@$(BENCH) verify "$(BUNDLE)"
 
-site: artifact ## build/site: the bundle and what is in it, for a web server
-	@rm -rf build/site && mkdir -p build/site
-	@tar -xzf "$(BUNDLE)" -C build/site --strip-components=1
-	@cp "$(BUNDLE)" build/site/
-	@echo '<!doctype html><meta http-equiv="refresh" content="0; url=report/"><a href="report/">The report</a>' \
-	    >build/site/index.html
-	@echo "site: build/site/index.html"
+site: artifact ## build/site, for a web server: the bundle, and those of SITE=URL-of-the-published-one
+	@$(BENCH) site build/site "$(BUNDLE)" $(if $(SITE),--previous "$(SITE)") \
+	    $(if $(REPOSITORY),--repository "$(REPOSITORY)")
 
 last-release: ## the newest tag before this commit
 	@$(LAST_RELEASE) 2>/dev/null || { echo "there is no release before this commit: no tag leads" \
 	    "to it (a shallow clone has none: git fetch --tags --unshallow)" >&2; exit 1; }
 
-# `::notice` is shown on the page of a run on GitHub; elsewhere it is a line like any other.
+# `::notice` and its like are shown on the page of a run on GitHub; elsewhere they are lines like any other.
 ci-ab: MATRIX ?= bench/matrix/ab.yaml
 ci-ab: OUT ?= results/ab
 ci-ab: ## the last release against this commit on this machine; a notice if there is none
-	@if base=$$($(LAST_RELEASE) 2>/dev/null); then \
-	    $(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)" OUT="$(OUT)"; \
-	else echo "::notice title=ab was skipped::there is no release before this commit"; fi
+	@base=$$($(LAST_RELEASE) 2>/dev/null) || { \
+	    echo "::notice title=ab was skipped::there is no release before this commit"; exit 0; }; \
+	rm -f "$(OUT)/annotations.txt"; \
+	$(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)" OUT="$(OUT)"; ended=$$?; \
+	[ ! -f "$(OUT)/annotations.txt" ] || cat "$(OUT)/annotations.txt"; exit $$ended
+
+release: VERSION ?=
+release: ## a version, its tag, images, results, bundle and notes: VERSION=0.2.0 DRY=1 MATRIX=FILE
+	@$(PYTHON) .ci/release.py "$(VERSION)" $(if $(DRY),--dry) $(if $(MATRIX),--matrix "$(MATRIX)")
 
 # A job's summary shows none of the report's other files, and takes 1 MiB.
 ci-summary: REPORT = $(DIR)/report/report.md
@@ -147,10 +150,14 @@ build/actionlint/.$(ACTIONLINT):
 	@touch $@
 
 test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine answers
-	@$(PY) -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist loadfile \
+	    --junitxml build/tests.xml $(ARGS)
 
 test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kills, whole GPU cells, 10,000 matrices
-	@$(PY) -m pytest -m "slow and not gpu" $(ARGS)
+	@$(PY) -m pytest -m "slow and not gpu" --ignore tests/workflows $(ARGS)
+
+test-workflows: $(VENV)/.worker $(VENV)/.dev ## the workflows and a release, run whole from empty clones
+	@$(PY) -m pytest -m slow tests/workflows $(ARGS)
 
 test-gpu: $(VENV)/.worker $(VENV)/.dev ## the tests that need an NVIDIA GPU, made to end within three minutes
 	@REQUIRE_ALL=1 $(PY) -m pytest -m gpu tests/gpu $(ARGS)
