@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from bench.records.columns import LOSS
+from bench.records.kinds import LOSS
 from bench.report.site.findings import (
     WORSE,
     amount_words,

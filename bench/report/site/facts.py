@@ -11,7 +11,8 @@ from bench.errors import BenchError, BundleError
 from bench.merge.coverage import damage_note, sentence
 from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.sections import Arm, Section, failures, make_sections, tried
-from bench.records.columns import TIME, TIMINGS, Column
+from bench.records.columns import TIMINGS
+from bench.records.kinds import TIME, Column
 from bench.records.rows import Row
 from bench.report.archive import unpack
 from bench.report.bundle import VERSION

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.records.columns import Column, memory_columns
+from bench.records.columns import memory_columns
+from bench.records.kinds import Column
 from bench.report.site.trend import ArmTrend, Change, Failures
 from bench.statistics.text import write_signed
 

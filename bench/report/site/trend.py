@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.records.columns import LOSS, SETTLED, Column
+from bench.records.columns import SETTLED
+from bench.records.kinds import LOSS, Column
 from bench.report.site.facts import FIGURES, BundleArm, BundleFacts, BundleMetric
 from bench.statistics.interval import ROUNDING, Interval
 from bench.statistics.trend import against_mean, prediction_interval
