@@ -11,10 +11,14 @@ from bench.matrix.programs import check_metrics
 from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import Where, Wrong
 from bench.records.cells import Cell
+from bench.records.columns import OF_GPUS
 from bench.records.owncode import OwnCode
 from bench.records.requirements import pinned
 
-TUNED_ON = ("val_loss_final", "val_loss_best", "perplexity")  # of the validation split
+# Of the validation split.
+TUNED_ON = (
+    *("val_loss_final", "val_loss_best", "perplexity", "bits_per_char", "param_efficiency"),
+)
 
 
 def check_names(
@@ -78,6 +82,9 @@ def _check_requirements(form: Any) -> Iterator[Wrong]:
 
 def _check_metrics(form: Any) -> Iterator[Wrong]:
     """What is claimed has been measured, and on no text that tuning has seen."""
+    if form.claim is not None and form.claim.metric in OF_GPUS and "cuda" not in _devices(form):
+        what = "is of a GPU, and no cell is on device cuda. Claim another column, or plan such."
+        yield ("claim", "metric"), f"{form.claim.metric} {what}"
     if PROGRAM in type(form).model_fields:
         yield from check_metrics(form)
         return
@@ -90,6 +97,10 @@ def _check_metrics(form: Any) -> Iterator[Wrong]:
     if form.tune is not None and has_test and metric in TUNED_ON:
         what = "is measured on the split that tuning chooses by. Claim test_loss_final."
         yield ("claim", "metric"), f"{metric} {what}"
+
+
+def _devices(form: Any) -> set[str]:
+    return {*form.matrix.device, *(cell.device for cell in form.include)}
 
 
 def check_cells(form: Any, cells: Sequence[Cell], codes: Sequence[OwnCode]) -> list[Wrong]:

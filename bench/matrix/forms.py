@@ -19,6 +19,8 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
+    WithJsonSchema,
     create_model,
 )
 from pydantic.config import JsonDict
@@ -33,6 +35,8 @@ from bench.border.options import (
     TrainOptions,
 )
 from bench.border.options.own import GroupName, LeafKind, Want
+from bench.errors import nearest, shown
+from bench.records.columns import COLUMNS, METRICS, is_relative
 
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -217,14 +221,33 @@ class Baseline(Form):
     optimizer: Name
 
 
+def _figure(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"{shown(name)} is not allowed. {nearest(name, METRICS)}")
+    return name
+
+
+def _share(margin: float, info: ValidationInfo) -> float:
+    """Of what is compared by its ratio."""
+    metric = info.data.get("metric")  # what a program declares is no column
+    if metric in METRICS and is_relative(metric, COLUMNS[metric]) and margin >= 1:
+        what = f"{margin:g} is no share, and {metric} is compared by its ratio. "
+        raise ValueError(f"{what}Write less than 1: 0.05 is 5 %.")
+    return margin
+
+
 class Claim(Form):
     """What the report is to decide, written before the run."""
 
     baseline: Baseline
-    metric: Literal[
-        "val_loss_final", "test_loss_final", "val_loss_best", "perplexity", "train_time_s"
+    metric: Annotated[
+        str, AfterValidator(_figure), WithJsonSchema({"type": "string", "enum": [*METRICS]})
     ] = Field(description="the column of runs.csv that is compared")
-    margin: float = Field(gt=0, description="differences below this do not matter")
+    margin: Annotated[float, AfterValidator(_share)] = Field(
+        gt=0,
+        description="differences below this do not matter: in the metric's unit for losses, "
+        "percentages and degrees; for all other columns a share of the baseline's (0.05: 5 %)",
+    )
     target: float | None = Field(
         None,
         gt=0,

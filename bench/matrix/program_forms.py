@@ -100,9 +100,7 @@ class ProgramImage(Image):
 class AnyClaim(Claim):
     """A claim that may be about a metric of the program."""
 
-    metric: Name = Field(  # type: ignore[assignment]
-        description="a column of runs.csv, or a metric of the program"
-    )
+    metric: Name = Field(description="a column of runs.csv, or a metric of the program")
 
 
 class AnyTune(Tune):

@@ -8,11 +8,11 @@ from typing import Any, get_args
 from bench.border.program import BUILT_IN, GivenValues, Program, placeholders
 from bench.border.spec import Model, Optimizer
 from bench.errors import CodeError, nearest
-from bench.matrix.forms import Claim, Tune
+from bench.matrix.forms import Tune
 from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import Where, Wrong
 from bench.program.reading import GROUPS, why_no_expression, why_no_pattern
-from bench.records.columns import COLUMNS
+from bench.records.columns import COLUMNS, METRICS
 from bench.records.owncode import OwnCode
 from bench.records.ownprogram import DataFolder, read_data, read_program
 
@@ -206,9 +206,9 @@ def _texts(program: Program) -> Iterator[tuple[Where, str]]:
 
 def check_metrics(form: Any) -> Iterator[Wrong]:
     """What is claimed or tuned by is a column that may be, or a metric that is declared."""
-    for key, ours in (("claim", Claim), ("tune", Tune)):
-        section = getattr(form, key)
-        known = [*get_args(ours.model_fields["metric"].annotation), *form.program.metrics]
+    tuned_on = get_args(Tune.model_fields["metric"].annotation)
+    for key, ours in (("claim", METRICS), ("tune", tuned_on)):
+        section, known = getattr(form, key), [*ours, *form.program.metrics]
         if section is not None and section.metric not in known:
             what = f"{section.metric!r} is not allowed. {nearest(section.metric, known)}"
             yield (key, "metric"), f"{what} Others are declared: program.metrics."

@@ -72,19 +72,33 @@ COLUMNS: dict[str, Column] = {
         "from before the launch to the observed exit; the phases below add up to it",
         TIMING,
         heading="wall (s)",
+        title="wall time",
+        unit="s",
     ),
-    "startup_time_s": Column("launch to the worker's first line", TIMING),
-    "import_time_s": Column("importing torch", TIMING),
+    "startup_time_s": Column(
+        "launch to the worker's first line", TIMING, title="start-up time", unit="s"
+    ),
+    "import_time_s": Column("importing torch", TIMING, title="time to import torch", unit="s"),
     "data_time_s": Column(
-        "the corpus's tokens, mapped and checked; the table of batch positions", TIMING
+        "the corpus's tokens, mapped and checked; the table of batch positions",
+        TIMING,
+        title="time to read the data",
+        unit="s",
     ),
-    "build_time_s": Column("model, weights and optimizer, moved to the device", TIMING),
-    "compile_time_s": Column("compiling the model", TIMING),
+    "build_time_s": Column(
+        "model, weights and optimizer, moved to the device",
+        TIMING,
+        title="time to build the model",
+        unit="s",
+    ),
+    "compile_time_s": Column("compiling the model", TIMING, title="compile time", unit="s"),
     "compile_cache": Column(
         "what of it came from the cache of compiled code: warm, all; cold, nothing; or how many "
         "graphs of how many; empty without `train.compile`"
     ),
-    "warmup_time_s": Column("steps that train nothing, before the clock", TIMING),
+    "warmup_time_s": Column(
+        "steps that train nothing, before the clock", TIMING, title="warm-up time", unit="s"
+    ),
     "train_time_s": Column(
         "training steps alone: no evaluation, no warm-up",
         TIMING,
@@ -92,36 +106,65 @@ COLUMNS: dict[str, Column] = {
         title="training time",
         unit="s",
     ),
-    "eval_time_s": Column("evaluations", TIMING),
-    "infer_time_s": Column("measuring inference", TIMING),
+    "eval_time_s": Column("evaluations", TIMING, title="evaluation time", unit="s"),
+    "infer_time_s": Column(
+        "measuring inference", TIMING, title="time spent on measuring inference", unit="s"
+    ),
     "teardown_time_s": Column(
-        "end of the last phase to exit observed: writing the results, leaving", TIMING
+        "end of the last phase to exit observed: writing the results, leaving",
+        TIMING,
+        title="teardown time",
+        unit="s",
     ),
-    "unaccounted_time_s": Column("wall_time_s less all phases", TIMING),
+    "unaccounted_time_s": Column(
+        "wall_time_s less all phases", TIMING, title="unaccounted time", unit="s"
+    ),
     "step_time_ms_p50": Column(
-        "median over the raw training step times", TIMING, heading="step p50 (ms)"
+        "median over the raw training step times",
+        TIMING,
+        heading="step p50 (ms)",
+        title="median step time",
+        unit="ms",
     ),
-    "step_time_ms_p90": Column("90th percentile of the same", TIMING),
-    "step_time_ms_p99": Column("99th percentile of the same", TIMING),
+    "step_time_ms_p90": Column(
+        "90th percentile of the same", TIMING, title="90th percentile of the step time", unit="ms"
+    ),
+    "step_time_ms_p99": Column(
+        "99th percentile of the same", TIMING, title="99th percentile of the step time", unit="ms"
+    ),
     "step_time_drift_pct": Column(
         "median step time of the last third above that of the first; a drift by itself is no "
         "disturbance",
         TIMING,
+        title="drift of the step time",
+        unit="%",
     ),
     "step_time_source": Column(
         "of a program: told, where it prints the times of its steps, or stamps, those of the lines "
         "that it prints; empty for built-in cells, which time each step"
     ),
     "tokens_per_s": Column(
-        "training tokens / train_time_s", TIMING, more_is_better=True, heading="tokens / s"
+        "training tokens / train_time_s",
+        TIMING,
+        more_is_better=True,
+        heading="tokens / s",
+        title="training throughput",
+        unit="tokens/s",
     ),
     "infer_time_ms_p50": Column(
         "forward pass of one batch (batch_size x block_size tokens), median; "
         "empty if it changed from round to round",
         TIMING,
         heading="infer. p50 (ms)",
+        title="median inference time",
+        unit="ms",
     ),
-    "infer_time_ms_p90": Column("90th percentile of the same", TIMING),
+    "infer_time_ms_p90": Column(
+        "90th percentile of the same",
+        TIMING,
+        title="90th percentile of the inference time",
+        unit="ms",
+    ),
     # work
     "steps": Column("training steps done", CONSTANT),
     "tokens": Column("training tokens seen", CONSTANT),
@@ -152,6 +195,7 @@ COLUMNS: dict[str, Column] = {
         "closure; each is `flops_per_token` a token",
         FIGURE,
         heading="passes / step",
+        title="passes per step",
     ),
     "graph_steps_share": Column(
         "of the steps, how many ran in CUDA graphs (`train.graph_steps`); empty where none were "
@@ -185,6 +229,8 @@ COLUMNS: dict[str, Column] = {
         LOSS,
         heading="train loss, final",
         decimals=of_loss,
+        title="final training loss",
+        unit="nats per token",
     ),
     "val_loss_final": Column(
         "loss on the validation split after the last step, by eval_protocol",
@@ -212,11 +258,14 @@ COLUMNS: dict[str, Column] = {
         unit="nats per token",
     ),
     "perplexity": Column("exp(val_loss_final)", LOSS, heading="perplexity", title="perplexity"),
-    "bits_per_char": Column("val_loss_final / ln 2", LOSS, decimals=of_loss),
+    "bits_per_char": Column(
+        "val_loss_final / ln 2", LOSS, decimals=of_loss, title="bits per character"
+    ),
     "param_efficiency": Column(
         "perplexity / millions of parameters: the original's figure; it rewards a worse perplexity",
         LOSS,
         heading="param_efficiency",
+        title="perplexity per million parameters",
     ),
     "eval_protocol": Column("full or sampled"),
     "metrics": Column(
@@ -227,25 +276,45 @@ COLUMNS: dict[str, Column] = {
         "highest reading of GPU memory by NVML, the CUDA context included",
         FIGURE,
         heading="GPU memory, NVML (MiB)",
+        title="peak GPU memory by NVML",
+        unit="MiB",
     ),
     "gpu_mem_source": Column(
         "process: memory of the cell's own processes; device_delta: of the whole "
         "device, less what was in use just before the cell"
     ),
     "gpu_mem_context_mib": Column(
-        "by NVML once the CUDA context was made, before data and model", FIGURE
+        "by NVML once the CUDA context was made, before data and model",
+        FIGURE,
+        title="GPU memory of the CUDA context",
+        unit="MiB",
     ),
     "gpu_mem_allocated_peak_mib": Column(
-        "peak of torch's allocated memory", FIGURE, heading="GPU memory, torch (MiB)"
+        "peak of torch's allocated memory",
+        FIGURE,
+        heading="GPU memory, torch (MiB)",
+        title="peak GPU memory allocated by torch",
+        unit="MiB",
     ),
-    "gpu_mem_reserved_peak_mib": Column("peak of torch's reserved memory", FIGURE),
+    "gpu_mem_reserved_peak_mib": Column(
+        "peak of torch's reserved memory",
+        FIGURE,
+        title="peak GPU memory reserved by torch",
+        unit="MiB",
+    ),
     "optimizer_state_mib": Column(
         "all tensors that the optimizer holds, work space included, without the "
         "model's and their gradients; empty where that cannot be told",
         FIGURE,
+        title="optimizer state",
+        unit="MiB",
     ),
     "host_rss_peak_mib": Column(
-        "the worker's peak resident memory (VmHWM)", FIGURE, heading="host memory (MiB)"
+        "the worker's peak resident memory (VmHWM)",
+        FIGURE,
+        heading="host memory (MiB)",
+        title="peak host memory",
+        unit="MiB",
     ),
     "host_tree_rss_peak_mib": Column(
         "peak sum of resident memory of all its processes, seen once a "
@@ -256,9 +325,13 @@ COLUMNS: dict[str, Column] = {
         "peak memory charged to its container, page cache "
         "included, as last read: up to a second before a sudden end",
         FIGURE,
+        title="peak container memory",
+        unit="MiB",
     ),
     # machine
-    "cpu_time_s": Column("CPU time of the worker, start-up to result", TIMING),
+    "cpu_time_s": Column(
+        "CPU time of the worker, start-up to result", TIMING, title="CPU time", unit="s"
+    ),
     "context_switches_voluntary": Column("it waited", WHOLE),
     "context_switches_involuntary": Column("it was made to wait", WHOLE),
     "cpu_steal_pct": Column("share of its CPUs' time in training that the hypervisor took", NUMBER),
@@ -270,15 +343,27 @@ COLUMNS: dict[str, Column] = {
         "energy of the whole board, what it takes idle included, over the training "
         "phase, if that took 10 s or more, in spans of 1 s or more between evaluations",
         TIMING,
+        title="GPU energy",
+        unit="J",
     ),
     "gpu_energy_source": Column(
         "energy_counter, or power readings integrated: power_instant, power_average; "
         "energy_counter_module, where it may hold a CPU on the GPU's module as well"
     ),
-    "gpu_power_mean_w": Column("energy / time", TIMING),
-    "gpu_util_mean_pct": Column("mean utilisation in training", TIMING, more_is_better=True),
-    "gpu_temp_max_c": Column("maximum temperature", FIGURE),
-    "sm_clock_mean_mhz": Column("mean SM clock in training", TIMING, more_is_better=True),
+    "gpu_power_mean_w": Column("energy / time", TIMING, title="mean GPU power", unit="W"),
+    "gpu_util_mean_pct": Column(
+        "mean utilisation in training",
+        TIMING,
+        more_is_better=True,
+        title="mean GPU utilisation",
+        unit="%",
+    ),
+    "gpu_temp_max_c": Column(
+        "maximum temperature", FIGURE, title="highest GPU temperature", unit="°C"
+    ),
+    "sm_clock_mean_mhz": Column(
+        "mean SM clock in training", TIMING, more_is_better=True, title="mean SM clock", unit="MHz"
+    ),
     "sm_clock_min_mhz": Column("lowest reading of it", NUMBER),
     "sm_clock_max_mhz": Column("highest reading of it", NUMBER),
     "gpu_power_limit_w": Column("power limit that was enforced as the cell was launched", NUMBER),
@@ -340,6 +425,8 @@ LOSSES = _of(LOSS)
 TIMINGS = _of(TIMING)
 METRICS = _of(LOSS, TIMING, FIGURE)  # each has a mean over seeds
 SHOWN = {name: COLUMNS[name] for name in (*CONSTANTS, *METRICS) if COLUMNS[name].heading}
+
+OF_GPUS = tuple(name for name in METRICS if name.startswith(("gpu_", "sm_clock_")))
 
 # In percent or degrees already, and 0 or less in a sound cell: these have differences, no ratios.
 IN_POINTS = tuple(name for name in METRICS if name.endswith(("_pct", "_c")))

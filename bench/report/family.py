@@ -1,13 +1,14 @@
 """The claim of a section: every arm against the baseline, tested together."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section, fewest_seeds
-from bench.records.columns import TIMINGS
-from bench.records.kinds import LOSS, Column
+from bench.records.columns import TIMINGS, is_relative
+from bench.records.kinds import FIGURE, LOSS, TIMING, Column
 from bench.records.programs import Setup
 from bench.statistics.contrast import BySeed, Contrast, correlation, difference
 from bench.statistics.ends import End, Ends
@@ -85,19 +86,29 @@ class Family:
     baseline: Arm
     metric: str  # a column of runs.csv, or what a program declares
     setup: Setup  # the section's
-    margin: float | None  # in the metric's unit; None where nothing was claimed
+    margin: float | None  # as claimed: in the metric's unit, or a share; None: nothing claimed
     exploratory: bool  # no claim was made before the run, or none that holds
     note: str  # why none holds, where that is not plain
     look: int  # which look at these results it is, from 1
     alpha: float  # of each comparison: that of the look, over the number of comparisons
     comparisons: tuple[Comparison, ...]  # in the order of the plans
-    ladders: tuple[Ladder, ...]  # of the metric, in its unit
-    time_ladders: tuple[Ladder, ...]  # the same of training time, in logarithms of ratios
+    ladders: tuple[Ladder, ...]  # of the metric, on the scale of its contrasts
+    time_ladders: tuple[Ladder, ...]  # the same of training time; none where that is the metric
 
     @property
     def column(self) -> Column:
         """What the metric is."""
         return self.setup.columns[self.metric]
+
+    @property
+    def relative(self) -> bool:
+        """Whether contrasts are logarithms of ratios."""
+        return is_relative(self.metric, self.column)
+
+    @property
+    def limit(self) -> float | None:
+        """The margin on the scale of a contrast."""
+        return _limit(self.margin, self.relative)
 
     @property
     def confidence(self) -> float:
@@ -108,6 +119,11 @@ class Family:
     def is_tested(self) -> bool:
         """Whether any verdict was looked for: otherwise this look spends nothing."""
         return _any_tested(self.comparisons)
+
+
+def _limit(margin: float | None, relative: bool) -> float | None:
+    """A share of 0.05 reaches from 1 / 1.05 to 1.05."""
+    return margin if margin is None or not relative else math.log1p(margin)
 
 
 def _any_tested(comparisons: Iterable[Comparison]) -> bool:
@@ -133,7 +149,7 @@ def tuned_part(section: Section) -> Section:
 
 
 def make_family(section: Section, asked: Asked, look: int) -> Family | None:
-    """The comparisons of a section at its `look`-th look; None without a baseline.
+    """The comparisons of a section at its `look`-th look; None without a baseline, or the metric.
 
     Intervals are Bonferroni's: α is shared out among all arms that were planned beside the
     baseline, also those that have no figure yet.
@@ -147,15 +163,18 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
     claim = asked.claim
     metric = claim.metric if claim else section.main_metric
     margin = claim.margin if claim else None
-    if metric not in section.setup.metrics:
-        return None  # another program's
+    if not has_metric(section, metric):
+        return None
+    column = section.setup.columns[metric]
+    relative = is_relative(metric, column)
+    limit = _limit(margin, relative)
     compared = len(others) + section.dropped_arms
     alpha = alpha_of_look(look) / compared
-    found = [_compare(section, arm, baseline, metric, margin, alpha) for arm in others]
+    found = [_compare(section, arm, baseline, metric, limit, alpha) for arm in others]
     # What comes next is another look, with an α of its own; a look that tested nothing is none.
     next_alpha = alpha_of_look(look + 1) / compared if _any_tested(found) else alpha
-    column = section.setup.columns[metric]
-    needed = [_seeds_needed(each, column, margin, next_alpha) for each in found]
+    needed = [_seeds_needed(each, column, limit, next_alpha) for each in found]
+    times = () if metric == TIME else _ladders(section, baseline, TIME, confidence=1 - alpha)
     return Family(
         baseline=baseline,
         metric=metric,
@@ -168,9 +187,15 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
         comparisons=tuple(
             replace(each, seeds_needed=seeds) for each, seeds in zip(found, needed, strict=True)
         ),
-        ladders=_ladders(section, baseline, metric, relative=False, confidence=1 - alpha),
-        time_ladders=_ladders(section, baseline, TIME, relative=True, confidence=1 - alpha),
+        ladders=_ladders(section, baseline, metric, confidence=1 - alpha),
+        time_ladders=times,
     )
+
+
+def has_metric(section: Section, metric: str) -> bool:
+    """Whether verdicts on it may be looked for: another program's is none, nor what none read."""
+    column = section.setup.columns.get(metric)
+    return column is not None and (column.kind == LOSS or bool(section.values(metric)))
 
 
 def least_seeds(column: Column) -> int:
@@ -179,24 +204,29 @@ def least_seeds(column: Column) -> int:
 
 
 def _compare(
-    section: Section, arm: Arm, baseline: Arm, metric: str, margin: float | None, alpha: float
+    section: Section, arm: Arm, baseline: Arm, metric: str, limit: float | None, alpha: float
 ) -> Comparison:
     column, is_paired = section.setup.columns[metric], section.setup.is_paired
-    new, base = (_measured(each.spread(metric).by_seed, metric) for each in (arm, baseline))
+    relative = is_relative(metric, column)
+    known = [each.spread(metric).by_seed for each in (arm, baseline)]
+    new, base = (measured(each, relative) for each in known)
     fewest = fewest_seeds(metric, section.timing)
-    by_seed = _ends(arm, baseline, new, base, column)
+    by_seed = _ends(arm, baseline, new, base, metric, column)
     asked = [{seed: each[seed] for seed in by_seed if seed in each} for each in (new, base)]
     contrast = difference(
-        *asked, relative=False, confidence=1 - alpha, least=fewest, pairs=is_paired
+        *asked, relative=relative, confidence=1 - alpha, least=fewest, pairs=is_paired
     )
     ends = Ends(Counter(by_seed.values()))
     judgement = judge(
         contrast,
         ends,
-        margin=margin,
+        margin=limit,
         lower_is_better=not column.more_is_better,
         least_seeds=least_seeds(column),
+        varies=not (relative and column.kind == FIGURE),
     )
+    if metric not in TIMINGS and len(new) + len(base) < sum(map(len, known)):
+        judgement = Judgement(Verdict.NOT_AVAILABLE, "a figure of 0 has no ratio")
     if not section.timing.has(metric):
         why = "some runs told their times and others did not: these are not compared"
         judgement = Judgement(Verdict.NOT_AVAILABLE, why)
@@ -216,18 +246,21 @@ def _compare(
 
 
 def _ends(
-    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, column: Column
+    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str, column: Column
 ) -> Mapping[int, tuple[End, End]]:
     """How either arm ended at each seed that was planned for both.
 
-    A finished loss that no field can hold (a perplexity of 1e400) is one that the arm lacks.
+    A finished run without the figure is one that the arm lacks: a loss that no field can hold (a
+    perplexity of 1e400), an energy that was not read. Only a time that was disturbed is none, for
+    that leaves its seed out of all arms alike.
     Seeds that drew what another one drew are no seeds. Where some seeds ran here that had run
     otherwise as well, those that ran otherwise and not here were left out by choice.
     """
 
     def end(side: Arm, figures: BySeed, seed: int) -> End:
         found = side.end(seed)
-        unknown = found is End.FINISHED and column.kind == LOSS and seed not in figures
+        asked = column.kind != TIMING or (side.timing.has(metric) and seed in side.timed_by_seed)
+        unknown = found is End.FINISHED and asked and seed not in figures
         return End.MISSING if unknown else found
 
     seeds = ({*arm.seeds} & {*baseline.seeds}) - _repeated(arm, baseline)
@@ -245,29 +278,30 @@ def _repeated(arm: Arm, baseline: Arm) -> set[int]:
     return (arm.same_draw.keys() | baseline.same_draw.keys()) - failed
 
 
-def _measured(figures: BySeed, metric: str) -> BySeed:
-    """Without times of 0, which were not measured."""
-    return {seed: value for seed, value in figures.items() if value > 0 or metric not in TIMINGS}
+def measured(figures: BySeed, relative: bool) -> BySeed:
+    """Without what has no ratio: a time of 0 was not measured."""
+    return {seed: value for seed, value in figures.items() if value > 0 or not relative}
 
 
 def _seeds_needed(
-    found: Comparison, column: Column, margin: float | None, alpha: float
+    found: Comparison, column: Column, limit: float | None, alpha: float
 ) -> SeedsNeeded | None:
     """Seeds that would decide at the margin; None where that is known, or more would not do."""
     contrast = found.contrast
     is_open = found.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and found.ends.all_finished
-    if not is_open or margin is None or contrast.interval is None or not contrast.sd:
+    if not is_open or limit is None or contrast.interval is None or not contrast.sd:
         return None
     least = max(contrast.n + 1, least_seeds(column))
-    return seeds_to_decide(contrast.sd, contrast.n, margin, alpha, least, contrast.freedom)
+    return seeds_to_decide(contrast.sd, contrast.n, limit, alpha, least, contrast.freedom)
 
 
 def _ladders(
-    section: Section, baseline: Arm, metric: str, *, relative: bool, confidence: float
+    section: Section, baseline: Arm, metric: str, *, confidence: float
 ) -> tuple[Ladder, ...]:
     """One to each arm that differs from the baseline in both; none where names are not unique."""
+    relative = is_relative(metric, section.setup.columns[metric])
     figures = {
-        (arm.model, arm.optimizer): _measured(arm.spread(metric).by_seed, metric)
+        (arm.model, arm.optimizer): measured(arm.spread(metric).by_seed, relative)
         for arm in section.arms
     }
     if len(figures) < len(section.arms):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from bench.merge.sections import Arm, Section
+from bench.records.kinds import Column
 from bench.records.programs import Setup
 from bench.report.family import Family
 from bench.statistics.contrast import Contrast
@@ -39,15 +40,40 @@ def metric_words(setup: Setup, metric: str, name: str = "") -> str:
     return f"{name} ({unit})" if unit else name
 
 
+def contrast_words(family: Family) -> str:
+    """As an axis says it: "Difference in perplexity", "Training time, as a ratio"."""
+    if family.relative:
+        name = metric_name(family.setup, family.metric)
+        return f"{name[0].upper()}{name[1:]}, as a ratio"
+    return f"Difference in {metric_words(family.setup, family.metric)}"
+
+
+def margin_words(family: Family) -> str:
+    """0.01, or 5 % of what is compared by its ratio; empty where nothing was claimed."""
+    if family.margin is None:
+        return ""
+    return f"{100 * family.margin:g} %" if family.relative else f"{family.margin:g}"
+
+
+def direction_words(column: Column, relative: bool) -> tuple[str, str]:
+    """What better and worse are, of a figure that has ratios: ("faster", "slower")."""
+    if not relative:
+        return "", ""
+    if column.more_is_better:
+        return "higher", "lower"
+    return ("faster", "slower") if column.unit in ("s", "ms") else ("less", "more")
+
+
 def difference_words(family: Family) -> dict[str, str]:
     """What captions of differences from the baseline have in common."""
-    margin = ""
+    margin, name = "", metric_name(family.setup, family.metric)
     if family.margin is not None:
-        amount = f"± {family.margin:g} {family.column.unit}".rstrip()
-        margin = f"; shaded: {amount}, the margin"
+        unit = "" if family.relative else f" {family.column.unit}"
+        margin = f"; shaded: ± {margin_words(family)}{unit}".rstrip() + ", the margin"
+    what = f"Ratio of {name} to" if family.relative else f"Difference in {name} from"
     return {
-        "name": metric_name(family.setup, family.metric),
-        "baseline": family.baseline.label,
+        "what": f"{what} {family.baseline.label}",
+        "mean": "geometric mean" if family.relative else "mean",
         "each": percent(family.confidence),
         "margin": margin,
         "better": f"{'More' if family.column.more_is_better else 'Less'} is better.",

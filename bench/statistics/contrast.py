@@ -105,6 +105,11 @@ class Contrast:
         return self.n > 1 and all(is_constant(group, self.scale) for group in self._figures)
 
     @property
+    def range(self) -> Interval | None:
+        """From the smallest difference to the largest; None where there is none."""
+        return Interval(min(self.values), max(self.values)) if self.n else None
+
+    @property
     def _figures(self) -> list[list[float]]:
         return [list(group.values()) for group in self.groups]
 

@@ -59,16 +59,18 @@ def judge(
     margin: float | None,
     lower_is_better: bool,
     least_seeds: int,
+    varies: bool = True,
 ) -> Judgement:
     """Better or worse if the interval excludes 0, equivalent if it lies within ± margin.
 
-    `margin` is in the contrast's own scale; None: nothing is equivalent. That is so where every
+    `margin` is in the contrast's own scale; None: nothing is equivalent. A figure that varies with
+    no seed (a size) differs by what it differs by: it needs no variance. That is so where every
     seed that either arm brought to an end finished in both. Else all of these are tested by their
     sign, or by their rank where seeds make no pairs, those without a figure against the verdict;
     and whoever failed more often is never the better one, nor as good. No failure is an advantage.
     """
     if ends.all_finished:
-        return _by_interval(contrast, margin, lower_is_better, least_seeds)
+        return _by_interval(contrast, margin, lower_is_better, least_seeds, varies)
     test = _by_sign if contrast.is_paired else _by_rank
     found = test(contrast, ends, lower_is_better, least_seeds)
     more = ends.failed_new - ends.failed_base
@@ -81,24 +83,31 @@ def judge(
 
 
 def _by_interval(
-    contrast: Contrast, margin: float | None, lower_is_better: bool, least_seeds: int
+    contrast: Contrast,
+    margin: float | None,
+    lower_is_better: bool,
+    least_seeds: int,
+    varies: bool,
 ) -> Judgement:
     if contrast.is_zero:
         where = "at every seed" if contrast.is_paired else "in all runs"
         return Judgement(Verdict.IDENTICAL, f"equal to the last digit {where}")
     if contrast.n < least_seeds:
         return _too_few(contrast, contrast.n, least_seeds)
-    interval = contrast.interval
+    interval, constant = contrast.interval, ""
     if interval is None:
         what = "difference at every seed" if contrast.is_paired else "figure in all runs of each"
-        return Judgement(Verdict.NOT_AVAILABLE, f"the same {what}: no variance")
+        constant = f"the same {what}"
+        interval = contrast.range if contrast.is_constant and not varies else None
+    if interval is None:
+        return Judgement(Verdict.NOT_AVAILABLE, f"{constant}: no variance")
     equivalent = margin is not None and interval.within(-margin, margin)
     if interval.excludes(0):
         better = (interval.high < 0) is lower_is_better
-        why = "by less than the margin" if equivalent else ""
+        why = "by less than the margin" if equivalent else constant
         return Judgement(Verdict.BETTER if better else Verdict.WORSE, why)
     if equivalent:
-        return Judgement(Verdict.EQUIVALENT)
+        return Judgement(Verdict.EQUIVALENT, constant)
     return Judgement(Verdict.UNDECIDED)
 
 

@@ -487,7 +487,19 @@ ONE_MISTAKE = {
         broken("val_loss_final", "val_los_final"),
         21,
         "claim.metric",
-        "'val_los_final' is not allowed. Did you mean 'val_loss_final'? Allowed: perplexity, ",
+        "'val_los_final' is not allowed. Did you mean 'val_loss_final'? Allowed: bits_per_char, ",
+    ),
+    "margin of a ratio that is no share": (
+        broken("metric: val_loss_final\n  margin: 0.01", "metric: train_time_s\n  margin: 5"),
+        22,
+        "claim.margin",
+        "5 is no share, and train_time_s is compared by its ratio. Write less than 1: 0.05 is 5 %.",
+    ),
+    "claim on a GPU that no cell has": (
+        broken("val_loss_final", "gpu_energy_j"),
+        21,
+        "claim.metric",
+        "gpu_energy_j is of a GPU, and no cell is on device cuda. Claim another column, or plan ",
     ),
     "fewer CPUs than threads": (
         broken("cpus: 2", "cpus: 1"),

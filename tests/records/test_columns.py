@@ -8,9 +8,7 @@ import sys
 import typing
 from types import SimpleNamespace
 
-import pytest
-
-from bench.matrix.forms import Claim, Tune
+from bench.matrix.forms import Tune
 from bench.records.columns import COLUMNS, LOSSES, METRICS, RUN_COLUMNS, SHOWN, TIMINGS
 from bench.records.kinds import NUMBER, TEXT
 from tests.builders.shared import ROOT
@@ -71,8 +69,16 @@ def test_every_figure_is_a_number_in_one_group():
     assert all(COLUMNS[name].kind != TEXT for name in SHOWN)
 
 
-@pytest.mark.parametrize("form", [Claim, Tune])
-def test_whatever_a_claim_or_a_tuning_may_be_about_has_words(form):
-    asked = typing.get_args(form.model_fields["metric"].annotation)
-    assert asked
-    assert {name for name in asked if not COLUMNS[name].title} == set()
+def test_whatever_a_claim_or_a_tuning_may_be_about_has_words():
+    tuned_on = typing.get_args(Tune.model_fields["metric"].annotation)
+    assert set(tuned_on) < set(METRICS)
+    assert {name for name in METRICS if not COLUMNS[name].title} == set()
+
+
+def test_a_unit_is_that_of_the_name():
+    units = {"_s": "s", "_ms": "ms", "_mib": "MiB", "_j": "J", "_w": "W", "_mhz": "MHz"}
+    units |= {"_pct": "%", "_c": "°C"}
+    told = {name: COLUMNS[name].unit for name in METRICS if name != "tokens_per_s"}
+    for name, unit in told.items():
+        ends = [units[end] for end in units if name.endswith(end) or f"{end}_p" in name]
+        assert unit in (ends or ["", "nats per token"]), name

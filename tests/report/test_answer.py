@@ -208,21 +208,20 @@ def test_a_seed_that_diverges_keeps_an_arm_from_being_better(new):
 
 
 def test_a_claim_on_time_climbs_in_ratios_alone(new):
-    claim = CLAIM.replace("val_loss_final, margin: 0.01", "train_time_s, margin: 5") % ""
+    claim = CLAIM.replace("val_loss_final, margin: 0.01", "train_time_s, margin: 0.05") % ""
     answer = Answer(factorial(new()), claim)
     assert answer.headline.lead.startswith(
-        "Training time (s) against nanogpt + adamw, margin 5: nanogpt + truemuon,"
+        "Training time (s) against nanogpt + adamw, margin 5 %: nanogpt + truemuon,"
     )
-    assert answer.headline.lead.endswith("are worse, each on 5 of 5 planned seeds.")
+    assert answer.headline.lead.endswith("are worse (slower), each on 5 of 5 planned seeds.")
     rows = answer.table("Model or optimizer?")
-    seconds = [float(row["difference, training time (s)"]) for row in rows]
-    assert seconds == pytest.approx([100, 200, 0, 300], abs=0.5)
-    changes = [float(row["training time"].removesuffix(" %")) for row in rows]
+    assert "training time" not in rows[0]  # once is enough
+    changes = [float(row["change, training time (s)"].removesuffix(" %")) for row in rows]
     assert changes == pytest.approx([100, 200, -33.3, 300], rel=0.005)
 
 
 def test_disturbed_times_decide_no_claim(new):
-    claim = CLAIM.replace("val_loss_final, margin: 0.01", "train_time_s, margin: 5") % ""
+    claim = CLAIM.replace("val_loss_final, margin: 0.01", "train_time_s, margin: 0.05") % ""
     answer = Answer(factorial(new("every"), tainted="true", taint_reasons="swap 5%"), claim)
     assert answer.headline.lead.endswith("cannot be compared, each on 5 of 5 planned seeds.")
     assert "every seed was disturbed from outside" in answer.headline.points[0]

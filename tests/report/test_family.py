@@ -71,6 +71,7 @@ def test_folders_that_claim_different_things_claim_nothing(new):
         CLAIM.replace("0.01", ".inf"),
         CLAIM.replace("0.01", ".nan"),
         CLAIM.replace("val_loss_final", "losses"),
+        CLAIM.replace("val_loss_final", "train_time_s").replace("0.01", "5"),  # seconds, once
         CLAIM + "  margin: 0.5\n",  # twice
         "- claim\n",
         "claim: [\n",
@@ -385,9 +386,10 @@ def test_times_are_climbed_in_ratios_and_a_time_of_0_is_left_out(new):
     assert ladder.interaction.interval is None  # rounding is no variance
 
 
-def test_a_claim_on_time_is_in_seconds_and_its_ladder_also_in_ratios(new):
+def test_a_claim_on_time_is_in_ratios_and_so_is_its_one_ladder(new):
     folder = four_arms(new())
     family = family_of(folder, claimed(metric="train_time_s"))
-    assert [ladder.whole.relative for ladder in family.ladders] == [False]
-    assert [ladder.whole.relative for ladder in family.time_ladders] == [True]
-    assert not family.comparisons[0].contrast.relative  # its margin is in seconds
+    assert [ladder.whole.relative for ladder in family.ladders] == [True]
+    assert family.time_ladders == ()
+    assert family.comparisons[0].contrast.relative
+    assert family.limit == pytest.approx(math.log(1.01))  # its margin is a share

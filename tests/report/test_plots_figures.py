@@ -294,8 +294,8 @@ def test_a_claim_on_time_carries_its_mark(new, draw):
     run(new, FACTORIAL[:2], seeds=(1, 2))
     for row in new.runs:
         row |= {"tainted": True, "taint_reasons": "swap_used"}
-    scene = scene_of(new, margin=1.0, metric="train_time_s")
+    scene = scene_of(new, margin=0.5, metric="train_time_s")
     for name in ("forest", "paired_differences"):
         figure, drawing = draw(scene, name)
         assert any("†" in text for text, _ in texts_of(figure))
-        assert "± 1 s, the margin" in drawing.caption
+        assert "± 50 %, the margin" in drawing.caption

@@ -10,7 +10,7 @@ from bench.report.family import TIME, Comparison, Family, least_seeds
 from bench.report.ladder import Step, bundle_words, steps_of
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.targets import ArmToTarget, target_of, to_target, worst_arm
-from bench.report.words import count_words, metric_words, percent
+from bench.report.words import count_words, margin_words, metric_words, percent
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
 from bench.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
@@ -48,16 +48,16 @@ BAD_RUNS = (
 )
 LADDER_NOTE = (
     "Each contrast is taken seed by seed, over the seeds that all four configurations have, with "
-    "an interval of its own; optimizer, model and interaction sum to the whole difference. The "
-    "verdicts are those of the claim; the interaction is not part of it. Training time is a ratio "
-    "of geometric means, so its contrasts multiply."
+    "an interval of its own; {sum}. The verdicts are those of the claim; the interaction is not "
+    "part of it."
 )
 UNPAIRED_LADDER_NOTE = (
     "Each contrast is one of means over all runs of its configurations, with an interval of its "
-    "own; optimizer, model and interaction sum to the whole difference. The verdicts are those of "
-    "the claim; the interaction is not part of it. Training time is a ratio of geometric means, so "
-    "its contrasts multiply."
+    "own; {sum}. The verdicts are those of the claim; the interaction is not part of it."
 )
+SUM = "optimizer, model and interaction sum to the whole difference"
+PRODUCT = "changes are of geometric means, and as ratios they multiply to the whole"
+OF_TIME = "Training time is a ratio of geometric means, so its contrasts multiply."
 TARGET_NOTE = (
     "Reached: held at two successive evaluations, of which the first counts. Medians over seeds; a "
     "seed that missed it, or failed, counts as longer than any."
@@ -109,7 +109,10 @@ def _claim_table(family: Family) -> Table:
     columns: Columns[Comparison] = [
         (Heading("configuration"), lambda each: each.arm.label),
         (Heading("verdict"), lambda each: each.told),
-        (number("difference"), lambda each: write_mean(each.contrast, decimals)),
+        (
+            number("change" if family.relative else "difference"),
+            lambda each: write_mean(each.contrast, decimals),
+        ),
         (
             number(f"interval ({percent(family.confidence)})"),
             lambda each: write_interval(each.contrast, decimals),
@@ -136,7 +139,8 @@ def _claim_table(family: Family) -> Table:
     claimed = all_of_them if family.margin is None else "The claim"
     claimed += " (exploratory)" if family.exploratory else ""
     metric = metric_words(family.setup, family.metric)
-    what = f"{metric} less that of {family.baseline.label}"
+    less = "against" if family.relative else "less"
+    what = f"{metric} {less} that of {family.baseline.label}"
     return table(f"{claimed}: {what}", family.comparisons, told, _claim_note(family))
 
 
@@ -166,7 +170,10 @@ def _claim_note(family: Family) -> str:
     )
     verdicts = "Better or worse: the interval excludes 0."
     if family.margin is not None:
-        verdicts += f" Equivalent: it lies within ± {family.margin:g}, the margin. Else undecided."
+        margin = f"± {margin_words(family)}, the margin"
+        if family.relative:
+            margin += f" (a ratio of 1 / {1 + family.margin:g} to {1 + family.margin:g})"
+        verdicts += f" Equivalent: it lies within {margin}. Else undecided."
         verdicts += (
             f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true "
             "difference were the margin, over the range that the standard deviation may have."
@@ -179,31 +186,36 @@ def _claim_note(family: Family) -> str:
 
 
 def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
-    both = zip(family.ladders, family.time_ladders, strict=True)
-    return [_ladder_table(section, family, asked, ladder, times) for ladder, times in both]
+    times = family.time_ladders or (None,) * len(family.ladders)
+    both = zip(family.ladders, times, strict=True)
+    return [_ladder_table(section, family, asked, ladder, timed) for ladder, timed in both]
 
 
 def _ladder_table(
-    section: Section, family: Family, asked: Asked, ladder: Ladder, times: Ladder
+    section: Section, family: Family, asked: Asked, ladder: Ladder, times: Ladder | None
 ) -> Table:
     decimals = decimals_of(family)
     interval = number(f"interval ({percent(family.confidence)})")
     steps = steps_of(ladder, family, bundle_words(ladder, section, asked))
-    timed = {step.name: step.contrast for step in steps_of(times, family)}
-    columns: Columns[Step] = [
-        (Heading("contrast"), lambda step: step.name),
-        (Heading("what changes"), lambda step: step.how),
-        (
-            number(f"difference, {metric_words(family.setup, family.metric)}"),
-            lambda step: write_mean(step.contrast, decimals),
-        ),
-        (interval, lambda step: write_interval(step.contrast, decimals)),
-        (Heading("verdict"), lambda step: step.verdict),
+    timed = {step.name: step.contrast for step in steps_of(times, family)} if times else {}
+    of_time: Columns[Step] = [
         (
             number(f"training time{section.timing.mark(TIME)}"),
             lambda step: write_mean(timed[step.name], of_measure),
         ),
         (interval, lambda step: write_interval(timed[step.name], of_measure)),
+    ]
+    what = "change" if family.relative else "difference"
+    columns: Columns[Step] = [
+        (Heading("contrast"), lambda step: step.name),
+        (Heading("what changes"), lambda step: step.how),
+        (
+            number(f"{what}, {metric_words(family.setup, family.metric)}"),
+            lambda step: write_mean(step.contrast, decimals),
+        ),
+        (interval, lambda step: write_interval(step.contrast, decimals)),
+        (Heading("verdict"), lambda step: step.verdict),
+        *(of_time if times else ()),
         (
             number("seeds" if family.setup.is_paired else "runs"),
             lambda step: count_words(step.contrast),
@@ -212,7 +224,8 @@ def _ladder_table(
     top = f"{ladder.model} + {ladder.optimizer}"
     caption = f"Model or optimizer? From {family.baseline.label} to {top}"
     note = LADDER_NOTE if family.setup.is_paired else UNPAIRED_LADDER_NOTE
-    return table(caption, steps, columns, note)
+    told = note.format(sum=PRODUCT if family.relative else SUM)
+    return table(caption, steps, columns, sentences(told, OF_TIME if times else ""))
 
 
 def _target_tables(section: Section, asked: Asked) -> list[Table]:

@@ -1,16 +1,22 @@
 """The verdict in sentences, for the first thing that a reader sees."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bench.merge.asked import Asked
 from bench.merge.disturbed import short_note
 from bench.merge.sections import Section
 from bench.records.kinds import LOSS
-from bench.report.family import Comparison, Family, least_seeds, tuned_part
+from bench.report.family import Comparison, Family, has_metric, least_seeds, tuned_part
 from bench.report.ladder import best_first, bundle_words
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.content import Headline
-from bench.report.words import count_words, metric_words, percent
+from bench.report.words import (
+    count_words,
+    direction_words,
+    margin_words,
+    metric_words,
+    percent,
+)
 from bench.statistics.contrast import Contrast
 from bench.statistics.ends import End
 from bench.statistics.text import counted, sentences, span
@@ -19,6 +25,7 @@ from bench.statistics.verdict import Verdict
 UNTUNED = "at these {what}: nothing was tuned here"
 FEW = 6  # arms that are told by name
 ORDER = list(Verdict)  # from better to n/a
+Words = Mapping[Verdict, str]
 PHRASES = {
     Verdict.TOO_FEW: ("has no verdict yet", "have no verdict yet"),
     Verdict.NOT_AVAILABLE: ("cannot be compared", "cannot be compared"),
@@ -40,7 +47,7 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
     if len(told) < len(found):
         points.append(f"These {len(told)} differ most; all {len(found)} are in the table below.")
     points += _model_or_optimizer(section, family, asked)
-    lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found)}"
+    lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found, _words(family))}"
     # Whether anybody tuned what was made elsewhere is not known.
     as_is = not (section.is_tuned or section.is_imported)
     if family.is_tested and family.column.kind == LOSS and as_is:
@@ -68,7 +75,7 @@ def _nothing(section: Section, asked: Asked) -> str:
             return "Nothing is tested: the claim is about tuned configurations, and none is here."
     if asked.claim is None:
         return "There is one configuration alone: nothing to compare it with."
-    if asked.claim.metric not in section.setup.metrics:
+    if not has_metric(section, asked.claim.metric):
         return f"Nothing is tested: no run here has {asked.claim.metric}, which the claim is about."
     baseline = f"{asked.claim.baseline.model} + {asked.claim.baseline.optimizer}"
     names = (f"{arm.model} + {arm.untuned or arm.optimizer}" for arm in section.arms)
@@ -93,39 +100,52 @@ def _budget(section: Section, asked: Asked) -> str:
 
 
 def _opening(family: Family, budget: str) -> str:
-    margin = family.margin and f", margin {family.margin:g}"
+    margin = f", margin {margin_words(family)}" if family.margin else ""
     metric = metric_words(family.setup, family.metric)
-    what = f"{metric} against {family.baseline.label}{margin or ''}{budget}:"
+    what = f"{metric} against {family.baseline.label}{margin}{budget}:"
     if family.exploratory and not family.note:
         return f"No claim was made before the run. Exploratory, {what}"
     begun = what[0].upper() + what[1:] if family.column.title else what  # else it is a name
     return sentences(family.note, begun)
 
 
-def _verdicts(found: Sequence[Comparison]) -> str:
+def _words(family: Family) -> Words:
+    """Of better and worse what they are: "better (faster)"; of a loss the verdict says it."""
+    better, worse = direction_words(family.column, family.relative)
+    return {Verdict.BETTER: better, Verdict.WORSE: worse}
+
+
+def _verdicts(found: Sequence[Comparison], words: Words) -> str:
     """For example "a and b are better, c is undecided, each on 5 of 5 planned seeds".
 
     Where arms rest on different seeds, each verdict has its own; of many arms their number by
     verdict is told, and the seeds in all.
     """
     if len(found) > FEW:
-        return f"{', '.join(_phrases(found, len(found)))}, {_in_all(found)}"
+        return f"{', '.join(_phrases(found, words, len(found)))}, {_in_all(found)}"
     rests = dict.fromkeys(map(rests_on, found))
     if len(rests) == 1:
         each = "each " if len(found) > 1 else ""
-        return f"{', '.join(_phrases(found))}{', ' if each else ' '}{each}{next(iter(rests))}"
+        return (
+            f"{', '.join(_phrases(found, words))}{', ' if each else ' '}{each}{next(iter(rests))}"
+        )
     apart = ([each for each in found if rests_on(each) == rest] for rest in rests)
     return "; ".join(
-        f"{', '.join(_phrases(alike))} {rest}" for alike, rest in zip(apart, rests, strict=True)
+        f"{', '.join(_phrases(alike, words))} {rest}"
+        for alike, rest in zip(apart, rests, strict=True)
     )
 
 
-def _phrases(found: Sequence[Comparison], of: int = 0) -> Iterator[str]:
+def _phrases(found: Sequence[Comparison], words: Words, of: int = 0) -> Iterator[str]:
     """Who has which verdict, from better to n/a; how many of so many arms, where that is given."""
     for verdict in ORDER:
-        labels = [each.arm.label for each in found if each.verdict is verdict]
+        mine = [each for each in found if each.verdict is verdict]
+        labels = [each.arm.label for each in mine]
         if labels:
-            one, several = PHRASES.get(verdict, (f"is {verdict}", f"are {verdict}"))
+            # Where failures have a say in it, a better arm need not be a faster one.
+            is_so = all(each.ends.all_finished for each in mine)
+            so = f" ({word})" if is_so and (word := words.get(verdict)) else ""
+            one, several = PHRASES.get(verdict, (f"is {verdict}{so}", f"are {verdict}{so}"))
             who = f"{len(labels)} of {of} configurations" if of else _listed(labels)
             yield f"{who} {one if len(labels) == 1 else several}"
 

@@ -82,6 +82,12 @@ OF_PROGRAMS = {
         "have in common is the program's own doing."
     ),
 }
+OF_RATIOS = {
+    "change": (
+        "A configuration's figure over the baseline's, less 1: times, rates, sizes and energy are "
+        "compared by their ratio, and what is said of differences holds of the ratio's logarithm."
+    ),
+}
 OF_REPLICATES = {
     "difference": "The mean of a configuration's runs less that of the baseline's.",
     "interval": (
@@ -100,9 +106,10 @@ OF_REPLICATES = {
 }
 
 
-def terms_table(setups: Sequence[Setup] = ()) -> Table:
-    """What holds of the sections with these setups."""
+def terms_table(setups: Sequence[Setup] = (), relative: bool = False) -> Table:
+    """What holds of the sections with these setups; whether any claim is about ratios."""
     terms = TERMS | (OF_PROGRAMS if any(setup.program for setup in setups) else {})
+    terms |= OF_RATIOS if relative else {}
     paired = [setup.is_paired for setup in setups]
     for word, meaning in () if all(paired) else OF_REPLICATES.items():
         both = any(paired) and word in terms

@@ -6,12 +6,13 @@ from typing import Any
 from bench.merge.asked import Asked
 from bench.merge.sections import Arm, Section
 from bench.merge.tuned import Trial, Tuning, tunings
-from bench.report.family import Comparison, Family
+from bench.records.kinds import LOSS
+from bench.report.family import Comparison, Family, measured
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.words import metric_words, percent
 from bench.statistics.contrast import Contrast, difference
-from bench.statistics.text import NOT_AVAILABLE, counted, of_loss, write
+from bench.statistics.text import NOT_AVAILABLE, Decimals, counted, of_loss, write
 
 BESIDE_NOTE = (
     "The untuned differences are not part of the claim, and their intervals are exploratory."
@@ -59,6 +60,7 @@ def _written(value: Any) -> str:
 
 def _chosen(section: Section, found: list[Tuning], family: Family | None, asked: Asked) -> Table:
     metric = family.metric if family else asked.tuned_on
+    decimals = decimals_of(family) if family and family.column.kind != LOSS else of_loss
     columns: Columns[Tuning] = [
         (Heading("configuration"), lambda one: one.label),
         (Heading("budget"), _budget),
@@ -74,8 +76,8 @@ def _chosen(section: Section, found: list[Tuning], family: Family | None, asked:
             Heading("settings"),
             lambda one: settings_words(one.best.settings) if one.best else NOT_AVAILABLE,
         ),
-        (number(f"untuned, {metric}"), lambda one: _loss(one.untuned, metric)),
-        (number(f"tuned, {metric}"), lambda one: _loss(one.tuned, metric)),
+        (number(f"untuned, {metric}"), lambda one: _mean(one.untuned, metric, decimals)),
+        (number(f"tuned, {metric}"), lambda one: _mean(one.tuned, metric, decimals)),
         (Heading("at the edge of what was tried"), lambda one: ", ".join(one.edges) or "no"),
     ]
     caption = "Tuning: the same budget for every configuration"
@@ -97,8 +99,8 @@ def _why_none(one: Tuning) -> str:
     return "none: all are one" if one.different == 1 and len(one.trials) > 1 else "not known yet"
 
 
-def _loss(arm: Arm | None, metric: str) -> str:
-    return write(arm.spread(metric).mean, of_loss) if arm else NOT_AVAILABLE
+def _mean(arm: Arm | None, metric: str, decimals: Decimals) -> str:
+    return write(arm.spread(metric).mean, decimals) if arm else NOT_AVAILABLE
 
 
 def _note(found: list[Tuning], asked: Asked, more_is_better: bool) -> str:
@@ -141,13 +143,16 @@ def _beside(found: list[Tuning], family: Family) -> Table:
         (Heading("verdict, tuned"), lambda row: row[2].told),
     ]
     metric = metric_words(family.setup, family.metric)
-    caption = f"Before and after tuning: {metric} less that of the baseline"
+    less = "against" if family.relative else "less"
+    caption = f"Before and after tuning: {metric} {less} that of the baseline"
     return table(caption, rows, columns, BESIDE_NOTE)
 
 
 def _untuned(one: Tuning, base: Tuning | None, family: Family) -> Contrast:
     """Over no seed where either arm is not known."""
     arms = (one.untuned, base.untuned if base else None)
-    new, old = (arm.spread(family.metric).by_seed if arm else {} for arm in arms)
+    new, old = (
+        measured(arm.spread(family.metric).by_seed if arm else {}, family.relative) for arm in arms
+    )
     pairs, confidence = family.setup.is_paired, family.confidence
-    return difference(new, old, relative=False, confidence=confidence, pairs=pairs)
+    return difference(new, old, relative=family.relative, confidence=confidence, pairs=pairs)

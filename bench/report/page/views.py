@@ -85,7 +85,10 @@ def make_page(
         citation=citation(merged),
         commands=commands(merged),
         commands_note=commands_note(merged),
-        terms=terms_table([part.section.setup for part in parts]),
+        terms=terms_table(
+            [part.section.setup for part in parts],
+            relative=any(part.family.relative for part in parts if part.family),
+        ),
         definitions=tables.definitions_table([part.section for part in parts]),
     )
 

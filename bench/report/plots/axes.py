@@ -9,7 +9,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    ScalarFormatter,
+)
 
 from bench.report.plots.style import (
     FAINT,
@@ -123,6 +130,8 @@ def draw_mean(axes: Axes, contrast: Contrast, at: float, style: Style, shown: Vi
 # Inches: a line of a label, the air between two rows, and what a panel needs beside its rows.
 LINE_IN, GAP_IN, FRAME_IN = 0.16, 0.16, 0.75
 MARGIN = "_margin"  # label of the shaded band
+# From so wide a range on, ticks of ratios are 1, 2, 5, 10 and not evenly spaced; then 1, 10, 100.
+WIDE_RATIO, VAST_RATIO = 4.0, 50.0
 
 
 def row_in(labels: Sequence[str], least_lines: int = 1) -> float:
@@ -156,6 +165,22 @@ def difference_ticks(axes: Axes, most: int) -> None:
     form = ScalarFormatter(useOffset=False)
     form.set_scientific(max(map(abs, axes.get_xlim())) >= IN_POWERS)
     axes.xaxis.set_major_formatter(form)
+
+
+def ratio_ticks(axes: Axes, most: int, shown: View) -> None:
+    """Places are logarithms, so that halving and doubling are equally far; labels are ratios."""
+    low, high = math.exp(shown.low), math.exp(shown.high)
+    if high / low < WIDE_RATIO:
+        ticks = list(MaxNLocator(nbins=most, steps=TICK_STEPS).tick_values(low, high))
+    else:
+        parts = (1, 2, 5) if high / low < VAST_RATIO else (1,)
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [part * 10.0**power for power in powers for part in parts]
+    kept = [tick for tick in ticks if low <= tick <= high]
+    axes.xaxis.set_major_locator(FixedLocator([math.log(tick) for tick in kept]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{math.exp(value):.10g}×"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def write_beside(

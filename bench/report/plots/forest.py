@@ -7,7 +7,6 @@ from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from bench.report.family import TIME, Family
 from bench.report.ladder import EXPLORATORY, best_first, bundle_words, steps_of
@@ -18,6 +17,7 @@ from bench.report.plots.axes import (
     difference_ticks,
     draw_mean,
     draw_zero,
+    ratio_ticks,
     row_in,
     set_rows,
     view_of,
@@ -25,8 +25,8 @@ from bench.report.plots.axes import (
 )
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
-from bench.report.plots.style import GREY, LABEL_WIDTH, TICK_STEPS, Style, wrapped
-from bench.report.words import claim_words, difference_words, metric_name, metric_words
+from bench.report.plots.style import GREY, LABEL_WIDTH, Style, wrapped
+from bench.report.words import claim_words, contrast_words, difference_words, metric_name
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
 from bench.statistics.text import (
@@ -46,17 +46,16 @@ MOST_LADDERS = 2  # in one picture: a page holds no more
 INTERACTION = Style("#000000", "d", "-", "")  # belongs to no arm
 TICKS = 5
 LINE_PT = 6  # half the distance of the two lines beside a row
-# From so wide a range on, ticks of ratios are 1, 2, 5, 10 and not evenly spaced; then 1, 10, 100.
-WIDE_RATIO, VAST_RATIO = 4.0, 50.0
 
 CAPTION = (
-    "Difference in {name} from {baseline}: mean over the {pairs} (n = {n}), with "
+    "{what}: {mean} over the {pairs} (n = {n}), with "
     "simultaneous t intervals ({each} each: {count}, interim look {look}){margin}. {better}"
 )
 LADDER = (
-    "The optimizer alone, the model alone ({bundle}) and their interaction sum to the whole "
-    "difference; the interaction was not part of the claim."
+    "The optimizer alone, the model alone ({bundle}) and their interaction {sum}; the interaction "
+    "was not part of the claim."
 )
+SUM, PRODUCT = "sum to the whole difference", "multiply to the whole ratio"
 BUNDLE = "everything in which the two models differ"
 OTHER_PAIRS = (
     "Intervals are over the seeds that all four configurations have, verdicts over all seeds that "
@@ -80,7 +79,7 @@ class Forest:
     title: str
     rows: list[Row]
     decimals: Decimals
-    margin: float | None
+    margin: float | None  # on the scale of the contrasts
     group: int  # rows of one ladder, a line between two; 0: there is none
 
     @property
@@ -141,19 +140,21 @@ def _rows(scene: Scene, family: Family, ladders: Sequence[Ladder], judged: bool)
 def _of_metric(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Forest:
     decimals = family.column.decimals
     mark = scene.section.timing.mark(family.metric)
-    title = f"Difference in {metric_words(family.setup, family.metric)} {mark}".rstrip()
+    title = f"{contrast_words(family)} {mark}".rstrip()
     if ladders:
         rows = _rows(scene, family, ladders, judged=True)
-        return Forest(title, rows, decimals, family.margin, len(rows) // len(ladders))
+        return Forest(title, rows, decimals, family.limit, len(rows) // len(ladders))
     rows = [
         Row(wrapped(each.arm.label), scene.look(each.arm), each.contrast, each.told)
         for each in scene.comparisons
     ]
-    return Forest(title, rows, decimals, family.margin, 0)
+    return Forest(title, rows, decimals, family.limit, 0)
 
 
 def _of_time(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> list[Forest]:
-    """The same ladders; none where no time is known."""
+    """The same ladders; none where no time is known, or it is the metric."""
+    if not family.time_ladders:
+        return []
     both = zip(family.ladders, family.time_ladders, strict=True)
     found = [times for ladder, times in both if ladder in ladders]
     rows = _rows(scene, family, found, judged=False)
@@ -171,7 +172,7 @@ def _draw_panel(axes: Axes, panel: Forest) -> None:
     set_rows(axes, [row.label for row in panel.rows])
     draw_zero(axes, panel.margin, shown)
     if any(row.contrast.relative for row in panel.rows):
-        _ratio_ticks(axes, shown)
+        ratio_ticks(axes, TICKS, shown)
     else:
         difference_ticks(axes, TICKS)
     for place, row in enumerate(panel.rows):
@@ -209,22 +210,6 @@ def _ratio(logarithm: float) -> str:
     return write(math.exp(logarithm), of_measure)
 
 
-def _ratio_ticks(axes: Axes, shown: View) -> None:
-    """Places are logarithms, so that halving and doubling are equally far; labels are ratios."""
-    low, high = math.exp(shown.low), math.exp(shown.high)
-    if high / low < WIDE_RATIO:
-        ticks = list(MaxNLocator(nbins=TICKS, steps=TICK_STEPS).tick_values(low, high))
-    else:
-        parts = (1, 2, 5) if high / low < VAST_RATIO else (1,)
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        ticks = [part * 10.0**power for power in powers for part in parts]
-    kept = [tick for tick in ticks if low <= tick <= high]
-    axes.xaxis.set_major_locator(FixedLocator([math.log(tick) for tick in kept]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{math.exp(value):.10g}×"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
 def _caption(
     scene: Scene, family: Family, ladders: Sequence[Ladder], panels: Sequence[Forest]
 ) -> str:
@@ -232,7 +217,10 @@ def _caption(
     if ladders:
         bundles = {bundle_words(ladder, scene.section, scene.asked) for ladder in ladders}
         bundle = ": ".join([BUNDLE, *(bundles if len(bundles) == 1 else ())]).removesuffix(": ")
-        of_ladders = [LADDER.format(bundle=bundle), _of_other_pairs(scene, ladders)]
+        of_ladders = [
+            LADDER.format(bundle=bundle, sum=PRODUCT if family.relative else SUM),
+            _of_other_pairs(scene, ladders),
+        ]
         if (possible := len(family.ladders)) > len(ladders):
             of_ladders.append(
                 f"Shown are the best {len(ladders)} of {possible} configurations with another "
@@ -267,4 +255,5 @@ def _alt(family: Family, panel: Forest) -> str:
         + (f", {row.verdict}" if row.verdict else "")
         for row in panel.rows
     )
-    return f"Forest plot of differences from {family.baseline.label}. {panel.title}. {rows}."
+    what = "ratios to" if family.relative else "differences from"
+    return f"Forest plot of {what} {family.baseline.label}. {panel.title}. {rows}."

@@ -1,5 +1,7 @@
 """paired_differences: every arm against the baseline, seed by seed."""
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,6 +14,7 @@ from bench.report.plots.axes import (
     draw_mean,
     draw_points,
     draw_zero,
+    ratio_ticks,
     row_in,
     set_rows,
     view_of,
@@ -20,7 +23,8 @@ from bench.report.plots.axes import (
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import FAINT, SMALL_PT, Style, wrapped
-from bench.report.words import claim_words, difference_words, metric_name, metric_words
+from bench.report.words import claim_words, contrast_words, difference_words, metric_name
+from bench.statistics.contrast import Contrast
 from bench.statistics.text import NOT_AVAILABLE, sentences
 
 NAME = "paired_differences"
@@ -31,8 +35,8 @@ TICKS = 6
 FEW = 10  # seeds whose points have room for their full size
 
 CAPTION = (
-    "Difference in {name} from {baseline}, paired by seed. Small points: one a seed, in each row "
-    "from seed {first} at the top to seed {last} at the bottom; large points: their mean, with "
+    "{what}, paired by seed. Small points: one a seed, in each row "
+    "from seed {first} at the top to seed {last} at the bottom; large points: their {mean}, with "
     "its simultaneous {each} t interval{margin}. {better} At the right: the verdicts."
 )
 
@@ -43,18 +47,21 @@ def paired_differences(scene: Scene) -> Drawing | None:
     seeds = sorted({seed for comparison in found for seed in comparison.contrast.by_seed})
     if family is None or not seeds or not family.setup.is_paired:
         return None
-    shown = view_of([comparison.contrast for comparison in found], family.margin)
+    shown = view_of([comparison.contrast for comparison in found], family.limit)
     labels = [wrapped(comparison.arm.label) for comparison in found]
     rows_in = len(labels) * row_in(labels, 2)
     mark = scene.section.timing.mark(family.metric)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        metric = metric_words(family.setup, family.metric)
-        axes.set_xlabel(f"difference in {metric} {mark}".rstrip())
+        words = contrast_words(family)
+        axes.set_xlabel(f"{words[0].lower()}{words[1:]} {mark}".rstrip())
         set_rows(axes, labels)
-        draw_zero(axes, family.margin, shown)
-        difference_ticks(axes, TICKS)
+        draw_zero(axes, family.limit, shown)
+        if family.relative:
+            ratio_ticks(axes, TICKS, shown)
+        else:
+            difference_ticks(axes, TICKS)
         for place, comparison in enumerate(found):
             _draw_row(axes, place, comparison, scene.look(comparison.arm), seeds, shown)
             write_beside(axes, place, comparison.told, bold=True)
@@ -98,6 +105,14 @@ def _caption(family: Family, found: list[Comparison], seeds: list[int], shown: V
 def _means(found: list[Comparison]) -> str:
     return ", ".join(
         f"{each.arm.label}: "
-        + (NOT_AVAILABLE if each.contrast.mean is None else f"mean {each.contrast.mean:+.4g}")
+        + (
+            NOT_AVAILABLE
+            if each.contrast.mean is None
+            else _mean(each.contrast, each.contrast.mean)
+        )
         for each in found
     )
+
+
+def _mean(contrast: Contrast, mean: float) -> str:
+    return f"ratio {math.exp(mean):.4g}" if contrast.relative else f"mean {mean:+.4g}"
