@@ -8,7 +8,6 @@
 PYTHON ?= python3
 RUNTIME ?= auto
 JOBS ?= auto
-ROUNDS ?= 50
 DIR ?= results/cpu
 BUNDLE = $(or $(OUT),$(DIR:/=).tar.gz)
 
@@ -95,13 +94,13 @@ original: input.txt prepared ## the published comparison on input.txt: DEVICE=cp
 input.txt:
 	@echo "error: there is no input.txt here. README, \"The published comparison\", says where its text is." >&2; exit 2
 
-ab: MATRIX ?= bench/matrix/ab.yaml
-ab: BASE ?= $(shell $(LAST_RELEASE) 2>/dev/null || echo HEAD~1)
+ab: MATRIX ?= bench/matrix/$(if $(ROUNDS),calibrate,ab).yaml
+ab: BASE ?= $(if $(ROUNDS),HEAD,$(shell $(LAST_RELEASE) 2>/dev/null || echo HEAD~1))
 ab: HEAD ?= .
 ab: FAIL_ON ?= step_time_ms_p50>5%
-ab: prepared ## two versions beside each other: BASE=REVISION HEAD=. PAIRS=N FAIL_ON=RULE
-	@$(BENCH) ab "$(BASE)" "$(HEAD)" "$(MATRIX)" $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) \
-	    $(if $(PAIRS),--pairs $(PAIRS)) --fail-on '$(FAIL_ON)' $(ARGS)
+ab: prepared ## two versions in turn: BASE=REVISION HEAD=. PAIRS=N FAIL_ON=RULE; ROUNDS=N: how often that is wrong
+	@$(BENCH) $(if $(ROUNDS),calibrate "$(BASE)" "$(MATRIX)" --rounds $(ROUNDS),ab "$(BASE)" "$(HEAD)" "$(MATRIX)") \
+	    $(if $(OUT),--out "$(OUT)") --runtime $(RUNTIME) $(if $(PAIRS),--pairs $(PAIRS)) --fail-on '$(FAIL_ON)' $(ARGS)
 
 report: $(VENV)/.base ## merge results: DIR='results/a results/b' OUT=DIR
 	@$(BENCH) report $(DIR) $(if $(OUT),--out $(OUT))
@@ -162,6 +161,7 @@ test-workflows: $(VENV)/.worker $(VENV)/.dev ## the workflows and a release, run
 test-gpu: $(VENV)/.worker $(VENV)/.dev ## the tests that need an NVIDIA GPU, made to end within three minutes
 	@REQUIRE_ALL=1 $(PY) -m pytest -m gpu tests/gpu $(ARGS)
 
+chaos: ROUNDS ?= 50
 chaos: $(VENV)/.worker ## kill runs at random moments, resume, compare: ROUNDS=50
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory cells-cpu; fi
 	@$(PY) -m tests.run.chaos --rounds $(ROUNDS) --runtime $(RUNTIME) $(ARGS)

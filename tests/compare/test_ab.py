@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,86 +19,25 @@ from hypothesis import strategies as st
 
 from bench.border.spec import RunSpec
 from bench.compare import sides
-from bench.compare.ab import Request, Turns, in_turn, pinned, same_gpus
+from bench.compare.ab import Request, same_gpus
+from bench.compare.pinned import pinned
 from bench.compare.sides import Side, prepared
+from bench.compare.turns import Turns, in_turn
 from bench.errors import EngineError, MatrixError, RequestError
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
 from bench.matrix.expansion import load_matrix
 from bench.records.rows import read_table, write_table
 from bench.run.gpus import GpuRequest
-from tests.builders.gpu_cell import PROBE
 from tests.builders.nvml_stub import TWO_GPUS, NvmlStub
 from tests.builders.program_matrices import write_program
+from tests.builders.revisions import LOCAL, append, checkouts, git, one_arm
 from tests.builders.shared import ROOT, bench, write_tiny_matrix
 
 pytest_plugins = "tests.builders.nvml_stub"
 
-LOCAL = ("--runtime", "local", "--worker-python", sys.executable)
 FAST_GONE = ("  fast: {lr: 0.5}\n", "")
-# An older version: it takes the first GPU that it sees, and knows no --gpus.
-WITHOUT_GPUS = """
-from bench.run.gpus import GpuRequest
-GpuRequest.free_on = lambda self, machine, *others: machine
-GpusOption = Annotated[str, typer.Option("--other")]
-"""
 MATRICES = sorted((ROOT / "bench" / "matrix").glob("*.yaml"))
-
-
-def git(repository: Path, *arguments: str) -> str:
-    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    command = ["git", "-C", str(repository), *who, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def append(repository: Path, file: str, text: str) -> None:
-    path = repository / "bench" / file
-    path.write_text(path.read_text() + text)
-
-
-OWN_FAULT_ON_A_GPU = """
-
-def open_device(cell, found=CellRun._open_device):
-    assert cell.spec.device == "cpu", "there is none"
-    return found(cell)
-
-
-CellRun._open_device = open_device
-"""
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This program as it is, in a repository of its own: v1, and later versions with a fault."""
-    place = tmp_path_factory.mktemp("repository")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "bench", place / "bench", ignore=ignored)
-    (place / "bench" / "worker" / "gpu_probe.py").write_text(PROBE)  # as if torch reached a GPU
-    append(place, "worker/cell.py", OWN_FAULT_ON_A_GPU)
-    (place / ".gitignore").write_text("__pycache__/\nresults/\n")
-    git(place, "init", "--quiet", "--initial-branch", "main")
-    faults = {
-        "v1": None,
-        "crashing": ("worker/training.py", "\nTrainer.step = None\n"),
-        "old": ("cli/__init__.py", "\nraise SystemExit('no such option: --only')\n"),
-        "ungpus": ("cli/common.py", WITHOUT_GPUS),
-    }
-    for tag, fault in faults.items():
-        git(place, "checkout", "--quiet", "-B", "work", *(["v1"] if fault else []))
-        if fault:
-            append(place, *fault)
-        git(place, "add", "--all")
-        git(place, "commit", "--quiet", "--message", tag)
-        git(place, "tag", tag)
-    git(place, "checkout", "--quiet", "v1")
-    return place
-
-
-def one_arm(folder: Path, seeds: int) -> Path:
-    matrix = write_tiny_matrix(folder)
-    text = matrix.read_text().replace("[adamw, truemuon]", "[adamw]")
-    matrix.write_text(text.replace("seed: [1, 2]", f"seed: {list(range(1, seeds + 1))}"))
-    return matrix
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -116,10 +54,6 @@ def ab(repository: Path, *arguments: str | Path) -> subprocess.CompletedProcess[
         text=True,
         timeout=300,
     )
-
-
-def checkouts(repository: Path) -> int:
-    return len(git(repository, "worktree", "list").splitlines())
 
 
 def started(out: Path) -> dict[str, list[str]]:
@@ -282,8 +216,8 @@ def test_an_interruption_ends_the_cell_and_leaves_no_checkout(
 @pytest.mark.parametrize("file", MATRICES, ids=lambda file: file.stem)
 def test_each_arm_begins_with_either_side_in_turn(file: Path) -> None:
     turns = defaultdict(list)
-    for cell, head_first in in_turn(load_matrix(file).cells):
-        turns[cell.spec.arm_id].append(head_first)
+    for cell, order in in_turn(load_matrix(file).cells, 2):
+        turns[cell.spec.arm_id].append(order == (1, 0))
     assert len({found[0] for found in turns.values()}) == min(2, len(turns))
     for found in turns.values():
         assert all(one != other for one, other in pairwise(found))

@@ -11,7 +11,7 @@ from scipy import integrate
 from scipy.stats import chi2, norm, pearsonr, t, ttest_1samp, ttest_rel
 
 from bench.statistics.contrast import combined, correlation, difference
-from bench.statistics.interval import Interval, is_constant, t_interval
+from bench.statistics.interval import Interval, is_constant, share_interval, t_interval
 from bench.statistics.ladder import make_ladder
 from bench.statistics.power import MOST_SEEDS, POWER, SeedsNeeded, power, seeds_for, seeds_to_decide
 from bench.statistics.spread import over_seeds
@@ -362,3 +362,36 @@ def test_first_held_is_the_first_pair_at_or_below_the_target(curve, target):
 def test_the_median_counts_misses(costs, median, reached):
     found = ToTarget(dict(enumerate(costs)))
     assert (found.median, found.n_reached) == (median, reached)
+
+
+# --- Shares --------------------------------------------------------------------------------------
+
+
+def at_least(hits: int, n: int, share: float) -> float:
+    """The probability of so many hits or more."""
+    return math.fsum(
+        math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(hits, n + 1)
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_an_exact_interval_ends_where_what_was_seen_has_half_of_5_percent(
+    counts: tuple[int, int],
+) -> None:
+    """Clopper and Pearson's definition, by the binomial sum."""
+    hits, n = counts
+    found = share_interval(hits, n)
+    low = at_least(hits, n, found.low) if hits else 0.025
+    high = 1 - at_least(hits + 1, n, found.high) if hits < n else 0.025
+    assert (low, high) == (pytest.approx(0.025, rel=1e-6), pytest.approx(0.025, rel=1e-6))
+    assert (found.low == 0, found.high == 1) == (hits == 0, hits == n)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 10, 0.0, 0.3085), (5, 10, 0.1871, 0.8129), (0, 40, 0.0, 0.0881), (2, 40, 0.0061, 0.1692)],
+)
+def test_an_exact_interval_is_the_published_one(hits: int, n: int, low: float, high: float) -> None:
+    found = share_interval(hits, n)
+    assert (found.low, found.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
