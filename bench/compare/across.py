@@ -1,6 +1,6 @@
 """`compare --across COLUMN`: two versions from unlike machines, by the column that sets them apart.
 
-Their runs are not paired, so that the interval holds whatever two runs of one seed share.
+Runs of one seed are no pair there: each interval is of a difference of two means, losses included.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from dataclasses import replace
 from bench.compare.pairing import ABOUT, MAY_DIFFER, Joined, brief
 from bench.errors import RequestError
 
-# The columns that can be asked for, and what a value of each is one of.
+# The columns that can be asked for, and what each of them names.
 ACROSS = {
     "gpu_name": "kind of GPU",
     "image_id": "image",
@@ -77,7 +77,7 @@ def unlike(joined: Joined) -> tuple[list[str], list[str]]:
 
 
 def across_words(joined: Joined) -> Iterator[str]:
-    """What a reader must know of such a comparison, losses included; nothing of any other."""
+    """What a reader must know of such a comparison; nothing of any other."""
     if not joined.across:
         return
     differ, unknown = unlike(joined)

@@ -14,17 +14,15 @@ FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def as_junit(comparison: VersionComparison) -> str:
     """Undecided ones are skipped, or failures where they fail the gate. ASCII, with references."""
-    joined, found = comparison.joined, list(cases(comparison))
+    joined = comparison.joined
     name = sentences(f"bench compare {joined.base.name} {joined.new.name}", between(joined))
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(root, "testsuite", name=_allowed(name))
-    for case in found:
-        suite.append(_testcase(case, comparison.fails(case.outcome)))
-    for element in (root, suite):
-        element.set("tests", str(len(found)))
-        for key, tag in (("failures", "failure"), ("skipped", "skipped")):
-            element.set(key, str(len(suite.findall(f"testcase/{tag}"))))
-        element.set("errors", "0")
+    suite.extend(_testcase(case, comparison.fails(case.outcome)) for case in cases(comparison))
+    suite.set("tests", str(len(suite)))
+    suite.set("errors", "0")
+    for count, tag in (("failures", "failure"), ("skipped", "skipped")):
+        suite.set(count, str(len(suite.findall(f"testcase/{tag}"))))
     ElementTree.indent(root)
     text: bytes = ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True)
     return text.decode("ascii") + "\n"

@@ -30,8 +30,7 @@ def read(text: str) -> ElementTree.Element:
     told = {"tests": len(cases), "errors": 0}
     told |= {"failures": len(suite.findall("testcase/failure"))}
     told |= {"skipped": len(suite.findall("testcase/skipped"))}
-    for element in (root, suite):
-        assert {key: int(element.get(key, "")) for key in told} == told
+    assert {key: int(suite.get(key, "")) for key in told} == told
     return suite
 
 
