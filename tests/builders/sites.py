@@ -87,12 +87,18 @@ def packed(results: Results, file: Path) -> Path:
     """All that a real bundle has but environment, cells and a report of its figures."""
     results.write()
     (results.path / "matrix.yaml").write_text("name: cpu\n")
-    members = {path.name: path.read_bytes() for path in sorted(results.path.glob("*.*"))}
+    return packed_folder(results.path, file)
+
+
+def packed_folder(folder: Path, file: Path) -> Path:
+    """The same of a results folder that is there."""
+    tables = sorted(path for path in folder.glob("*.*") if path.is_file())
+    members = {path.name: path.read_bytes() for path in tables}
     members["report/index.html"] = REPORT.encode()
     members["environment/bench-version.txt"] = f"{__version__}\n".encode()
     sums = (f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in members.items())
     members["SHA256SUMS"] = "".join(sums).encode()
-    file.write_bytes(pack((f"cpu/{name}", data) for name, data in members.items()))
+    file.write_bytes(pack((f"{folder.name}/{name}", data) for name, data in members.items()))
     return file
 
 

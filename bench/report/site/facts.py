@@ -159,7 +159,7 @@ def series_of(cell: EndedCell) -> str:
 
 
 def label_of(cell: EndedCell) -> str:
-    return f"{cell.model} + {cell.optimizer}, {cell.device}"
+    return ", ".join(filter(None, (f"{cell.model} + {cell.optimizer}", cell.device)))
 
 
 def _arms(merged: Merged) -> Iterator[BundleArm]:
