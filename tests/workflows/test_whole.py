@@ -19,6 +19,7 @@ from tests.builders.shared import ROOT, bench
 from tests.builders.workflow import Event, Run, Runner, read
 
 pytestmark = pytest.mark.slow
+pytest_plugins = "tests.builders.browser"
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 BENCH = read(WORKFLOWS / "bench.yml")
