@@ -5,6 +5,7 @@ Screenshots are left in $BENCH_ARTIFACTS, or tests/artifacts.
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,7 @@ import pytest
 from bench.report.build import build_report
 from tests.builders import pages as page_results
 from tests.builders.results import Results, two_arms
-from tests.builders.shared import ROOT
-
-pytest_plugins = "tests.builders.browser"
+from tests.builders.shared import ROOT, without
 
 ARTIFACTS = Path(os.environ.get("BENCH_ARTIFACTS", ROOT / "tests" / "artifacts"))
 WIDTHS = {1280: 900, 390: 844}  # of a laptop and of a phone: pixels, and how high they are
@@ -28,6 +27,21 @@ TRACES = """
 """
 
 LARGE_SEEDS = (2**63 - 2, 2**63 - 1, 2**53 + 1, 2**53, 2**63 - 3)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        without("playwright is not installed")
+    if path is None:
+        without("no Chromium is installed")
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="module")
