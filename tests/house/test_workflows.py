@@ -103,6 +103,13 @@ def test_only_a_job_that_runs_nothing_of_ours_may_publish() -> None:
         assert job["needs"] == "bench"
 
 
+def test_every_setting_of_the_repository_that_is_read_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "artifacts.md").read_text()
+    read = {name for text in TEXTS.values() for name in re.findall(r"vars\.(\w+)", text)}
+    assert read == {"TORCH_INDEX", "TORCH_INDEX_GPU", "GPU_LABEL", "SITE"}
+    assert all(f"`{name}`" in page for name in read)
+
+
 def test_every_job_ends_and_keeps_no_token_on_the_disk() -> None:
     for job in JOBS.values():
         assert 0 < job["timeout-minutes"] <= 180
