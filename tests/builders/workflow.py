@@ -24,6 +24,10 @@ FILES = ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
 KEPT = re.compile(
     r"PATH|LANG|TMPDIR|DOCKER_HOST|PIP_\w+|SSL_\w+|(https?|no|all)_proxy", re.IGNORECASE
 )
+# What is known here of a job and of a step; anything else would mean something, and be passed over.
+JOB_KEYS = {"if", "needs", "runs-on", "timeout-minutes", "strategy", "permissions", "concurrency"}
+JOB_KEYS |= {"environment", "env", "steps"}
+STEP_KEYS = {"id", "name", "if", "uses", "with", "run", "env"}
 SUCCESS, FAILURE, SKIPPED = "success", "failure", "skipped"
 STEP_TIMEOUT_S = 600
 SUMMARY_BYTES = 2**20  # more is refused
@@ -150,6 +154,8 @@ class Job:
         matrix: Mapping[str, Any],
         run: Run,
     ) -> None:
+        for keys, known in ((job, JOB_KEYS), *((step, STEP_KEYS) for step in job["steps"])):
+            assert set(keys) <= known, f"{name}: {set(keys) - known} is not known here"
         self.runner, self.workflow, self.job, self.run = runner, workflow, job, run
         self.github = runner.github(str(workflow["name"]), name)
         self.name = " ".join([name, *map(str, matrix.values())])
@@ -240,7 +246,7 @@ class Job:
         with log.open("w") as said:
             code = subprocess.run(
                 ["bash", "-e", str(script)],
-                cwd=self.desk.workspace / step.get("working-directory", "."),
+                cwd=self.desk.workspace,
                 env=environment | {name: str(file) for name, file in files.items()},
                 stdin=subprocess.DEVNULL,
                 stdout=said,

@@ -14,9 +14,8 @@ import yaml
 from tests.builders.shared import ROOT, without
 
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-WORKFLOWS: dict[str, dict[Any, Any]] = {
-    file.stem: yaml.safe_load(file.read_text()) for file in FILES
-}
+TEXTS = {file.stem: file.read_text() for file in FILES}
+WORKFLOWS: dict[str, dict[Any, Any]] = {name: yaml.safe_load(TEXTS[name]) for name in TEXTS}
 JOBS = {
     f"{name}.{job}": WORKFLOWS[name]["jobs"][job]
     for name in WORKFLOWS
@@ -48,7 +47,40 @@ def test_every_step_is_a_target_of_the_makefile_or_an_official_action() -> None:
             told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             assert f"No rule to make target '{named[1]}'" not in told.stderr
         else:
-            assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"])
+            assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"])
+
+
+def test_an_action_is_one_commit_everywhere_with_its_version_beside_it() -> None:
+    """A tag can be moved to other code; a commit cannot."""
+    pins: dict[str, set[str]] = {}
+    for text in TEXTS.values():
+        for line in re.findall(r"uses: (.*)", text):
+            named = re.fullmatch(r"(actions/[a-z-]+)@([0-9a-f]{40}) # v(\d+\.\d+\.\d+)", line)
+            assert named, line
+            pins.setdefault(named[1], set()).add(line)
+    assert len(pins) == 6
+    assert all(len(lines) == 1 for lines in pins.values()), pins
+
+
+def test_a_cache_holds_downloads_of_these_pins_and_nothing_that_is_measured() -> None:
+    """By one key: `restore-keys`, or a cache of setup-python's, would bring what others hold."""
+    caches = {
+        name: step["with"]
+        for name, job in JOBS.items()
+        for step in job["steps"]
+        if step.get("uses", "").startswith("actions/cache@")
+    }
+    assert caches.keys() == {"test.lint", "test.test", "bench.bench"}
+    for name, given in caches.items():
+        assert given == {"path": "~/.cache/pip", "key": given["key"]}
+        assert given["key"] == (
+            f"pip-{name.partition('.')[2]}-${{{{ runner.os }}}}-${{{{ runner.arch }}}}-"
+            "${{ steps.python.outputs.python-version }}-"
+            "${{ hashFiles('constraints.txt', 'pyproject.toml') }}"
+        )
+    for step in STEPS:
+        if step.get("uses", "").startswith("actions/setup-python@"):
+            assert step["with"].keys() == {"python-version"}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -56,7 +88,7 @@ def test_a_workflow_may_read_and_no_more(name: str) -> None:
     workflow = WORKFLOWS[name]
     assert workflow["permissions"] == {"contents": "read"}
     assert "pull_request_target" not in workflow[ON]
-    assert "secrets." not in (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+    assert not re.search(r"secrets|github\.token|GITHUB_TOKEN", TEXTS[name].partition("\non:")[2])
     assert workflow["concurrency"]["group"]
 
 
@@ -69,6 +101,13 @@ def test_only_a_job_that_runs_nothing_of_ours_may_publish() -> None:
         assert [step["uses"].partition("@")[0] for step in job["steps"]] == ["actions/deploy-pages"]
         assert job["if"] == "github.ref == 'refs/heads/main'"
         assert job["needs"] == "bench"
+
+
+def test_every_setting_of_the_repository_that_is_read_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "artifacts.md").read_text()
+    read = {name for text in TEXTS.values() for name in re.findall(r"vars\.(\w+)", text)}
+    assert read == {"TORCH_INDEX", "TORCH_INDEX_GPU", "GPU_LABEL", "SITE"}
+    assert all(f"`{name}`" in page for name in read)
 
 
 def test_every_job_ends_and_keeps_no_token_on_the_disk() -> None:
@@ -91,18 +130,13 @@ def test_a_machine_of_ones_own_runs_what_somebody_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "image", "run", "end"),
-    [
-        ("bench.bench", "image-cpu", "bench-cpu", "site"),
-        ("bench-gpu.bench", "image-cuda", "bench-gpu", "artifact"),
-    ],
+    ("job", "run", "end"),
+    [("bench.bench", "bench-cpu", "site"), ("bench-gpu.bench", "bench-gpu", "artifact")],
 )
-def test_a_bench_job_measures_compares_tells_and_keeps(
-    job: str, image: str, run: str, end: str
-) -> None:
+def test_a_bench_job_measures_compares_tells_and_keeps(job: str, run: str, end: str) -> None:
     steps = JOBS[job]["steps"]
     runs = [found[1] for step in steps if (found := RUN.fullmatch(step.get("run", "")))]
-    assert runs == [image, run, "ci-ab", "ci-summary", end]
+    assert runs == [run, "ci-ab", "ci-summary", end]  # `run` builds the image
     kept = [step for step in steps if step.get("uses", "").startswith("actions/upload-artifact@")]
     assert [step["with"]["path"] for step in kept] == ["results/"]
     told = [step for step in steps if "ci-summary" in step.get("run", "")]
@@ -181,10 +215,18 @@ def test_ab_is_against_the_last_release_or_says_that_there_is_none(desk: Path) -
     assert answer.returncode == 0
     assert answer.stdout.startswith("::notice title=ab was skipped::there is no release")
     git(desk, "tag", "v1", "HEAD^")
+    told = desk / "results" / "ab" / "annotations.txt"
+    told.parent.mkdir(parents=True)
+    told.write_text("::notice ::of another time\n")
     answer = make(desk, "ci-ab", "MATRIX=gpu.yaml")
     assert answer.stdout == "ab v1 HEAD gpu.yaml\n"
     assert answer.returncode != 0, "what ab finds must fail the job"
     assert make(desk, "ci-ab").stdout == "ab v1 HEAD bench/matrix/ab.yaml\n"
+    with (desk / "Makefile").open("a") as file:
+        file.write("\nab:\n\t@echo '::error ::slower' >$(OUT)/annotations.txt; exit 1\n")
+    answer = make(desk, "ci-ab")
+    assert answer.stdout == "::error ::slower\n", "GitHub shows what a step prints"
+    assert answer.returncode != 0
 
 
 def test_the_summary_is_the_report_without_its_other_files(desk: Path) -> None:
@@ -206,15 +248,22 @@ def test_the_summary_is_the_report_without_its_other_files(desk: Path) -> None:
     assert told.endswith("... cut here: the whole is in report/report.md\n")
 
 
-def test_the_site_is_what_the_verified_bundle_holds(desk: Path) -> None:
+def test_the_site_holds_the_verified_bundle_and_keeps_the_published_ones(desk: Path) -> None:
     results, site = desk / "results" / "original-cpu", desk / "build" / "site"
     shutil.copytree(ROOT / "results" / "original-cpu", results)
-    answer = make(desk, "site", "DIR=results/original-cpu/")
+    answer = make(desk, "site", "DIR=results/original-cpu/", "REPOSITORY=https://example.org/r")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert f"{results.name}.tar.gz: verified" in answer.stdout
-    assert 'href="report/"' in (site / "index.html").read_text()
     bundle = results.with_name("original-cpu.tar.gz")
-    assert (site / bundle.name).read_bytes() == bundle.read_bytes()
-    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=site, check=True)
+    (shown,) = (site / "bundles").iterdir()
+    assert shown.read_bytes() == bundle.read_bytes()
+    report = site / "reports" / shown.name.removesuffix(".tar.gz")
+    assert report.name in (site / "index.html").read_text()
+    assert "https://example.org/r/commit/" in (site / "index.html").read_text()
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=report, check=True)
+    published = site.rename(desk / "published")
+    answer = make(desk, "site", "DIR=results/original-cpu", f"SITE={published}")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert f"{published}: 1 bundle" in answer.stdout + answer.stderr
     (results / "report" / "summary.csv").write_text("arm\n")
     assert make(desk, "artifact", "DIR=results/original-cpu").returncode != 0

@@ -81,6 +81,13 @@ def test_a_failed_step_ends_the_job_but_for_steps_that_ask_to_run(
     assert outcomes[1:] == [("skipped", ""), ("success", "told\n"), ("success", "only then\n")]
 
 
+def test_what_the_runner_does_not_know_is_not_passed_over(origin: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="'shell'} is not known here"):
+        run(origin, tmp_path, "    - {run: x, shell: python}\n")
+    with pytest.raises(ExpressionError, match="secrets"):
+        run(origin, tmp_path, '    - run: echo "${{ secrets.TOKEN }}"\n')
+
+
 CHECKOUT = "    - {{uses: actions/checkout@x, with: {{{0}}}}}\n"
 
 

@@ -7,7 +7,9 @@ takes minutes to install.
 
 import csv
 import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -16,13 +18,16 @@ from bench.launch.engine import Engine
 from tests.builders.clones import RELEASE, lend_packages, link_wheels
 from tests.builders.containers import ENGINES, with_image
 from tests.builders.shared import ROOT, bench
+from tests.builders.sites import made_up
 from tests.builders.workflow import Event, Run, Runner, read
 
 pytestmark = pytest.mark.slow
+pytest_plugins = "tests.builders.browser"
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 BENCH = read(WORKFLOWS / "bench.yml")
 TOLD_CHARACTERS = 4000
+EARLIER = 3  # bundles
 # A rule that a machine which is busy with other tests does not decide.
 RULE = {"FAIL_ON": "val_loss_final>0.1"}
 
@@ -37,11 +42,25 @@ def runtime() -> str:
 
 
 @pytest.fixture(scope="module")
-def published(origin: Path, runtime: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site that is published already, with made-up bundles."""
+    place = tmp_path_factory.mktemp("earlier")
+    made_up(place / "site", place / "work", count=EARLIER)
+    made = bench("site", place / "site")
+    assert made.returncode == 0, made.stderr
+    return place / "site"
+
+
+@pytest.fixture(scope="module")
+def published(
+    origin: Path, runtime: str, earlier: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     """Main was pushed, and all went well."""
     place = tmp_path_factory.mktemp("bench")
     around = {"RUNTIME": runtime, **RULE}
-    ended = Runner(place, origin, around=around, furnish=link_wheels).run(BENCH)
+    variables = {"SITE": str(earlier)}
+    runner = Runner(place, origin, variables=variables, around=around, furnish=link_wheels)
+    ended = runner.run(BENCH)
     assert not ended.failed, ended.told[-TOLD_CHARACTERS:]
     return ended
 
@@ -81,22 +100,33 @@ def test_the_summary_has_the_report_and_the_comparison(published: Run) -> None:
     assert compared.read_text() in published.summary
 
 
-def test_the_bundles_of_the_artifact_and_of_the_site_are_verified(published: Run) -> None:
+def test_the_bundles_of_the_artifact_and_of_the_site_are_verified(
+    published: Run, earlier: Path
+) -> None:
     (kept,) = published.artifact("results-cpu").glob("*.tar.gz")
-    (shown,) = published.site.rglob("*.tar.gz")
-    assert kept.read_bytes() == shown.read_bytes()
-    answer = bench("verify", shown)
+    before = {file.name for file in (earlier / "bundles").iterdir()}
+    assert len(before) == EARLIER
+    (new,) = (file for file in (published.site / "bundles").iterdir() if file.name not in before)
+    assert before < {file.name for file in (published.site / "bundles").iterdir()}
+    assert kept.read_bytes() == new.read_bytes()
+    answer = bench("verify", new)
     assert answer.returncode == 0, answer.stdout
 
 
-def test_the_site_opens_from_the_disk(published: Run, browser) -> None:
+def test_the_site_opens_from_the_disk_and_leads_to_the_report(
+    published: Run, origin: Path, browser: Any
+) -> None:
     page = browser.new_page()
     asked: list[str] = []
     faults: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto((published.site / "index.html").as_uri(), wait_until="load")
-    assert "nanogpt" in page.content()
+    commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=origin, text=True).strip()
+    assert page.locator(f"a[href='https://github.com/somebody/bench/commit/{commit}']").count()
+    report = page.locator(f"a[href*='{commit[:7]}-cpu/report/']").first
+    report.click()
+    assert "nanogpt + sgd" in page.content()
     assert faults == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     page.close()
