@@ -166,6 +166,23 @@ def test_bundles_that_share_some_runs_are_an_error(out: Path, tmp_path: Path):
         made(out)
 
 
+def test_arms_are_former_ones_where_the_newest_bundle_of_their_name_lacks_them(
+    out: Path, tmp_path: Path
+):
+    """Bundles of a CPU and of a GPU in turn: neither makes the other's arms old."""
+    gpu = results_of(tmp_path / "gpu", 8, device="cuda", arm_id="", gpu_name="A GPU")
+    for row in (*gpu.plan, *gpu.runs):
+        row["device"] = "cuda"
+        row["arm_id"] = f"cuda {row['model']} {row['optimizer']}"
+        row["run_id"] = f"{row['arm_id']} {row['seed']}"
+    packed(gpu, out / "bundles" / "20261018T0431Z-aaaaaaa-gpu.tar.gz")
+    made(out)
+    page = (out / "index.html").read_text()
+    assert "nanogpt + adamw, cpu" in page
+    assert "nanogpt + adamw, cuda" in page
+    assert "Not in the newest bundles" not in page
+
+
 # --- what is pruned
 
 
