@@ -157,5 +157,6 @@ def _write(out: Path, volumes: Sequence[Volume], repository: str, place: Path) -
         (out / REPORTS).rename(place / "former")
     reports.rename(out / REPORTS)
     write_atomically(out / PAGE, page)
-    changes = tuple(finding_line(finding, volumes) for finding in findings(arms))
-    return Site(out / PAGE, lead(volumes, findings(arms)), changes)
+    found = findings(arms)
+    changes = tuple(finding_line(finding, volumes) for finding in found)
+    return Site(out / PAGE, lead(volumes, found), changes)

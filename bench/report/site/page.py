@@ -50,7 +50,8 @@ class ArmView:
 def site_page(volumes: Sequence[Volume], arms: Sequence[ArmTrend], repository: str) -> str:
     """The page as HTML, of bundles in order of time; every text of a bundle is escaped."""
     views = [_view(volume, repository) for volume in volumes]
-    newest = volumes[-1].facts
+    newest = {volume.facts.top: volume.facts.labels for volume in volumes}  # of each name
+    current = {series for labels in newest.values() for series in labels}
     shown = {arm.series: _arm_view(arm, views) for arm in arms}
     found = findings(arms)
     return _template().render(
@@ -58,13 +59,13 @@ def site_page(volumes: Sequence[Volume], arms: Sequence[ArmTrend], repository: s
         style=own(STYLE) + _own("site.css"),
         lead=lead(volumes, found),
         newest=views[-1],
-        coverage=newest.coverage,
+        coverage=volumes[-1].facts.coverage,
         views=views,
         listed=found[:MOST_LISTED],
         older=found[MOST_LISTED:],
         changed=_changed(found),
-        current=[view for series, view in shown.items() if series in newest.labels],
-        former=[view for series, view in shown.items() if series not in newest.labels],
+        current=[view for series, view in shown.items() if series in current],
+        former=[view for series, view in shown.items() if series not in current],
         has_hollow=any(panel.has_hollow for view in shown.values() for panel in view.panels),
         index=INDEX,
         most_bundles=MOST_BUNDLES,

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -50,7 +51,7 @@ class PreviousSite:
             BundleError: for an index that cannot be read: what it names would be lost.
         """
         try:
-            with self._open(INDEX) as source:
+            with self._open(INDEX, fresh=True) as source:
                 content = source.read(MOST_INDEX_BYTES + 1)
         except FileNotFoundError:
             return None
@@ -117,14 +118,19 @@ class PreviousSite:
         return size
 
     @contextmanager
-    def _open(self, name: str) -> Iterator[IO[bytes]]:
-        """Raises FileNotFoundError for what is not there, BundleError for what cannot be read."""
+    def _open(self, name: str, fresh: bool = False) -> Iterator[IO[bytes]]:
+        """A file of the site; `fresh`: not as a cache has it, where bundles of today are missing.
+
+        Raises FileNotFoundError for what is not there, BundleError for what cannot be read.
+        """
         try:
             if self.folder:
                 with (self.folder / name).open("rb") as source:
                     yield source
             else:
-                with urllib.request.urlopen(f"{self.where}/{name}", timeout=TIMEOUT_S) as source:
+                address = f"{self.where}/{name}" + (f"?{time.time_ns()}" if fresh else "")
+                request = urllib.request.Request(address, headers={"Cache-Control": "no-cache"})
+                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as source:
                     yield source
         except FileNotFoundError:
             raise

@@ -77,16 +77,14 @@ class ArmTrend:
 
 def arm_trends(bundles: Sequence[BundleFacts]) -> list[ArmTrend]:
     """All arms of bundles that are in order of time; those of the newest bundle come first."""
-    order = {series: label for bundle in reversed(bundles) for series, label in _labels(bundle)}
+    order = {
+        series: label for bundle in reversed(bundles) for series, label in bundle.labels.items()
+    }
     labels = _apart(order)
     return [
         ArmTrend(series, labels[series], _trends(series, bundles), _failures(series, bundles))
         for series in order
     ]
-
-
-def _labels(bundle: BundleFacts) -> list[tuple[str, str]]:
-    return list(bundle.labels.items())
 
 
 def _apart(labels: Mapping[str, str]) -> dict[str, str]:
@@ -104,12 +102,13 @@ def _trends(series: str, bundles: Sequence[BundleFacts]) -> tuple[Trend, ...]:
         for arm in bundle.arms:
             if arm.series == series:
                 for chains, metric in zip(found, arm.metrics, strict=True):
-                    chains.add(place, arm, metric, 1 - ALPHA / MOST_BUNDLES / _compared(bundle))
+                    chains.add(place, arm, metric, _confidence(bundle))
     return tuple(chains.trend() for chains in found if chains.points)
 
 
-def _compared(bundle: BundleFacts) -> int:
-    return FIGURES * len(bundle.arms)
+def _confidence(bundle: BundleFacts) -> float:
+    """Of each interval: whatever other bundles there are."""
+    return 1 - ALPHA / (MOST_BUNDLES * FIGURES * len(bundle.arms))
 
 
 @dataclass

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -165,6 +166,23 @@ def test_bundles_that_share_some_runs_are_an_error(out: Path, tmp_path: Path):
         made(out)
 
 
+def test_arms_are_former_ones_where_the_newest_bundle_of_their_name_lacks_them(
+    out: Path, tmp_path: Path
+):
+    """Bundles of a CPU and of a GPU in turn: neither makes the other's arms old."""
+    gpu = results_of(tmp_path / "gpu", 8, device="cuda", arm_id="", gpu_name="A GPU")
+    for row in (*gpu.plan, *gpu.runs):
+        row["device"] = "cuda"
+        row["arm_id"] = f"cuda {row['model']} {row['optimizer']}"
+        row["run_id"] = f"{row['arm_id']} {row['seed']}"
+    packed(gpu, out / "bundles" / "20261018T0431Z-aaaaaaa-gpu.tar.gz")
+    made(out)
+    page = (out / "index.html").read_text()
+    assert "nanogpt + adamw, cpu" in page
+    assert "nanogpt + adamw, cuda" in page
+    assert "Not in the newest bundles" not in page
+
+
 # --- what is pruned
 
 
@@ -265,8 +283,10 @@ def test_a_site_of_nothing_and_addresses_that_are_none(tmp_path: Path):
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     broken = ""  # what of the site the server fails at
+    asked: ClassVar[list[tuple[str, str]]] = []  # (path, Cache-Control)
 
     def do_GET(self):
+        self.asked.append((self.path, self.headers["Cache-Control"]))
         if self.broken and self.broken in self.path:
             self.send_error(500)
         else:
@@ -280,7 +300,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def served(out: Path):
     """A published site of four bundles: its folder, and its address."""
     made(out)
-    handler = type("Handler", (Quiet,), {})
+    handler = type("Handler", (Quiet,), {"asked": []})
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(handler, directory=out.parent)
     ) as server:
@@ -298,6 +318,15 @@ def test_the_bundles_of_a_published_site_stay(served, real: Path, tmp_path: Path
     assert said == [f"{address}: 4 bundles fetched"]
     assert files_of(tmp_path / "new")[1:] == files_of(folder)
     assert made(tmp_path / "new", previous=address) == []
+
+
+def test_an_index_in_a_cache_would_lack_the_latest_bundles(served, tmp_path: Path):
+    _, address, handler = served
+    for name in ("one", "two"):
+        made(tmp_path / name, previous=address)
+    asked = [path for path, _ in handler.asked if "index.json" in path]
+    assert len(set(asked)) == 2
+    assert {control for _, control in handler.asked} == {"no-cache"}
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

@@ -142,7 +142,7 @@ def test_failed_seeds_and_an_arm_that_is_gone_are_told(visit):
     assert "22 of 24 runs ok, 2 crashed" in page.locator(".coverage").inner_text()
     gone = page.locator("details.former")
     assert gone.locator("summary").inner_text() == (
-        "Not in the newest bundle: nanokimi + truemuon, cpu"
+        "Not in the newest bundles: nanokimi + truemuon, cpu"
     )
     assert "In 12 of 13 bundles." in gone.text_content()
 

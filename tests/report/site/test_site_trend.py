@@ -2,13 +2,16 @@
 
 import math
 import random
+import re
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import scipy.optimize
+import scipy.stats
 
 from bench.report.site.findings import findings
 from bench.report.site.trend import MOST_BUNDLES, arm_trends
+from bench.statistics.verdict import ALPHA
+from tests.builders.shared import ROOT
 from tests.builders.sites import (
     LOSS,
     MEMORY,
@@ -67,8 +70,7 @@ def test_the_same_without_them_has_no_mark():
     assert marks([noisy_facts(number) for number in range(50)]) == []
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(1, 50))
+@pytest.mark.parametrize("count", [6, 21, 34, 49])
 def test_a_mark_does_not_depend_on_what_comes_later(count):
     bundles = [noisy_facts(number, REGRESSIONS) for number in range(50)]
     early = [mark for mark in marks(bundles) if mark[0] < count]
@@ -217,6 +219,32 @@ def test_an_arm_whose_cells_all_fail_is_told():
     assert [str(each) for each in findings(arm_trends([bundles[0], failed]))] == [
         "worse: 8 of 8 seeds crashed"
     ]
+
+
+# --- what it takes to be found
+
+
+def moved_by(n: int, share: float) -> float:
+    """Standard deviations at which a t test of n values, 1 more of them or less, finds 80 %."""
+    alpha = ALPHA / MOST_BUNDLES / (4 * 4)
+    critical = scipy.stats.t.isf(alpha / 2, n - 1)
+
+    def missing(noncentrality: float) -> float:
+        return scipy.stats.nct.sf(critical, n - 1, noncentrality) - 0.8
+
+    return scipy.optimize.brentq(missing, 0, 100) * share
+
+
+def test_the_docs_say_what_is_found():
+    text = (ROOT / "docs" / "artifacts.md").read_text()
+    losses, times = (
+        [float(field) for field in re.findall(r"[\d.]+", line)]
+        for line in re.findall(r"\| a (?:loss|time) moves by,[^|]*\|(.*)\|", text)
+    )
+    of_losses = [moved_by(n, math.sqrt(1 / n) * math.sqrt(1 + 1 / 20)) for n in (5, 8, 10, 20)]
+    of_times = [moved_by(n, math.sqrt(1 + 1 / n)) for n in (5, 10, 20, 40)]
+    assert losses == pytest.approx(of_losses, abs=0.06)
+    assert times == pytest.approx(of_times, abs=0.06)
 
 
 # --- arms
