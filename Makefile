@@ -117,6 +117,7 @@ last-release: ## the newest tag before this commit
 	@$(LAST_RELEASE) 2>/dev/null || { echo "there is no release before this commit: no tag leads" \
 	    "to it (a shallow clone has none: git fetch --tags --unshallow)" >&2; exit 1; }
 
+# FAIL_ON is passed on: make hides a variable of the environment from others where a target has it.
 # `::notice` and its like are shown on the page of a run on GitHub; elsewhere they are lines like any other.
 ci-ab: MATRIX ?= bench/matrix/ab.yaml
 ci-ab: OUT ?= results/ab
@@ -124,7 +125,8 @@ ci-ab: ## the last release against this commit on this machine; a notice if ther
 	@base=$$($(LAST_RELEASE) 2>/dev/null) || { \
 	    echo "::notice title=ab was skipped::there is no release before this commit"; exit 0; }; \
 	rm -f "$(OUT)/annotations.txt"; \
-	$(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)" OUT="$(OUT)"; ended=$$?; \
+	$(MAKE) --no-print-directory ab BASE="$$base" HEAD=HEAD MATRIX="$(MATRIX)" OUT="$(OUT)" \
+	    $(if $(FAIL_ON),FAIL_ON='$(FAIL_ON)'); ended=$$?; \
 	[ ! -f "$(OUT)/annotations.txt" ] || cat "$(OUT)/annotations.txt"; exit $$ended
 
 release: VERSION ?=
@@ -156,7 +158,7 @@ test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kil
 	@$(PY) -m pytest -m "slow and not gpu" --ignore tests/workflows $(ARGS)
 
 test-workflows: $(VENV)/.worker $(VENV)/.dev ## the workflows and a release, run whole from empty clones
-	@$(PY) -m pytest -m slow tests/workflows $(ARGS)
+	@$(PY) -m pytest -m slow -n 2 --dist loadfile tests/workflows $(ARGS)
 
 test-gpu: $(VENV)/.worker $(VENV)/.dev ## the tests that need an NVIDIA GPU, made to end within three minutes
 	@REQUIRE_ALL=1 $(PY) -m pytest -m gpu tests/gpu $(ARGS)

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "build" / "release"
 CLONE = PLACE / "clone"
 NOTES = PLACE / "NOTES.md"
+WHO = ("user.name", "user.email")
+ENGINES = ("docker", "podman")
 MATRIX = "bench/matrix/cpu.yaml"
 VERSION_FILE, CHANGELOG, WHEELS = "bench/version.py", "CHANGELOG.md", "docker/wheels"
 ASSIGNED = re.compile(r'^__version__ = "(.*)"$', re.MULTILINE)
@@ -30,6 +32,7 @@ UNRELEASED = re.compile(r"^## Unreleased\n(.*?)(?=^## |\Z)", re.MULTILINE | re.D
 NUMBER = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 IMAGE = re.compile(r"^(image|all in one): ([^\s,]+)", re.MULTILINE)
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+UNDONE = "No release was made, and there is no tag. What was done is in build/release"
 
 
 class Refused(Exception):  # noqa: N818  a finding, told as it is
@@ -48,12 +51,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Release:
-    """What was asked for, and where it starts."""
+    """What was asked for, and what it is made of."""
 
     version: str
     matrix: str
-    start: str  # the commit
-    branch: str
+    branch: str  # where it starts
     changes: str  # the changelog's section
 
     @property
@@ -90,8 +92,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
     except (Failed, KeyboardInterrupt) as error:
-        print(f"error: {error or 'interrupted'}. No release was made, and there is no tag. What "
-              f"was done until then is in {PLACE.relative_to(ROOT)}", file=sys.stderr)  # fmt: skip
+        print(f"error: {error or 'interrupted'}. {UNDONE}", file=sys.stderr)
         return FAILED if isinstance(error, Failed) else INTERRUPTED
     tell(release, images)
     return 0
@@ -119,8 +120,10 @@ def checked(version: str, matrix: str) -> Release:
         raise Refused(f'{CHANGELOG} says nothing under "## Unreleased": what is new?')
     if not git(ROOT, "ls-files", matrix):
         raise Refused(f"MATRIX={matrix} is no file of this repository, which the tag would hold")
+    if not all(who()):
+        raise Refused("git does not know who makes this commit: set user.name and user.email")
     engine()
-    return Release(version, matrix, git(ROOT, "rev-parse", "HEAD"), branch, unreleased[1].strip())
+    return Release(version, matrix, branch, unreleased[1].strip())
 
 
 def number(version: str) -> tuple[int, ...]:
@@ -129,14 +132,16 @@ def number(version: str) -> tuple[int, ...]:
     return tuple(map(int, found.groups())) if found else ()
 
 
+def who() -> list[str]:
+    """Name and address of whoever commits here; "" for what git does not know."""
+    return [git(ROOT, "config", "--default=", key) for key in WHO]
+
+
 def engine() -> str:
     """The container engine that `make` uses too."""
     asked = os.environ.get("RUNTIME") or "auto"
-    for name in ("docker", "podman") if asked == "auto" else (asked,):
-        answers = [name, "version"]
-        if name != "local" and shutil.which(name) and subprocess.run(
-            answers, capture_output=True, check=False
-        ).returncode == 0:  # fmt: skip
+    for name in ENGINES:
+        if asked in ("auto", name) and shutil.which(name) and answers(name):
             return name
     raise Refused(
         f"RUNTIME={asked}: no container engine answers, and the rows of a release say which image "
@@ -144,13 +149,18 @@ def engine() -> str:
     )
 
 
+def answers(engine: str) -> bool:
+    ended = subprocess.run([engine, "version"], capture_output=True, check=False)
+    return ended.returncode == 0
+
+
 def write_version(release: Release) -> None:
     """The clone, with the commit that the release is."""
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
     git(ROOT, "clone", "--quiet", "--branch", release.branch, str(ROOT), str(CLONE))
-    for key in ("user.name", "user.email"):
-        git(CLONE, "config", key, git(ROOT, "config", key))
+    for key, value in zip(WHO, who(), strict=True):
+        git(CLONE, "config", key, value)
     if (ROOT / WHEELS).exists():
         shutil.copytree(ROOT / WHEELS, CLONE / WHEELS, copy_function=os.link)
     today = datetime.datetime.now(datetime.UTC).date()
@@ -222,19 +232,10 @@ image is pushed and pulled: `{engine()} image inspect --format '{{{{.Id}}}}' IMA
 
 
 def bring_back(release: Release) -> None:
-    """Commit and tag, together at the end."""
-    if git(ROOT, "rev-parse", "HEAD") != release.start or git(ROOT, "status", "--porcelain"):
-        raise Failed("the repository has changed since the release was begun")
-    undo = f"git tag --delete {release.tag}; git reset --hard {release.start}"
-    try:
-        git(ROOT, "fetch", "--quiet", "--no-tags", str(CLONE), "HEAD")
-        git(ROOT, "merge", "--quiet", "--ff-only", "FETCH_HEAD")
-        git(
-            ROOT, "fetch", "--quiet", str(CLONE), f"refs/tags/{release.tag}:refs/tags/{release.tag}"
-        )
-    except BaseException:
-        print(f"error: the release came back in part. To undo it: {undo}", file=sys.stderr)
-        raise
+    """Commit and tag, both or neither; neither where the branch or its files have changed."""
+    receive = "git -c receive.denyCurrentBranch=updateInstead receive-pack"
+    refs = (f"HEAD:refs/heads/{release.branch}", f"refs/tags/{release.tag}")
+    git(CLONE, "push", "--quiet", "--atomic", f"--receive-pack={receive}", str(ROOT), *refs)
 
 
 def tell(release: Release, images: list[Image]) -> None:

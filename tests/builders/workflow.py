@@ -7,6 +7,7 @@ outputs, a job's summary, artifacts, a cache and, at the end, the site.
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ JOB_KEYS = {"if", "needs", "runs-on", "timeout-minutes", "strategy", "permission
 JOB_KEYS |= {"environment", "env", "steps"}
 STEP_KEYS = {"id", "name", "if", "uses", "with", "run", "env"}
 SUCCESS, FAILURE, SKIPPED = "success", "failure", "skipped"
-STEP_TIMEOUT_S = 600
+DEFAULT_TIMEOUT_MINUTES = 360  # GitHub's
 SUMMARY_BYTES = 2**20  # more is refused
 
 
@@ -244,16 +245,20 @@ class Job:
         script.write_text(str(self.scope(environment).filled(step["run"])) + "\n")
         log = self.desk.temporary / f"step-{number}.log"
         with log.open("w") as said:
-            code = subprocess.run(
+            process = subprocess.Popen(
                 ["bash", "-e", str(script)],
                 cwd=self.desk.workspace,
                 env=environment | {name: str(file) for name, file in files.items()},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                timeout=STEP_TIMEOUT_S,
-                check=False,
-            ).returncode
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(60 * self.job.get("timeout-minutes", DEFAULT_TIMEOUT_MINUTES))
+            finally:
+                if process.poll() is None:  # too long, or these tests are stopped
+                    os.killpg(process.pid, signal.SIGKILL)
         self.take_over(step, files)
         return code, log.read_text(errors="replace")
 

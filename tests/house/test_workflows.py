@@ -184,13 +184,13 @@ def git(where: Path, *arguments: str) -> None:
     subprocess.run(["git", *who, *arguments], cwd=where, check=True)
 
 
-def make(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def make(where: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     # The Makefile's own defaults: a `make test` around us hands its variables down.
     environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     return subprocess.run(
         ["make", *arguments],
         cwd=where,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env={**environment, **variables, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -210,7 +210,7 @@ def test_the_last_release_is_the_newest_tag_before_this_commit(desk: Path) -> No
 
 def test_ab_is_against_the_last_release_or_says_that_there_is_none(desk: Path) -> None:
     with (desk / "Makefile").open("a") as file:
-        file.write("\nab:\n\t@echo ab $(BASE) $(HEAD) $(MATRIX); exit 1\n")
+        file.write("\nab:\n\t@echo 'ab $(BASE) $(HEAD) $(MATRIX) $(FAIL_ON)'; exit 1\n")
     answer = make(desk, "ci-ab")
     assert answer.returncode == 0
     assert answer.stdout.startswith("::notice title=ab was skipped::there is no release")
@@ -219,9 +219,10 @@ def test_ab_is_against_the_last_release_or_says_that_there_is_none(desk: Path) -
     told.parent.mkdir(parents=True)
     told.write_text("::notice ::of another time\n")
     answer = make(desk, "ci-ab", "MATRIX=gpu.yaml")
-    assert answer.stdout == "ab v1 HEAD gpu.yaml\n"
+    assert answer.stdout == "ab v1 HEAD gpu.yaml step_time_ms_p50>5%\n"
     assert answer.returncode != 0, "what ab finds must fail the job"
-    assert make(desk, "ci-ab").stdout == "ab v1 HEAD bench/matrix/ab.yaml\n"
+    answer = make(desk, "ci-ab", FAIL_ON="a rule")
+    assert answer.stdout == "ab v1 HEAD bench/matrix/ab.yaml a rule\n"
     with (desk / "Makefile").open("a") as file:
         file.write("\nab:\n\t@echo '::error ::slower' >$(OUT)/annotations.txt; exit 1\n")
     answer = make(desk, "ci-ab")

@@ -1,6 +1,5 @@
 """`make release`: what it refuses, what it leaves, and that a failing one leaves nothing."""
 
-import csv
 import hashlib
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.launch.engine import Engine
+from bench.records.rows import read_table
 from tests.builders.clones import git, link_wheels, make_repository
 from tests.builders.containers import ENGINES, with_image
 from tests.builders.shared import bench, without
@@ -133,6 +133,7 @@ def test_a_dry_run_makes_the_same_and_changes_nothing(repository: Path) -> None:
         (("0.2.0",), "touch new", "the working tree has changes"),
         (("0.2.0",), "git checkout --quiet --detach", "no branch is checked out"),
         (("0.2.0", "--matrix", "mine.yaml"), "", "MATRIX=mine.yaml is no file of this repository"),
+        (("0.2.0",), "git config --unset user.name", "git does not know who makes this commit"),
         (("0.2.0",), "echo '#!/bin/false' >../programs/docker", "no container engine answers"),
     ],
 )
@@ -159,6 +160,18 @@ def test_a_release_that_fails_leaves_nothing_to_undo(repository: Path, broken: s
     assert state(repository) == before
     write_programs(repository.parent)
     assert release(repository, "0.2.0").returncode == 0
+
+
+def test_a_branch_that_went_on_meanwhile_gets_neither_commit_nor_tag(repository: Path) -> None:
+    """Somebody commits while the matrix runs: the stand-in for the last step of it."""
+    make = repository.parent / "programs" / "make"
+    there = f"git -C {repository} -c user.name=b -c user.email=b commit --quiet --allow-empty -m b"
+    make.write_text(f"{make.read_text()}{there}\n")
+    answer = release(repository, "0.2.0")
+    assert answer.returncode == 1
+    assert "No release was made, and there is no tag" in answer.stderr
+    assert git(repository, "log", "-1", "--format=%s") == "b\n"
+    assert git(repository, "tag") == "v0.0.1\n"
 
 
 def test_rows_of_another_image_are_no_release(repository: Path) -> None:
@@ -193,8 +206,7 @@ def test_a_dry_run_with_real_images_cells_and_bundle(origin: Path, tmp_path: Pat
     assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr
     assert state(here) == before
     place = here / "build" / "release"
-    with (place / "cpu" / "runs.csv").open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = read_table(place / "cpu" / "runs.csv")
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["git_commit"] for row in rows} == {
         git(place / "clone", "rev-parse", "v99.0.0^{commit}").strip()

