@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.compare import sides as sides_module
@@ -341,6 +341,7 @@ KINDS = st.sampled_from(["again", "slower-5"])
 FINDINGS = st.lists(st.tuples(KINDS, st.integers(1, 9), st.sampled_from(GateStatus)), min_size=1)
 
 
+@settings(deadline=None)
 @given(FINDINGS)
 def test_every_round_is_counted_once(found: list[tuple[str, int, GateStatus]]) -> None:
     rows = [
