@@ -21,8 +21,8 @@ MOST_SLOWER = 1000.0  # percent
 BASE, AGAIN = "base", "again"
 # What a reader must know of the machine and of what ran on it.
 ABOUT = (
-    *("runtime", "host_cpu_model", "gpu_name", "cpus", "threads"),
-    *("git_commit", "code_sha256", "image_id", "torch_version"),
+    *("runtime", "host_cpu_model", "gpu_name", "cpus", "threads", "memory_limit_gib"),
+    *("image_id", "torch_version", "python_version"),
 )
 
 

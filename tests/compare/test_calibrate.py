@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.compare import sides as sides_module
@@ -309,7 +309,7 @@ def test_a_round_ends_as_the_worst_of_what_was_found_in_it() -> None:
     assert slower.outcomes == {FAIL: 36, UNDECIDED: 4}
     assert (again.rounds, again.failed) == (40, 1)
     assert as_text(found) == (
-        "side       rounds  failed  passed  undecided   share failed (95 %)\n"
+        "side       rounds  failed  passed  undecided    share failed (95 %)\n"
         "again          40       1      37          2    2.5 % (0.1 to 13.2)\n"
         "slower-15      40      36       0          4  90.0 % (76.3 to 97.2)\n"
     )
@@ -341,6 +341,7 @@ KINDS = st.sampled_from(["again", "slower-5"])
 FINDINGS = st.lists(st.tuples(KINDS, st.integers(1, 9), st.sampled_from(GateStatus)), min_size=1)
 
 
+@settings(deadline=None)
 @given(FINDINGS)
 def test_every_round_is_counted_once(found: list[tuple[str, int, GateStatus]]) -> None:
     rows = [
@@ -352,3 +353,23 @@ def test_every_round_is_counted_once(found: list[tuple[str, int, GateStatus]]) -
         assert tally.rounds == len({number for number, _ in mine})
         assert tally.failed == len({number for number, outcome in mine if outcome is FAIL})
         assert tally.interval.low <= tally.failed / tally.rounds <= tally.interval.high
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ((), 'ab "v1" "." "bench/matrix/ab.yaml"'),
+        (("ROUNDS=3",), 'calibrate "v1" "bench/matrix/calibrate.yaml" --rounds 3'),
+        (("ROUNDS=3", "MATRIX=own.yaml"), 'calibrate "v1" "own.yaml" --rounds 3'),
+    ],
+)
+def test_make_ab_with_rounds_calibrates(asked: tuple[str, ...], wanted: str) -> None:
+    answer = subprocess.run(
+        ["make", "--dry-run", "ab", "BASE=v1", "RUNTIME=local", "PAIRS=5", *asked],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"bench {wanted}" in answer.stdout
+    assert "--runtime local --pairs 5 --fail-on 'step_time_ms_p50>5%'" in answer.stdout
