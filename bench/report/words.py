@@ -41,11 +41,10 @@ def metric_words(setup: Setup, metric: str, name: str = "") -> str:
 
 
 def contrast_words(family: Family) -> str:
-    """As an axis says it: "Difference in perplexity", "Training time, as a ratio"."""
+    """As an axis says it: "difference in perplexity", "training time, as a ratio"."""
     if family.relative:
-        name = metric_name(family.setup, family.metric)
-        return f"{name[0].upper()}{name[1:]}, as a ratio"
-    return f"Difference in {metric_words(family.setup, family.metric)}"
+        return f"{metric_name(family.setup, family.metric)}, as a ratio"
+    return f"difference in {metric_words(family.setup, family.metric)}"
 
 
 def margin_words(family: Family) -> str:
@@ -70,7 +69,7 @@ def difference_words(family: Family) -> dict[str, str]:
     if family.margin is not None:
         unit = "" if family.relative else f" {family.column.unit}"
         margin = f"; shaded: ± {margin_words(family)}{unit}".rstrip() + ", the margin"
-    what = f"Ratio of {name} to" if family.relative else f"Difference in {name} from"
+    what = f"Ratio of {name} to that of" if family.relative else f"Difference in {name} from"
     return {
         "what": f"{what} {family.baseline.label}",
         "mean": "geometric mean" if family.relative else "mean",

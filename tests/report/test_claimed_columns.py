@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from bench.records.columns import COLUMNS, METRICS, is_relative
 from bench.records.kinds import FIGURE, LOSS, TIMING
+from bench.records.programs import OURS
 from bench.report.build import build_report
 from bench.report.family import make_family
 from bench.report.page.headline import headline
 from bench.report.page.markdown import escape
+from bench.report.words import metric_words
 from bench.statistics.contrast import difference
 from bench.statistics.ends import End, Ends
 from bench.statistics.verdict import Verdict, judge
@@ -73,6 +75,7 @@ def test_planted_differences_are_told_in_the_words_of_their_column(new, metric, 
     assert f"gpt + muon: {change}" in page
     for told in (page, text):
         assert ("Ratio of " in told) is relative
+        assert (COLUMNS[metric].heading or metric_words(OURS, metric)) in told
         assert ("shaded: ± 5 %, the margin" in told) is relative
         assert ("a ratio of 1 / 1.05 to 1.05" in told) is relative
         assert f"{'More' if COLUMNS[metric].more_is_better else 'Less'} is better." in told

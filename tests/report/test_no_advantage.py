@@ -30,6 +30,13 @@ FAILURES = ("diverged", "crashed", "oom", "oom_killed", "timeout")
 STATUSES = ("ok", "ok", "ok", *FAILURES, "interrupted", "skipped", "lost")
 LIMITS = {"memory_limit_gib": 4, "timeout_limit_s": 60, "heartbeat_limit_s": 60}
 BASE, NEW = "adamw", "muon"
+# Figures of every kind, each worse with a higher loss.
+FIGURES: dict[str, Callable[[float], float]] = {
+    "val_loss_final": lambda loss: loss,
+    "gpu_energy_j": lambda loss: loss,
+    "tokens_per_s": lambda loss: 1 / loss,
+    "host_rss_peak_mib": lambda loss: loss,
+}
 
 
 def add(folder: Results, optimizer: str, seed: int, status: str, loss: float) -> None:
@@ -40,14 +47,14 @@ def add(folder: Results, optimizer: str, seed: int, status: str, loss: float) ->
     attempt = 1 + sum(row["run_id"] == run_id for row in folder.runs)
     lost = {"reason": "ended by SIGKILL"} if status == "lost" else {}
     status = "crashed" if status == "lost" else status
-    figure = {"val_loss_final": loss if status == "ok" else ""}
-    folder.ended(run_id, status, attempt, **LIMITS, **lost, **figure)
+    figures = {name: of(loss) if status == "ok" else "" for name, of in FIGURES.items()}
+    folder.ended(run_id, status, attempt, **LIMITS, **lost, **figures)
 
 
-def verdict(*folders: Results) -> Verdict | None:
+def verdict(*folders: Results, metric: str = "val_loss_final") -> Verdict | None:
     """On the new arm; None: no seed finished, so that nothing is compared."""
     sections = sections_of(*folders)
-    families = [found for each in sections if (found := make_family(each, claimed(), 1))]
+    families = [found for each in sections if (found := make_family(each, claimed(metric), 1))]
     return families[-1].comparisons[0].verdict if families else None
 
 
@@ -77,22 +84,40 @@ def as_replicates(*folders: Results) -> None:
             row["settings"] = '{"program": {"seeds": "replicates"}}'
 
 
-@pytest.mark.parametrize("prepare", [lambda *folders: None, as_replicates])
+@pytest.mark.parametrize(
+    ("prepare", "metric"),
+    [*((lambda *folders: None, metric) for metric in FIGURES), (as_replicates, "val_loss_final")],
+)
 @SHORT
 @given(seeds, seeds, st.sampled_from(FAILURES), st.sampled_from([BASE, NEW]), st.data())
 def test_one_more_failure_makes_no_verdict_on_its_arm_kinder(
-    tmp_path, prepare, one, two, how, whose, data
+    tmp_path, prepare, metric, one, two, how, whose, data
 ):
     folders = [folder_of(tmp_path / "a", one), folder_of(tmp_path / "b", two)]
     prepare(*folders)
-    before = verdict(*folders)
+    before = verdict(*folders, metric=metric)
     seed = data.draw(st.integers(1, max(len(one), len(two))))
     into = data.draw(st.sampled_from([*folders, Results(tmp_path / "c")]))
     add(into, whose, seed, how, 2.0)
     prepare(into)
-    after = verdict(*folders) if into in folders else verdict(*folders, into)
+    after = verdict(*folders, *([] if into in folders else [into]), metric=metric)
     kind = KIND if whose == NEW else (Verdict.WORSE, Verdict.EQUIVALENT, Verdict.IDENTICAL)
     if after in kind:
+        assert after is before
+
+
+@pytest.mark.parametrize("metric", FIGURES)
+@SHORT
+@given(seeds, st.sampled_from([BASE, NEW]), st.data())
+def test_one_figure_less_makes_no_verdict_on_its_arm_kinder(tmp_path, metric, one, whose, data):
+    folder = folder_of(tmp_path / "a", one)
+    before = verdict(folder, metric=metric)
+    mine = [row for row in folder.runs if row["optimizer"] == whose]
+    if not mine:
+        return
+    data.draw(st.sampled_from(mine))[metric] = ""
+    after = verdict(folder, metric=metric)
+    if after in (KIND if whose == NEW else (Verdict.WORSE, *KIND[1:])):
         assert after is before
 
 

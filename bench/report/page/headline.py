@@ -243,6 +243,7 @@ def _model_or_optimizer(section: Section, family: Family, asked: Asked) -> list[
     def told(contrast: Contrast) -> str:
         return f"{write_mean(contrast, decimals)} ({write_interval(contrast, decimals)})"
 
+    what = "change" if family.relative else "difference"
     bundle = bundle_words(ladder, section, asked)
     among = f" (the best of {len(family.ladders)} like it)" if len(family.ladders) > 1 else ""
     most = max(each.contrast.n for each in family.comparisons)
@@ -250,7 +251,7 @@ def _model_or_optimizer(section: Section, family: Family, asked: Asked) -> list[
     fewer = f", over the {ladder.whole.n} seeds that all four have" if is_fewer else ""
     return [
         f"Model or optimizer? From {family.baseline.label} to {ladder.model} + "
-        f"{ladder.optimizer}{among} the difference is {write_mean(ladder.whole, decimals)}{fewer}. "
+        f"{ladder.optimizer}{among} the {what} is {write_mean(ladder.whole, decimals)}{fewer}. "
         f"The optimizer alone: {told(ladder.by_optimizer)}; the model alone"
         f"{f' ({bundle})' if bundle else ''}: {told(ladder.by_model)}; what only both together "
         f"do: {told(ladder.interaction)}."

@@ -14,7 +14,7 @@ from bench.records.columns import SHOWN, TIMINGS
 from bench.records.kinds import Column
 from bench.records.programs import OURS
 from bench.report.page.content import Columns, Field, Heading, Table, number, table
-from bench.report.words import times_words
+from bench.report.words import metric_words, times_words
 from bench.statistics.text import (
     NOT_AVAILABLE,
     of_count,
@@ -81,9 +81,11 @@ def knows_sizes(section: Section) -> bool:
     return not section.setup.program or bool(section.values("n_params"))
 
 
-def summary_table(section: Section) -> Table:
-    """One row an arm."""
+def summary_table(section: Section, claimed: str = "") -> Table:
+    """One row an arm; with what is claimed of them, also where no other table shows that."""
     shown = arm_columns(section)
+    if claimed not in (*shown, "") and section.values(claimed):
+        shown.append(claimed)
     network = same_network.note(section.arms)
     marks = {same_network.COLUMN: f" {same_network.MARK}"} if network else {}
     of = section.setup.columns
@@ -102,13 +104,17 @@ def summary_table(section: Section) -> Table:
             lambda arm: _interval(arm, main),
         ),
         *(
-            (number(of[name].heading + marks.get(name, "")), _spread_of(name, of[name]))
+            (number(_heading(section, name) + marks.get(name, "")), _spread_of(name, of[name]))
             for name in shown
         ),
     ]
     times = "" if is_ours else f"{times_words(section)}."
     note = sentences(SPREAD_NOTE, times, full_note(section.timing), network)
     return table("Summary by configuration", section.arms, columns, note)
+
+
+def _heading(section: Section, name: str) -> str:
+    return section.setup.columns[name].heading or metric_words(section.setup, name)
 
 
 def _interval(arm: Arm, metric: str) -> str:

@@ -136,7 +136,7 @@ def _section(
             *tuning_tables(section, part.family, asked),
         ),
         facts=tuple(facts(section, merged.sources)),
-        summary=tables.summary_table(section),
+        summary=tables.summary_table(section, part.family.metric if part.family else ""),
         pictures=part.drawings,
         more=(
             *tables.equal_cost_tables(section),

@@ -140,7 +140,8 @@ def _rows(scene: Scene, family: Family, ladders: Sequence[Ladder], judged: bool)
 def _of_metric(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Forest:
     decimals = family.column.decimals
     mark = scene.section.timing.mark(family.metric)
-    title = f"{contrast_words(family)} {mark}".rstrip()
+    words = contrast_words(family)
+    title = f"{words[0].upper()}{words[1:]} {mark}".rstrip()
     if ladders:
         rows = _rows(scene, family, ladders, judged=True)
         return Forest(title, rows, decimals, family.limit, len(rows) // len(ladders))

@@ -54,8 +54,7 @@ def paired_differences(scene: Scene) -> Drawing | None:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        words = contrast_words(family)
-        axes.set_xlabel(f"{words[0].lower()}{words[1:]} {mark}".rstrip())
+        axes.set_xlabel(f"{contrast_words(family)} {mark}".rstrip())
         set_rows(axes, labels)
         draw_zero(axes, family.limit, shown)
         if family.relative:
