@@ -422,6 +422,18 @@ ONE_MISTAKE: dict[str, tuple[str, int, str, str]] = {
         "claim.metric",
         "'val_bbp' is not allowed. Did you mean 'val_bpb'? Allowed: ",
     ),
+    "claim on a GPU that no cell has": (
+        changed(("metric: val_bpb", "metric: gpu_energy_j")),
+        21,
+        "claim.metric",
+        "gpu_energy_j is of a GPU, and no cell is on device cuda.",
+    ),
+    "margin of a ratio that is no share": (
+        changed(("metric: val_bpb, margin: 0.01", "metric: tokens_per_s, margin: 1")),
+        21,
+        "claim.margin",
+        "1 is no share, and tokens_per_s is compared by its ratio.",
+    ),
     "claim about an arm that is not there": (
         changed(("optimizer: slow}, metric", "optimizer: slower}, metric")),
         21,
