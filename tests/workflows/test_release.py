@@ -12,7 +12,7 @@ from bench.launch.engine import Engine
 from bench.records.rows import read_table
 from tests.builders.clones import git, link_wheels, make_repository
 from tests.builders.containers import ENGINES, with_image
-from tests.builders.shared import bench, without
+from tests.builders.shared import without
 from tests.builders.workflow import KEPT
 
 FILES = (".ci/release.py", "bench/version.py", "CHANGELOG.md", ".gitignore")
@@ -215,6 +215,6 @@ def test_a_dry_run_with_real_images_cells_and_bundle(origin: Path, tmp_path: Pat
     assert rows[0]["image_id"] in notes
     (bundle,) = place.glob("*.tar.gz")
     assert hashlib.sha256(bundle.read_bytes()).hexdigest() in notes
-    verified = bench("verify", bundle)
-    assert verified.returncode == 0
-    assert "version 99.0.0" in verified.stdout
+    verify = [place / "clone" / ".venv" / "bin" / "bench", "verify", bundle]
+    verified = subprocess.run(verify, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "the report of version 99.0.0 follows from the CSVs" in verified.stdout
