@@ -1,4 +1,7 @@
-"""Chromium, for pages as a person sees them."""
+"""Chromium, for pages as a person sees them.
+
+A pytest plugin: a test module says `pytest_plugins = "tests.builders.browser"` and takes `browser`.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ import pytest
 from tests.builders.shared import without
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     try:

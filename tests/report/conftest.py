@@ -8,7 +8,7 @@ import pytest
 from bench.report.build import build_report
 from bench.report.bundle import make_bundle
 from tests.builders.pictures import Draw
-from tests.builders.shared import ROOT, without
+from tests.builders.shared import ROOT
 from tests.report.bundles import NAME, Members, unpacked
 
 
@@ -18,21 +18,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(ROOT / "results" / NAME, tmp_path_factory.mktemp("from") / NAME))
     build_report([folder], folder / "report")
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser():
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        without("playwright is not installed")
-    if path is None:
-        without("no Chromium is installed")
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture

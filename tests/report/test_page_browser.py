@@ -14,6 +14,8 @@ from tests.builders import pages as page_results
 from tests.builders.results import Results, two_arms
 from tests.builders.visits import ARTIFACTS, WIDTHS, Visit
 
+pytest_plugins = "tests.builders.browser"
+
 LARGE_SEEDS = (2**63 - 2, 2**63 - 1, 2**53 + 1, 2**53, 2**63 - 3)
 
 

@@ -4,7 +4,6 @@ It sets up its .venv by itself, as on an empty machine; cells run in containers 
 answers.
 """
 
-import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,10 +12,11 @@ import pytest
 
 from bench.launch.engine import Engine
 from bench.records.rows import read_table
-from tests.builders.clones import RELEASE, link_wheels
+from tests.builders.clones import RELEASE, git, link_wheels
 from tests.builders.containers import ENGINES, with_image
 from tests.builders.shared import ROOT, bench
 from tests.builders.sites import made_up
+from tests.builders.visits import Visit
 from tests.builders.workflow import Run, Runner, read
 
 pytestmark = pytest.mark.slow
@@ -108,17 +108,13 @@ def test_the_bundles_of_the_artifact_and_of_the_site_are_verified(
 def test_the_site_opens_from_the_disk_and_leads_to_the_report(
     published: Run, origin: Path, browser: Any
 ) -> None:
-    page = browser.new_page()
-    asked: list[str] = []
-    faults: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto((published.site / "index.html").as_uri(), wait_until="load")
-    commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=origin, text=True).strip()
-    assert page.locator(f"a[href='https://github.com/somebody/bench/commit/{commit}']").count()
-    report = page.locator(f"a[href*='{commit[:7]}-cpu/report/']").first
-    report.click()
-    assert "nanogpt + sgd" in page.content()
-    assert faults == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
-    page.close()
+    visit = Visit(browser, published.site / "index.html")
+    commit = git(origin, "rev-parse", "HEAD").strip()
+    assert visit.page.locator(
+        f"a[href='https://github.com/somebody/bench/commit/{commit}']"
+    ).count()
+    visit.page.locator(f"a[href*='{commit[:7]}-cpu/report/']").first.click()
+    assert "nanogpt + sgd" in visit.page.content()
+    assert visit.complaints == []
+    assert [url for url in visit.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    visit.context.close()

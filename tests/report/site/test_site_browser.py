@@ -14,6 +14,8 @@ from bench.report.site.build import build_site
 from tests.builders.sites import commit, made_up, results_of, shelve
 from tests.builders.visits import ARTIFACTS, WIDTHS, Visit
 
+pytest_plugins = "tests.builders.browser"
+
 CHANGES = [
     f"2026-11-20 {commit(41)[:7]}: nanokimi + adamw, cpu: worse: host memory +10.",
     f"2026-11-12 {commit(33)[:7]}: nanogpt + adamw, cpu: worse: step time +14.",
