@@ -162,7 +162,7 @@ def test_nothing_is_loaded_from_anywhere(page, text):
     ]
     assert loading
     assert all(value.startswith("data:image/png;base64,") for _, _, value in loading)
-    assert not re.search(r"url\(|@import", html._own("page.css"))
+    assert not re.search(r"url\(|@import", html.own("page.css"))
     assert {tag for tag, _ in page.tags}.isdisjoint({"iframe", "object", "embed", "link", "base"})
 
 
@@ -337,7 +337,7 @@ def test_of_too_many_arms_the_best_have_curves(new, monkeypatch):
 
 def test_every_marker_has_a_symbol_that_the_script_knows():
     assert set(traces.SYMBOLS) == set(MARKERS)
-    script = html._own("curves.js")
+    script = html.own("curves.js")
     drawn = dict(re.findall(r'^    "?([a-z-]+)"?: "(M[^"]+)",$', script, re.MULTILINE))
     assert set(drawn) == set(traces.SYMBOLS.values())
     for path in drawn.values():
