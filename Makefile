@@ -155,7 +155,7 @@ test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine
 	    --junitxml build/tests.xml $(ARGS)
 
 test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kills, whole GPU cells, 10,000 matrices
-	@$(PY) -m pytest -m "slow and not gpu" --ignore tests/workflows $(ARGS)
+	@$(PY) -m pytest -m "slow and not gpu" -n 2 --dist loadfile --ignore tests/workflows $(ARGS)
 
 test-workflows: $(VENV)/.worker $(VENV)/.dev ## the workflows and a release, run whole from empty clones
 	@$(PY) -m pytest -m slow -n 2 --dist loadfile tests/workflows $(ARGS)
