@@ -10,6 +10,7 @@ import typer
 from bench.cli.common import (
     GpusOption,
     MatrixArgument,
+    PairsOption,
     PythonOption,
     RuntimeOption,
     WaitOption,
@@ -28,9 +29,7 @@ def calibrate(
     revision: Annotated[str, typer.Argument(help="a git revision; . is the working tree as it is")],
     matrix: MatrixArgument,
     rounds: Annotated[int, typer.Option(help="comparisons of each kind", metavar="N")] = 40,
-    pairs: Annotated[
-        int | None, typer.Option(help="run every configuration with the seeds 1 to N", metavar="N")
-    ] = None,
+    pairs: PairsOption = None,
     slower: Annotated[
         list[float] | None,
         typer.Option(

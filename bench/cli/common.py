@@ -39,6 +39,9 @@ OutOption = Annotated[
 RuntimeOption = Annotated[
     str, typer.Option(help="where cells run: " + ", ".join(RUNTIMES), metavar="RUNTIME")
 ]
+PairsOption = Annotated[
+    int | None, typer.Option(help="run every configuration with the seeds 1 to N", metavar="N")
+]
 PythonOption = Annotated[
     str | None,
     typer.Option(help="for the local runtime: a Python that has torch and numpy", metavar="PATH"),

@@ -13,6 +13,7 @@ from bench.cli.common import (
     FormatOption,
     GpusOption,
     MatrixArgument,
+    PairsOption,
     PythonOption,
     RuntimeOption,
     UndecidedOption,
@@ -121,9 +122,7 @@ def ab(
     base: Annotated[str, typer.Argument(help="a git revision, or image:TAG")],
     head: Annotated[str, typer.Argument(help="the same; . is the working tree as it is")],
     matrix: MatrixArgument,
-    pairs: Annotated[
-        int | None, typer.Option(help="run every configuration with the seeds 1 to N", metavar="N")
-    ] = None,
+    pairs: PairsOption = None,
     out_dir: Annotated[
         Path | None,
         typer.Option("--out", help="folder for the results of both [default: results/ab-...]"),

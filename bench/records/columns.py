@@ -1,4 +1,4 @@
-"""The columns of every CSV. An entry here is all that a column is; its unit is in its name."""
+"""The columns of runs.csv. An entry here is all that a column is; its unit is in its name."""
 
 from bench.records.kinds import (
     CONSTANT,
@@ -450,33 +450,3 @@ def memory_columns(device: str) -> tuple[str, ...]:
 def kind_of(name: str) -> Kind:
     """Of a column of runs.csv; those of a newer version are text."""
     return COLUMNS[name].kind if name in COLUMNS else TEXT
-
-
-def _same(*names: str) -> dict[str, str]:
-    return {name: RUN_COLUMNS[name] for name in names}
-
-
-PLAN_COLUMNS = {
-    **_same("run_id", "arm_id", "name", "model", "optimizer", "device", "seed", "order_in_seed"),
-    **_same("part", "tuned_optimizer"),
-    "trial": RUN_COLUMNS["trial"] + "; empty where the trials have not told yet",
-    **_same("settings"),
-    "selected": "whether --only and --shard chose it, in any run so far; coverage counts these",
-}
-
-CURVE_COLUMNS = {
-    **_same("run_id", "host_id", "attempt"),
-    "step": "training steps done at this evaluation",
-    "tokens": "training tokens seen",
-    "train_time_s": "training time so far",
-    "train_loss": "loss on the training split",
-    "val_loss": "loss on the validation split",
-    "expert_load_max": "tokens that chose the busiest expert of any block, over an equal share (1: "
-    "all alike), on the validation windows; weights, where all experts are visited; empty without "
-    "experts",
-    "router_entropy": "nats: of a token's scores as shares, the mean over tokens and blocks of the "
-    "same windows; empty without experts",
-    "n_params": "parameters at this evaluation; pruning lowers it",
-    "n_params_active": "parameters that one token uses at this evaluation",
-    "optimizer_state_mib": "all tensors that the optimizer holds at this evaluation",
-}

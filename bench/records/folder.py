@@ -14,9 +14,9 @@ from bench.border.atomic import write_atomically
 from bench.border.spec import CellFiles
 from bench.errors import FolderError, RecordError, program
 from bench.records.cells import Cell
-from bench.records.columns import CURVE_COLUMNS, PLAN_COLUMNS
 from bench.records.compiled import discard
 from bench.records.rows import Row, RunsTable, read_table, write_table
+from bench.records.tables import CURVE_COLUMNS, PLAN_COLUMNS
 
 PLACE = ("model", "optimizer", "device", "seed")  # `Cell.place` in plan.csv
 

@@ -8,8 +8,9 @@ from zlib import crc32
 
 from bench.merge.merging import merge
 from bench.merge.sections import Section, make_sections
-from bench.records.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
+from bench.records.columns import RUN_COLUMNS
 from bench.records.rows import write_table
+from bench.records.tables import CURVE_COLUMNS, PLAN_COLUMNS
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 LATER = {"started_at": "2026-02-01T00:00:00+00:00"}  # than all rows that say nothing else

@@ -12,9 +12,10 @@ from bench.errors import FolderError, RecordError
 from bench.merge.coverage import notes, sentence
 from bench.merge.merging import merge
 from bench.merge.reading import Damage
-from bench.records.columns import CURVE_COLUMNS, RUN_COLUMNS
+from bench.records.columns import RUN_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.rows import write_table
+from bench.records.tables import CURVE_COLUMNS
 from bench.report.build import build_report
 from tests.builders.results import Results, two_arms
 from tests.builders.shared import bench

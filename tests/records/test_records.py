@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import RecordError
-from bench.records.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
+from bench.records.columns import RUN_COLUMNS
 from bench.records.rows import (
     RunsTable,
     as_field,
@@ -21,6 +21,7 @@ from bench.records.rows import (
     write_atomically,
     write_table,
 )
+from bench.records.tables import CURVE_COLUMNS, PLAN_COLUMNS
 
 STEADY = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 

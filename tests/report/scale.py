@@ -24,9 +24,10 @@ import numpy as np
 from bench.border.spec import CorpusRef
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.records.cells import Cell
-from bench.records.columns import CONSTANTS, CURVE_COLUMNS, METRICS, RUN_COLUMNS
+from bench.records.columns import CONSTANTS, METRICS, RUN_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.rows import write_table
+from bench.records.tables import CURVE_COLUMNS
 
 SECONDS, GIB = 30.0, 1.5  # for the largest size
 GROWTH = 1.5  # a further cell at the largest size against one at smaller sizes; 2 cores are noisy

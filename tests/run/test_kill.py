@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.columns import CURVE_COLUMNS, PLAN_COLUMNS, RUN_COLUMNS
+from bench.records.columns import RUN_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.rows import read_table, write_table
+from bench.records.tables import CURVE_COLUMNS, PLAN_COLUMNS
 from tests.builders.shared import ROOT, bench, need_cpus
 from tests.run.chaos import Arena, Chaos, Reference, Round, damage, left_running, reference_of
 

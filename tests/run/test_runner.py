@@ -15,9 +15,9 @@ from bench.launch.job import Job, Stop
 from bench.launch.reach import Reach
 from bench.measure.gpus import Gpu, Gpus
 from bench.records.cells import Cell
-from bench.records.columns import CURVE_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.rows import RunsTable
+from bench.records.tables import CURVE_COLUMNS
 from bench.run.progress import PlainDisplay
 from bench.run.standing import Policy
 from tests.builders.fake_launcher import NO_GPU, Bench, FakeLauncher

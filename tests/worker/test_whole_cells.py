@@ -18,7 +18,8 @@ from bench.border.options import (
     DataOptions,
 )
 from bench.border.spec import PHASES, RunSpec
-from bench.records.columns import CURVE_COLUMNS, RUN_COLUMNS
+from bench.records.columns import RUN_COLUMNS
+from bench.records.tables import CURVE_COLUMNS
 from bench.worker import cell, evaluation
 from bench.worker.clocks import StepSample
 from bench.worker.data import batch_positions, read_tokens

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.records.columns import CURVE_COLUMNS, TIMINGS
+from bench.records.columns import TIMINGS
+from bench.records.tables import CURVE_COLUMNS
 from bench.run.imported.figures import Figure
 from bench.statistics.text import span
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.errors import nearest
-from bench.records.columns import COLUMNS, CONSTANTS, CURVE_COLUMNS, LOSSES, METRICS
+from bench.records.columns import COLUMNS, CONSTANTS, LOSSES, METRICS
+from bench.records.tables import CURVE_COLUMNS
 
 # What is read at an evaluation -> the column of runs.csv for the last one.
 FINAL = {name: f"{name}_final" for name in ("val_loss", "train_loss", "test_loss")}

@@ -19,9 +19,10 @@ from bench.errors import FolderError
 from bench.matrix.explain import explain
 from bench.matrix.forms import Exclude
 from bench.program.output import OutputLog
-from bench.records.columns import CURVE_COLUMNS, IMPORTED, PLAN_COLUMNS, RUN_COLUMNS
+from bench.records.columns import IMPORTED, RUN_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.rows import write_table
+from bench.records.tables import CURVE_COLUMNS, PLAN_COLUMNS
 
 DIGITS = 12  # of a hash
 CHUNK = 2**20  # bytes
