@@ -24,7 +24,8 @@ from bench.border.options import (
 from bench.border.program import BASE, LATE, GivenValues, Program, values_of
 
 # What a worker spends its time on, in order; a column `<phase>_time_s` each.
-PHASES = ("import", "data", "build", "compile", "warmup", "train", "eval", "infer")
+# `wait` is for its turn: see bench/border/turns.py.
+PHASES = ("import", "data", "build", "compile", "warmup", "train", "wait", "eval", "infer")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class RunSpec:
         if self.device != "cuda":
             return 0
         return 1 if self.program is None else self.program.gpus
+
+    @property
+    def can_take_turns(self) -> bool:
+        """Whether it can train in turn with others: beside it, a GPU would hold theirs as well."""
+        return self.program is None and self.device == "cpu"
 
     @property
     def code_sha256(self) -> str:

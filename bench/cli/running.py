@@ -37,6 +37,7 @@ from bench.errors import (
     RecordError,
     RequestError,
 )
+from bench.launch.baton import Baton
 from bench.launch.choose import choose_launcher
 from bench.launch.job import Environment, Launcher
 from bench.matrix.expansion import Matrix, load_matrix
@@ -150,6 +151,7 @@ def run(
             sample_ms=sample_ms,
             code={code.sha256: code.store() for code in asked.codes},
             data=asked.data,
+            baton=Baton.given(),
         )
         code = _run_matrix(runner, asked, selected, at_once, trials_from or [])
     if with_report:

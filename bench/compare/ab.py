@@ -2,22 +2,23 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.border.atomic import write_atomically
+from bench.border.turns import SLICE_S
 from bench.compare.pinned import pinned
 from bench.compare.sides import Side, check_same, prepared
-from bench.compare.turns import GOES_ON, Turns, in_turn
+from bench.compare.turns import GOES_ON, Call, Turns, in_order
 from bench.errors import RequestError, StoppedError, VersionError
 from bench.launch.container import ContainerLauncher
 from bench.launch.job import Launcher, Stop
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.matrix.selection import axis_values
 from bench.measure.gpus import Gpu
-from bench.measure.machine import this_machine
+from bench.measure.machine import this_machine, this_room
 from bench.records.cells import Cell
 from bench.records.endings import by_circumstances, ending
 from bench.records.rows import Row, read_runs
@@ -28,6 +29,7 @@ from bench.run.signals import heard
 from bench.run.standing import skip_reason
 
 Say = Callable[[str], None]
+IN_TURN = f"cells on CPUs train in turn, {SLICE_S:g} s each time"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class SideBySide:
     request: Request
     turns: Turns
     naming: Set[str]  # the sides that must be told their GPUs, or might pass over one
+    in_turn: bool  # whether cells that can train in turn with those of the other sides do
+    whole: set[str] = field(default_factory=set)  # the sides that did not, as was told
 
     def run(self, into: Path, say: Say, begin: int = 0) -> None:
         """Bring every cell of every side to its row, in a results folder of `into` for each side.
@@ -73,33 +77,52 @@ class SideBySide:
         begin: how many cells of each arm ran before these.
         """
         begun, total = time.monotonic(), len(self.cells)
-        for count, (cell, order) in enumerate(in_turn(self.cells, len(self.sides), begin), start=1):
-            rows = {side: self._cell(self.sides[side], cell, into) for side in order}
+        for count, (cell, order) in enumerate(
+            in_order(self.cells, len(self.sides), begin), start=1
+        ):
+            rows = self._cell(cell, [self.sides[number] for number in order], into)
             left_s = (time.monotonic() - begun) / count * (total - count)
             left = f"   [{duration(left_s)} left]" if count < total else ""
-            told = ", ".join(f"{side.name} {_told(rows[n])}" for n, side in enumerate(self.sides))
+            told = ", ".join(f"{side.name} {_told(rows[side.name])}" for side in self.sides)
             say(f"{count}/{total} {name(cell)}: {told}{left}")
+            if self.in_turn and cell.spec.can_take_turns and len(rows) > 1:
+                self._tell_whole(rows, say)
 
-    def _cell(self, side: Side, cell: Cell, into: Path) -> Row:
-        """Bring one cell of one side to its row; a cell that has one is passed over."""
+    def _cell(self, cell: Cell, sides: Sequence[Side], into: Path) -> dict[str, Row]:
+        """Bring one cell of each side to its row; a cell that has one is passed over."""
+        asked = [Call(side, self._command(side, cell, into)) for side in sides]
+        if self.in_turn and cell.spec.can_take_turns:
+            ended = self.turns.run_in_turn(asked)
+        else:
+            ended = [self.turns.run(one.side, *one.arguments) for one in asked]
+        rows = {}
+        for side, (code, said) in zip(sides, ended, strict=True):
+            row = _ended(cell, into / side.name)
+            if row is None:
+                raise VersionError(
+                    f"{side.name} ({side.asked}) could not run {name(cell)}: `run` ended with exit "
+                    f"code {code}. Is the version too old for this matrix or these options? Its "
+                    f"last lines:\n{_tail(said)}"
+                )
+            rows[side.name] = row
+        return rows
+
+    def _command(self, side: Side, cell: Cell, into: Path) -> tuple[str, ...]:
         chosen = [f"--only={key}={value}" for key, value in axis_values(cell).items()]
         python = self.request.worker_python
-        code, said = self.turns.run(
-            side,
+        return (
             *("run", str(self.matrix_file), "--out", str(into / side.name), *chosen),
             *("--runtime", self.request.launcher.runtime),
             *(["--worker-python", str(Path(python).absolute())] if python else []),
             *(["--gpus", self.turns.uuids] if side.name in self.naming else []),
         )
-        row = _ended(cell, into / side.name)
-        if row is None:
-            raise VersionError(
-                f"{side.name} ({side.asked}) could not run {name(cell)}: `run` ended with "
-                f"exit code {code}. Is the version too old for this matrix or these options? Its "
-                "last lines:\n"
-                f"{_tail(said)}"
-            )
-        return row
+
+    def _tell_whole(self, rows: Mapping[str, Row], say: Say) -> None:
+        """Once of each side whose cells ran whole although they were to train in turn."""
+        for side, row in rows.items():
+            if row["status"] == "ok" and not row.get("wait_time_s") and side not in self.whole:
+                self.whole.add(side)
+                say(f"{side}: its cells ran whole; it is older than training in turn")
 
     def is_done(self, into: Path) -> bool:
         """Whether every cell of every side has its row."""
@@ -126,7 +149,24 @@ def side_by_side(
             say(f"{side.name}: {side.asked} ({side.identity})")
             _prepare_images(side, matrix, matrix_file, request, turns)
         naming = {side.name for side in sides if turns.gpus and _knows_gpus(side, turns)}
-        yield SideBySide(folder, matrix_file, matrix.cells, sides, request, turns, naming)
+        why_whole = _why_whole(matrix.cells, sides)
+        say(f"cells run one after the other: {why_whole}" if why_whole else IN_TURN)
+        in_turn = not why_whole
+        yield SideBySide(folder, matrix_file, matrix.cells, sides, request, turns, naming, in_turn)
+
+
+def _why_whole(cells: Sequence[Cell], sides: Sequence[Side]) -> str:
+    """Why no cell trains in turn with those of the other sides; empty: those that can do."""
+    if not any(cell.spec.can_take_turns for cell in cells):
+        return "a program and a GPU take no turns"
+    needed = len(sides) * max(cell.limits.memory_gib for cell in cells)
+    free = this_room().free_gib
+    if needed <= free:
+        return ""
+    return (
+        f"to train in turn, {len(sides)} of them need {needed:g} GiB at once "
+        f"(limits.memory_gib), and {free:.1f} are free"
+    )
 
 
 def same_gpus(request: Request, say: Say) -> tuple[Gpu, ...]:

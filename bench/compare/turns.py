@@ -1,11 +1,17 @@
-"""Whose turn it is: cells on several versions in a balanced order, one command at a time."""
+"""Whose turn it is: cells on several versions in a balanced order, one of them at a time."""
 
+import contextlib
+import socket
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bench.compare.sides import Side
 from bench.errors import StoppedError
+from bench.launch.baton import PASSED
+from bench.launch.baton import VARIABLE as BATON
 from bench.measure.gpus import Gpu
 from bench.measure.visible import VARIABLE
 from bench.records.cells import Cell
@@ -31,7 +37,7 @@ def orders(sides: int) -> tuple[Order, ...]:
     return tuple(rows)
 
 
-def in_turn(cells: Sequence[Cell], sides: int, begin: int = 0) -> Iterator[tuple[Cell, Order]]:
+def in_order(cells: Sequence[Cell], sides: int, begin: int = 0) -> Iterator[tuple[Cell, Order]]:
     """Each cell, and in which order the sides run it: in turn within each arm, and from arm to arm.
 
     begin: how many cells of each arm ran before these.
@@ -44,12 +50,62 @@ def in_turn(cells: Sequence[Cell], sides: int, begin: int = 0) -> Iterator[tuple
         yield cell, all_orders[turns[arm] % len(all_orders)]
 
 
+@dataclass(frozen=True)
+class Call:
+    """One of a side's commands."""
+
+    side: Side
+    arguments: tuple[str, ...]
+
+
+class _Begun(contextlib.AbstractContextManager["_Begun"]):
+    """A command from its first turn on; the end of a `with` block waits for its end."""
+
+    def __init__(self, asked: Call, environment: Mapping[str, str], in_turn: bool) -> None:
+        self.end, theirs = socket.socketpair()
+        self.end.settimeout(LISTEN_S)
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe would want a reader
+        named = {BATON: str(theirs.fileno())} if in_turn else {}
+        with theirs:
+            self.child = subprocess.Popen(
+                asked.side.command(*asked.arguments),
+                cwd=asked.side.root,
+                env={**asked.side.environment(), **environment, **named},
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # it hears of Ctrl-C once, from us
+            )
+
+    def __exit__(self, *error: object) -> None:
+        self.end.close()  # if it waits for its turn, it has it
+        self.child.wait()
+        self._said.close()
+
+    def heard(self) -> bytes:
+        """PASSED if it passes its turn on, nothing at its end.
+
+        Raises:
+            TimeoutError: if it does neither for LISTEN_S.
+        """
+        try:
+            return self.end.recv(1)
+        except ConnectionError:
+            return b""
+
+    @property
+    def said(self) -> str:
+        self._said.seek(0)
+        return self._said.read().decode("utf-8", errors="replace")
+
+
 @dataclass
 class Turns:
-    """Runs one command at a time, and passes a signal on to it."""
+    """Runs commands so that one computes at a time, and passes a signal on to all of them."""
 
     gpus: tuple[Gpu, ...] = ()  # of each cuda cell of all sides
-    child: subprocess.Popen[str] | None = None
+    running: list[_Begun] = field(default_factory=list)
     stopped_by: int | None = None  # the signal
 
     @property
@@ -58,39 +114,51 @@ class Turns:
 
     def run(self, side: Side, *arguments: str) -> tuple[int, str]:
         """(exit code, what it printed) of one of a side's commands."""
-        if self.stopped_by:
-            raise StoppedError(GOES_ON)
-        with subprocess.Popen(
-            side.command(*arguments),
-            cwd=side.root,
-            env=side.environment() | ({VARIABLE: self.uuids} if self.gpus else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # it hears of Ctrl-C once, from us
-        ) as self.child:
-            said = self._listen(self.child)
-            code = self.child.returncode
-        if self.stopped_by or code == STOPPED:
-            raise StoppedError(GOES_ON)
-        return code, said
+        return self.run_in_turn([Call(side, arguments)])[0]
 
-    def _listen(self, child: subprocess.Popen[str]) -> str:
-        """What it prints until it ends.
+    def run_in_turn(self, asked: Sequence[Call]) -> list[tuple[int, str]]:
+        """The same of each of several, of which each goes on until it passes on or ends.
+
+        One that knows nothing of turns passes on at its end alone.
+        """
+        environment = {VARIABLE: self.uuids} if self.gpus else {}
+        to_begin, waiting = deque(asked), deque[_Begun]()
+        with contextlib.ExitStack() as until_end:
+            until_end.callback(self.running.clear)
+            while to_begin or waiting:
+                if to_begin and not self.stopped_by:
+                    one = _Begun(to_begin.popleft(), environment, len(asked) > 1)
+                    self.running.append(until_end.enter_context(one))
+                elif waiting:
+                    one = waiting.popleft()
+                    with contextlib.suppress(OSError):  # it ended while it waited
+                        one.end.send(PASSED)
+                else:
+                    raise StoppedError(GOES_ON)
+                if self._listen(one):
+                    waiting.append(one)
+            for one in self.running:
+                one.child.wait()
+            ended = [(one.child.returncode, one.said) for one in self.running]
+        if self.stopped_by or any(code == STOPPED for code, _ in ended):
+            raise StoppedError(GOES_ON)
+        return ended
+
+    def _listen(self, one: _Begun) -> bool:
+        """Whether it passed its turn on; else it has ended.
 
         Python hears of a signal that comes just before a blocking wait only after it; so does the
         child. A second one does no harm.
         """
         while True:
             try:
-                return child.communicate(timeout=LISTEN_S)[0]
-            except subprocess.TimeoutExpired:
+                return one.heard() == PASSED
+            except TimeoutError:
                 if self.stopped_by:
-                    child.send_signal(self.stopped_by)
+                    self.pass_on(self.stopped_by)
 
     def pass_on(self, number: int) -> None:
         self.stopped_by = number
-        if self.child is not None and self.child.poll() is None:
-            self.child.send_signal(number)
+        for one in self.running:
+            if one.child.poll() is None:
+                one.child.send_signal(number)

@@ -73,6 +73,7 @@ class ApptainerLauncher:
                 find=find_tree,
                 kill=kill_group,
                 cpus=job.cpus,
+                baton=job.baton,
             )
             ended = supervise(command, watcher, stop)
         if ended.ended_by == "itself" and ended.code == FAILED and ended.last_event is None:

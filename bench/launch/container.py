@@ -143,6 +143,7 @@ class ContainerLauncher:
                 find=lambda client: self._processes(name),
                 kill=kill,
                 place=Path(place),
+                baton=job.baton,
             )
             try:
                 ended = self._with_engines_account(supervise(command, watcher, stop), name, job)

@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 
 from bench.border.options import Limits
 from bench.border.spec import CellFiles, RunSpec
+from bench.border.turns import IN_TURN
+from bench.launch.baton import Baton
 from bench.launch.reach import Reach
 from bench.measure.host import FindProcesses
 
@@ -35,13 +37,15 @@ class Job:
     code: tuple[Path, ...] = ()  # folders that hold the matrix's own classes, or its program
     data: tuple[tuple[str, Path], ...] = ()  # of a program: what it reads, by name
     module: str = "bench.worker"  # what runs
+    baton: Baton | None = None  # where it trains in turn with others
 
     def arguments(
         self, cell: str, tokens: str, code: Sequence[str], data: Sequence[str]
     ) -> list[str]:
         """What its module is called with, by the paths where it runs."""
         named = [f"{name}={path}" for (name, _), path in zip(self.data, data, strict=True)]
-        return [self.module, cell, *([tokens] if self.tokens else []), *code, *named]
+        in_turn = [IN_TURN] if self.baton else []
+        return [self.module, *in_turn, cell, *([tokens] if self.tokens else []), *code, *named]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Exit:
     oom_killed: bool = False
     stopped_why: str | None = None  # unless it ended itself
     last_event: dict[str, Any] | None = None  # where it was when it ended
+    waited_s: float = 0.0  # of all that time, for its turn
 
 
 class Stop:

@@ -83,6 +83,7 @@ class LocalLauncher:
             find=find_tree,
             kill=kill_group,
             cpus=job.cpus,
+            baton=job.baton,
         )
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from bench.border.options import Limits
+from bench.border.turns import PASSES_ON, YOUR_TURN
+from bench.launch.baton import Baton
 from bench.launch.job import Exit, Stop, Watcher
 from bench.measure.host import CellProcesses
 
@@ -32,6 +35,7 @@ class Command:
     kill: Callable[[int, signal.Signals], None]  # (pid, signal): reaches the worker itself
     cpus: tuple[int, ...] = ()  # affinity, where no container sets it
     place: Path | None = None  # the folder it is started in; None: ours
+    baton: Baton | None = None  # where it trains in turn with others
 
 
 def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
@@ -58,7 +62,7 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
             watcher.started(lambda: command.find(child.pid))
             lines = _Lines(log, watcher.event)
             deadlines = Deadlines(command.limits, launched, last_word=launched)
-            ended_by, why = _pump(child, waiter, lines, stop, deadlines)
+            ended_by, why = _pump(child, waiter, lines, stop, deadlines, command.baton)
             if ended_by != "itself":
                 _end(child, waiter, lines, command)
             with contextlib.suppress(ProcessLookupError):
@@ -77,6 +81,7 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
         exited=waiter.exited,
         stopped_why=why,
         last_event=lines.last,
+        waited_s=deadlines.waited_s,
     )
 
 
@@ -107,6 +112,11 @@ class _Lines:
     on_event: Callable[[dict[str, Any]], None]
     last: dict[str, Any] | None = None
     rest: bytes = b""
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether the last thing it said is that it passes its turn on."""
+        return self.last is not None and self.last.get("stage") == PASSES_ON
 
     def feed(self, data: bytes) -> None:
         """What goes beyond MAX_LINE is dropped, also of a line without end."""
@@ -159,8 +169,27 @@ class Deadlines:
     limits: Limits
     launched: float
     last_word: float
+    waits_since: float | None = None  # for its turn: time that is not its own
+    waited_s: float = 0.0
+
+    @property
+    def waits(self) -> bool:
+        return self.waits_since is not None
+
+    def pause(self) -> None:
+        self.waits_since = time.monotonic()
+
+    def resume(self) -> None:
+        assert self.waits_since is not None
+        seconds = time.monotonic() - self.waits_since
+        self.waits_since = None
+        self.waited_s += seconds
+        self.launched += seconds
+        self.last_word += seconds
 
     def left_s(self) -> float:
+        if self.waits:
+            return math.inf
         times_up = self.launched + self.limits.timeout_s
         hangs = self.last_word + self.limits.heartbeat_s
         return min(times_up, hangs) - time.monotonic()
@@ -179,6 +208,7 @@ def _pump(
     lines: _Lines,
     stop: Stop,
     deadlines: Deadlines,
+    baton: Baton | None,
 ) -> tuple[Literal["itself", "timeout", "interrupt"], str | None]:
     """Pass events on until something ends the wait; what, and why."""
     assert child.stdout is not None
@@ -190,18 +220,34 @@ def _pump(
         left_s = deadlines.left_s()
         if left_s <= 0:
             return "timeout", deadlines.why()
-        ready = {fileno for fileno, _ in poll.poll(left_s * 1000)}
+        ready = {fileno for fileno, _ in poll.poll(None if deadlines.waits else left_s * 1000)}
         if waiter.readable in ready:
             return "itself", None  # also if it ended in the moment of a stop
         if stop.fileno() in ready:
             return "interrupt", stop.why
+        if baton and deadlines.waits and baton.fileno() in ready:
+            poll.unregister(baton)
+            baton.take()
+            deadlines.resume()
+            _tell(child, YOUR_TURN)
         if output in ready:
             data = os.read(output, 65_536)
             if data:
                 deadlines.last_word = time.monotonic()
                 lines.feed(data)
+                if baton and not deadlines.waits and lines.passes_on:
+                    deadlines.pause()
+                    baton.pass_on()
+                    poll.register(baton, select.POLLIN)
             else:
                 poll.unregister(output)
+
+
+def _tell(child: "subprocess.Popen[bytes]", words: bytes) -> None:
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it ended in this moment
+        child.stdin.write(words)
+        child.stdin.flush()
 
 
 def _end(
@@ -225,4 +271,5 @@ def _end(
 
 def _close_input(child: "subprocess.Popen[bytes]") -> None:
     assert child.stdin is not None
-    child.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # what it was told last
+        child.stdin.close()

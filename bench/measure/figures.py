@@ -37,6 +37,7 @@ class Phases:
     train: tuple[Span, ...] = ()
     # On CUDA: from when to when the device held the context and nothing else.
     context: Span | None = None
+    in_turn: bool = False  # between its spans of training others trained on its CPUs
 
 
 def columns(readings: Readings, phases: Phases) -> dict[str, Any]:
@@ -225,6 +226,8 @@ def host_rates(readings: Readings, phases: Phases) -> Mapping[str, float]:
         "cgroup_throttled": grown["throttled"],
         "cpu_others": busy - cell if busy is not None and cell is not None else None,
     }
+    if phases.in_turn:  # counters read once a second cannot tell whose slice it was
+        del shares["cpu_others"]
     return {
         name: min(1.0, max(0.0, seconds / cpu_s))
         for name, seconds in shares.items()

@@ -92,6 +92,8 @@ def _why_unknown(readings: Readings, phases: Phases) -> str:
         return f"the training phase is shorter than {HOST_MIN_S:g} s"
     if readings.found is None:
         return "the cell's processes were not found on this host"
+    if phases.in_turn:
+        return "it trained in turn with others on its CPUs"
     return "the host does not tell it all through training"
 
 

@@ -69,7 +69,8 @@ COLUMNS: dict[str, Column] = {
     "started_at": Column("UTC, ISO 8601", TIME),
     # time
     "wall_time_s": Column(
-        "from before the launch to the observed exit; the phases below add up to it",
+        "from before the launch to the observed exit, less `wait_time_s`; the other phases below "
+        "add up to it",
         TIMING,
         heading="wall (s)",
         title="wall time",
@@ -106,6 +107,11 @@ COLUMNS: dict[str, Column] = {
         title="training time",
         unit="s",
     ),
+    "wait_time_s": Column(
+        "waiting for its turn, where `ab` and `calibrate` let versions train in turn: no part of "
+        "`wall_time_s`; else empty",
+        NUMBER,
+    ),
     "eval_time_s": Column("evaluations", TIMING, title="evaluation time", unit="s"),
     "infer_time_s": Column(
         "measuring inference", TIMING, title="time spent on measuring inference", unit="s"
@@ -117,7 +123,7 @@ COLUMNS: dict[str, Column] = {
         unit="s",
     ),
     "unaccounted_time_s": Column(
-        "wall_time_s less all phases", TIMING, title="unaccounted time", unit="s"
+        "wall_time_s less all phases but waiting", TIMING, title="unaccounted time", unit="s"
     ),
     "step_time_ms_p50": Column(
         "median over the raw training step times",

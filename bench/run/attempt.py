@@ -299,17 +299,18 @@ def _is_within(result: dict[str, Any], ended: Exit) -> bool:
 def _phases(result: dict[str, Any]) -> Phases:
     train = tuple((begin, end) for phase, begin, end in result["spans"] if phase == "train")
     context = result.get("context_window")
-    return Phases(train, tuple(context) if context else None)
+    in_turn = any(phase == "wait" for phase, _, _ in result["spans"])
+    return Phases(train, tuple(context) if context else None, in_turn)
 
 
 def _times(ended: Exit, result: dict[str, Any] | None) -> dict[str, float]:
     """Wall time, and the phases that only both sides together know."""
-    wall = ended.exited - ended.launched
+    wall = ended.exited - ended.launched - ended.waited_s
     if result is None:
         return {"wall_time_s": wall}
     startup = result["started"] - ended.launched
     teardown = ended.exited - result["finished"]
-    inside = sum(result["row"].get(f"{phase}_time_s") or 0.0 for phase in PHASES)
+    inside = sum(result["row"].get(f"{phase}_time_s") or 0.0 for phase in PHASES if phase != "wait")
     return {
         "wall_time_s": wall,
         "startup_time_s": startup,

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.border.identity import SCHEMA_VERSION
 from bench.errors import BenchError, GpuError, MissingError
+from bench.launch.baton import Baton
 from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.launch.reach import in_image, why_unreached
 from bench.measure.gpus import Gpu, kind_of
@@ -58,6 +59,7 @@ class Runner:
     sample_ms: float = SAMPLE_MS  # between two readings of the GPU; 0: nothing is read
     code: Mapping[str, Path] = field(default_factory=dict)  # the matrix's own, by its SHA-256
     data: Mapping[str, DataFolder] = field(default_factory=dict)  # of its program, by name
+    baton: Baton | None = None  # where cells train in turn with those of other runners
     stop: Stop = field(default_factory=Stop)
     # What cells of a device run in, once it was asked for: asking an engine takes its time.
     _environments: dict[str, Environment] = field(default_factory=dict, init=False)
@@ -282,6 +284,7 @@ class Runner:
             code=code,
             data=tuple((name, each.path) for name, each in self.data.items()),
             module=MODULES[cell.spec.program is not None],
+            baton=self.baton if cell.spec.can_take_turns else None,
         )
 
     def _seen(self, job: Job, slot: Slot) -> dict[str, Any]:

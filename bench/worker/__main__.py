@@ -1,6 +1,7 @@
-"""python -m bench.worker CELL_FOLDER TOKENS [CODE...]: one run, from spec.json to result.json.
+"""python -m bench.worker [--in-turn] CELL_FOLDER TOKENS [CODE...]: one run, from spec to result.
 
-CODE: folders to import from, after all others, what the matrix brings along.
+CODE: folders to import from, after all others, what the matrix brings along. --in-turn: it trains
+in turn with others (bench/border/turns.py).
 """
 
 import time
@@ -12,6 +13,7 @@ from pathlib import Path  # noqa: E402
 
 from bench.border.identity import code_sha256  # noqa: E402
 from bench.border.surroundings import RUNNER_GONE  # noqa: E402
+from bench.border.turns import IN_TURN  # noqa: E402
 from bench.worker.lifeline import TerminatedError, hold_on_to_runner  # noqa: E402
 from bench.worker.protocol import Speaker  # noqa: E402
 
@@ -30,8 +32,10 @@ def run() -> int:
     say(stage="import")
     from bench.worker.cell import run_cell
 
-    sys.path += sys.argv[3:]  # now: torch, too, imports packages where there are some of that name
-    return run_cell(Path(sys.argv[1]), Path(sys.argv[2]), STARTED, say)
+    in_turn = sys.argv[1] == IN_TURN
+    folder, tokens, *code = sys.argv[1 + in_turn :]
+    sys.path += code  # now: torch, too, imports packages where there are some of that name
+    return run_cell(Path(folder), Path(tokens), STARTED, say, in_turn)
 
 
 if __name__ == "__main__":

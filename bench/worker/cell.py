@@ -55,7 +55,9 @@ Values = list[tuple[torch.Tensor, torch.Tensor]]  # of tensors that may change: 
 DRIFT_STEPS = 30
 
 
-def run_cell(folder: Path, tokens: Path, started: float, say: Speaker) -> int:
+def run_cell(
+    folder: Path, tokens: Path, started: float, say: Speaker, in_turn: bool = False
+) -> int:
     """Run what spec.json asks, whatever comes of it; result.json says how it ended.
 
     Returns the process's exit code: 0 for ok and diverged, 1 otherwise.
@@ -64,7 +66,7 @@ def run_cell(folder: Path, tokens: Path, started: float, say: Speaker) -> int:
     clock = PhaseClock()
     with clock.during("import", since=started):
         spec = RunSpec.from_json(files.spec.read_text(encoding="utf-8"))
-        cell = CellRun(spec, clock, say)
+        cell = CellRun(spec, clock, say, in_turn)
     status, reason = "ok", None
     try:
         cell.run(tokens)
@@ -124,8 +126,11 @@ def _leave_files(files: CellFiles, cell: "CellRun") -> None:
 class CellRun:
     """The state of a run. `row` tells what is known of it at any moment, also after a failure."""
 
-    def __init__(self, spec: RunSpec, clock: PhaseClock, say: Callable[..., None]) -> None:
+    def __init__(
+        self, spec: RunSpec, clock: PhaseClock, say: Callable[..., None], in_turn: bool = False
+    ) -> None:
         self.spec = spec
+        self.in_turn = in_turn  # it trains in turn with others
         self.clock = clock
         self.say = say
         self.known: dict[str, Any] = {}  # columns of runs.csv
@@ -142,7 +147,7 @@ class CellRun:
         train, seed = self.spec.train, self.spec.seed
         evaluator = Evaluator(tokens, self.spec.eval, train.batch_size, train.block_size, seed)
         with compiled_once(train):
-            trainer.run(evaluator, self.spec.eval.every, self.say)
+            trainer.run(evaluator, self.spec.eval.every, self.say, self.in_turn)
         check_unchanged(train)
         self._infer(trainer, tokens)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.border.options import FIRST_STEPS, TrainOptions
+from bench.border.turns import PASSES_ON, SLICE_S
 from bench.models.decoder import Decoder
 from bench.optim.leaves import step_by
 from bench.worker.arithmetic import number_format
@@ -19,6 +20,7 @@ from bench.worker.environment import MIB
 from bench.worker.evaluation import Evaluator, cross_entropy
 from bench.worker.graphs import StepsOnDevice
 from bench.worker.holdings import held_bytes
+from bench.worker.lifeline import wait_for_turn
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
 from bench.worker.passes import Passes
@@ -185,10 +187,13 @@ class Trainer:
                 "out, or build the layer with sparse=False"
             ) from error
 
-    def run(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
+    def run(
+        self, evaluator: Evaluator, every: int, say: Callable[..., None], in_turn: bool = False
+    ) -> None:
         """All steps, with an evaluation at step 0, every `every` steps and after the last.
 
         Each evaluation is a line of the log. The test split is evaluated after all else, and once.
+        in_turn: others train after each slice of ours (bench/border/turns.py).
 
         Raises:
             DivergedError: at the first loss that is NaN or infinite.
@@ -196,7 +201,7 @@ class Trainer:
         total = len(self.positions)
         if unchanged := self.rates_left_alone():
             log(f"train.schedule does not change {', '.join(unchanged)}")
-        span = FIRST_STEPS if self.on_device else 1
+        span, span_s = FIRST_STEPS if self.on_device else 1, SLICE_S if in_turn else HEARTBEAT_S
         while True:
             if self.done % every == 0 or self.done == total:
                 self._evaluate(evaluator, say)
@@ -218,9 +223,16 @@ class Trainer:
             say(stage="train", step=self.done, loss=loss, tokens_per_s=rate)
             self._prune_if_due()
             self._capture_if_due(say)
-            span = max(1, int(HEARTBEAT_S * steps / seconds))
+            span = max(1, int(span_s * steps / seconds))
             if self.on_device:
                 span = self.on_device.whole(span)
+            if in_turn and self.done < total:
+                self._pass_on(say)
+
+    def _pass_on(self, say: Callable[..., None]) -> None:
+        with self.clock.during("wait"):
+            say(stage=PASSES_ON, step=self.done)
+            wait_for_turn()
 
     def _capture_if_due(self, say: Callable[..., None]) -> None:
         """From here on steps are launched as CUDA graphs.

@@ -22,7 +22,7 @@ from bench.compare import sides
 from bench.compare.ab import Request, same_gpus
 from bench.compare.pinned import pinned
 from bench.compare.sides import Side, prepared
-from bench.compare.turns import Turns, in_turn
+from bench.compare.turns import Turns, in_order
 from bench.errors import EngineError, MatrixError, RequestError
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
@@ -84,6 +84,8 @@ def test_pairs_run_side_by_side_and_are_compared(repository: Path, tmp_path: Pat
     assert [line.split()[0] for line in lines] == ["1/2", "2/2"]
     assert all(" ms a step, head " in line for line in lines)
     rows = read_table(out / "base" / "runs.csv") + read_table(out / "head" / "runs.csv")
+    assert "cells on CPUs train in turn" in answer.stderr
+    assert all(float(row["wait_time_s"]) > 0 for row in rows), "they ran one after the other"
     assert {row["git_dirty"] for row in rows[:2]} == {"false"}
     assert {row["git_dirty"] for row in rows[2:]} == {"true"}
     assert (out / "compare.md").read_text().startswith("**Passed: ")
@@ -101,6 +103,42 @@ def test_pairs_run_side_by_side_and_are_compared(repository: Path, tmp_path: Pat
     assert again.returncode == 0, again.stderr
     assert all(len(sides) == 2 for sides in started(out).values()), "settled cells ran again"
     assert checkouts(repository) == 1
+
+
+def test_a_version_that_knows_no_turns_is_told(repository: Path, tmp_path: Path) -> None:
+    """Losses do not depend on who trained in between."""
+    matrix, out = one_arm(tmp_path, 1), tmp_path / "out"
+    append(repository, "launch/baton.py", "\nBaton.given = lambda: None\n")
+    try:
+        answer = ab(repository, "v1", ".", matrix, "--out", out, *LOCAL)
+    finally:
+        git(repository, "checkout", "--quiet", "--", ".")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    base, head = (read_table(out / side / "runs.csv")[0] for side in ("base", "head"))
+    assert float(base["wait_time_s"]) > float(head["train_time_s"])
+    assert head["wait_time_s"] == ""
+    assert "head: its cells ran whole" in answer.stderr
+    assert "base: its cells" not in answer.stderr
+    assert base["val_loss_final"] == head["val_loss_final"]
+    for row in (base, head):
+        parts = [
+            float(row[name])
+            for name in row
+            if name.endswith("_time_s") and name not in ("wall_time_s", "wait_time_s", "cpu_time_s")
+            if row[name]
+        ]
+        assert sum(parts) == pytest.approx(float(row["wall_time_s"]))
+
+
+def test_versions_that_have_not_the_memory_together_run_one_after_the_other(
+    repository: Path, tmp_path: Path
+) -> None:
+    matrix, out = one_arm(tmp_path, 1), tmp_path / "out"
+    matrix.write_text(matrix.read_text() + "limits: {memory_gib: 900000}\n")
+    answer = ab(repository, "v1", "v1", matrix, "--out", out, *LOCAL)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "one after the other: to train in turn, 2 of them need 1.8e+06 GiB" in answer.stderr
+    assert [row["wait_time_s"] for row in read_table(out / "head" / "runs.csv")] == [""]
 
 
 @pytest.mark.slow
@@ -216,7 +254,7 @@ def test_an_interruption_ends_the_cell_and_leaves_no_checkout(
 @pytest.mark.parametrize("file", MATRICES, ids=lambda file: file.stem)
 def test_each_arm_begins_with_either_side_in_turn(file: Path) -> None:
     turns = defaultdict(list)
-    for cell, order in in_turn(load_matrix(file).cells, 2):
+    for cell, order in in_order(load_matrix(file).cells, 2):
         turns[cell.spec.arm_id].append(order == (1, 0))
     assert len({found[0] for found in turns.values()}) == min(2, len(turns))
     for found in turns.values():

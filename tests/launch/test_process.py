@@ -2,16 +2,20 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.border.options import Limits
+from bench.border.turns import PASSES_ON
 from bench.launch import process
+from bench.launch.baton import PASSED, Baton
 from bench.launch.job import Exit, Stop
 from bench.launch.local import find_tree, kill_group
 from bench.launch.process import Command, supervise
@@ -32,7 +36,13 @@ class Child:
     def event(self, event: dict[str, Any]) -> None:
         self.events.append(event)
 
-    def run(self, text: str, cpus: tuple[int, ...] = (), **limits: float) -> Exit:
+    def run(
+        self,
+        text: str,
+        cpus: tuple[int, ...] = (),
+        baton: Baton | None = None,
+        **limits: float,
+    ) -> Exit:
         command = Command(
             argv=[sys.executable, "-u", "-c", text],
             environment=os.environ,
@@ -41,6 +51,7 @@ class Child:
             find=find_tree,
             kill=kill_group,
             cpus=cpus,
+            baton=baton,
         )
         return supervise(command, self, self.stop)
 
@@ -199,3 +210,77 @@ def test_a_child_that_ended_before_it_was_bound_to_its_cpus(
 
     monkeypatch.setattr(os, "sched_setaffinity", gone)
     assert child.run("raise SystemExit(3)", cpus=(0,)).code == 3
+
+
+# --- In turn --------------------------------------------------------------------------------------
+
+# Passes on twice, and tells what it was told.
+IN_TURN = f"""
+import json, os
+for step in (1, 2):
+    print(json.dumps({{"stage": "{PASSES_ON}", "step": step}}))
+    print(json.dumps({{"told": os.read(0, 10).decode()}}))
+"""
+
+
+@pytest.fixture
+def partner() -> Iterator[tuple[Baton, socket.socket]]:
+    """A baton, and the end of who hands it on."""
+    theirs, ours = socket.socketpair()
+    with theirs, ours:
+        yield Baton(theirs), ours
+
+
+def hand_back(ours: socket.socket, after_s: float) -> threading.Thread:
+    """As often as the baton comes, and no earlier."""
+
+    def answer() -> None:
+        while ours.recv(1) == PASSED:
+            time.sleep(after_s)
+            ours.send(PASSED)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_child_that_passes_on_is_told_when_its_turn_comes(
+    child: Child, partner: tuple[Baton, socket.socket]
+) -> None:
+    baton, ours = partner
+    hand_back(ours, 0.3)
+    ended = child.run(IN_TURN, baton=baton)
+    assert (ended.ended_by, ended.code) == ("itself", 0)
+    assert [event["told"] for event in child.events if "told" in event] == ["\n", "\n"]
+    assert 0.6 <= ended.waited_s <= ended.exited - ended.launched
+
+
+def test_what_it_waits_for_its_turn_is_no_time_of_its_own(
+    child: Child, partner: tuple[Baton, socket.socket]
+) -> None:
+    baton, ours = partner
+    hand_back(ours, 4.0)
+    ended = child.run(IN_TURN, baton=baton, timeout_s=3, heartbeat_s=3)
+    assert ended.ended_by == "itself", ended.stopped_why
+
+
+def test_a_child_whose_partner_is_gone_goes_on(
+    child: Child, partner: tuple[Baton, socket.socket]
+) -> None:
+    baton, ours = partner
+    ours.close()
+    assert child.run(IN_TURN, baton=baton).code == 0
+
+
+def test_a_stop_ends_a_child_that_waits_for_its_turn(
+    child: Child, partner: tuple[Baton, socket.socket]
+) -> None:
+    baton, ours = partner
+    threading.Thread(target=lambda: (ours.recv(1), child.stop.set("because")), daemon=True).start()
+    ended = child.run(IN_TURN, baton=baton)
+    assert (ended.ended_by, ended.stopped_why) == ("interrupt", "because")
+
+
+def test_a_child_that_is_alone_passes_nothing_on(child: Child) -> None:
+    ended = child.run(f'print(\'{{"stage": "{PASSES_ON}"}}\')')
+    assert (ended.ended_by, ended.waited_s) == ("itself", 0.0)

@@ -417,6 +417,12 @@ class TestHostRates:
         assert set(self.rates(steal_s=0.0)) == {"cpu_steal"}
         assert set(self.rates(busy_s=1.0, cell_cpu_s=1.0)) == {"cpu_others"}
 
+    def test_the_slices_of_others_in_between_are_no_disturbance_and_no_quiet_either(self) -> None:
+        """Counters are read once a second, and slices are shorter."""
+        in_turn = replace(self.PHASES, in_turn=True)
+        found = self.rates(phases=in_turn, busy_s=1.0, cell_cpu_s=0.5, steal_s=0.05)
+        assert found == pytest.approx({"cpu_steal": 0.05})
+
     def test_a_cell_that_was_found_late_is_unknown_not_idle(self) -> None:
         readings = on_host(
             times(15, 1.0), lambda t: {"busy_s": t, "cell_cpu_s": t if t > 3.5 else None}
