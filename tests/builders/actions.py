@@ -1,6 +1,7 @@
 """GitHub's own actions by what they promise: what a job finds after each, and what each refuses."""
 
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -124,15 +125,18 @@ def cache(desk: Desk, given: Given) -> Outputs:
 
 
 def upload_artifact(desk: Desk, given: Given) -> Outputs:
+    """A line of `path` each; of several, what all lie in is the artifact's root."""
     _only(given, "name", "path", "if-no-files-found")
-    source, target = desk.workspace / given["path"], desk.artifact(given["name"])
-    found = [source] if source.is_file() else list(_without_hidden(source))
+    target = desk.artifact(given["name"])
+    sources = [desk.workspace / line for line in given["path"].split()]
+    root = Path(os.path.commonpath(sources))
+    found = [file for source in sources for file in _files_at(source)]
     if not found and given.get("if-no-files-found", "warn") == "error":
-        raise ActionError(f"there are no files at {given['path']}")
+        raise ActionError(f"there are no files at {', '.join(given['path'].split())}")
     if target.exists():
         raise ActionError(f"this run has an artifact {given['name']!r} already")
     for file in found:
-        copy = target / (file.name if source.is_file() else file.relative_to(source))
+        copy = target / (file.relative_to(root) if file != root else file.name)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, copy)
     return {}
@@ -191,6 +195,10 @@ def hash_files(folder: Path, patterns: Sequence[str]) -> str:
 def _only(given: Given, *known: str) -> None:
     if others := set(given) - set(known):
         raise ActionError(f"these inputs are not known here: {sorted(others)}")
+
+
+def _files_at(source: Path) -> list[Path]:
+    return [source] if source.is_file() else list(_without_hidden(source))
 
 
 def _without_hidden(folder: Path) -> Iterator[Path]:

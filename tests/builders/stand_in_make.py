@@ -7,8 +7,10 @@ from pathlib import Path
 MAKE = """\
 #!/bin/sh
 echo "$*" >>"{log}"
-mkdir -p results build/site
-echo a row >results/runs.csv
+case "$*" in *gpu*) device=gpu ;; *) device=cpu ;; esac
+mkdir -p results/$device results/ab build/site
+echo a row | tee results/$device/runs.csv >results/ab/compare.xml
+echo a bundle >results/$device.tar.gz
 echo a page | tee build/site/index.html >build/tests.xml
 case " $* " in *" {broken} "*) echo "{broken} is broken"; exit 2 ;; esac
 """

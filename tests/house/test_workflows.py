@@ -130,15 +130,16 @@ def test_a_machine_of_ones_own_runs_what_somebody_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "run", "end"),
-    [("bench.bench", "bench-cpu", "site"), ("bench-gpu.bench", "bench-gpu", "artifact")],
+    ("job", "device", "end"),
+    [("bench.bench", "cpu", "site"), ("bench-gpu.bench", "gpu", "artifact")],
 )
-def test_a_bench_job_measures_compares_tells_and_keeps(job: str, run: str, end: str) -> None:
+def test_a_bench_job_measures_compares_tells_and_keeps(job: str, device: str, end: str) -> None:
     steps = JOBS[job]["steps"]
     runs = [found[1] for step in steps if (found := RUN.fullmatch(step.get("run", "")))]
-    assert runs == [run, "ci-ab", "ci-summary", end]  # `run` builds the image
+    assert runs == [f"bench-{device}", "ci-ab", "ci-summary", end]  # the first builds the image
     kept = [step for step in steps if step.get("uses", "").startswith("actions/upload-artifact@")]
-    assert [step["with"]["path"] for step in kept] == ["results/"]
+    made = [f"results/{device}/", f"results/{device}.tar.gz", "results/ab/"]
+    assert [step["with"]["path"].split() for step in kept] == [made]
     told = [step for step in steps if "ci-summary" in step.get("run", "")]
     assert all(step["if"] == "${{ !cancelled() }}" for step in (*kept, *told))
     checkout = steps[0]

@@ -125,6 +125,22 @@ def test_an_artifact_must_have_files_and_a_name_of_its_own(origin: Path, tmp_pat
     assert "there are no files at none" in ended.steps[0].said
 
 
+def test_an_artifact_of_several_paths_has_what_all_lie_in_as_its_root(
+    origin: Path, tmp_path: Path
+) -> None:
+    steps = """\
+    - run: mkdir -p all/a all/other; touch all/a/f all/b.txt all/other/g
+    - {uses: actions/upload-artifact@x, with: {name: a, path: "all/a/\\nall/b.txt\\nall/none/"}}
+"""
+    ended = run(origin, tmp_path, steps)
+    found = {
+        path.relative_to(ended.artifact("a")).as_posix()
+        for path in ended.artifact("a").rglob("*")
+        if path.is_file()
+    }
+    assert found == {"a/f", "b.txt"}
+
+
 def test_the_site_is_published_by_a_job_with_these_rights_alone(
     origin: Path, tmp_path: Path
 ) -> None:
