@@ -22,6 +22,7 @@ from bench.launch.job import Exit, Stop, Watcher
 from bench.measure.host import CellProcesses
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
+ALONE = "stopped because the command that lets versions train in turn is gone"
 MAX_LINE = 1_000_000  # a longer line is not ours; it must not fill the memory
 
 
@@ -214,7 +215,7 @@ def _pump(
     assert child.stdout is not None
     output = child.stdout.fileno()
     poll = select.poll()
-    for fileno in (output, waiter.readable, stop.fileno()):
+    for fileno in (output, waiter.readable, stop.fileno(), *([baton.fileno()] if baton else [])):
         poll.register(fileno, select.POLLIN)
     while True:
         left_s = deadlines.left_s()
@@ -225,11 +226,13 @@ def _pump(
             return "itself", None  # also if it ended in the moment of a stop
         if stop.fileno() in ready:
             return "interrupt", stop.why
-        if baton and deadlines.waits and baton.fileno() in ready:
-            poll.unregister(baton)
-            baton.take()
-            deadlines.resume()
-            _tell(child, YOUR_TURN)
+        if baton and baton.fileno() in ready:
+            if not baton.take():
+                stop.set(ALONE)  # of the whole run: a further cell would be no better off
+                return "interrupt", stop.why
+            if deadlines.waits:
+                deadlines.resume()
+                _tell(child, YOUR_TURN)
         if output in ready:
             data = os.read(output, 65_536)
             if data:
@@ -238,7 +241,6 @@ def _pump(
                 if baton and not deadlines.waits and lines.passes_on:
                     deadlines.pause()
                     baton.pass_on()
-                    poll.register(baton, select.POLLIN)
             else:
                 poll.unregister(output)
 

@@ -26,6 +26,7 @@ from bench.compare.turns import Turns, in_order
 from bench.errors import EngineError, MatrixError, RequestError
 from bench.launch.engine import Engine
 from bench.launch.local import LocalLauncher
+from bench.launch.process import ALONE
 from bench.matrix.expansion import load_matrix
 from bench.records.rows import read_table, write_table
 from bench.run.gpus import GpuRequest
@@ -246,6 +247,33 @@ def test_an_interruption_ends_the_cell_and_leaves_no_checkout(
     assert row["status"] == "interrupted"
     assert not (out / "head").exists()
     assert checkouts(repository) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_versions_do_not_go_on_at_once_when_who_let_them_take_turns_is_gone(
+    number: signal.Signals, repository: Path, tmp_path: Path
+) -> None:
+    """Their times would be those of two at once, and the same command would take them for done."""
+    matrix, out = one_arm(tmp_path, 1), tmp_path / "out"
+    matrix.write_text(matrix.read_text().replace("steps: 4,", "steps: 2000000,"))
+    with subprocess.Popen(
+        command(".", ".", matrix, "--out", out, *LOCAL),
+        cwd=repository,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        while not list(out.glob("head/cells/*/worker.log")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+    for side in ("base", "head"):
+        runs, until = out / side / "runs.csv", time.monotonic() + 60
+        while not runs.exists() or not read_table(runs):
+            assert time.monotonic() < until, f"{side} goes on"
+            time.sleep(0.05)
+        (row,) = read_table(runs)
+        assert (row["status"], row["reason"]) == ("interrupted", ALONE)
 
 
 # --- Without cells -------------------------------------------------------------------------------

@@ -264,12 +264,16 @@ def test_what_it_waits_for_its_turn_is_no_time_of_its_own(
     assert ended.ended_by == "itself", ended.stopped_why
 
 
-def test_a_child_whose_partner_is_gone_goes_on(
-    child: Child, partner: tuple[Baton, socket.socket]
+@pytest.mark.parametrize("text", [IN_TURN, "import time; time.sleep(600)"])
+def test_a_child_is_stopped_when_nobody_says_any_more_whose_turn_it_is(
+    text: str, child: Child, partner: tuple[Baton, socket.socket]
 ) -> None:
+    """While it waits or has the turn: all that take turns would compute at once."""
     baton, ours = partner
     ours.close()
-    assert child.run(IN_TURN, baton=baton).code == 0
+    ended = child.run(text, baton=baton)
+    assert (ended.ended_by, ended.stopped_why) == ("interrupt", process.ALONE)
+    assert child.stop.is_set, "the run goes on with other cells"
 
 
 def test_a_stop_ends_a_child_that_waits_for_its_turn(
