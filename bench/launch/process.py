@@ -64,11 +64,16 @@ def supervise(command: Command, watcher: Watcher, stop: Stop) -> Exit:
             lines = _Lines(log, watcher.event)
             deadlines = Deadlines(command.limits, launched, last_word=launched)
             ended_by, why = _pump(child, waiter, lines, stop, deadlines, command.baton)
+            others = command.baton if deadlines.waits else None  # have the turn
+            if others:
+                deadlines.resume()
             if ended_by != "itself":
                 _end(child, waiter, lines, command)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)  # what it started and left behind
             lines.finish(child)
+            if others:
+                _take_back(others, stop)
         except BaseException:
             command.kill(child.pid, signal.SIGKILL)  # an error of ours leaves nothing running
             raise
@@ -243,6 +248,16 @@ def _pump(
                     baton.pass_on()
             else:
                 poll.unregister(output)
+
+
+def _take_back(baton: Baton, stop: Stop) -> None:
+    """Of a process that ended while others have the turn: what comes next would compute as well."""
+    poll = select.poll()
+    for fileno in (baton.fileno(), stop.fileno()):
+        poll.register(fileno, select.POLLIN)
+    ready = {fileno for fileno, _ in poll.poll()}
+    if stop.fileno() not in ready and not baton.take():
+        stop.set(ALONE)
 
 
 def _tell(child: "subprocess.Popen[bytes]", words: bytes) -> None:

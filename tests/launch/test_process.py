@@ -276,6 +276,67 @@ def test_a_child_is_stopped_when_nobody_says_any_more_whose_turn_it_is(
     assert child.stop.is_set, "the run goes on with other cells"
 
 
+# Passes on and is killed, as the kernel does where memory runs out.
+KILLED = f"""
+import os, time
+print('{{"stage": "{PASSES_ON}"}}')
+time.sleep(0.5)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_child_that_is_killed_while_it_waits_ends_in_its_turn(
+    child: Child, partner: tuple[Baton, socket.socket]
+) -> None:
+    """What comes next, such as another attempt, would else compute while others do."""
+    baton, ours = partner
+    handed_back: list[float] = []
+
+    def answer() -> None:
+        ours.recv(1)
+        time.sleep(1.5)
+        handed_back.append(time.monotonic())
+        ours.send(PASSED)
+
+    threading.Thread(target=answer, daemon=True).start()
+    ended = child.run(KILLED, baton=baton)
+    assert handed_back, "it went on while others had the turn"
+    assert (ended.ended_by, ended.code) == ("itself", -signal.SIGKILL)
+    assert ended.waited_s < 1.5, "it waited for longer than it lived"
+    baton.end.setblocking(False)
+    with pytest.raises(BlockingIOError):  # else the next attempt would have one turn too many
+        baton.end.recv(1)
+
+
+def test_a_stop_ends_what_waits_for_the_turn_of_a_killed_child(
+    child: Child, partner: tuple[Baton, socket.socket]
+) -> None:
+    baton, ours = partner
+
+    def answer() -> None:
+        ours.recv(1)
+        time.sleep(1.5)
+        child.stop.set("because")
+
+    threading.Thread(target=answer, daemon=True).start()
+    assert child.run(KILLED, baton=baton).code == -signal.SIGKILL
+
+
+def test_a_wait_that_a_stop_ends_is_no_time_of_its_own_either(
+    child: Child, partner: tuple[Baton, socket.socket]
+) -> None:
+    baton, ours = partner
+
+    def interrupt() -> None:
+        ours.recv(1)
+        time.sleep(1.5)
+        child.stop.set("because")
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    ended = child.run(IN_TURN, baton=baton)
+    assert 1.5 <= ended.waited_s <= ended.exited - ended.launched
+
+
 def test_a_stop_ends_a_child_that_waits_for_its_turn(
     child: Child, partner: tuple[Baton, socket.socket]
 ) -> None:
