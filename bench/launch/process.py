@@ -118,11 +118,7 @@ class _Lines:
     on_event: Callable[[dict[str, Any]], None]
     last: dict[str, Any] | None = None
     rest: bytes = b""
-
-    @property
-    def passes_on(self) -> bool:
-        """Whether the last thing it said is that it passes its turn on."""
-        return self.last is not None and self.last.get("stage") == PASSES_ON
+    passes_on: bool = False  # it said so, and it was not done yet
 
     def feed(self, data: bytes) -> None:
         """What goes beyond MAX_LINE is dropped, also of a line without end."""
@@ -161,6 +157,7 @@ class _Lines:
             event = None
         if isinstance(event, dict):
             self.last = event
+            self.passes_on = event.get("stage") == PASSES_ON
             self.on_event(event)
         elif line:
             with contextlib.suppress(OSError):  # a full disk must not end what is measured
@@ -244,6 +241,7 @@ def _pump(
                 deadlines.last_word = time.monotonic()
                 lines.feed(data)
                 if baton and not deadlines.waits and lines.passes_on:
+                    lines.passes_on = False
                     deadlines.pause()
                     baton.pass_on()
             else:

@@ -276,6 +276,36 @@ def test_a_child_is_stopped_when_nobody_says_any_more_whose_turn_it_is(
     assert child.stop.is_set, "the run goes on with other cells"
 
 
+# Passes on once. What it says in its turn comes in pieces, as an engine's client may hand it on.
+IN_PIECES = f"""
+import json, os, time
+print(json.dumps({{"stage": "{PASSES_ON}"}}))
+os.read(0, 1)
+for piece in ('{{"stage"', ': "train"}}\\n', 'no event\\n'):
+    os.write(1, piece.encode())
+    time.sleep(0.2)
+"""
+
+
+def test_a_child_that_passes_on_once_does_so_once_whatever_it_says_next(
+    child: Child, partner: tuple[Baton, socket.socket]
+) -> None:
+    baton, ours = partner
+    passes: list[bytes] = []
+
+    def answer() -> None:
+        while passed := ours.recv(1):
+            passes.append(passed)
+            ours.send(PASSED)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    assert child.run(IN_PIECES, baton=baton).code == 0
+    baton.end.close()
+    thread.join(10)
+    assert passes == [PASSED]
+
+
 # Passes on and is killed, as the kernel does where memory runs out.
 KILLED = f"""
 import os, time
