@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from bench.border.options import FIRST_STEPS, TrainOptions
-from bench.border.turns import PASSES_ON, SLICE_S
 from bench.models.decoder import Decoder
 from bench.optim.leaves import step_by
 from bench.worker.arithmetic import number_format
@@ -20,13 +19,13 @@ from bench.worker.environment import MIB
 from bench.worker.evaluation import Evaluator, cross_entropy
 from bench.worker.graphs import StepsOnDevice
 from bench.worker.holdings import held_bytes
-from bench.worker.lifeline import wait_for_turn
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
 from bench.worker.passes import Passes
 from bench.worker.protocol import log, told
 from bench.worker.pruning import Pruning
 from bench.worker.schedule import changes_rates, left_alone, rate_share, set_rates
+from bench.worker.slices import Slices
 from bench.worker.usage import Usage
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
@@ -201,7 +200,8 @@ class Trainer:
         total = len(self.positions)
         if unchanged := self.rates_left_alone():
             log(f"train.schedule does not change {', '.join(unchanged)}")
-        span, span_s = FIRST_STEPS if self.on_device else 1, SLICE_S if in_turn else HEARTBEAT_S
+        span = FIRST_STEPS if self.on_device else 1
+        slices = Slices(self.clock, say) if in_turn else None
         while True:
             if self.done % every == 0 or self.done == total:
                 self._evaluate(evaluator, say)
@@ -223,16 +223,13 @@ class Trainer:
             say(stage="train", step=self.done, loss=loss, tokens_per_s=rate)
             self._prune_if_due()
             self._capture_if_due(say)
-            span = max(1, int(span_s * steps / seconds))
+            step_s = seconds / steps
+            # Also after the first step: all are ready to train before any of them does.
+            if slices and self.done < total and (begin == 0 or slices.left_s < step_s / 2):
+                slices.pass_on(self.done)
+            span = max(1, int((slices.left_s if slices else HEARTBEAT_S) / step_s))
             if self.on_device:
                 span = self.on_device.whole(span)
-            if in_turn and self.done < total:
-                self._pass_on(say)
-
-    def _pass_on(self, say: Callable[..., None]) -> None:
-        with self.clock.during("wait"):
-            say(stage=PASSES_ON, step=self.done)
-            wait_for_turn()
 
     def _capture_if_due(self, say: Callable[..., None]) -> None:
         """From here on steps are launched as CUDA graphs.

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.border.turns import PASSES_ON
+from bench.worker import slices
 from bench.worker.clocks import PhaseClock
 from bench.worker.training import DivergedError, Trainer
 from tests.builders.fake_time import FakeTime
@@ -108,6 +110,62 @@ def test_progress_is_told_about_twice_a_second(fake_time):
     assert steps[-1] == 1_000
     assert all(event["loss"] == pytest.approx(math.log(3)) for event in told)
     assert all(event["tokens_per_s"] == pytest.approx(8 / 0.01) for event in told)
+
+
+# --- In turn with others (bench/border/turns.py) --------------------------------------------------
+
+
+@pytest.fixture
+def passed_on(fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When the turn was passed on; it comes back after 7 s."""
+    moments: list[float] = []
+
+    def wait() -> None:
+        moments.append(fake_time.monotonic())
+        fake_time.pass_s(7)
+
+    monkeypatch.setattr(slices, "wait_for_turn", wait)
+    return moments
+
+
+def told_steps(events: Events, stage: str) -> list[int]:
+    return [event["step"] for event in events if event["stage"] == stage]
+
+
+@pytest.mark.parametrize("every", [1, 3, 50, 1_000])
+def test_others_train_after_the_first_step_and_then_after_each_slice(fake_time, passed_on, every):
+    """However often it evaluates: in a slice of one step, each step is the first after a wait."""
+    trainer, events = trainer_of(fake_time, steps=100, step_s=0.01), []
+    trainer.run(FakeEvaluator(fake_time), every, recorder(events), in_turn=True)
+    waits = told_steps(events, PASSES_ON)
+    assert waits[0] == 1
+    assert all(abs(later - step - 20) <= 1 for step, later in pairwise(waits)), waits
+    assert trainer.clock.seconds["wait"] == pytest.approx(7 * len(waits))
+    assert trainer.clock.seconds["train"] == pytest.approx(1.0)
+
+
+def test_a_step_that_is_longer_than_a_slice_is_a_slice(fake_time, passed_on):
+    trainer, events = trainer_of(fake_time, steps=4, step_s=0.3), []
+    trainer.run(FakeEvaluator(fake_time), 4, recorder(events), in_turn=True)
+    assert told_steps(events, PASSES_ON) == [1, 2, 3]
+
+
+def test_after_its_wait_it_says_that_it_trains(fake_time, passed_on):
+    """Else a row would say of what ends there that it ended while it waited."""
+    trainer, events = trainer_of(fake_time, steps=100, step_s=0.01), []
+    trainer.run(FakeEvaluator(fake_time), 100, recorder(events), in_turn=True)
+    after = [later for one, later in pairwise(events) if one["stage"] == PASSES_ON]
+    assert {event["stage"] for event in after} == {"train"}
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_one_that_is_done_at_once_waits_no_time_which_is_not_the_same_as_none(
+    fake_time, passed_on, in_turn
+):
+    trainer = trainer_of(fake_time, steps=1)
+    trainer.run(FakeEvaluator(fake_time), 1, recorder([]), in_turn)
+    assert trainer.clock.seconds.get("wait") == (0.0 if in_turn else None)
+    assert passed_on == []
 
 
 @pytest.mark.parametrize("poison", [math.nan, -math.inf])  # a loss that is NaN, or infinite
