@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from operator import attrgetter, itemgetter
 
+from bench.compare.findings import in_unit
 from bench.compare.judge import GateStatus, VersionComparison
 from bench.report.page.content import Heading, number, table
 from bench.report.page.markdown import escape, headed
@@ -50,7 +51,7 @@ def judged(round_number: int, kind: str, comparison: VersionComparison) -> Itera
         if line and line.contrast.n:
             contrast, interval = line.contrast, line.contrast.interval
             ends = (contrast.mean, *((interval.low, interval.high) if interval else (None, None)))
-            change, low, high = (None if x is None else contrast.in_unit(x) for x in ends)
+            change, low, high = (in_unit(line, end) for end in ends)
             figures = (contrast.n, change, low, high)
         yield Judged(round_number, kind, arm, str(rule or ""), finding.outcome, *figures)
 

@@ -152,7 +152,7 @@ def _line(
     )
     judgement = judge(
         contrast,
-        arm.ends,
+        arm.ends(metric, relative),
         margin=abs(rule.limit) if rule else None,
         lower_is_better=not column.more_is_better,
         least_seeds=least_seeds(column),
@@ -205,7 +205,10 @@ def _failed_cells(arm: PairedArm) -> RuleResult:
 
 
 def _decide(compared: Compared, rule: Rule) -> RuleResult:
-    """Fail only if the whole interval lies beyond the threshold, pass only if none of it does."""
+    """Fail only if the whole interval lies beyond the threshold, pass only if none of it does.
+
+    And pass only if NEW has all figures that BASE has: those that it lacks may be its worst.
+    """
     line, label = compared.line(rule.metric), compared.arm.label
     assert line is not None
     bounds, why = _bounds(line)
@@ -217,6 +220,9 @@ def _decide(compared: Compared, rule: Rule) -> RuleResult:
         low, high, limit = -high, -low, -limit
     if low > limit + ROUNDING:
         return RuleResult(rule, label, GateStatus.FAIL, why)
+    if missing := compared.arm.lacking(rule.metric, line.contrast.relative)[1]:
+        why = f"{seed_words(missing)} ended in NEW without this figure"
+        return RuleResult(rule, label, GateStatus.UNDECIDED, why)
     if high <= limit + ROUNDING:
         return RuleResult(rule, label, GateStatus.PASS, why)
     return RuleResult(rule, label, GateStatus.UNDECIDED, "the interval holds the threshold")

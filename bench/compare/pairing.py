@@ -239,11 +239,31 @@ class PairedArm:
         base, new = self.failed
         return {seed: status for seed, status in new.items() if seed not in base}
 
-    @property
-    def ends(self) -> Ends:
-        """How the seeds did that ended on either side."""
+    def lacking(self, metric: str, relative: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(BASE, NEW): seeds that are ok on both sides, and lack a figure that the other side has.
+
+        It was not read, no field can hold it, or it is 0 and has no ratio. A figure that is left
+        out, since something disturbed it or it is from another machine, is not lacking.
+        """
+        failed_base, failed_new = self.failed
+        lacks_base: list[int] = []
+        lacks_new: list[int] = []
+        for seed in self.seeds:
+            if seed in failed_base or seed in failed_new or metric not in self.setup.columns:
+                continue
+            base, new = (_has(side[seed], metric, relative) for side in (self.base, self.new))
+            if base != new:
+                (lacks_new if base else lacks_base).append(seed)
+        return tuple(lacks_base), tuple(lacks_new)
+
+    def ends(self, metric: str, relative: bool) -> Ends:
+        """How the seeds did that ended on either side; what lacks the metric is missing."""
         base, new = self.failed
-        both = Counter((end_by(new.get(seed)), end_by(base.get(seed))) for seed in self.seeds)
+        lacks_base, lacks_new = self.lacking(metric, relative)
+        whole = {*self.seeds} - {*lacks_base, *lacks_new}
+        both = Counter((end_by(new.get(seed)), end_by(base.get(seed))) for seed in whole)
+        both[End.MISSING, End.FINISHED] += len(lacks_new)
+        both[End.FINISHED, End.MISSING] += len(lacks_base)
         both[End.MISSING, End.FINISHED] += len(self.only_base)
         both[End.FINISHED, End.MISSING] += len(self.only_new)
         return Ends(both)
@@ -383,6 +403,12 @@ def _ok(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
     """Those that are ok by their machine, which may hold GPUs of several kinds."""
     ok = (row for row in rows if row["status"] == "ok")
     return {(row["host_id"], row.get("gpu_name", "")): row for row in ok}
+
+
+def _has(rows: Iterable[Row], metric: str, relative: bool) -> bool:
+    """Whether any of those that are ok has a figure, or one that has a ratio."""
+    figures = [figure_of(row, metric) for row in _ok(rows).values()]
+    return any(figure is not None and (figure > 0 or not relative) for figure in figures)
 
 
 def _known(machines: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -11,19 +11,27 @@ from bench.statistics.interval import Interval
 from bench.statistics.spread import over_seeds
 
 
-def prediction_interval(values: Sequence[float], confidence: float) -> Interval:
-    """Where the next value lies, if it comes from where these come from: normal, independent.
+def prediction_interval(levels: Sequence[Sequence[float]], confidence: float) -> Interval:
+    """Where the next value lies, if it comes from where the last level's come from.
 
-    mean ± t(1 - (1 - confidence) / 2; n - 1) · sd · √(1 + 1/n), of two or more values. Equal values
-    give an interval without a width.
+    mean ± t(1 - (1 - confidence) / 2; freedom) · s · √(1 + 1/n), of that level's n values, normal
+    and independent. All levels have one variance: s² is pooled over them, each about its own mean.
+    Equal values give an interval without a width.
 
-    Hahn and Meeker, "Statistical Intervals" (1991), section 4.7.
+    Hahn and Meeker, "Statistical Intervals" (1991), section 4.7, is the case of one level.
     """
-    n = len(values)
-    half = float(t.isf((1 - confidence) / 2, n - 1)) * math.sqrt(1 + 1 / n)
-    half *= statistics.stdev(values)
-    mean = statistics.fmean(values)
+    *_, last = levels
+    free = freedom(levels)
+    half = float(t.isf((1 - confidence) / 2, free)) * math.sqrt(1 + 1 / len(last))
+    squares = (statistics.variance(level) * (len(level) - 1) for level in levels if len(level) > 1)
+    half *= math.sqrt(math.fsum(squares) / free)
+    mean = statistics.fmean(last)
     return Interval(mean - half, mean + half)
+
+
+def freedom(levels: Sequence[Sequence[object]]) -> int:
+    """Degrees of freedom of a variance that is pooled over levels: a mean each takes one."""
+    return sum(len(level) - 1 for level in levels)
 
 
 def against_mean(

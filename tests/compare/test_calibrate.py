@@ -278,6 +278,13 @@ def test_a_finding_has_its_change_with_its_interval(
     assert row.low < row.change < row.high
 
 
+def test_an_interval_too_wide_for_a_double_ends_no_measurement(sides: Sides) -> None:
+    for seed, ratio in ((1, 1e-200), (2, 1e200), (3, 1e200)):
+        sides.pair(seed, {"step_time_ms_p50": 10.0}, {"step_time_ms_p50": 10.0 * ratio})
+    (row,) = judged(1, "again", sides.compared(STEP, keep=True))
+    assert (row.outcome, row.high, row.width) == (UNDECIDED, None, None)
+
+
 def test_cells_that_fail_are_found_without_a_rule(sides: Sides) -> None:
     sides.times(1.0)
     sides.pair(6, {"step_time_ms_p50": 16.0}, {"status": "crashed"})

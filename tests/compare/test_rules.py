@@ -13,6 +13,7 @@ from bench.compare.rules import Rule, parse_rules
 from bench.compare.write import as_text
 from bench.errors import RequestError
 from bench.records.columns import COLUMNS, IN_POINTS, METRICS
+from bench.statistics.verdict import Verdict
 from tests.builders.shared import bench
 from tests.builders.sides import NOISE, STEP, Sides
 
@@ -182,6 +183,39 @@ def test_a_seed_that_fails_in_new_alone_is_not_made_up_for_by_another_in_base(si
     answer = bench("compare", sides.base.path, sides.new.path, "--fail-on", STEP)
     assert answer.returncode == 1, answer.stderr
     assert "seeds 2, 3 failed only in NEW (crashed, oom)" in answer.stdout
+
+
+@pytest.mark.parametrize("new", [{"gpu_energy_j": None}, {"gpu_energy_j": 0.0}])
+@pytest.mark.parametrize("across", [None, "gpu_name"])
+def test_figures_that_new_lacks_may_be_its_worst(
+    sides: Sides, across: str | None, new: dict[str, object]
+) -> None:
+    """An energy that was not read, or one of 0, which has no ratio: as a report counts it."""
+    old, other = {"gpu_name": "A100"}, {"gpu_name": "H100" if across else "A100"}
+    for seed, noise in enumerate(NOISE, start=1):
+        figures = {"gpu_energy_j": 800 * (1 + noise)}
+        sides.pair(seed, figures | old, {"gpu_energy_j": 500 * (1 - noise)} | other)
+        sides.pair(5 + seed, figures | old, new | other)
+
+    def judged(limit: str) -> tuple[GateStatus, str, Verdict]:
+        gate = make_gate([f"gpu_energy_j>{limit}"], "pass", "drop", "text", across=across)
+        compared = gate.compare(sides.base.write(), sides.new.write())
+        line, (found,) = compared.arms[0].line("gpu_energy_j"), compared.findings
+        assert line is not None
+        return found.outcome, found.why, line.judgement.verdict
+
+    why = "seeds 6, 7, 8, 9, 10 ended in NEW without this figure"
+    assert judged("10%") == (GateStatus.UNDECIDED, why, Verdict.UNDECIDED)
+    for row in sides.new.runs:
+        row["gpu_energy_j"] = row["gpu_energy_j"] and 2 * float(str(row["gpu_energy_j"]))
+    assert judged("10%")[0] is GateStatus.FAIL  # whatever the others are
+
+
+def test_figures_that_base_lacks_are_left_out(sides: Sides) -> None:
+    for seed, noise in enumerate((*NOISE, *NOISE), start=1):
+        base = {"gpu_energy_j": 800.0} if seed < 6 else {}
+        sides.pair(seed, base, {"gpu_energy_j": 800 * (1 + noise)})
+    assert sides.compared("gpu_energy_j>10%").outcome is GateStatus.PASS
 
 
 def test_without_rules_a_failure_is_named_and_fails_nothing(sides: Sides) -> None:

@@ -7,7 +7,7 @@ verdicts are (draws, arms - 1).
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -202,6 +202,62 @@ def wrong_verdicts(n: int) -> dict[str, float]:
     }
 
 
+SHARE = 0.05  # the margin of a claim about a ratio
+
+
+def ratios(n: int, spread: float = 1 / 4) -> Figures:
+    """Figures of equal arms above 0, such as times: noise multiplies.
+
+    `spread`: the standard deviation of a pair's logarithm, in margins.
+    """
+    own = spread * np.log1p(SHARE) / np.sqrt(2)
+    return np.exp(own * equal_arms(n))
+
+
+def by_ratio(figures: Figures, alpha: float, more_is_better: bool = False) -> Verdicts:
+    """The same of ratios: a margin of 0.05 reaches from 1 / 1.05 to 1.05."""
+    found = by_interval(differences(np.log(figures)), alpha, float(np.log1p(SHARE)))
+    return replace(found, better=found.worse, worse=found.better) if more_is_better else found
+
+
+def ratio_verdicts(n: int, more_is_better: bool) -> dict[str, float]:
+    """Of one arm of three: equal, and better and worse by exactly the margin."""
+    alpha = alpha_of_look(1) / (ARMS - 1)
+    figures, of_arms = ratios(n), np.array([1.0, *[1 + SHARE] * (ARMS - 1)])[:, None]
+    up, down = (
+        by_ratio(each, alpha, more_is_better) for each in (figures * of_arms, figures / of_arms)
+    )
+    equal = by_ratio(figures, alpha, more_is_better)
+    better, worse = (up, down) if more_is_better else (down, up)
+    return {
+        "equal arms: “better” or “worse”": float(equal.different.mean()),
+        "equal arms: “equivalent” (right)": float(equal.equivalent.mean()),
+        "better by the margin: “equivalent” or “worse”": float(
+            (better.equivalent | better.worse).mean()
+        ),
+        "better by the margin: “better” (right)": float(better.better.mean()),
+        "worse by the margin: “equivalent” or “better”": float(
+            (worse.equivalent | worse.better).mean()
+        ),
+        "worse by the margin: “worse” (right)": float(worse.worse.mean()),
+    }
+
+
+def ratio_rates(n: int) -> dict[str, float]:
+    """Any of three arms better or worse, by ratios, whatever the noise of the figures."""
+    draw = random("additive", n)
+    own = draw.normal(size=(DRAWS, ARMS, n))
+    slow = 0.5 * (draw.random((DRAWS, ARMS, n)) < DIVERGING)
+    shapes = {
+        "of 10 % that multiplies": np.exp(0.1 * own),
+        "of 10 % that adds": 1 + 0.1 * own,
+        "of 2 %, and every tenth run half as slow again": 1 + 0.02 * own + slow,
+        "of 2 %, unequal": np.exp(0.02 * own * UNEQUAL[:, None]),
+    }
+    alpha = ALPHA / (ARMS - 1)
+    return {f"noise {name}": by_ratio(shape, alpha).family_wise for name, shape in shapes.items()}
+
+
 # What becomes of an arm's bad seeds: the attempts at each of them, as (status, reason, GiB).
 FATES: dict[str, list[tuple[str, str, float]]] = {
     "crashed": [("crashed", "exit code 1", 4)],
@@ -341,10 +397,26 @@ def tables() -> list[str]:
     ]
 
 
+def ratio_tables() -> list[str]:
+    found = [(ratio_rates(n), ratio_verdicts(n, more_is_better=False)) for n in RATIO_SEEDS]
+    headings = (
+        "ratios: any of three equal arms better or worse, the family at 5 %",
+        "ratios, margin 5 %: one arm of three, first look, sd = margin / 4",
+    )
+    return [
+        table(
+            (heading, *(f"n = {n}" for n in RATIO_SEEDS)),
+            [(name, *(percent(each[place][name]) for each in found)) for name in found[0][place]],
+        )
+        for place, heading in enumerate(headings)
+    ]
+
+
 SEEDS = (5, 7, 10, 20)
+RATIO_SEEDS = (3, 5, 10)
 
 
 if __name__ == "__main__":
-    print("\n\n".join(tables()))
+    print("\n\n".join([*tables(), *ratio_tables()]))
     rates = [(f"{n}", percent(bootstrap_rate(n))) for n in (3, 5, 10)]
     print("\n" + table(("n", "BCa bootstrap, 4,000 draws, nominally 5 %"), rates))

@@ -1,5 +1,6 @@
 """The rates that docs/statistics.md gives are those of the report's own formulas, and hold."""
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 
 from bench.statistics.contrast import difference
 from bench.statistics.ends import End, Ends
-from bench.statistics.verdict import ALPHA, LEAST_SEEDS_LOSS, Verdict, alpha_of_look, judge
+from bench.statistics.verdict import (
+    ALPHA,
+    LEAST_SEEDS_LOSS,
+    LEAST_SEEDS_OTHER,
+    Verdict,
+    alpha_of_look,
+    judge,
+)
 from tests.builders.shared import ROOT
 from tests.statistics import calibration
 from tests.statistics.calibration import ARMS, DONE, DRAWS, ENDS, MARGIN, Verdicts
@@ -128,6 +136,63 @@ def test_as_many_seeds_as_would_decide_do_decide(ratio, look):
     found = calibration.powered(ratio, look)
     assert found.found >= 0.78
     assert found.found == pytest.approx(found.promised, abs=0.02)
+
+
+def judged_ratio(new, base, alpha, more_is_better) -> Verdict:
+    contrast = difference(
+        dict(enumerate(map(float, new))),
+        dict(enumerate(map(float, base))),
+        relative=True,
+        confidence=1 - alpha,
+    )
+    finished = (End.FINISHED, End.FINISHED)
+    return judge(
+        contrast,
+        Ends(Counter({finished: len(new)})),
+        margin=math.log1p(calibration.SHARE),
+        lower_is_better=not more_is_better,
+        least_seeds=LEAST_SEEDS_OTHER,
+    ).verdict
+
+
+@pytest.mark.parametrize("more_is_better", [False, True])
+@pytest.mark.parametrize("n", calibration.RATIO_SEEDS)
+def test_simulated_verdicts_on_ratios_are_the_reports(n, more_is_better):
+    figures = calibration.ratios(n)
+    figures[:80, 1] *= 1 + calibration.SHARE
+    figures[:80, 2] /= 1 + calibration.SHARE
+    found = calibration.by_ratio(figures, FIRST_LOOK, more_is_better)
+    seen = Counter()
+    for draw in range(SAMPLE):
+        for arm in range(1, ARMS):
+            told = judged_ratio(figures[draw, arm], figures[draw, 0], FIRST_LOOK, more_is_better)
+            seen[told, arm] += 1
+            assert found.better[draw, arm - 1] == (told is Verdict.BETTER)
+            assert found.worse[draw, arm - 1] == (told is Verdict.WORSE)
+            assert found.equivalent[draw, arm - 1] == (told is Verdict.EQUIVALENT)
+    up, down = (Verdict.BETTER, Verdict.WORSE)[:: 1 if more_is_better else -1]
+    assert seen[up, 1] > 20
+    assert seen[down, 2] > 20
+    assert seen[Verdict.EQUIVALENT, 3] > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more_is_better", [False, True])
+@pytest.mark.parametrize("n", calibration.RATIO_SEEDS)
+def test_wrong_verdicts_on_ratios_are_rarer_than_their_level(n, more_is_better):
+    rates = calibration.ratio_verdicts(n, more_is_better)
+    highest = FIRST_LOOK + 3 * np.sqrt(FIRST_LOOK / (DRAWS * (ARMS - 1)))
+    wrong = [rate for name, rate in rates.items() if "right" not in name]
+    assert len(wrong) == 3
+    assert max(wrong) < highest
+    assert max(calibration.ratio_rates(n).values()) < 0.055
+
+
+@pytest.mark.slow
+def test_the_document_has_the_figures_of_ratios():
+    text = (ROOT / "docs" / "statistics.md").read_text()
+    for table in calibration.ratio_tables():
+        assert table in text, f"docs/statistics.md lacks:\n{table}"
 
 
 def test_the_document_has_these_figures():

@@ -16,7 +16,7 @@ FIGURES = st.floats(-1e3, 1e3)
 def test_an_interval_as_in_the_books():
     """Hahn and Meeker's first example: n = 5, mean 50.10, sd 1.31; the next one, at 95 %."""
     values = [51.4, 49.5, 48.7, 49.3, 51.6]
-    found = prediction_interval(values, 0.95)
+    found = prediction_interval([values], 0.95)
     half = 2.776 * (1 + 1 / 5) ** 0.5 * statistics.stdev(values)
     assert found.low == pytest.approx(50.1 - half, abs=0.01)
     assert found.high == pytest.approx(50.1 + half, abs=0.01)
@@ -26,20 +26,30 @@ def test_an_interval_as_in_the_books():
 @pytest.mark.parametrize("confidence", [0.5, 0.95])
 def test_it_holds_the_next_value_as_often_as_it_says(n, confidence):
     noise = np.random.default_rng(n).normal(3, 0.7, size=(3000, n + 1))
-    held = [not prediction_interval(row[:-1], confidence).excludes(row[-1]) for row in noise]
+    held = [not prediction_interval([row[:-1]], confidence).excludes(row[-1]) for row in noise]
     assert statistics.fmean(held) == pytest.approx(confidence, abs=0.03)
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_after_a_change_the_levels_before_it_tell_the_spread(last):
+    noise = np.random.default_rng(last).normal(3, 0.7, size=(4000, 9 + last))
+    held = [
+        not prediction_interval([row[:6] + 5, row[6:8] - 2, row[8:-1]], 0.95).excludes(row[-1])
+        for row in noise
+    ]
+    assert statistics.fmean(held) == pytest.approx(0.95, abs=0.015)
 
 
 @given(st.lists(FIGURES, min_size=2, max_size=9), FIGURES, st.floats(0.1, 10))
 def test_it_moves_and_stretches_with_its_values(values, shift, factor):
-    one = prediction_interval(values, 0.9)
-    other = prediction_interval([shift + factor * value for value in values], 0.9)
+    one = prediction_interval([values], 0.9)
+    other = prediction_interval([[shift + factor * value for value in values]], 0.9)
     assert other.low == pytest.approx(shift + factor * one.low, abs=1e-6)
     assert other.high == pytest.approx(shift + factor * one.high, abs=1e-6)
 
 
 def test_equal_values_leave_no_width():
-    found = prediction_interval([5.0] * 7, 0.999)
+    found = prediction_interval([[5.0] * 7], 0.999)
     assert (found.low, found.high) == (5.0, 5.0)
 
 

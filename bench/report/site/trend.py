@@ -1,6 +1,7 @@
 """The figures of an arm from bundle to bundle, and where an interval says that they changed.
 
-Each figure is compared with those since the last change that was found. All that a page marks holds
+Each figure is compared with those since the last change that was found. What bundles differ by is
+known from those before it as well, each stretch about its own mean. All that a page marks holds
 together at 95 %: a bundle has a fiftieth of the 5 %, shared out among its figures (Bonferroni). So
 no mark depends on how many bundles there are, or come later.
 """
@@ -15,13 +16,14 @@ from bench.records.columns import SETTLED
 from bench.records.kinds import LOSS, Column
 from bench.report.site.facts import FIGURES, BundleArm, BundleFacts, BundleMetric
 from bench.statistics.interval import ROUNDING, Interval
-from bench.statistics.trend import against_mean, prediction_interval
+from bench.statistics.trend import against_mean, freedom, prediction_interval
 from bench.statistics.verdict import ALPHA, LEAST_SEEDS_LOSS
 
 MOST_BUNDLES = 50  # of a site, and of what the 5 % are shared out among
 
-# Bundles of one machine before a time of it is compared. With fewer, a normal spread is known so
-# badly that nothing but a multiple of a time lies outside of it.
+# Bundles of one machine before a time of it is compared, and one more for each change among them.
+# With fewer, a normal spread is known so badly that nothing but a multiple of a time lies outside
+# of it.
 LEAST_BUNDLES = 5
 
 # A time or a size that changed by less is no mark: memory repeats to the page, and a thousandth
@@ -111,19 +113,14 @@ def _confidence(bundle: BundleFacts) -> float:
     return 1 - ALPHA / (MOST_BUNDLES * FIGURES * len(bundle.arms))
 
 
-@dataclass
-class _Chain:
-    """What the next figure is compared with: all since the last change."""
-
-    metrics: list[BundleMetric] = field(default_factory=list)
-    level: int = 0
+Levels = list[list[BundleMetric]]  # from change to change; the last is what is compared with
 
 
 @dataclass
 class _Chains:
     """One metric of one arm, bundle by bundle: losses from anywhere, all else by machine."""
 
-    chains: dict[tuple[str, str], _Chain] = field(default_factory=dict)
+    chains: dict[tuple[str, str], Levels] = field(default_factory=dict)
     points: list[TrendPoint] = field(default_factory=list)
     latest: BundleMetric | None = None
 
@@ -136,16 +133,18 @@ class _Chains:
         if self.latest and self.latest.name != metric.name:  # a program that prints another loss
             self.chains.clear()
         self.latest = metric
-        chain = self.chains.setdefault(machine, _Chain())
+        levels = self.chains.setdefault(machine, [[]])
         change = None
         if decides:
-            compare = _change_of_loss if is_loss else _change_of_ratio
-            change = compare(metric, chain.metrics, confidence, arm.is_paired)
+            if is_loss:
+                change = _change_of_loss(metric, levels[-1], confidence, arm.is_paired)
+            else:
+                change = _change_of_ratio(metric, levels, confidence)
             if change:
-                chain.metrics, chain.level = [], chain.level + 1
-            chain.metrics.append(metric)
-        at = arm.machine
-        self.points.append(TrendPoint(bundle, metric.mean, at, decides, change, chain.level))
+                levels.append([])
+            levels[-1].append(metric)
+        at, level = arm.machine, len(levels) - 1
+        self.points.append(TrendPoint(bundle, metric.mean, at, decides, change, level))
 
     def trend(self) -> Trend:
         assert self.latest is not None
@@ -173,17 +172,19 @@ def _change_of_loss(
     return _change(metric, amount, interval, relative=False)
 
 
-def _change_of_ratio(
-    metric: BundleMetric, before: Sequence[BundleMetric], confidence: float, pairs: bool
-) -> Change | None:
-    """Bundle by bundle: what slows a machine down for a while does so for all seeds alike."""
-    if len(before) < LEAST_BUNDLES:
+def _change_of_ratio(metric: BundleMetric, levels: Levels, confidence: float) -> Change | None:
+    """Bundle by bundle: what slows a machine down for a while does so for all seeds alike.
+
+    How far bundles spread is known from all levels, so that a change of one bundle is told from
+    one that stays, and neither makes the page blind to the next.
+    """
+    if freedom(levels) < LEAST_BUNDLES - 1:
         return None
-    logs = [math.log(each.mean) for each in before if each.mean is not None]
+    logs = [[math.log(each.mean) for each in level if each.mean is not None] for level in levels]
     assert metric.mean is not None
     value = math.log(metric.mean)
     expected = prediction_interval(logs, confidence)
-    amount = value - statistics.fmean(logs)
+    amount = value - statistics.fmean(logs[-1])
     if not expected.excludes(value) or abs(amount) < LEAST_CHANGE:
         return None
     interval = Interval(value - expected.high, value - expected.low)

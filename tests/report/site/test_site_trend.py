@@ -4,6 +4,7 @@ import math
 import random
 import re
 
+import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
@@ -89,6 +90,26 @@ def test_worse_and_better_follow_the_direction_of_the_metric(column, worse, bett
 def test_a_change_is_marked_once_and_its_way_back_as_well():
     values = [*wavering(12), *wavering(12, 13.0), *wavering(12)]
     assert marks(one_arm(values)) == [(12, ARM, TIME, True), (24, ARM, TIME, False)]
+
+
+@pytest.mark.parametrize("spread", [0.005, 0.01])
+def test_a_second_change_is_found_soon_after_the_first(spread):
+    steps = wavering(40, spread=spread)
+    for later in (21, 22, 24):
+        up = [step * (1.15 if place >= 20 else 1) for place, step in enumerate(steps)]
+        again = [step * (1.15 if place >= later else 1) for place, step in enumerate(up)]
+        back = [step / (1.15 if place >= later else 1) for place, step in enumerate(up)]
+        assert marks(one_arm(again)) == [(20, ARM, TIME, True), (later, ARM, TIME, True)]
+        assert marks(one_arm(back)) == [(20, ARM, TIME, True), (later, ARM, TIME, False)]
+
+
+def test_one_slow_bundle_does_not_hide_what_comes_after_it():
+    steps = wavering(40)
+    steps[20] *= 1.4
+    slower = [step * (1.1 if place >= 30 else 1) for place, step in enumerate(steps)]
+    ends = [(20, ARM, TIME, True), (21, ARM, TIME, False)]
+    assert marks(one_arm(slower)) == [*ends, (30, ARM, TIME, True)]
+    assert marks(one_arm(steps)) == ends
 
 
 def test_fewer_than_five_bundles_compare_no_time():
@@ -273,3 +294,30 @@ def test_of_two_hundred_sites_without_a_change_few_have_a_mark(seeds):
         for site in range(200)
     )
     assert marked <= 10
+
+
+def sites_of_times(count: int, noise, drift=0.0):
+    """Sites of 50 bundles without a step: the step times of four arms, with this noise."""
+    arms = "abcd"
+    for _ in range(count):
+        yield [
+            facts_of(
+                n, {arm: {TIME: {1: 10 * math.exp(0.02 * noise() + drift * n)}} for arm in arms}
+            )
+            for n in range(MOST_BUNDLES)
+        ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("freedom", "share"), [(5, "33 %"), (3, "69 %")])
+def test_the_docs_say_how_often_noise_with_heavy_tails_is_marked(freedom, share):
+    draw = np.random.default_rng(freedom)
+    sites = sites_of_times(200, lambda: float(draw.standard_t(freedom)))
+    found = sum(map(bool, map(marks, sites))) / 200
+    assert found == pytest.approx(int(share[:-2]) / 100, abs=0.08)
+    assert share in (ROOT / "docs" / "artifacts.md").read_text()
+
+
+def test_a_drift_is_no_change():
+    noise = random.Random(8)
+    assert [marks(site) for site in sites_of_times(5, lambda: noise.gauss(0, 1), 0.01)] == [[]] * 5
