@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from bench.matrix.forms import Terms
 from bench.merge.asked import Asked
+from bench.merge.from_curves import with_curves
 from bench.merge.sections import Arm, Section, fewest_seeds
-from bench.records.columns import TIMINGS, is_relative
-from bench.records.kinds import FIGURE, LOSS, TIMING, Column
+from bench.records.columns import OF_CURVES, TIMED, TIMINGS, TO_TARGET, is_relative
+from bench.records.kinds import FIGURE, LOSS, Column
 from bench.records.programs import Setup
 from bench.statistics.contrast import BySeed, Contrast, correlation, difference
 from bench.statistics.ends import End, Ends
@@ -27,6 +29,9 @@ from bench.statistics.verdict import (
 )
 
 TIME = "train_time_s"  # of the second ladder, in ratios
+# Losses that all configurations have after as many steps, and what says the same at equal cost.
+AT_EQUAL_STEPS = ("val_loss_final", "val_loss_tail", "perplexity", "bits_per_char")
+EQUAL_COST = ("val_loss_at_equal_flops", "val_loss_at_equal_time")
 AFTERWARDS = (
     "These runs were made elsewhere and imported, and what is claimed of them was claimed "
     "afterwards: what follows is exploratory."
@@ -86,7 +91,10 @@ class Family:
     baseline: Arm
     metric: str  # a column of runs.csv, or what a program declares
     setup: Setup  # the section's
+    at: str  # at what a figure of curves is taken, in words; else empty
     margin: float | None  # as claimed: in the metric's unit, or a share; None: nothing claimed
+    asked: tuple[float, ...]  # what the claim says of such a figure: how many, at what budget
+    claims: int  # that are tested together
     exploratory: bool  # no claim was made before the run, or none that holds
     note: str  # why none holds, where that is not plain
     look: int  # which look at these results it is, from 1
@@ -148,27 +156,48 @@ def tuned_part(section: Section) -> Section:
     return replace(section, arms=tuple(arm for arm in section.arms if arm.untuned))
 
 
-def make_family(section: Section, asked: Asked, look: int) -> Family | None:
+def family_at_equal_cost(section: Section, asked: Asked, first: Family) -> Family | None:
+    """The comparisons of a claim about a loss at equal steps, at equal cost: a description.
+
+    At equal operations, which no load on the machine changes; where these are not known, at equal
+    training time. None where such a thing is claimed, or of a figure that no curve has.
+    """
+    claimed = {terms.metric for terms in asked.claims if terms}
+    if first.metric not in AT_EQUAL_STEPS or claimed & {*EQUAL_COST}:
+        return None
+    for metric in EQUAL_COST:
+        terms = Terms.model_construct(metric=metric, margin=first.margin)
+        found = make_family(with_curves(section, [terms]), asked, first.look, terms)
+        if found and any(each.contrast.mean is not None for each in found.comparisons):
+            return replace(found, exploratory=True)
+    return None
+
+
+def make_family(
+    section: Section, asked: Asked, look: int, terms: Terms | None = None
+) -> Family | None:
     """The comparisons of a section at its `look`-th look; None without a baseline, or the metric.
 
-    Intervals are Bonferroni's: α is shared out among all arms that were planned beside the
-    baseline, also those that have no figure yet.
+    `terms`: of which claim, where there are several; the first by default. Intervals are
+    Bonferroni's: α is shared out among all arms that were planned beside the baseline, also those
+    that have no figure yet, and among claims.
     """
+    terms = terms or asked.claim
+    claims = len(asked.claims)
     if section.is_tuned:  # what was tuned is judged as it was tuned
         section = tuned_part(section)
     baseline = baseline_of(section, asked)
     others = [arm for arm in section.arms if arm is not baseline]
     if baseline is None or not others:
         return None
-    claim = asked.claim
-    metric = claim.metric if claim else section.main_metric
-    margin = claim.margin if claim else None
+    metric = terms.metric if terms else section.main_metric
+    margin = terms.margin if terms else None
     if not has_metric(section, metric):
         return None
     column = section.setup.columns[metric]
     relative = is_relative(metric, column)
     limit = _limit(margin, relative)
-    compared = len(others) + section.dropped_arms
+    compared = (len(others) + section.dropped_arms) * claims
     alpha = alpha_of_look(look) / compared
     found = [_compare(section, arm, baseline, metric, limit, alpha) for arm in others]
     # What comes next is another look, with an α of its own; a look that tested nothing is none.
@@ -179,8 +208,11 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
         baseline=baseline,
         metric=metric,
         setup=section.setup,
+        at=section.claimed[metric].words if metric in section.claimed else "",
         margin=margin,
-        exploratory=claim is None or section.is_imported,
+        asked=_numbers(terms),
+        claims=claims,
+        exploratory=asked.claim is None or section.is_imported,
         note=sentences(asked.note, AFTERWARDS if section.is_imported else ""),
         look=look,
         alpha=alpha,
@@ -190,6 +222,14 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
         ladders=_ladders(section, baseline, metric, confidence=1 - alpha),
         time_ladders=times,
     )
+
+
+def _numbers(terms: Terms | None) -> tuple[float, ...]:
+    """A claim's own numbers beside its margin, where it is about a figure of curves."""
+    if terms is None or terms.metric not in OF_CURVES:
+        return ()
+    target = terms.target if terms.metric in TO_TARGET else None
+    return tuple(each for each in (terms.tail, terms.budget, target) if each is not None)
 
 
 def has_metric(section: Section, metric: str) -> bool:
@@ -211,7 +251,7 @@ def _compare(
     known = [each.spread(metric).by_seed for each in (arm, baseline)]
     new, base = (measured(each, relative) for each in known)
     fewest = fewest_seeds(metric, section.timing)
-    by_seed = _ends(arm, baseline, new, base, metric, column)
+    by_seed = _ends(arm, baseline, new, base, metric)
     asked = [{seed: each[seed] for seed in by_seed if seed in each} for each in (new, base)]
     contrast = difference(
         *asked, relative=relative, confidence=1 - alpha, least=fewest, pairs=is_paired
@@ -230,8 +270,10 @@ def _compare(
     if not section.timing.has(metric):
         why = "some runs told their times and others did not: these are not compared"
         judgement = Judgement(Verdict.NOT_AVAILABLE, why)
-    if metric in TIMINGS and not section.timing.clean:
+    if metric in TIMED and not section.timing.clean:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every seed was disturbed from outside")
+    if metric in section.claimed and (why := section.claimed[metric].why_not):
+        judgement = Judgement(Verdict.NOT_AVAILABLE, why)
     both = [seed for seed, end in by_seed.items() if end == (End.FINISHED, End.FINISHED)]
     return Comparison(
         arm,
@@ -246,20 +288,23 @@ def _compare(
 
 
 def _ends(
-    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str, column: Column
+    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str
 ) -> Mapping[int, tuple[End, End]]:
     """How either arm ended at each seed that was planned for both.
 
     A finished run without the figure is one that the arm lacks: a loss that no field can hold (a
     perplexity of 1e400), an energy that was not read. Only a time that was disturbed is none, for
-    that leaves its seed out of all arms alike.
+    that leaves its seed out of all arms alike. One that fell short of the claim's target has lost
+    to any that did not.
     Seeds that drew what another one drew are no seeds. Where some seeds ran here that had run
     otherwise as well, those that ran otherwise and not here were left out by choice.
     """
 
     def end(side: Arm, figures: BySeed, seed: int) -> End:
         found = side.end(seed)
-        asked = column.kind != TIMING or (side.timing.has(metric) and seed in side.timed_by_seed)
+        if found is End.FINISHED and side.missed(metric, seed):
+            return End.MISSED
+        asked = metric not in TIMED or (side.timing.has(metric) and seed in side.timed_by_seed)
         unknown = found is End.FINISHED and asked and seed not in figures
         return End.MISSING if unknown else found
 

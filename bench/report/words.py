@@ -40,6 +40,14 @@ def metric_words(setup: Setup, metric: str, name: str = "") -> str:
     return f"{name} ({unit})" if unit else name
 
 
+def claimed_words(family: Family) -> str:
+    """What is compared, and at what: "validation loss at equal operations (..., at 12 FLOPs)"."""
+    unit = family.column.unit
+    about = ", ".join(filter(None, (unit, family.at)))
+    name = metric_name(family.setup, family.metric)
+    return f"{name} ({about})" if about else name
+
+
 def contrast_words(family: Family) -> str:
     """As an axis says it: "difference in perplexity", "training time, as a ratio"."""
     if family.relative:
