@@ -272,6 +272,11 @@ class Claim(Terms):
     """What the report is to decide, written before the run."""
 
     baseline: Baseline
+    variance: Literal["own", "pooled"] = Field(
+        "own",
+        description="own: each comparison by the deviation of its own pairs, from 5 seeds on; "
+        "pooled: by one deviation of all configurations, whose noise is alike, from 3 seeds on",
+    )
     also: list[Terms] = Field(
         default_factory=list,
         description="further claims of the same configurations: all are tested together",

@@ -15,6 +15,8 @@ from bench.records.programs import Setup
 from bench.statistics.contrast import BySeed, Contrast, correlation, difference
 from bench.statistics.ends import End, Ends
 from bench.statistics.ladder import Ladder, make_ladder
+from bench.statistics.pooled import LEAST_SEEDS as LEAST_SEEDS_POOLED
+from bench.statistics.pooled import Pooled, pooled
 from bench.statistics.power import SeedsNeeded, seeds_to_decide
 from bench.statistics.text import sentences
 from bench.statistics.verdict import (
@@ -85,6 +87,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """The variance of all arms, or why there is none."""
+
+    variance: Pooled | None
+    why_not: str
+
+
+@dataclass(frozen=True)
 class Family:
     """All comparisons of a section, with intervals that hold together at 1 - α of the look."""
 
@@ -93,8 +103,9 @@ class Family:
     setup: Setup  # the section's
     at: str  # at what a figure of curves is taken, in words; else empty
     margin: float | None  # as claimed: in the metric's unit, or a share; None: nothing claimed
-    asked: tuple[float, ...]  # what the claim says of such a figure: how many, at what budget
+    asked: tuple[float | str, ...]  # what the claim says beside its margin
     claims: int  # that are tested together
+    pooled: Pool | None  # the variance of all arms, where the claim asks for one
     exploratory: bool  # no claim was made before the run, or none that holds
     note: str  # why none holds, where that is not plain
     look: int  # which look at these results it is, from 1
@@ -199,10 +210,12 @@ def make_family(
     limit = _limit(margin, relative)
     compared = (len(others) + section.dropped_arms) * claims
     alpha = alpha_of_look(look) / compared
-    found = [_compare(section, arm, baseline, metric, limit, alpha) for arm in others]
+    pool = _pool(section, asked, metric, relative)
+    found = [_compare(section, arm, baseline, metric, limit, alpha, pool) for arm in others]
     # What comes next is another look, with an α of its own; a look that tested nothing is none.
     next_alpha = alpha_of_look(look + 1) / compared if _any_tested(found) else alpha
-    needed = [_seeds_needed(each, column, limit, next_alpha) for each in found]
+    least = least_seeds(column, pool)
+    needed = [_seeds_needed(each, least, limit, next_alpha) for each in found]
     times = () if metric == TIME else _ladders(section, baseline, TIME, confidence=1 - alpha)
     return Family(
         baseline=baseline,
@@ -210,8 +223,9 @@ def make_family(
         setup=section.setup,
         at=section.claimed[metric].words if metric in section.claimed else "",
         margin=margin,
-        asked=_numbers(terms),
+        asked=_asked(terms, pool),
         claims=claims,
+        pooled=pool,
         exploratory=asked.claim is None or section.is_imported,
         note=sentences(asked.note, AFTERWARDS if section.is_imported else ""),
         look=look,
@@ -224,12 +238,21 @@ def make_family(
     )
 
 
-def _numbers(terms: Terms | None) -> tuple[float, ...]:
-    """A claim's own numbers beside its margin, where it is about a figure of curves."""
+def _asked(terms: Terms | None, pool: Pool | None) -> tuple[float | str, ...]:
+    """What a claim says beside its margin: at what a figure of curves is taken, and by what."""
+    how = ("pooled",) if pool else ()
     if terms is None or terms.metric not in OF_CURVES:
-        return ()
+        return how
     target = terms.target if terms.metric in TO_TARGET else None
-    return tuple(each for each in (terms.tail, terms.budget, target) if each is not None)
+    return tuple(each for each in (terms.tail, terms.budget, target, *how) if each is not None)
+
+
+def _pool(section: Section, asked: Asked, metric: str, relative: bool) -> Pool | None:
+    """One variance for all arms; None where the claim does not ask for it."""
+    if asked.claim is None or asked.claim.variance != "pooled":
+        return None
+    figures = [measured(arm.spread(metric).by_seed, relative).values() for arm in section.arms]
+    return Pool(*pooled([[math.log(x) if relative else x for x in arm] for arm in figures]))
 
 
 def has_metric(section: Section, metric: str) -> bool:
@@ -238,13 +261,21 @@ def has_metric(section: Section, metric: str) -> bool:
     return column is not None and (column.kind == LOSS or bool(section.values(metric)))
 
 
-def least_seeds(column: Column) -> int:
+def least_seeds(column: Column, pool: Pool | None = None) -> int:
     """The pairs that a verdict on a figure needs; without pairs, the runs of either arm."""
+    if pool is not None:
+        return LEAST_SEEDS_POOLED
     return LEAST_SEEDS_LOSS if column.kind == LOSS else LEAST_SEEDS_OTHER
 
 
 def _compare(
-    section: Section, arm: Arm, baseline: Arm, metric: str, limit: float | None, alpha: float
+    section: Section,
+    arm: Arm,
+    baseline: Arm,
+    metric: str,
+    limit: float | None,
+    alpha: float,
+    pool: Pool | None,
 ) -> Comparison:
     column, is_paired = section.setup.columns[metric], section.setup.is_paired
     relative = is_relative(metric, column)
@@ -256,13 +287,14 @@ def _compare(
     contrast = difference(
         *asked, relative=relative, confidence=1 - alpha, least=fewest, pairs=is_paired
     )
+    contrast = replace(contrast, pooled=pool.variance if pool else None)
     ends = Ends(Counter(by_seed.values()))
     judgement = judge(
         contrast,
         ends,
         margin=limit,
         lower_is_better=not column.more_is_better,
-        least_seeds=least_seeds(column),
+        least_seeds=least_seeds(column, pool),
         varies=not (relative and column.kind == FIGURE),
     )
     if metric not in TIMINGS and len(new) + len(base) < sum(map(len, known)):
@@ -272,6 +304,8 @@ def _compare(
         judgement = Judgement(Verdict.NOT_AVAILABLE, why)
     if metric in TIMED and not section.timing.clean:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every seed was disturbed from outside")
+    if pool and pool.why_not and ends.all_finished:
+        judgement = Judgement(Verdict.NOT_AVAILABLE, pool.why_not)
     if metric in section.claimed and (why := section.claimed[metric].why_not):
         judgement = Judgement(Verdict.NOT_AVAILABLE, why)
     both = [seed for seed, end in by_seed.items() if end == (End.FINISHED, End.FINISHED)]
@@ -329,14 +363,14 @@ def measured(figures: BySeed, relative: bool) -> BySeed:
 
 
 def _seeds_needed(
-    found: Comparison, column: Column, limit: float | None, alpha: float
+    found: Comparison, least: int, limit: float | None, alpha: float
 ) -> SeedsNeeded | None:
     """Seeds that would decide at the margin; None where that is known, or more would not do."""
     contrast = found.contrast
     is_open = found.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and found.ends.all_finished
     if not is_open or limit is None or contrast.interval is None or not contrast.sd:
         return None
-    least = max(contrast.n + 1, least_seeds(column))
+    least = max(contrast.n + 1, least)
     return seeds_to_decide(contrast.sd, contrast.n, limit, alpha, least, contrast.freedom)
 
 

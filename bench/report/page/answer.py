@@ -178,6 +178,11 @@ def _claim_note(family: Family) -> str:
         f"look {family.look} of those that looks.csv notes, tested at {ALPHA:g} / "
         f"({family.look} × {family.look + 1})."
     )
+    if family.pooled and (variance := family.pooled.variance):
+        rules += (
+            f" One standard deviation for all configurations, {math.sqrt(variance.variance):.3g} "
+            f"({variance.freedom} degrees of freedom), as the claim asks."
+        )
     verdicts = "Better or worse: the interval excludes 0."
     if family.margin is not None:
         margin = f"± {margin_words(family)}, the margin"
@@ -188,9 +193,8 @@ def _claim_note(family: Family) -> str:
             f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true "
             "difference were the margin, over the range that the standard deviation may have."
         )
-    few = (
-        f"A verdict needs {least_seeds(family.column)} {'pairs' if is_paired else 'runs of each'}."
-    )
+    needed = least_seeds(family.column, family.pooled)
+    few = f"A verdict needs {needed} {'pairs' if is_paired else 'runs of each'}."
     uneven = any(not each.ends.all_finished for each in family.comparisons)
     return sentences(rules, verdicts, (BY_SIGN if is_paired else BY_RANK) * uneven, few, BAD_RUNS)
 

@@ -261,7 +261,8 @@ def _model_or_optimizer(section: Section, family: Family, asked: Asked) -> list[
 
     Nothing where its seeds are too few for a verdict: what a seed or two show is in the table.
     """
-    enough = [each for each in family.ladders if each.whole.n >= least_seeds(family.column)]
+    least = least_seeds(family.column, family.pooled)
+    enough = [each for each in family.ladders if each.whole.n >= least]
     if not enough:
         return []
     ladder = best_first(enough, family)[0]
