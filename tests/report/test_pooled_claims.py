@@ -50,7 +50,7 @@ def test_the_page_tells_the_deviation_and_how_well_it_is_known(new):
     section, family, _ = judged(new())
     (first, *_) = answer_tables(section, [family], claim("pooled"))
     assert (
-        "One standard deviation for all configurations, 0.0113 (8 degrees of freedom)" in first.note
+        "One standard deviation for all configurations, 0.0115 (8 degrees of freedom)" in first.note
     )
     assert "A verdict needs 3 pairs." in first.note
 
