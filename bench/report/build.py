@@ -97,10 +97,10 @@ def _parts(
     parts = []
     found = zip(sections, titles(sections), families, strict=True)
     for number, (section, title, (family, *further)) in enumerate(found, start=1):
-        drawings = draw_all(make_scene(section, family, merged, title, looks, asked))
+        at_cost = family and family_at_equal_cost(section, asked, family)
+        drawings = draw_all(make_scene(section, family, merged, title, looks, asked, at_cost))
         if number > 1:  # only further sections have a suffix
             drawings = [replace(each, name=f"{each.name}-{number}") for each in drawings]
-        at_cost = family and family_at_equal_cost(section, asked, family)
         parts.append(Part(title, section, family, tuple(drawings), tuple(further), at_cost))
     return parts
 

@@ -28,6 +28,12 @@ MEMORY = {
     ),
 }
 
+# What costs the same, where a loss at equal steps is told there as well.
+COST = {
+    "val_loss_at_equal_flops": "at equal operations",
+    "val_loss_at_equal_time": "at equal training time",
+}
+
 
 def metric_name(setup: Setup, metric: str) -> str:
     """A column without a title has its unit in its name."""

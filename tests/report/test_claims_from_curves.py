@@ -285,3 +285,11 @@ def test_equal_cost_is_no_further_comparison_of_the_family(new):
     section, (family,) = compared(arms(new()), claim("val_loss_final"))
     family_at_equal_cost(section, claim("val_loss_final"), family)
     assert family.alpha == alpha_of_look(1)
+
+
+def test_the_forest_shows_both_on_one_axis(new, tmp_path):
+    page = page_of(arms(new(), muon=-0.02), tmp_path, "").replace("\\", "")
+    (alt,) = [line for line in page.splitlines() if line.startswith("![Forest plot")]
+    assert "Difference in final validation loss" in alt
+    assert "The same at equal operations." in alt
+    assert "what the verdicts would be there, where nothing was claimed of it" in page

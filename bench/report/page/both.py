@@ -4,13 +4,9 @@ from collections.abc import Iterator
 
 from bench.report.family import Comparison, Family
 from bench.report.page.answer import decimals_of, write_interval, write_mean
-from bench.report.words import percent
+from bench.report.words import COST, percent
 from bench.statistics.verdict import Verdict
 
-COST = {
-    "val_loss_at_equal_flops": "at equal operations",
-    "val_loss_at_equal_time": "at equal training time",
-}
 APART = (Verdict.BETTER, Verdict.WORSE)
 FEW = 3  # configurations that the first sentence tells one by one
 
