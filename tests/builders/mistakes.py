@@ -520,7 +520,10 @@ ONE_MISTAKE = {
         "belongs to val_loss_at_equal_time, val_loss_at_equal_tokens, val_loss_at_equal_flops ",
     ),
     "misspelt key of a further claim": (
-        broken("margin: 0.01", "margin: 0.01\n  also:\n  - {metric: perplexity, margin: 1.0, margins: 1.0}"),
+        broken(
+            "margin: 0.01",
+            "margin: 0.01\n  also:\n  - {metric: perplexity, margin: 1.0, margins: 1.0}",
+        ),
         24,
         "claim.also[0].margins",
         "unknown key. Did you mean 'margin'? Allowed: budget, margin, metric, tail, target.",

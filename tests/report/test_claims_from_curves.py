@@ -260,6 +260,13 @@ def test_where_a_gain_is_gone_at_equal_cost_the_first_sentence_says_so(new):
     assert "gpt + muon +" in told
 
 
+def test_a_claim_at_equal_cost_that_comes_out_otherwise_is_in_the_first_sentence(new):
+    folder = arms(new(), muon=-0.02, slower=2.0)
+    found, at_cost = first_words(folder, claim("val_loss_final", EQUAL_TIME))
+    assert at_cost is None
+    assert "; at equal training time gpt + muon is worse (+" in found.lead
+
+
 def test_where_both_agree_the_first_sentence_says_nothing_of_it(new):
     found, _ = first_words(arms(new(), muon=-0.5), claim("val_loss_final"))
     assert "which was not claimed" not in found.lead

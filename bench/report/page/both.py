@@ -11,18 +11,21 @@ APART = (Verdict.BETTER, Verdict.WORSE)
 FEW = 3  # configurations that the first sentence tells one by one
 
 
-def otherwise(first: Family, at_cost: Family) -> str:
+def otherwise(first: Family, at_cost: Family, is_claimed: bool) -> str:
     """What the first sentence adds where the two disagree; else empty.
 
     They do where one of them says better or worse of a configuration and the other does not.
+    `is_claimed`: the one at equal cost is a claim of its own.
     """
     found = list(_disagreeing(first, at_cost))
     if not found:
         return ""
-    where = f"; {COST[at_cost.metric]}, which was not claimed,"
+    where = f"; {COST[at_cost.metric]}" + ("" if is_claimed else ", which was not claimed,")
     if len(found) > FEW:
-        return f"{where} {len(found)} of these would have another verdict"
-    told = (f"{each.arm.label} would be {_verdict(each, at_cost)}" for each in found)
+        have = "have" if is_claimed else "would have"
+        return f"{where} {len(found)} of these {have} another verdict"
+    be = "is" if is_claimed else "would be"
+    told = (f"{each.arm.label} {be} {_verdict(each, at_cost)}" for each in found)
     return f"{where} {', '.join(told)}"
 
 

@@ -6,12 +6,20 @@ from bench.merge.asked import Asked
 from bench.merge.disturbed import short_note
 from bench.merge.sections import Section
 from bench.records.kinds import LOSS
-from bench.report.family import Comparison, Family, has_metric, least_seeds, tuned_part
+from bench.report.family import (
+    AT_EQUAL_STEPS,
+    Comparison,
+    Family,
+    has_metric,
+    least_seeds,
+    tuned_part,
+)
 from bench.report.ladder import best_first, bundle_words
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.both import otherwise, told_at_cost
 from bench.report.page.content import Headline
 from bench.report.words import (
+    COST,
     claimed_words,
     count_words,
     direction_words,
@@ -67,8 +75,10 @@ def headline(
         lead += (
             f", {UNTUNED.format(what='settings' if section.setup.program else 'learning rates')}"
         )
-    if at_cost and family.is_tested:
-        lead += otherwise(family, at_cost)
+    claimed = [each for each in further if each and each.metric in COST]
+    for each in (*claimed, *([at_cost] if at_cost else ())):
+        if family.is_tested and family.metric in AT_EQUAL_STEPS:
+            lead += otherwise(family, each, is_claimed=each in claimed)
     return Headline(title, f"{lead}.", (*points, *notes))
 
 
