@@ -19,7 +19,7 @@ from bench.statistics.text import sentences
 
 NAME = "difference_course"
 
-PANEL_IN = 2.3
+PANEL_IN = 2.1
 TICKS = 7
 # Of the means' range above and below them: a band of few seeds is wider than all else.
 BEYOND = 0.75
