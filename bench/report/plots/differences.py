@@ -26,8 +26,9 @@ BEYOND = 0.75
 
 CAPTION = (
     "Difference in validation loss from {baseline}, at the same {against}: mean over pairs of "
-    "seeds ({n}), from a tenth of training on to where the first run of a pair ends. {bands}Less "
-    "is better. A description: the verdicts are those of the claim."
+    "seeds ({n}), from a tenth of training on to where the first run of a pair ends. Losses are "
+    "linear between evaluations: where these are few, early differences at equal operations or "
+    "time are too large. {bands}Less is better. A description: the verdicts are those of the claim."
 )
 BANDS = (
     "Bands: t intervals that hold together at {places} places and for all configurations, at "
