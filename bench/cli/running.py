@@ -1,5 +1,6 @@
 """Commands that plan and run a matrix."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,7 @@ from bench.cli.common import (
     TrialsOption,
     WaitOption,
     err,
+    needing_extra,
     out,
     report_builder,
 )
@@ -69,6 +71,14 @@ def plan(
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
+    sd: Annotated[
+        float | None,
+        typer.Option(
+            help="also tell how large a difference the seeds will find, at this standard deviation "
+            "of paired differences (claim.variance pooled: of one configuration)",
+            metavar="SD",
+        ),
+    ] = None,
 ) -> None:
     """Print every cell, its limits, whether it is done, and an estimate; run nothing.
 
@@ -94,7 +104,17 @@ def plan(
     if not retry_failed:
         chosen = [cell for cell in asked.cells if cell.spec.run_id in selected]
         lines += _raised(chosen, [here.row_of(cell) for cell in chosen])
+    if sd is not None:
+        lines += _found(asked, sd)
     out.print("\n".join(lines))  # in one piece: rich takes its time over every print
+
+
+def _found(asked: Matrix, sd: float) -> list[str]:
+    if not 0 < sd < math.inf:
+        raise RequestError(f"--sd {sd:g}: write a standard deviation above 0, such as 0.0015.")
+    with needing_extra("plan --sd"):
+        from bench.run.detectable import differences_found
+    return ["", *differences_found(asked, asked.claim, sd)]
 
 
 def run(

@@ -1,23 +1,25 @@
 """What no single section of a matrix can tell: sections and cells, checked against each other."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.border.spec import RunSpec
 from bench.errors import nearest
-from bench.matrix.forms import AXES
+from bench.matrix.forms import AXES, Terms
 from bench.matrix.own import packages
 from bench.matrix.programs import check_metrics
 from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import Where, Wrong
 from bench.records.cells import Cell
-from bench.records.columns import OF_GPUS
+from bench.records.columns import AT_EQUAL_COST, OF_CURVES, OF_GPUS, TO_TARGET
 from bench.records.owncode import OwnCode
 from bench.records.requirements import pinned
 
 # Of the validation split.
 TUNED_ON = (
     *("val_loss_final", "val_loss_best", "perplexity", "bits_per_char", "param_efficiency"),
+    *OF_CURVES,
 )
 
 
@@ -82,21 +84,57 @@ def _check_requirements(form: Any) -> Iterator[Wrong]:
 
 def _check_metrics(form: Any) -> Iterator[Wrong]:
     """What is claimed has been measured, and on no text that tuning has seen."""
-    if form.claim is not None and form.claim.metric in OF_GPUS and "cuda" not in _devices(form):
-        what = "is of a GPU, and no cell is on device cuda. Claim another column, or plan such."
-        yield ("claim", "metric"), f"{form.claim.metric} {what}"
+    if form.claim is not None:
+        yield from _check_claimed(form)
     if PROGRAM in type(form).model_fields:
         yield from check_metrics(form)
+
+
+def _check_claimed(form: Any) -> Iterator[Wrong]:
+    metrics: list[str] = []
+    for place, terms in enumerate(form.claim.each):
+        where = ("claim", "also", place - 1) if place else ("claim",)
+        if terms.metric in metrics:
+            yield (*where, "metric"), f"{terms.metric} is claimed twice. Remove one."
+        metrics.append(terms.metric)
+        for key, what in (*_unmeasured(form, terms.metric), *_wrong_terms(form, terms, place)):
+            yield (*where, key), what
+
+
+def _unmeasured(form: Any, metric: str) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong): no cell measures it, or tuning has seen it."""
+    if metric in OF_GPUS and "cuda" not in _devices(form):
+        what = "is of a GPU, and no cell is on device cuda. Claim another column, or plan such."
+        yield "metric", f"{metric} {what}"
+    if PROGRAM in type(form).model_fields:
         return
-    if form.claim is None:
-        return
-    metric, has_test = form.claim.metric, len(form.data.split or ()) > 2
+    has_test = len(form.data.split or ()) > 2
     if metric == "test_loss_final" and not has_test:
         what = "needs a test split. Give data.split three shares, such as [0.8, 0.1, 0.1]."
-        yield ("claim", "metric"), f"{metric} {what}"
+        yield "metric", f"{metric} {what}"
     if form.tune is not None and has_test and metric in TUNED_ON:
         what = "is measured on the split that tuning chooses by. Claim test_loss_final."
-        yield ("claim", "metric"), f"{metric} {what}"
+        yield "metric", f"{metric} {what}"
+
+
+def _wrong_terms(form: Any, terms: Terms, place: int) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong): at what a figure of curves is taken, said where it must be alone."""
+    for key, metrics, must in (
+        ("tail", ("val_loss_tail",), True),
+        ("budget", AT_EQUAL_COST, False),
+        ("target", TO_TARGET, True),
+    ):
+        is_given, belongs = getattr(terms, key) is not None, terms.metric in metrics
+        if belongs and must and not is_given:
+            yield "metric", f"{terms.metric} needs {key}. Write it beside the metric."
+        # A table tells how long the target of the claim itself takes, whatever is claimed.
+        if is_given and not belongs and (key != "target" or place):
+            yield key, f"belongs to {', '.join(metrics)} alone. Leave it out."
+    if terms.tail is not None and PROGRAM not in type(form).model_fields:
+        evaluations = math.ceil(form.train.steps / form.eval.every)
+        if terms.tail > evaluations:
+            what = f"is {terms.tail}, and a run has {evaluations} evaluations after its first step"
+            yield "tail", f"{what}. Write less, or lower eval.every."
 
 
 def _devices(form: Any) -> set[str]:

@@ -36,7 +36,7 @@ from bench.border.options import (
 )
 from bench.border.options.own import GroupName, LeafKind, Want
 from bench.errors import nearest, shown
-from bench.records.columns import COLUMNS, METRICS, is_relative
+from bench.records.columns import CLAIMABLE, COLUMNS, OF_CURVES, is_relative
 
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -222,27 +222,27 @@ class Baseline(Form):
 
 
 def _figure(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(f"{shown(name)} is not allowed. {nearest(name, METRICS)}")
+    if name not in CLAIMABLE:
+        raise ValueError(f"{shown(name)} is not allowed. {nearest(name, CLAIMABLE)}")
     return name
 
 
 def _share(margin: float, info: ValidationInfo) -> float:
     """Of what is compared by its ratio."""
-    metric = info.data.get("metric")  # what a program declares is no column
-    if metric in METRICS and is_relative(metric, COLUMNS[metric]) and margin >= 1:
+    metric = str(info.data.get("metric"))  # what a program declares is no column
+    column = (COLUMNS | OF_CURVES).get(metric)
+    if column is not None and is_relative(metric, column) and margin >= 1:
         what = f"{margin:g} is no share, and {metric} is compared by its ratio. "
         raise ValueError(f"{what}Write less than 1: 0.05 is 5 %.")
     return margin
 
 
-class Claim(Form):
-    """What the report is to decide, written before the run."""
+class Terms(Form):
+    """A figure that is claimed, and all that says what it is."""
 
-    baseline: Baseline
     metric: Annotated[
-        str, AfterValidator(_figure), WithJsonSchema({"type": "string", "enum": [*METRICS]})
-    ] = Field(description="the column of runs.csv that is compared")
+        str, AfterValidator(_figure), WithJsonSchema({"type": "string", "enum": [*CLAIMABLE]})
+    ] = Field(description="what is compared: a column of runs.csv, or a figure of curves")
     margin: Annotated[float, AfterValidator(_share)] = Field(
         gt=0,
         description="differences below this do not matter: in the metric's unit for losses, "
@@ -252,8 +252,40 @@ class Claim(Form):
         None,
         gt=0,
         description="validation loss to reach: the report says how long each arm takes. Default: "
-        "the highest final loss of the arm whose mean is highest",
+        "the highest final loss of the arm whose mean is highest. A metric ..._to_target needs it",
     )
+    tail: int | None = Field(
+        None,
+        ge=2,
+        le=1_000_000,
+        description="val_loss_tail: the last evaluations that are averaged",
+    )
+    budget: float | None = Field(
+        None,
+        gt=0,
+        description="val_loss_at_equal_...: seconds of training, tokens or operations at which "
+        "losses are compared. Default: where the first finished run of any arm ends",
+    )
+
+
+class Claim(Terms):
+    """What the report is to decide, written before the run."""
+
+    baseline: Baseline
+    variance: Literal["own", "pooled"] = Field(
+        "own",
+        description="own: each comparison by the deviation of its own pairs, from 5 seeds on; "
+        "pooled: by one deviation of all configurations, whose noise is alike, from 3 seeds on",
+    )
+    also: list[Terms] = Field(
+        default_factory=list,
+        description="further claims of the same configurations: all are tested together",
+    )
+
+    @property
+    def each(self) -> tuple[Terms, ...]:
+        """All that is claimed, itself first."""
+        return (self, *self.also)
 
 
 class Log(Form):

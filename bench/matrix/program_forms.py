@@ -4,7 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from bench.matrix.forms import CLOSED, Claim, Form, Image, Name, PathText, Setting, Tune, named
+from bench.matrix.forms import (
+    CLOSED,
+    Claim,
+    Form,
+    Image,
+    Name,
+    PathText,
+    Setting,
+    Terms,
+    Tune,
+    named,
+)
 
 Text = Annotated[str, Field(min_length=1)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -97,10 +108,17 @@ class ProgramImage(Image):
     tag: Text | None = Field(None, description="an image with Python 3.11 or newer, by its tag")
 
 
-class AnyClaim(Claim):
-    """A claim that may be about a metric of the program."""
+class AnyTerms(Terms):
+    """What is claimed of a metric that may be the program's."""
 
     metric: Name = Field(description="a column of runs.csv, or a metric of the program")
+
+
+class AnyClaim(Claim):
+    """A claim that may be about metrics of the program."""
+
+    metric: Name = Field(description="a column of runs.csv, or a metric of the program")
+    also: list[AnyTerms] = Field(default_factory=list)  # type: ignore[assignment]
 
 
 class AnyTune(Tune):

@@ -1,6 +1,6 @@
 """A matrix of a program -> its program, its values, and what no single section can tell of them."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +12,7 @@ from bench.matrix.forms import Tune
 from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import Where, Wrong
 from bench.program.reading import GROUPS, why_no_expression, why_no_pattern
-from bench.records.columns import COLUMNS, METRICS
+from bench.records.columns import CLAIMABLE, COLUMNS
 from bench.records.owncode import OwnCode
 from bench.records.ownprogram import DataFolder, read_data, read_program
 
@@ -207,8 +207,15 @@ def _texts(program: Program) -> Iterator[tuple[Where, str]]:
 def check_metrics(form: Any) -> Iterator[Wrong]:
     """What is claimed or tuned by is a column that may be, or a metric that is declared."""
     tuned_on = get_args(Tune.model_fields["metric"].annotation)
-    for key, ours in (("claim", METRICS), ("tune", tuned_on)):
-        section, known = getattr(form, key), [*ours, *form.program.metrics]
-        if section is not None and section.metric not in known:
-            what = f"{section.metric!r} is not allowed. {nearest(section.metric, known)}"
-            yield (key, "metric"), f"{what} Others are declared: program.metrics."
+    claims = form.claim.each if form.claim is not None else ()
+    asked: list[tuple[Where, str, Sequence[str]]] = [
+        (("claim", "also", place - 1) if place else ("claim",), terms.metric, CLAIMABLE)
+        for place, terms in enumerate(claims)
+    ]
+    if form.tune is not None:
+        asked.append((("tune",), form.tune.metric, tuned_on))
+    for where, metric, ours in asked:
+        known = [*ours, *form.program.metrics]
+        if metric not in known:
+            what = f"{metric!r} is not allowed. {nearest(metric, known)}"
+            yield (*where, "metric"), f"{what} Others are declared: program.metrics."

@@ -22,6 +22,7 @@ from bench.matrix.forms import (
     Name,
     OwnModelForm,
     OwnOptimizerForm,
+    Terms,
     TrainForm,
     Tune,
     named,
@@ -127,6 +128,8 @@ def _allowed_keys(whole: type[Form], loc: Where) -> list[str]:
             return ["base", *(entry.name for entry in dataclasses.fields(OPTIMIZER_OPTIONS[base]))]
         case ("claim", "baseline"):
             form = Baseline
+        case ("claim", "also", *_):
+            form = Terms
         case ("tune", "space", _, str(values)):
             return [values]
         case (str(key), *_):

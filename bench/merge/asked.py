@@ -11,11 +11,11 @@ import pydantic
 from bench.border.options import EvalOptions, TrainOptions
 from bench.border.spec import settings_text
 from bench.errors import BenchError, MatrixError, Mistake
-from bench.matrix.forms import Claim, Data, EvalForm, TrainForm, Tune
+from bench.matrix.forms import Claim, Data, EvalForm, Terms, TrainForm, Tune
 from bench.matrix.program_forms import AnyClaim, AnyTune
 from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import read_yaml
-from bench.records.columns import METRICS
+from bench.records.columns import CLAIMABLE
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Asked:
     bases: Mapping[str, str] = field(default_factory=dict)
     tune: Tune | None = None  # None: nothing was tuned, or the folders differ in it
     note: str = ""  # why there is no claim, where that is not plain; a sentence
+
+    @property
+    def claims(self) -> tuple[Terms | None, ...]:
+        """Each that is tested; without any the report takes something of its own: None."""
+        return self.claim.each if self.claim else (None,)
 
     @property
     def tuned_on(self) -> str:
@@ -52,7 +57,8 @@ def read_asked(folders: Sequence[Path]) -> Asked:
             if content.get("claim") is not None:
                 form = AnyClaim if is_program else Claim
                 claims.append(form.model_validate(content["claim"]))
-                _check_known(file, content, claims[-1].metric)
+                for terms in claims[-1].each:
+                    _check_known(file, content, terms.metric)
             if content.get("tune") is not None:
                 form_of_tune = AnyTune if is_program else Tune
                 tunes.append(form_of_tune.model_validate(content["tune"]))
@@ -99,7 +105,7 @@ def _check_known(file: Path, content: dict[str, Any], metric: str) -> None:
     """Raises MatrixError for what is no figure, nor declared by the matrix's program."""
     program = content.get(PROGRAM)
     declared = program.get("metrics") if isinstance(program, dict) else None
-    if metric not in METRICS and metric not in (declared or ()):
+    if metric not in CLAIMABLE and metric not in (declared or ()):
         raise MatrixError(str(file), [Mistake(0, "", f"does not declare {metric}.")])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.merge.merging import EndedCell
-from bench.records.columns import TIMINGS
+from bench.records.columns import TIMED
 from bench.statistics.text import seed_words
 
 # Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1%; swap 42%".
@@ -64,7 +64,7 @@ class Timing:
 
     def mark(self, column: str) -> str:
         """What follows a statistic of this column: nothing, unless it is a disturbed timing."""
-        return MARK if column in TIMINGS and not self.clean else ""
+        return MARK if column in TIMED and not self.clean else ""
 
 
 def timing_of(ok: Iterable[EndedCell]) -> Timing:

@@ -128,8 +128,13 @@ def curves_frame(merged: Merged) -> pd.DataFrame:
 
 def summary_columns(sections: Sequence[Section]) -> dict[str, Kind]:
     """All columns of the summary.csv of these."""
-    declared = dict.fromkeys(chain.from_iterable(each.setup.declared for each in sections))
-    return SUMMARY | {name: kind for metric in declared for name, kind in _of(metric).items()}
+    further = dict.fromkeys(chain.from_iterable(map(_further, sections)))
+    return SUMMARY | {name: kind for metric in further for name, kind in _of(metric).items()}
+
+
+def _further(section: Section) -> tuple[str, ...]:
+    """Figures of its own: what a program declares, and what is claimed of curves."""
+    return (*section.setup.declared, *section.claimed)
 
 
 def summary_rows(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:
@@ -140,7 +145,7 @@ def summary_rows(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:
     """
     for number, section in enumerate(sections, start=1):
         for arm in section.arms:
-            figures = _figures(arm, section.setup.metrics)
+            figures = _figures(arm, (*METRICS, *_further(section)))
             yield {"section": number, **_identity(section, arm), **figures}
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from bench.merge.alike import Key, alike
 from bench.merge.disturbed import Timing, timing_of
 from bench.merge.merging import OPEN, EndedCell, Merged
-from bench.records.columns import IMPORTED, LOSSES, TIMINGS, memory_columns
+from bench.records.columns import IMPORTED, LOSSES, TIMED, TIMINGS, TO_TARGET, memory_columns
 from bench.records.endings import circumstances, end_by, end_of, ending
 from bench.records.programs import Setup, setup_of
 from bench.records.rows import Row
@@ -41,6 +41,8 @@ class Arm:
     # Seeds that came to an end under other code, another environment or on another machine.
     otherwise: frozenset[int] = frozenset()
     untuned: str = ""  # of a tuned arm: the optimizer as the matrix has it; else empty
+    # Figures of curves that a claim asks for, by seed; None: not reached, or not known.
+    claimed: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)
 
     @property
     def names(self) -> set[tuple[str, str]]:
@@ -93,14 +95,24 @@ class Arm:
 
     def spread(self, column: str) -> Spread:
         if column not in self._spreads:
-            by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
-            if not self.timing.has(column):
-                by_seed = {}
+            figures = self.claimed.get(column, {}) or self._figures(column)
             self._spreads[column] = over_seeds(
-                {seed: [cell.number(column)] for seed, cell in by_seed.items()},
+                {seed: [value] for seed, value in figures.items()},
                 fewest_seeds(column, self.timing),
             )
         return self._spreads[column]
+
+    def missed(self, metric: str, seed: int) -> bool:
+        """Whether a seed finished short of the target that a figure is about."""
+        figures = self.claimed.get(metric, {})
+        return metric in TO_TARGET and seed in figures and figures[seed] is None
+
+    def _figures(self, column: str) -> Mapping[int, float | None]:
+        """What its rows say, by seed."""
+        if not self.timing.has(column):
+            return {}
+        by_seed = self.timed_by_seed if column in TIMINGS else self.by_seed
+        return {seed: cell.number(column) for seed, cell in by_seed.items()}
 
     @cached_property
     def _spreads(self) -> dict[str, Spread]:
@@ -140,7 +152,7 @@ def fewest_seeds(column: str, timing: Timing) -> int | None:
 
     Of a time they are undisturbed ones.
     """
-    if column not in TIMINGS:
+    if column not in TIMED:
         return LEAST
     return LEAST_TIMES if timing.clean else None
 
@@ -153,6 +165,14 @@ def _by_seed(cells: Iterable[EndedCell], same_draw: Mapping[int, int]) -> dict[i
 
 
 @dataclass(frozen=True)
+class FromCurves:
+    """At what a figure of curves is taken, in words, and why it decides nothing, if so."""
+
+    words: str
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
 class Section:
     """Cells that may be compared, arm by arm."""
 
@@ -162,6 +182,7 @@ class Section:
     timing: Timing
     dropped_arms: int = 0  # that ran with its settings, and are in no plan any more
     trials: tuple[EndedCell, ...] = ()  # of tuning: in no arm and no figure of one
+    claimed: Mapping[str, FromCurves] = field(default_factory=dict)  # its arms' figures of curves
 
     @cached_property
     def setup(self) -> Setup:

@@ -21,6 +21,8 @@ SETTLED = ("ok", "diverged", "oom", "oom_killed", "timeout", "crashed")
 STATUSES = (*SETTLED, "interrupted", "skipped")
 IMPORTED = "imported"  # `runtime` of rows of runs that were made elsewhere
 
+_NATS = "nats per token"
+
 COLUMNS: dict[str, Column] = {
     # identity
     "run_id": Column("12 hex digits over everything that was asked of the cell"),
@@ -236,7 +238,7 @@ COLUMNS: dict[str, Column] = {
         heading="train loss, final",
         decimals=of_loss,
         title="final training loss",
-        unit="nats per token",
+        unit=_NATS,
     ),
     "val_loss_final": Column(
         "loss on the validation split after the last step, by eval_protocol",
@@ -244,7 +246,7 @@ COLUMNS: dict[str, Column] = {
         heading="val. loss, final",
         decimals=of_loss,
         title="final validation loss",
-        unit="nats per token",
+        unit=_NATS,
     ),
     "test_loss_final": Column(
         "loss on the whole test split after the last step; empty without a third "
@@ -253,7 +255,7 @@ COLUMNS: dict[str, Column] = {
         heading="test loss, final",
         decimals=of_loss,
         title="final test loss",
-        unit="nats per token",
+        unit=_NATS,
     ),
     "val_loss_best": Column(
         "lowest validation loss of all evaluations (the original's figure)",
@@ -261,7 +263,7 @@ COLUMNS: dict[str, Column] = {
         heading="val. loss, best",
         decimals=of_loss,
         title="best validation loss",
-        unit="nats per token",
+        unit=_NATS,
     ),
     "perplexity": Column("exp(val_loss_final)", LOSS, heading="perplexity", title="perplexity"),
     "bits_per_char": Column(
@@ -408,6 +410,36 @@ COLUMNS: dict[str, Column] = {
 }
 RUN_COLUMNS = {name: column.meaning for name, column in COLUMNS.items()}
 
+_AT_EQUAL = "validation loss at the same {}, `claim.budget` or where the first run of any arm ends"
+_TO_TARGET = "{} until the validation loss is held at `claim.target` or below"
+
+
+def _loss_at(cost: str) -> Column:
+    title = f"validation loss at equal {cost}"
+    return Column(_AT_EQUAL.format(cost), LOSS, decimals=of_loss, title=title, unit=_NATS)
+
+
+# What may be claimed and is in no row: it follows from a run's evaluations and from the claim.
+OF_CURVES: dict[str, Column] = {
+    "val_loss_tail": Column(
+        "mean validation loss of the last `claim.tail` evaluations",
+        LOSS,
+        decimals=of_loss,
+        title="mean validation loss of the last evaluations",
+        unit=_NATS,
+    ),
+    "val_loss_at_equal_time": _loss_at("training time"),
+    "val_loss_at_equal_tokens": _loss_at("training tokens"),
+    "val_loss_at_equal_flops": _loss_at("operations"),
+    "steps_to": Column(_TO_TARGET.format("training steps"), LOSS, title="steps to the target"),
+    "tokens_to": Column(_TO_TARGET.format("training tokens"), LOSS, title="tokens to the target"),
+    "time_to": Column(
+        _TO_TARGET.format("training time"), LOSS, title="training time to the target", unit="s"
+    ),
+}
+AT_EQUAL_COST = tuple(name for name in OF_CURVES if "_at_equal_" in name)
+TO_TARGET = tuple(name for name in OF_CURVES if name.endswith("_to"))
+
 # What summary.csv and a comparison begin with: all other figures follow in the order of runs.csv.
 _FIRST = (
     *("steps", "tokens", "threads"),
@@ -429,7 +461,10 @@ def _of(*kinds: Kind) -> tuple[str, ...]:
 CONSTANTS = _of(CONSTANT)
 LOSSES = _of(LOSS)
 TIMINGS = _of(TIMING)
+# With those of a claim that rest on one: what disturbs a run's times disturbs them.
+TIMED = (*TIMINGS, "val_loss_at_equal_time", "time_to")
 METRICS = _of(LOSS, TIMING, FIGURE)  # each has a mean over seeds
+CLAIMABLE = (*METRICS, *OF_CURVES)
 SHOWN = {name: COLUMNS[name] for name in (*CONSTANTS, *METRICS) if COLUMNS[name].heading}
 
 OF_GPUS = tuple(name for name in METRICS if name.startswith(("gpu_", "sm_clock_")))
@@ -439,11 +474,11 @@ IN_POINTS = tuple(name for name in METRICS if name.endswith(("_pct", "_c")))
 
 
 def is_relative(metric: str, column: Column) -> bool:
-    """Whether a metric, of `METRICS` or a program's own, is compared by its ratio.
+    """Whether a metric, of `METRICS`, `OF_CURVES` or a program's own, is compared by its ratio.
 
     The noise of times, sizes and rates multiplies; that of losses adds.
     """
-    return column.kind != LOSS and metric not in IN_POINTS
+    return metric in TO_TARGET or (column.kind != LOSS and metric not in IN_POINTS)
 
 
 def memory_columns(device: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
-from bench.records.columns import COLUMNS, METRICS
+from bench.records.columns import COLUMNS, METRICS, OF_CURVES
 from bench.records.kinds import LOSS, Column
 from bench.records.rows import Row, as_field, as_number
 from bench.statistics.text import of_loss
@@ -36,7 +36,7 @@ class Setup:
     """What all rows with one text of `settings` share."""
 
     program: Mapping[str, Any]  # what `settings` says of it; empty: our own training
-    columns: Mapping[str, Column]  # of every figure that such a row may have
+    columns: Mapping[str, Column]  # of every figure that such a row may have, or a claim of them
 
     @property
     def is_paired(self) -> bool:
@@ -46,7 +46,7 @@ class Setup:
     @property
     def declared(self) -> tuple[str, ...]:
         """The program's own metrics."""
-        return tuple(name for name in self.columns if name not in COLUMNS)
+        return tuple(name for name in self.columns if name not in OURS.columns)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Setup:
         return (*METRICS, *self.declared)
 
 
-OURS = Setup({}, COLUMNS)
+OURS = Setup({}, COLUMNS | OF_CURVES)
 
 
 @cache
@@ -73,13 +73,14 @@ def setup_of(settings: str) -> Setup:
         )
         for name, better in program.get("metrics", {}).items()
     }
-    return Setup(program, {**COLUMNS, **_columns(), **declared})
+    return Setup(program, {**OURS.columns, **_columns(), **declared})
 
 
 def joined_setup(settings: Iterable[str]) -> Setup:
     """All figures that rows of any of these may have; it says nothing of how seeds pair."""
     found = [setup_of(text).columns for text in settings]
-    return Setup({}, {name: column for each in (*found, COLUMNS) for name, column in each.items()})
+    columns = {name: column for each in (*found, OURS.columns) for name, column in each.items()}
+    return Setup({}, columns)
 
 
 def _columns() -> dict[str, Column]:

@@ -9,11 +9,12 @@ from bench.border.atomic import write_atomically
 from bench.errors import FolderError
 from bench.merge.asked import Asked, read_asked
 from bench.merge.frames import cells_frame, parquet, summary_columns, summary_rows
+from bench.merge.from_curves import with_curves
 from bench.merge.merging import Merged, merge
 from bench.merge.sections import Section, make_sections
 from bench.records.rows import write_table
 from bench.report.built import Built, Looked
-from bench.report.family import Family, make_family
+from bench.report.family import Family, family_at_equal_cost, make_family
 from bench.report.looks import claim_fingerprint, fingerprint, look_number, note_look
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
@@ -41,10 +42,11 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
     merged = merge(folders)
     paths = [source.path for source in merged.sources]
     asked = read_asked(paths)
-    sections = make_sections(merged)
+    claimed = list(filter(None, asked.claims))
+    sections = [with_curves(section, claimed) for section in make_sections(merged)]
     families = _families(sections, asked, paths)
     parts = _parts(merged, sections, families, asked)
-    compared = [family for family in families if family]
+    compared = [family for each in families for family in each if family]
     unnoted = note_look(paths, compared)
     page = make_page(merged, asked, parts, unnoted, out)
     pictures = _pictures(parts)
@@ -70,25 +72,36 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
 
 def _families(
     sections: Sequence[Section], asked: Asked, folders: Sequence[Path]
-) -> list[Family | None]:
-    """Each section's comparisons, tested as at the look that these figures are."""
-    first = [make_family(section, asked, look=1) for section in sections]
-    figures = fingerprint([family for family in first if family])
+) -> list[list[Family | None]]:
+    """Each section's comparisons, claim by claim, tested as at the look that these figures are."""
+
+    def at(look: int) -> list[list[Family | None]]:
+        return [
+            [make_family(section, asked, look, terms) for terms in asked.claims]
+            for section in sections
+        ]
+
+    first = at(look=1)
+    figures = fingerprint([family for each in first for family in each if family])
     look = look_number(folders, figures)
-    return first if look == 1 else [make_family(section, asked, look) for section in sections]
+    return first if look == 1 else at(look)
 
 
 def _parts(
-    merged: Merged, sections: Sequence[Section], families: Sequence[Family | None], asked: Asked
+    merged: Merged,
+    sections: Sequence[Section],
+    families: Sequence[Sequence[Family | None]],
+    asked: Asked,
 ) -> list[Part]:
     looks = styles(arm.label for section in sections for arm in section.arms)
     parts = []
     found = zip(sections, titles(sections), families, strict=True)
-    for number, (section, title, family) in enumerate(found, start=1):
-        drawings = draw_all(make_scene(section, family, merged, title, looks, asked))
+    for number, (section, title, (family, *further)) in enumerate(found, start=1):
+        at_cost = family and family_at_equal_cost(section, asked, family)
+        drawings = draw_all(make_scene(section, family, merged, title, looks, asked, at_cost))
         if number > 1:  # only further sections have a suffix
             drawings = [replace(each, name=f"{each.name}-{number}") for each in drawings]
-        parts.append(Part(title, section, family, tuple(drawings)))
+        parts.append(Part(title, section, family, tuple(drawings), tuple(further), at_cost))
     return parts
 
 

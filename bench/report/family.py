@@ -5,14 +5,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from bench.matrix.forms import Terms
 from bench.merge.asked import Asked
+from bench.merge.from_curves import with_curves
 from bench.merge.sections import Arm, Section, fewest_seeds
-from bench.records.columns import TIMINGS, is_relative
-from bench.records.kinds import FIGURE, LOSS, TIMING, Column
+from bench.records.columns import OF_CURVES, TIMED, TIMINGS, TO_TARGET, is_relative
+from bench.records.kinds import FIGURE, LOSS, Column
 from bench.records.programs import Setup
 from bench.statistics.contrast import BySeed, Contrast, correlation, difference
 from bench.statistics.ends import End, Ends
 from bench.statistics.ladder import Ladder, make_ladder
+from bench.statistics.pooled import LEAST_SEEDS as LEAST_SEEDS_POOLED
+from bench.statistics.pooled import Pooled, pooled
 from bench.statistics.power import SeedsNeeded, seeds_to_decide
 from bench.statistics.text import sentences
 from bench.statistics.verdict import (
@@ -27,6 +31,9 @@ from bench.statistics.verdict import (
 )
 
 TIME = "train_time_s"  # of the second ladder, in ratios
+# Losses that all configurations have after as many steps, and what says the same at equal cost.
+AT_EQUAL_STEPS = ("val_loss_final", "val_loss_tail", "perplexity", "bits_per_char")
+EQUAL_COST = ("val_loss_at_equal_flops", "val_loss_at_equal_time")
 AFTERWARDS = (
     "These runs were made elsewhere and imported, and what is claimed of them was claimed "
     "afterwards: what follows is exploratory."
@@ -80,13 +87,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """The variance of all arms, or why there is none."""
+
+    variance: Pooled | None
+    why_not: str
+
+
+@dataclass(frozen=True)
 class Family:
     """All comparisons of a section, with intervals that hold together at 1 - α of the look."""
 
     baseline: Arm
     metric: str  # a column of runs.csv, or what a program declares
     setup: Setup  # the section's
+    at: str  # at what a figure of curves is taken, in words; else empty
     margin: float | None  # as claimed: in the metric's unit, or a share; None: nothing claimed
+    asked: tuple[float | str, ...]  # what the claim says beside its margin
+    claims: int  # that are tested together
+    pooled: Pool | None  # the variance of all arms, where the claim asks for one
     exploratory: bool  # no claim was made before the run, or none that holds
     note: str  # why none holds, where that is not plain
     look: int  # which look at these results it is, from 1
@@ -148,39 +167,66 @@ def tuned_part(section: Section) -> Section:
     return replace(section, arms=tuple(arm for arm in section.arms if arm.untuned))
 
 
-def make_family(section: Section, asked: Asked, look: int) -> Family | None:
+def family_at_equal_cost(section: Section, asked: Asked, first: Family) -> Family | None:
+    """The comparisons of a claim about a loss at equal steps, at equal cost: a description.
+
+    At equal operations, which no load on the machine changes; where these are not known, at equal
+    training time. None where such a thing is claimed, or of a figure that no curve has.
+    """
+    claimed = {terms.metric for terms in asked.claims if terms}
+    if first.metric not in AT_EQUAL_STEPS or claimed & {*EQUAL_COST}:
+        return None
+    for metric in EQUAL_COST:
+        terms = Terms.model_construct(metric=metric, margin=first.margin)
+        found = make_family(with_curves(section, [terms]), asked, first.look, terms)
+        if found and any(each.contrast.mean is not None for each in found.comparisons):
+            return replace(found, exploratory=True)
+    return None
+
+
+def make_family(
+    section: Section, asked: Asked, look: int, terms: Terms | None = None
+) -> Family | None:
     """The comparisons of a section at its `look`-th look; None without a baseline, or the metric.
 
-    Intervals are Bonferroni's: α is shared out among all arms that were planned beside the
-    baseline, also those that have no figure yet.
+    `terms`: of which claim, where there are several; the first by default. Intervals are
+    Bonferroni's: α is shared out among all arms that were planned beside the baseline, also those
+    that have no figure yet, and among claims.
     """
+    terms = terms or asked.claim
+    claims = len(asked.claims)
     if section.is_tuned:  # what was tuned is judged as it was tuned
         section = tuned_part(section)
     baseline = baseline_of(section, asked)
     others = [arm for arm in section.arms if arm is not baseline]
     if baseline is None or not others:
         return None
-    claim = asked.claim
-    metric = claim.metric if claim else section.main_metric
-    margin = claim.margin if claim else None
+    metric = terms.metric if terms else section.main_metric
+    margin = terms.margin if terms else None
     if not has_metric(section, metric):
         return None
     column = section.setup.columns[metric]
     relative = is_relative(metric, column)
     limit = _limit(margin, relative)
-    compared = len(others) + section.dropped_arms
+    compared = (len(others) + section.dropped_arms) * claims
     alpha = alpha_of_look(look) / compared
-    found = [_compare(section, arm, baseline, metric, limit, alpha) for arm in others]
+    pool = _pool(section, asked, metric, relative)
+    found = [_compare(section, arm, baseline, metric, limit, alpha, pool) for arm in others]
     # What comes next is another look, with an α of its own; a look that tested nothing is none.
     next_alpha = alpha_of_look(look + 1) / compared if _any_tested(found) else alpha
-    needed = [_seeds_needed(each, column, limit, next_alpha) for each in found]
+    least = least_seeds(column, pool)
+    needed = [_seeds_needed(each, least, limit, next_alpha) for each in found]
     times = () if metric == TIME else _ladders(section, baseline, TIME, confidence=1 - alpha)
     return Family(
         baseline=baseline,
         metric=metric,
         setup=section.setup,
+        at=section.claimed[metric].words if metric in section.claimed else "",
         margin=margin,
-        exploratory=claim is None or section.is_imported,
+        asked=_asked(terms, pool),
+        claims=claims,
+        pooled=pool,
+        exploratory=asked.claim is None or section.is_imported,
         note=sentences(asked.note, AFTERWARDS if section.is_imported else ""),
         look=look,
         alpha=alpha,
@@ -192,37 +238,63 @@ def make_family(section: Section, asked: Asked, look: int) -> Family | None:
     )
 
 
+def _asked(terms: Terms | None, pool: Pool | None) -> tuple[float | str, ...]:
+    """What a claim says beside its margin: at what a figure of curves is taken, and by what."""
+    how = ("pooled",) if pool else ()
+    if terms is None or terms.metric not in OF_CURVES:
+        return how
+    target = terms.target if terms.metric in TO_TARGET else None
+    return tuple(each for each in (terms.tail, terms.budget, target, *how) if each is not None)
+
+
+def _pool(section: Section, asked: Asked, metric: str, relative: bool) -> Pool | None:
+    """One variance for all arms; None where the claim does not ask for it."""
+    if asked.claim is None or asked.claim.variance != "pooled":
+        return None
+    figures = [measured(arm.spread(metric).by_seed, relative).values() for arm in section.arms]
+    return Pool(*pooled([[math.log(x) if relative else x for x in arm] for arm in figures]))
+
+
 def has_metric(section: Section, metric: str) -> bool:
     """Whether verdicts on it may be looked for: another program's is none, nor what none read."""
     column = section.setup.columns.get(metric)
     return column is not None and (column.kind == LOSS or bool(section.values(metric)))
 
 
-def least_seeds(column: Column) -> int:
+def least_seeds(column: Column, pool: Pool | None = None) -> int:
     """The pairs that a verdict on a figure needs; without pairs, the runs of either arm."""
+    if pool is not None:
+        return LEAST_SEEDS_POOLED
     return LEAST_SEEDS_LOSS if column.kind == LOSS else LEAST_SEEDS_OTHER
 
 
 def _compare(
-    section: Section, arm: Arm, baseline: Arm, metric: str, limit: float | None, alpha: float
+    section: Section,
+    arm: Arm,
+    baseline: Arm,
+    metric: str,
+    limit: float | None,
+    alpha: float,
+    pool: Pool | None,
 ) -> Comparison:
     column, is_paired = section.setup.columns[metric], section.setup.is_paired
     relative = is_relative(metric, column)
     known = [each.spread(metric).by_seed for each in (arm, baseline)]
     new, base = (measured(each, relative) for each in known)
     fewest = fewest_seeds(metric, section.timing)
-    by_seed = _ends(arm, baseline, new, base, metric, column)
+    by_seed = _ends(arm, baseline, new, base, metric)
     asked = [{seed: each[seed] for seed in by_seed if seed in each} for each in (new, base)]
     contrast = difference(
         *asked, relative=relative, confidence=1 - alpha, least=fewest, pairs=is_paired
     )
+    contrast = replace(contrast, pooled=pool.variance if pool else None)
     ends = Ends(Counter(by_seed.values()))
     judgement = judge(
         contrast,
         ends,
         margin=limit,
         lower_is_better=not column.more_is_better,
-        least_seeds=least_seeds(column),
+        least_seeds=least_seeds(column, pool),
         varies=not (relative and column.kind == FIGURE),
     )
     if metric not in TIMINGS and len(new) + len(base) < sum(map(len, known)):
@@ -230,8 +302,12 @@ def _compare(
     if not section.timing.has(metric):
         why = "some runs told their times and others did not: these are not compared"
         judgement = Judgement(Verdict.NOT_AVAILABLE, why)
-    if metric in TIMINGS and not section.timing.clean:
+    if metric in TIMED and not section.timing.clean:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "every seed was disturbed from outside")
+    if pool and pool.why_not and ends.all_finished:
+        judgement = Judgement(Verdict.NOT_AVAILABLE, pool.why_not)
+    if metric in section.claimed and (why := section.claimed[metric].why_not):
+        judgement = Judgement(Verdict.NOT_AVAILABLE, why)
     both = [seed for seed, end in by_seed.items() if end == (End.FINISHED, End.FINISHED)]
     return Comparison(
         arm,
@@ -246,20 +322,23 @@ def _compare(
 
 
 def _ends(
-    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str, column: Column
+    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str
 ) -> Mapping[int, tuple[End, End]]:
     """How either arm ended at each seed that was planned for both.
 
     A finished run without the figure is one that the arm lacks: a loss that no field can hold (a
     perplexity of 1e400), an energy that was not read. Only a time that was disturbed is none, for
-    that leaves its seed out of all arms alike.
+    that leaves its seed out of all arms alike. One that fell short of the claim's target has lost
+    to any that did not.
     Seeds that drew what another one drew are no seeds. Where some seeds ran here that had run
     otherwise as well, those that ran otherwise and not here were left out by choice.
     """
 
     def end(side: Arm, figures: BySeed, seed: int) -> End:
         found = side.end(seed)
-        asked = column.kind != TIMING or (side.timing.has(metric) and seed in side.timed_by_seed)
+        if found is End.FINISHED and side.missed(metric, seed):
+            return End.MISSED
+        asked = metric not in TIMED or (side.timing.has(metric) and seed in side.timed_by_seed)
         unknown = found is End.FINISHED and asked and seed not in figures
         return End.MISSING if unknown else found
 
@@ -284,14 +363,14 @@ def measured(figures: BySeed, relative: bool) -> BySeed:
 
 
 def _seeds_needed(
-    found: Comparison, column: Column, limit: float | None, alpha: float
+    found: Comparison, least: int, limit: float | None, alpha: float
 ) -> SeedsNeeded | None:
     """Seeds that would decide at the margin; None where that is known, or more would not do."""
     contrast = found.contrast
     is_open = found.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and found.ends.all_finished
     if not is_open or limit is None or contrast.interval is None or not contrast.sd:
         return None
-    least = max(contrast.n + 1, least_seeds(column))
+    least = max(contrast.n + 1, least)
     return seeds_to_decide(contrast.sd, contrast.n, limit, alpha, least, contrast.freedom)
 
 

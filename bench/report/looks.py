@@ -68,7 +68,7 @@ def _sha256(families: Sequence[Family], of: Callable[[Comparison], Any]) -> str 
     lines = sorted(
         json.dumps(
             [
-                [family.baseline.arm_id, family.metric, family.margin],
+                [family.baseline.arm_id, family.metric, family.margin, *family.asked],
                 sorted(map(of, family.comparisons)),
             ]
         )
@@ -127,7 +127,7 @@ def note_look(folders: Sequence[Path], families: Sequence[Family]) -> list[Path]
         row = {
             "look": families[0].look,
             "figures_sha256": figures,
-            "metric": families[0].metric,
+            "metric": " ".join(dict.fromkeys(family.metric for family in families)),
             "n_seeds": max(each.contrast.n for one in families for each in one.comparisons),
             "looked_at": _now(),
         }

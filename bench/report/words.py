@@ -28,6 +28,12 @@ MEMORY = {
     ),
 }
 
+# What costs the same, where a loss at equal steps is told there as well.
+COST = {
+    "val_loss_at_equal_flops": "at equal operations",
+    "val_loss_at_equal_time": "at equal training time",
+}
+
 
 def metric_name(setup: Setup, metric: str) -> str:
     """A column without a title has its unit in its name."""
@@ -38,6 +44,14 @@ def metric_words(setup: Setup, metric: str, name: str = "") -> str:
     """With its unit: "training time (s)"; under another name, where one is given."""
     name, unit = name or metric_name(setup, metric), setup.columns[metric].unit
     return f"{name} ({unit})" if unit else name
+
+
+def claimed_words(family: Family) -> str:
+    """What is compared, and at what: "validation loss at equal operations (..., at 12 FLOPs)"."""
+    unit = family.column.unit
+    about = ", ".join(filter(None, (unit, family.at)))
+    name = metric_name(family.setup, family.metric)
+    return f"{name} ({about})" if about else name
 
 
 def contrast_words(family: Family) -> str:

@@ -13,6 +13,7 @@ from bench.statistics.interval import (
     welch_freedom,
     welch_interval,
 )
+from bench.statistics.pooled import Pooled
 
 BySeed = Mapping[int, float]  # one figure a seed; a seed without a figure is absent
 
@@ -34,6 +35,7 @@ class Contrast:
     scale: float = 0.0  # the largest figure that went in, without its sign: rounding goes with it
     least: int | None = LEAST  # the fewest seeds that have an interval; None: no number of them has
     others: tuple[BySeed, ...] = ()  # empty: seeds are pairs
+    pooled: Pooled | None = None  # the variance of all arms, in place of its own
 
     @property
     def groups(self) -> tuple[BySeed, ...]:
@@ -73,6 +75,8 @@ class Contrast:
         """
         if self.n < 2:
             return None
+        if self.pooled:
+            return math.sqrt(2 * self.pooled.variance)
         if self.is_paired:
             return statistics.stdev(self.values)
         return math.hypot(*map(statistics.stdev, self._figures))
@@ -81,8 +85,12 @@ class Contrast:
     def freedom(self) -> float:
         """Degrees of freedom that a seed more adds: 1 of pairs, up to 2 of two arms without them.
 
+        With a variance of all arms, about one for each of them.
+
         Of a contrast that has a standard deviation above 0.
         """
+        if self.pooled:
+            return self.pooled.freedom / (self.n - 1)
         if self.is_paired:
             return 1.0
         return welch_freedom([*map(statistics.variance, self._figures)], [1.0] * len(self.groups))
@@ -90,6 +98,9 @@ class Contrast:
     @property
     def interval(self) -> Interval | None:
         """None where it cannot be computed: too few seeds, or no variance."""
+        if self.pooled and self.mean is not None and self.least is not None and self.n > 1:
+            half = self.pooled.half_width(self._sizes, self.confidence)
+            return Interval(self.mean - half, self.mean + half)
         if self.is_paired:
             return t_interval(self.values, self.confidence, self.scale, self.least)
         return welch_interval(self._figures, self.confidence, self.scale, self.least)
@@ -108,6 +119,11 @@ class Contrast:
     def range(self) -> Interval | None:
         """From the smallest difference to the largest; None where there is none."""
         return Interval(min(self.values), max(self.values)) if self.n else None
+
+    @property
+    def _sizes(self) -> list[int]:
+        """How many figures of each of two arms."""
+        return [self.n, self.n] if self.is_paired else [len(group) for group in self.groups]
 
     @property
     def _figures(self) -> list[list[float]]:

@@ -11,12 +11,14 @@ class End(StrEnum):
 
     FINISHED = "finished"
     DIVERGED = "diverged"  # ranks below every finished one
+    MISSED = "short of the target"  # finished, and ranks with those that diverged: a claim's target
     FAILED = "failed"  # by its own doing: it crashed, or went beyond a limit
     MISSING = "missing"  # open, interrupted, skipped, or lost to a fault of the machine
     OTHERWISE = "run under other code or on another machine"  # of a seed that is missing here
 
 
-FAILURES = (End.DIVERGED, End.FAILED)
+FAILURES = (End.DIVERGED, End.MISSED, End.FAILED)
+LAST = (End.DIVERGED, End.MISSED)  # worse than any figure
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,13 @@ class Ends:
     def against_better(self) -> tuple[int, int]:
         """(won, lost) by the new arm where not both finished, as is worst for it.
 
-        A seed that it failed or lacks is lost, one at which the baseline diverged is won; where
-        both is so, neither. The baseline's other failures, and seeds that it lacks, are no pairs.
+        A seed that it failed or lacks is lost, one at which the baseline diverged, or fell short
+        of the target, is won; where both is so, neither. The baseline's other failures, and seeds
+        that it lacks, are no pairs.
         """
         not_new = set(End) - {End.FINISHED}
-        won = self._at({End.FINISHED}, {End.DIVERGED})
-        return won, self._at(not_new, set(End) - {End.DIVERGED}) - self.left_out
+        won = self._at({End.FINISHED}, LAST)
+        return won, self._at(not_new, set(End).difference(LAST)) - self.left_out
 
     def against_worse(self) -> tuple[int, int]:
         """(won, lost) by the new arm, as is worst for the baseline: the mirror image."""

@@ -4,12 +4,14 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
+from scipy.optimize import brentq
 from scipy.stats import chi2, nct, t
 
 from bench.statistics.interval import CONFIDENCE
 
 POWER = 0.8  # chance of deciding; the convention of Cohen, "Statistical Power Analysis" (1988)
 MOST_SEEDS = 10_000  # beyond, the answer is "more"
+FARTHEST = 1e5  # standard deviations: two seeds find a difference of some thousand
 
 # A larger noncentrality adds nothing to a power of 1, and scipy's noncentral t then gives NaN.
 LARGEST_NONCENTRALITY = 1e6
@@ -43,6 +45,13 @@ def seeds_for(
     seeds = range(least, MOST_SEEDS + 1)  # power grows with n
     index = bisect_left(seeds, POWER, key=lambda n: power(n, sd, difference, alpha, freedom))
     return seeds[index] if index < len(seeds) else None
+
+
+def difference_found(n: int, sd: float, alpha: float, freedom: float = 1.0) -> float:
+    """The smallest true difference that n ≥ 2 seeds find with a chance of POWER."""
+    return float(
+        brentq(lambda found: power(n, sd, found, alpha, freedom) - POWER, 0.0, sd * FARTHEST)
+    )
 
 
 def seeds_to_decide(

@@ -10,7 +10,7 @@ from typing import Literal
 from scipy.stats import beta, binomtest, mannwhitneyu
 
 from bench.statistics.contrast import Contrast
-from bench.statistics.ends import FAILURES, End, Ends
+from bench.statistics.ends import FAILURES, LAST, End, Ends
 
 ALPHA = 0.05  # of all comparisons of a family together
 
@@ -133,8 +133,9 @@ def _by_sign(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds:
 def _by_rank(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds: int) -> Judgement:
     """A rank-sum test for each verdict over the runs of both arms; ties rank against it.
 
-    For better, the runs that the new arm failed or lacks rank last, those that diverged in the
-    baseline as well, and those that it failed otherwise or lacks first. Worse is the mirror image.
+    For better, the runs that the new arm failed or lacks rank last, those that diverged or fell
+    short of the target in the baseline as well, and those that it failed otherwise or lacks first.
+    Worse is the mirror image.
     """
     sign = 1 if lower_is_better else -1
     new, negated = (list(group.values()) for group in contrast.groups)
@@ -145,7 +146,7 @@ def _by_rank(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds:
     known = list(zip(arms, ends.apart, strict=True))
     for verdict, (mine, theirs) in ((Verdict.BETTER, known), (Verdict.WORSE, known[::-1])):
         left = _with_rest(*mine, last={*End} - {End.FINISHED})
-        right = _with_rest(*theirs, last={End.DIVERGED})
+        right = _with_rest(*theirs, last=LAST)
         if min(len(left), len(right)) < least_seeds:  # what finished has no figure
             continue
         won, p_value = _rank_sum(left, right)

@@ -31,11 +31,11 @@ class Answer:
 
     @property
     def headline(self) -> Headline:
-        return headline(self.section, self.family, self.asked, "")
+        return headline(self.section, [self.family], self.asked, "")
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        return answer_tables(self.section, self.family, self.asked)
+        return answer_tables(self.section, [self.family], self.asked)
 
     def table(self, caption: str) -> list[dict[str, str]]:
         (found,) = [table for table in self.tables if table.caption.startswith(caption)]

@@ -31,7 +31,7 @@ ONE_MISTAKE = {
         broken("  margin: 0.01", "  margin: 0.01\n  metrics: perplexity"),
         23,
         "claim.metrics",
-        "unknown key. Did you mean 'metric'? Allowed: baseline, margin, metric, target.",
+        "unknown key. Did you mean 'metric'? Allowed: also, baseline, budget, margin, metric, ",
     ),
     "duplicate key": (
         broken("threads: 2}", "threads: 2,\n  steps: 5}"),
@@ -494,6 +494,45 @@ ONE_MISTAKE = {
         22,
         "claim.margin",
         "5 is no share, and train_time_s is compared by its ratio. Write less than 1: 0.05 is 5 %.",
+    ),
+    "claim of the last evaluations that says not how many": (
+        broken("metric: val_loss_final", "metric: val_loss_tail"),
+        21,
+        "claim.metric",
+        "val_loss_tail needs tail. Write it beside the metric.",
+    ),
+    "claim of more evaluations than there are": (
+        broken("metric: val_loss_final", "metric: val_loss_tail\n  tail: 11"),
+        22,
+        "claim.tail",
+        "is 11, and a run has 10 evaluations after its first step. Write less, or lower ",
+    ),
+    "claim of a cost that says no target": (
+        broken("metric: val_loss_final", "metric: time_to"),
+        21,
+        "claim.metric",
+        "time_to needs target. Write it beside the metric.",
+    ),
+    "budget of a claim at equal steps": (
+        broken("metric: val_loss_final", "metric: val_loss_final\n  budget: 100"),
+        22,
+        "claim.budget",
+        "belongs to val_loss_at_equal_time, val_loss_at_equal_tokens, val_loss_at_equal_flops ",
+    ),
+    "misspelt key of a further claim": (
+        broken(
+            "margin: 0.01",
+            "margin: 0.01\n  also:\n  - {metric: perplexity, margin: 1.0, margins: 1.0}",
+        ),
+        24,
+        "claim.also[0].margins",
+        "unknown key. Did you mean 'margin'? Allowed: budget, margin, metric, tail, target.",
+    ),
+    "further claim of the same": (
+        broken("margin: 0.01", "margin: 0.01\n  also:\n  - {metric: val_loss_final, margin: 1.0}"),
+        24,
+        "claim.also[0].metric",
+        "val_loss_final is claimed twice. Remove one.",
     ),
     "claim on a GPU that no cell has": (
         broken("val_loss_final", "gpu_energy_j"),

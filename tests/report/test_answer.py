@@ -276,7 +276,7 @@ def test_folders_that_claim_different_things_are_exploratory_and_say_why(new):
     (folders[1] / "matrix.yaml").write_text(CLAIM.replace("0.01", "0.02") % "")
     asked = read_asked(folders)
     family = make_family(one.section, asked, look=1)
-    lead = headline(one.section, family, asked, "").lead
+    lead = headline(one.section, [family], asked, "").lead
     assert lead.startswith("The folders make different claims: what follows is exploratory. Final")
 
 

@@ -91,7 +91,7 @@ def test_every_figure_can_be_claimed_and_fewer_are_better_unless_it_says_so(new,
     assert (lower, higher) == (expected[::-1] if family.column.more_is_better else expected)
     assert found["sgd"].verdict is Verdict.EQUIVALENT
     assert found["muon"].contrast.relative is is_relative(metric, COLUMNS[metric])
-    told = headline(section, family, claimed(metric, 0.05), "").lead
+    told = headline(section, [family], claimed(metric, 0.05), "").lead
     assert told.startswith(COLUMNS[metric].title[0].upper() + COLUMNS[metric].title[1:])
 
 
@@ -156,7 +156,7 @@ def test_replicates_are_compared_by_the_ratio_of_their_geometric_means(new):
     section, family, found = family_of(folder, "step_time_ms_p50")
     assert math.exp(found["muon"].contrast.mean) == pytest.approx(0.8, rel=0.01)
     assert not found["muon"].contrast.is_paired
-    lead = headline(section, family, claimed("step_time_ms_p50", 0.05), "").lead
+    lead = headline(section, [family], claimed("step_time_ms_p50", 0.05), "").lead
     assert "gpt + muon is better (faster), gpt + lion is worse (slower)" in lead
 
 
@@ -170,7 +170,7 @@ def test_what_was_not_read_counts_against_the_arm_that_lacks_it(new):
         row["gpu_energy_j"] = None
     section, family, found = family_of(folder, "gpu_energy_j")
     assert found["muon"].verdict is Verdict.UNDECIDED  # 3 won, 5 lost
-    lead = headline(section, family, claimed("gpu_energy_j", 0.05), "").lead
+    lead = headline(section, [family], claimed("gpu_energy_j", 0.05), "").lead
     assert "gpu + muon" not in lead
     assert "gpt + muon is undecided on 3 of 8 planned seeds, 5 missing in this config" in lead
 
@@ -191,7 +191,7 @@ def test_who_wins_by_the_others_failures_is_not_called_faster(new):
         row |= {"status": "diverged", "step_time_ms_p50": None}
     section, family, found = family_of(folder, "step_time_ms_p50")
     assert found["muon"].told == "better by sign"
-    lead = headline(section, family, claimed("step_time_ms_p50", 0.05), "").lead
+    lead = headline(section, [family], claimed("step_time_ms_p50", 0.05), "").lead
     assert "gpt + muon is better on 10 of 12" in lead or "gpt + muon is better, " in lead
     assert "faster" not in lead
 
@@ -213,7 +213,7 @@ def test_where_nothing_read_it_nothing_is_tested(new):
     (section,) = sections_of(planted(new(), "step_time_ms_p50", 12.0))
     asked = claimed("gpu_energy_j", 0.05)
     assert make_family(section, asked, 1) is None
-    assert headline(section, None, asked, "").lead == (
+    assert headline(section, [None], asked, "").lead == (
         "Nothing is tested: no run here has gpu_energy_j, which the claim is about."
     )
 

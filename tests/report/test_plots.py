@@ -46,7 +46,7 @@ def test_no_text_overlaps_or_leaves_the_picture(new, draw, arms, name, half):
     names = [(f"{name}-{index // 3}", f"{name}-{index % 3}") for index in range(arms)]
     scene = scene_of(with_raw_files(run(new, names, device="cuda", half=half)), margin=0.01)
     figures = draw.all(scene)
-    compared = {"forest", "paired_differences", "pareto"}
+    compared = {"forest", "paired_differences", "difference_course", "pareto"}
     assert set(figures) == set(NAMES) - (compared if arms == 1 else set())
     for picture, figure in figures.items():
         texts = texts_of(figure)

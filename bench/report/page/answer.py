@@ -1,6 +1,7 @@
 """The answer in tables: the claim, whether it is the model or the optimizer, a target's cost."""
 
 import math
+from collections.abc import Sequence
 
 from bench.merge.asked import Asked
 from bench.merge.curves import seed_lines, steps
@@ -10,7 +11,7 @@ from bench.report.family import TIME, Comparison, Family, least_seeds
 from bench.report.ladder import Step, bundle_words, steps_of
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.targets import ArmToTarget, target_of, to_target, worst_arm
-from bench.report.words import count_words, margin_words, metric_words, percent
+from bench.report.words import claimed_words, count_words, margin_words, metric_words, percent
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
 from bench.statistics.power import MOST_SEEDS, POWER, SeedsNeeded
@@ -74,10 +75,13 @@ def decimals_of(family: Family) -> Decimals:
     return lambda value: max(of_loss(value), needed)
 
 
-def answer_tables(section: Section, family: Family | None, asked: Asked) -> tuple[Table, ...]:
-    """The claim's, one for each arm that differs in model and optimizer, the target's."""
-    compared = [_claim_table(family), *_ladder_tables(section, family, asked)] if family else []
-    return (*compared, *_target_tables(section, asked))
+def answer_tables(
+    section: Section, families: Sequence[Family | None], asked: Asked
+) -> tuple[Table, ...]:
+    """Each claim's, one for each arm that differs in model and optimizer, the target's."""
+    first, claimed = families[0], [_claim_table(each) for each in families if each]
+    ladders = _ladder_tables(section, first, asked) if first else []
+    return (*claimed, *ladders, *_target_tables(section, asked))
 
 
 def write_mean(contrast: Contrast, decimals: Decimals) -> str:
@@ -138,7 +142,7 @@ def _claim_table(family: Family) -> Table:
     all_of_them = "Every configuration against the first"
     claimed = all_of_them if family.margin is None else "The claim"
     claimed += " (exploratory)" if family.exploratory else ""
-    metric = metric_words(family.setup, family.metric)
+    metric = claimed_words(family)
     less = "against" if family.relative else "less"
     what = f"{metric} {less} that of {family.baseline.label}"
     return table(f"{claimed}: {what}", family.comparisons, told, _claim_note(family))
@@ -160,14 +164,25 @@ def _seeds(needed: SeedsNeeded | None) -> str:
     return f"{needed.low:,}" if needed.low == needed.high else f"{needed.low:,} to {high}"
 
 
+def _together(family: Family) -> str:
+    """How many comparisons there are in all, as words: of all claims."""
+    count = counted(len(family.comparisons), "comparison")
+    return count if family.claims == 1 else f"{count} of each of {family.claims} claims"
+
+
 def _claim_note(family: Family) -> str:
     is_paired = family.setup.is_paired
     how = "Paired by seed; t" if is_paired else "Runs are no pairs; Welch's t"
     rules = (
-        f"{how} intervals that hold together (Bonferroni) for "
-        f"{counted(len(family.comparisons), 'comparison')}. This is interim look {family.look} of "
-        f"those that looks.csv notes, tested at {ALPHA:g} / ({family.look} × {family.look + 1})."
+        f"{how} intervals that hold together (Bonferroni) for {_together(family)}. This is interim "
+        f"look {family.look} of those that looks.csv notes, tested at {ALPHA:g} / "
+        f"({family.look} × {family.look + 1})."
     )
+    if family.pooled and (variance := family.pooled.variance):
+        rules += (
+            f" One standard deviation for all configurations, {math.sqrt(variance.variance):.3g} "
+            f"({variance.freedom} degrees of freedom), as the claim asks."
+        )
     verdicts = "Better or worse: the interval excludes 0."
     if family.margin is not None:
         margin = f"± {margin_words(family)}, the margin"
@@ -178,9 +193,8 @@ def _claim_note(family: Family) -> str:
             f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true "
             "difference were the margin, over the range that the standard deviation may have."
         )
-    few = (
-        f"A verdict needs {least_seeds(family.column)} {'pairs' if is_paired else 'runs of each'}."
-    )
+    needed = least_seeds(family.column, family.pooled)
+    few = f"A verdict needs {needed} {'pairs' if is_paired else 'runs of each'}."
     uneven = any(not each.ends.all_finished for each in family.comparisons)
     return sentences(rules, verdicts, (BY_SIGN if is_paired else BY_RANK) * uneven, few, BAD_RUNS)
 

@@ -6,15 +6,24 @@ from bench.merge.asked import Asked
 from bench.merge.disturbed import short_note
 from bench.merge.sections import Section
 from bench.records.kinds import LOSS
-from bench.report.family import Comparison, Family, has_metric, least_seeds, tuned_part
+from bench.report.family import (
+    AT_EQUAL_STEPS,
+    Comparison,
+    Family,
+    has_metric,
+    least_seeds,
+    tuned_part,
+)
 from bench.report.ladder import best_first, bundle_words
 from bench.report.page.answer import decimals_of, write_interval, write_mean
+from bench.report.page.both import otherwise, told_at_cost
 from bench.report.page.content import Headline
 from bench.report.words import (
+    COST,
+    claimed_words,
     count_words,
     direction_words,
     margin_words,
-    metric_words,
     percent,
 )
 from bench.statistics.contrast import Contrast
@@ -32,21 +41,33 @@ PHRASES = {
 }
 
 
-def headline(section: Section, family: Family | None, asked: Asked, title: str) -> Headline:
+def headline(
+    section: Section,
+    families: Sequence[Family | None],
+    asked: Asked,
+    title: str,
+    at_cost: Family | None = None,
+) -> Headline:
     """What is decided in a section, by how much, and whether it is the model or the optimizer.
 
-    `title` names the section where there are several; else it is empty.
+    `families`: of each claim. `title` names the section where there are several; else it is empty.
+    `at_cost`: what is claimed at equal steps, at equal cost; where the two disagree the first
+    sentence says so.
     """
+    family, *further = families
     note = short_note(section.timing)
     notes = (*((note,) if note else ()), *_uneven(section))
+    also = [_further(section, each, asked, place) for place, each in enumerate(further, start=1)]
     if family is None:
-        return Headline(title, _nothing(section, asked), notes)
+        return Headline(title, _nothing(section, asked), (*also, *notes))
     found = sorted(family.comparisons, key=lambda each: ORDER.index(each.verdict))
     told = found if len(found) <= FEW else _furthest(found)
     points = [_one(each, family) for each in told]
     if len(told) < len(found):
         points.append(f"These {len(told)} differ most; all {len(found)} are in the table below.")
-    points += _model_or_optimizer(section, family, asked)
+    if at_cost and len(found) <= FEW:
+        points.append(told_at_cost(at_cost))
+    points += [*also, *_model_or_optimizer(section, family, asked)]
     lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found, _words(family))}"
     # Whether anybody tuned what was made elsewhere is not known.
     as_is = not (section.is_tuned or section.is_imported)
@@ -54,7 +75,23 @@ def headline(section: Section, family: Family | None, asked: Asked, title: str) 
         lead += (
             f", {UNTUNED.format(what='settings' if section.setup.program else 'learning rates')}"
         )
+    claimed = [each for each in further if each and each.metric in COST]
+    for each in (*claimed, *([at_cost] if at_cost else ())):
+        if family.is_tested and family.metric in AT_EQUAL_STEPS:
+            lead += otherwise(family, each, is_claimed=each in claimed)
     return Headline(title, f"{lead}.", (*points, *notes))
+
+
+def _further(section: Section, family: Family | None, asked: Asked, place: int) -> str:
+    """A claim after the first, in a sentence."""
+    if family is None:
+        terms = asked.claims[place]
+        metric = terms.metric if terms else ""
+        return f"Also claimed, and not tested: no run here has {metric}."
+    found = sorted(family.comparisons, key=lambda each: ORDER.index(each.verdict))
+    what = claimed_words(family)
+    margin = f", margin {margin_words(family)}" if family.margin else ""
+    return f"Also claimed, {what}{margin}: {_verdicts(found, _words(family))}."
 
 
 def _uneven(section: Section) -> Iterator[str]:
@@ -101,7 +138,7 @@ def _budget(section: Section, asked: Asked) -> str:
 
 def _opening(family: Family, budget: str) -> str:
     margin = f", margin {margin_words(family)}" if family.margin else ""
-    metric = metric_words(family.setup, family.metric)
+    metric = claimed_words(family)
     what = f"{metric} against {family.baseline.label}{margin}{budget}:"
     if family.exploratory and not family.note:
         return f"No claim was made before the run. Exploratory, {what}"
@@ -234,7 +271,8 @@ def _model_or_optimizer(section: Section, family: Family, asked: Asked) -> list[
 
     Nothing where its seeds are too few for a verdict: what a seed or two show is in the table.
     """
-    enough = [each for each in family.ladders if each.whole.n >= least_seeds(family.column)]
+    least = least_seeds(family.column, family.pooled)
+    enough = [each for each in family.ladders if each.whole.n >= least]
     if not enough:
         return []
     ladder = best_first(enough, family)[0]

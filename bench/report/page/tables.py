@@ -84,7 +84,7 @@ def knows_sizes(section: Section) -> bool:
 def summary_table(section: Section, claimed: str = "") -> Table:
     """One row an arm; with what is claimed of them, also where no other table shows that."""
     shown = arm_columns(section)
-    if claimed not in (*shown, "") and section.values(claimed):
+    if claimed not in (*shown, "") and (section.values(claimed) or claimed in section.claimed):
         shown.append(claimed)
     network = same_network.note(section.arms)
     marks = {same_network.COLUMN: f" {same_network.MARK}"} if network else {}

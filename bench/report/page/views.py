@@ -34,6 +34,8 @@ class Part:
     section: Section
     family: Family | None  # None: nothing to compare with
     drawings: tuple[Drawing, ...]
+    further: tuple[Family | None, ...] = ()  # of the claims after the first
+    at_cost: Family | None = None  # the first one at equal cost, where it is about equal steps
 
 
 # With more cells the page shows arms only: it would no longer open at once, nor be read.
@@ -68,7 +70,13 @@ def make_page(
     return Page(
         title=f"Benchmark report: {', '.join(names) or NOT_AVAILABLE}",
         headlines=tuple(
-            headline(part.section, part.family, asked, part.title if len(parts) > 1 else "")
+            headline(
+                part.section,
+                (part.family, *part.further),
+                asked,
+                part.title if len(parts) > 1 else "",
+                part.at_cost,
+            )
             for part in parts
         ),
         coverage=coverage.sentence(cell.status for cell in merged.counted),
@@ -132,7 +140,7 @@ def _section(
     return SectionView(
         title=part.title,
         answer=(
-            *answer_tables(section, part.family, asked),
+            *answer_tables(section, (part.family, *part.further), asked),
             *tuning_tables(section, part.family, asked),
         ),
         facts=tuple(facts(section, merged.sources)),

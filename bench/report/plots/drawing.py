@@ -45,6 +45,7 @@ class Scene:
     title: str  # goes into the files
     looks: Mapping[str, Style]  # by label, the same in all pictures
     asked: Asked
+    at_cost: Family | None = None  # the family at equal cost, where it is about equal steps
     note: str = ""  # which arms are shown, if not all; a sentence
 
     @property
@@ -61,9 +62,12 @@ class Scene:
     @property
     def comparisons(self) -> list[Comparison]:
         """Those of the arms that are shown."""
-        shown = {arm.arm_id for arm in self.arms}
-        found = self.family.comparisons if self.family else ()
-        return [comparison for comparison in found if comparison.arm.arm_id in shown]
+        return self.shown(self.family) if self.family else []
+
+    def shown(self, family: Family) -> list[Comparison]:
+        """Of a family of the section, those of the arms that are shown."""
+        arms = {arm.arm_id for arm in self.arms}
+        return [comparison for comparison in family.comparisons if comparison.arm.arm_id in arms]
 
 
 def make_scene(
@@ -73,9 +77,10 @@ def make_scene(
     title: str,
     looks: Mapping[str, Style],
     asked: Asked,
+    at_cost: Family | None = None,
 ) -> Scene:
     """Of more arms than MOST_ARMS: the baseline and the best by the metric, in the plans' order."""
-    scene = Scene(section, family, merged, title, looks, asked)
+    scene = Scene(section, family, merged, title, looks, asked, at_cost)
     arms = section.arms
     if len(arms) <= MOST_ARMS:
         return scene

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import wrap
 
 from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ from bench.report.plots.axes import (
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import GREY, LABEL_WIDTH, Style, wrapped
-from bench.report.words import claim_words, contrast_words, difference_words, metric_name
+from bench.report.words import COST, claim_words, contrast_words, difference_words, metric_name
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder
 from bench.statistics.text import (
@@ -61,7 +61,8 @@ OTHER_PAIRS = (
     "Intervals are over the seeds that all four configurations have, verdicts over all seeds that "
     "a configuration shares with the baseline."
 )
-TIMES = "Below: the same for training time, as ratios, without verdicts."
+AT_COST = "Below, {cost} ({at}): what the verdicts would be there, where nothing was claimed of it."
+TIMES = "Last: the same for training time, as ratios, without verdicts."
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Row:
     style: Style
     contrast: Contrast
     verdict: str  # in words; empty: none was looked for
+    is_claimed: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,11 @@ class Forest:
     decimals: Decimals
     margin: float | None  # on the scale of the contrasts
     group: int  # rows of one ladder, a line between two; 0: there is none
+    beside: Sequence[Row] = ()  # of another panel, which has the same axis
 
     @property
     def shown(self) -> View:
-        return view_of([row.contrast for row in self.rows], self.margin)
+        return view_of([row.contrast for row in (*self.rows, *self.beside)], self.margin)
 
 
 def forest(scene: Scene) -> Drawing | None:
@@ -93,7 +96,8 @@ def forest(scene: Scene) -> Drawing | None:
     if family is None or not scene.comparisons:
         return None
     ladders = _best_ladders(scene, family)
-    panels = [_of_metric(scene, family, ladders), *_of_time(scene, family, ladders)]
+    compared = _on_one_axis([_of_metric(scene, family, ladders), *_at_cost(scene, ladders)])
+    panels = [*compared, *_of_time(scene, family, ladders)]
     rows_in = [len(panel.rows) * row_in([row.label for row in panel.rows], 2) for panel in panels]
 
     def draw(figure: Figure) -> None:
@@ -104,7 +108,7 @@ def forest(scene: Scene) -> Drawing | None:
     return scene.drawing(
         NAME,
         _caption(scene, family, ladders, panels),
-        _alt(family, panels[0]),
+        _alt(family, compared),
         picture(sum(rows_in) + FRAME_IN * len(panels), scene.title, draw),
     )
 
@@ -147,9 +151,27 @@ def _of_metric(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> Fores
         return Forest(title, rows, decimals, family.limit, len(rows) // len(ladders))
     rows = [
         Row(wrapped(each.arm.label), scene.look(each.arm), each.contrast, each.told)
-        for each in scene.comparisons
+        for each in scene.shown(family)
     ]
     return Forest(title, rows, decimals, family.limit, 0)
+
+
+def _at_cost(scene: Scene, ladders: Sequence[Ladder]) -> list[Forest]:
+    """The same rows at equal cost, where the claim is about equal steps."""
+    family = scene.at_cost
+    if family is None:
+        return []
+    tops = [(ladder.model, ladder.optimizer) for ladder in ladders]
+    shown = [each for each in family.ladders if (each.model, each.optimizer) in tops]
+    found = _of_metric(scene, family, shown)
+    rows = [replace(row, is_claimed=False) for row in found.rows]
+    title = f"The same {COST[family.metric]} {scene.section.timing.mark(family.metric)}".rstrip()
+    return [replace(found, title=title, rows=rows)]
+
+
+def _on_one_axis(panels: Sequence[Forest]) -> list[Forest]:
+    rows = [row for panel in panels for row in panel.rows]
+    return [replace(panel, beside=rows) for panel in panels]
 
 
 def _of_time(scene: Scene, family: Family, ladders: Sequence[Ladder]) -> list[Forest]:
@@ -179,7 +201,8 @@ def _draw_panel(axes: Axes, panel: Forest) -> None:
     for place, row in enumerate(panel.rows):
         draw_mean(axes, row.contrast, place, row.style, shown)
         if row.verdict:
-            write_beside(axes, place, row.verdict, LINE_PT, bold=row.verdict != EXPLORATORY)
+            bold = row.is_claimed and row.verdict != EXPLORATORY
+            write_beside(axes, place, row.verdict, LINE_PT, bold=bold)
         figures = _figures(row.contrast, panel.decimals)
         write_beside(axes, place, figures, -LINE_PT if row.verdict else 0)
         if place and panel.group and place % panel.group == 0:
@@ -238,7 +261,10 @@ def _caption(
         ),
         claim_words(family),
         *of_ladders,
-        TIMES if len(panels) > 1 else "",
+        AT_COST.format(cost=COST[scene.at_cost.metric], at=scene.at_cost.at)
+        if scene.at_cost
+        else "",
+        TIMES if family.time_ladders and len(panels) > 1 + bool(scene.at_cost) else "",
         CUT_SHORT if any(cut) else "",
     )
 
@@ -250,11 +276,15 @@ def _of_other_pairs(scene: Scene, ladders: Sequence[Ladder]) -> str:
     return OTHER_PAIRS if len(seeds) > 1 else ""
 
 
-def _alt(family: Family, panel: Forest) -> str:
-    rows = "; ".join(
+def _alt(family: Family, panels: Sequence[Forest]) -> str:
+    what = "ratios to" if family.relative else "differences from"
+    told = (f"{panel.title}. {_rows_told(panel)}." for panel in panels)
+    return f"Forest plot of {what} {family.baseline.label}. {' '.join(told)}"
+
+
+def _rows_told(panel: Forest) -> str:
+    return "; ".join(
         f"{' '.join(row.label.split())}: {_figures(row.contrast, panel.decimals)}"
         + (f", {row.verdict}" if row.verdict else "")
         for row in panel.rows
     )
-    what = "ratios to" if family.relative else "differences from"
-    return f"Forest plot of {what} {family.baseline.label}. {panel.title}. {rows}."

@@ -3,7 +3,17 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from bench.report.plots import bars, experts, forest, gpu, paired, pareto, sensitivity, steptimes
+from bench.report.plots import (
+    bars,
+    differences,
+    experts,
+    forest,
+    gpu,
+    paired,
+    pareto,
+    sensitivity,
+    steptimes,
+)
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.lines import AXES, loss_graph
 
@@ -11,6 +21,7 @@ from bench.report.plots.lines import AXES, loss_graph
 PICTURES: Mapping[str, Callable[[Scene], Drawing | None]] = {
     forest.NAME: forest.forest,
     paired.NAME: paired.paired_differences,
+    differences.NAME: differences.difference_course,
     bars.NAME: bars.comparison_graph,
     **{axis.file: partial(loss_graph, axis=axis) for axis in AXES},
     sensitivity.NAME: sensitivity.sensitivity,

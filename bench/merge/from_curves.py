@@ -1,0 +1,106 @@
+"""Figures that a claim takes from curves: no row has them, as they follow from the claim too."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bench.matrix.forms import Terms
+from bench.merge.curves import Cost, SeedCurve, flops, seconds, seed_lines, steps, tokens
+from bench.merge.sections import FromCurves, Section
+from bench.records.columns import AT_EQUAL_COST, OF_CURVES, TO_TARGET
+from bench.statistics.target import first_held
+from bench.statistics.text import Decimals, of_count, of_loss, of_measure, write
+
+GIGA = 1e9
+# What is spent for a figure; one of which that is not told is of evaluations alone.
+COSTS: dict[str, Cost] = {
+    "val_loss_at_equal_time": seconds,
+    "val_loss_at_equal_tokens": tokens,
+    "val_loss_at_equal_flops": flops,
+    "steps_to": steps,
+    "tokens_to": tokens,
+    "time_to": seconds,
+}
+# How a budget is written: what it is, in what unit, of how many, with which decimals.
+UNITS: dict[Cost, tuple[str, str, float, Decimals]] = {
+    seconds: ("training time", "s of training", 1, of_measure),
+    tokens: ("tokens", "tokens", 1, of_count),
+    flops: ("operations", "× 10⁹ FLOPs", GIGA, of_measure),
+}
+Figure = Callable[[SeedCurve], float | None]
+
+
+def with_curves(section: Section, asked: Iterable[Terms]) -> Section:
+    """A section whose arms have those figures that are asked for and are of curves."""
+    found = {}
+    for terms in asked:
+        if terms.metric in OF_CURVES:
+            lines = [seed_lines(arm, COSTS.get(terms.metric, steps)) for arm in section.arms]
+            figure, words, why_not = _figure(
+                terms, [each for arm in lines for each in arm.values()]
+            )
+            of_arms = [{seed: figure(line) for seed, line in arm.items()} for arm in lines]
+            found[terms.metric] = FromCurves(words, why_not), of_arms
+    if not found:
+        return section
+    arms = (
+        replace(arm, claimed={metric: figures[place] for metric, (_, figures) in found.items()})
+        for place, arm in enumerate(section.arms)
+    )
+    claimed = {metric: about for metric, (about, _) in found.items()}
+    return replace(section, arms=tuple(arms), claimed=claimed)
+
+
+def _figure(terms: Terms, lines: Sequence[SeedCurve]) -> tuple[Figure, str, str]:
+    """(the figure of a curve, at what it is taken, why it decides nothing)."""
+    metric, target, last = terms.metric, terms.target, terms.tail
+    if metric in AT_EQUAL_COST:
+        return _at_budget(terms, lines)
+    if metric in TO_TARGET and target is not None:
+        return (
+            lambda line: _spent(line, target),
+            f"a validation loss of {write(target, of_loss)}",
+            "",
+        )
+    if metric == "val_loss_tail" and last is not None:
+        return lambda line: _tail(line, last), f"{last} of them", ""
+    # A matrix that was written by hand after its runs.
+    return lambda line: None, "", "the claim does not say at what it is taken"
+
+
+def _at_budget(terms: Terms, lines: Sequence[SeedCurve]) -> tuple[Figure, str, str]:
+    """A budget that is not given is the least that any finished run of any arm spent.
+
+    It follows from costs alone, before any loss is looked at.
+    """
+    what, unit, of, decimals = UNITS[COSTS[terms.metric]]
+    ends = [float(line.x[-1]) for line in lines]
+    if not ends:
+        return lambda line: None, "", f"no run tells its {what}"
+    budget = min(ends) if terms.budget is None else terms.budget
+    words = f"at {write(budget / of, decimals)} {unit}"
+    if terms.budget is None:
+        words += ", where the first run ends"
+    early = sum(end < budget for end in ends)
+    why = f"{early} of {len(ends)} runs end before that" if early else ""
+    return lambda line: _at(line, budget), words, why
+
+
+def _at(line: SeedCurve, budget: float) -> float | None:
+    """Linear between evaluations; None outside of them."""
+    if not line.x[0] <= budget <= line.x[-1]:
+        return None
+    return float(np.interp(budget, line.x, line.y))
+
+
+def _spent(line: SeedCurve, target: float) -> float | None:
+    index = first_held(line.y.tolist(), target)
+    return None if index is None else float(line.x[index])
+
+
+def _tail(line: SeedCurve, last: int) -> float | None:
+    """Without the evaluation before the first step; None where there are fewer."""
+    losses = line.y[line.x > 0]
+    return statistics.fmean(losses[-last:].tolist()) if len(losses) >= last else None
