@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.border.spec import RunSpec
 from bench.errors import nearest
-from bench.matrix.forms import AXES, Terms
+from bench.matrix.forms import AXES, Baseline, Claim, FixedClaim, Terms
 from bench.matrix.own import packages
 from bench.matrix.programs import check_metrics
 from bench.matrix.schema import PROGRAM
@@ -52,7 +52,13 @@ def _uses(form: Any, axis: str) -> Iterator[tuple[Where, str]]:
             if (name := getattr(entry, axis)) is not None:
                 yield (key, index, axis), name
     if form.claim is not None:
-        yield ("claim", "baseline", axis), getattr(form.claim.baseline, axis)
+        key, arm = claimed_arm(form.claim)
+        yield ("claim", key, axis), getattr(arm, axis)
+
+
+def claimed_arm(claim: Claim | FixedClaim) -> tuple[str, Baseline]:
+    """The one that a claim names, and under which key."""
+    return ("arm", claim.arm) if isinstance(claim, FixedClaim) else ("baseline", claim.baseline)
 
 
 def check_sections(form: Any) -> list[Wrong]:
@@ -84,7 +90,10 @@ def _check_requirements(form: Any) -> Iterator[Wrong]:
 
 def _check_metrics(form: Any) -> Iterator[Wrong]:
     """What is claimed has been measured, and on no text that tuning has seen."""
-    if form.claim is not None:
+    if isinstance(form.claim, FixedClaim):
+        for key, what in _unmeasured(form, form.claim.metric):
+            yield ("claim", key), what
+    elif form.claim is not None:
         yield from _check_claimed(form)
     if PROGRAM in type(form).model_fields:
         yield from check_metrics(form)
@@ -146,12 +155,11 @@ def check_cells(form: Any, cells: Sequence[Cell], codes: Sequence[OwnCode]) -> l
     wrong = [*_check_planned_twice(cells), *_check_train(cells), *_check_packages(cells, codes)]
     if not cells:
         wrong.append((("exclude",), "leaves no cell at all. Remove a rule."))
-    baseline = form.claim and (form.claim.baseline.model, form.claim.baseline.optimizer)
-    if baseline and baseline not in {cell.place[:2] for cell in cells}:
-        what = (
-            "no cell of the matrix has this model with this optimizer. Name two that run together."
-        )
-        wrong.append((("claim", "baseline"), what))
+    if form.claim is not None:
+        key, arm = claimed_arm(form.claim)
+        if (arm.model, arm.optimizer) not in {cell.place[:2] for cell in cells}:
+            what = "no cell of the matrix has this model with this optimizer."
+            wrong.append((("claim", key), f"{what} Name two that run together."))
     return wrong
 
 

@@ -27,7 +27,7 @@ from bench.errors import CorpusError
 from bench.matrix import trials
 from bench.matrix.arguments import check_arguments
 from bench.matrix.checks import check_cells, check_names, check_sections
-from bench.matrix.forms import AXES, Claim, OwnModelForm, Tune
+from bench.matrix.forms import AXES, Claim, FixedClaim, OwnModelForm, Tune
 from bench.matrix.own import installed, own_options
 from bench.matrix.programs import bring, check_values
 from bench.matrix.schema import PROGRAM, validated
@@ -50,7 +50,7 @@ class Matrix:
     folder: Path  # of the file: where relative paths in it start
     corpus: str | None  # as asked
     tune: Tune | None
-    claim: Claim | None
+    claim: Claim | FixedClaim | None
     cells: tuple[Cell, ...]  # of the matrix itself, then trials, then what waits for these
     codes: tuple[OwnCode, ...] = ()  # that the matrix brings along
     data: Mapping[str, DataFolder] = field(default_factory=dict)  # of its program, by name

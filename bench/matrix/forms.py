@@ -37,6 +37,7 @@ from bench.border.options import (
 from bench.border.options.own import GroupName, LeafKind, Want
 from bench.errors import nearest, shown
 from bench.records.columns import CLAIMABLE, COLUMNS, OF_CURVES, is_relative
+from bench.records.kinds import LOSS
 
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -286,6 +287,37 @@ class Claim(Terms):
     def each(self) -> tuple[Terms, ...]:
         """All that is claimed, itself first."""
         return (self, *self.also)
+
+    @property
+    def metrics(self) -> list[str]:
+        return [terms.metric for terms in self.each]
+
+
+def _less_is_better(name: str) -> str:
+    column = COLUMNS.get(_figure(name))
+    if column is None or column.kind != LOSS or column.more_is_better:
+        raise ValueError(f"{name} cannot be at most so much. Claim a loss, such as val_loss_final.")
+    return name
+
+
+class FixedClaim(Form):
+    """That the mean of one configuration is at most so much, written before the run."""
+
+    arm: Baseline
+    metric: Annotated[str, AfterValidator(_less_is_better)] = Field(
+        description="a loss, or what is computed from one: a column of runs.csv"
+    )
+    at_most: float = Field(description="what the mean is to be shown to lie under")
+    sd: float | None = Field(
+        None,
+        gt=0,
+        description="the standard deviation of a run, where it is known from elsewhere: the test "
+        "by it is told as well",
+    )
+
+    @property
+    def metrics(self) -> list[str]:
+        return [self.metric]
 
 
 class Log(Form):

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from bench.matrix.forms import (
     CLOSED,
     Claim,
+    FixedClaim,
     Form,
     Image,
     Name,
@@ -119,6 +120,12 @@ class AnyClaim(Claim):
 
     metric: Name = Field(description="a column of runs.csv, or a metric of the program")
     also: list[AnyTerms] = Field(default_factory=list)  # type: ignore[assignment]
+
+
+class AnyFixedClaim(FixedClaim):
+    """One that may be about a metric of the program."""
+
+    metric: Name = Field(description="a column of runs.csv, or a metric of the program")
 
 
 class AnyTune(Tune):

@@ -8,11 +8,11 @@ from typing import Any, get_args
 from bench.border.program import BUILT_IN, GivenValues, Program, placeholders
 from bench.border.spec import Model, Optimizer
 from bench.errors import CodeError, nearest
-from bench.matrix.forms import Tune
+from bench.matrix.forms import Claim, FixedClaim, Tune
 from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import Where, Wrong
 from bench.program.reading import GROUPS, why_no_expression, why_no_pattern
-from bench.records.columns import CLAIMABLE, COLUMNS
+from bench.records.columns import CLAIMABLE, COLUMNS, METRICS
 from bench.records.owncode import OwnCode
 from bench.records.ownprogram import DataFolder, read_data, read_program
 
@@ -207,11 +207,13 @@ def _texts(program: Program) -> Iterator[tuple[Where, str]]:
 def check_metrics(form: Any) -> Iterator[Wrong]:
     """What is claimed or tuned by is a column that may be, or a metric that is declared."""
     tuned_on = get_args(Tune.model_fields["metric"].annotation)
-    claims = form.claim.each if form.claim is not None else ()
+    claims = form.claim.each if isinstance(form.claim, Claim) else ()
     asked: list[tuple[Where, str, Sequence[str]]] = [
         (("claim", "also", place - 1) if place else ("claim",), terms.metric, CLAIMABLE)
         for place, terms in enumerate(claims)
     ]
+    if isinstance(form.claim, FixedClaim):
+        asked.append((("claim",), form.claim.metric, METRICS))
     if form.tune is not None:
         asked.append((("tune",), form.tune.metric, tuned_on))
     for where, metric, ours in asked:

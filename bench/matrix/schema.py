@@ -15,6 +15,7 @@ from bench.matrix.forms import (
     Data,
     EvalForm,
     Exclude,
+    FixedClaim,
     Form,
     Image,
     Include,
@@ -28,7 +29,14 @@ from bench.matrix.forms import (
     named,
     variants,
 )
-from bench.matrix.program_forms import NAMED_VALUES, AnyClaim, AnyTune, ProgramForm, ProgramImage
+from bench.matrix.program_forms import (
+    NAMED_VALUES,
+    AnyClaim,
+    AnyFixedClaim,
+    AnyTune,
+    ProgramForm,
+    ProgramImage,
+)
 from bench.matrix.yamlfile import Where, Wrong
 
 SHARED = "x-"  # begins keys at the top that hold anchors alone, as in compose files
@@ -69,6 +77,24 @@ ProgramFile = create_model(
     tune=(AnyTune | None, None),
 )
 
+# The same with a claim of the other form, which has an `arm` in place of a baseline.
+_FIXED: dict[type[Form], type[Form]] = {
+    MatrixFile: create_model("FixedMatrixFile", __base__=MatrixFile, claim=(FixedClaim, ...)),
+    ProgramFile: create_model("FixedProgramFile", __base__=ProgramFile, claim=(AnyFixedClaim, ...)),
+}
+
+
+def _form_of(data: Any) -> type[Form]:
+    if not isinstance(data, dict):
+        return MatrixFile
+    form = ProgramFile if PROGRAM in data else MatrixFile
+    return _FIXED[form] if is_fixed(data.get("claim")) else form
+
+
+def is_fixed(claim: Any) -> bool:
+    """Whether what a file says under `claim` is about one configuration and a number."""
+    return isinstance(claim, dict) and "arm" in claim
+
 
 def validated(data: Any) -> tuple[Any, list[Wrong]]:
     """What a file holds in its form, as far as its sections are sound, and what is wrong with it.
@@ -77,7 +103,7 @@ def validated(data: Any) -> tuple[Any, list[Wrong]]:
     """
     if isinstance(data, dict):
         data = {key: value for key, value in data.items() if not key.startswith(SHARED)}
-    form = ProgramFile if isinstance(data, dict) and PROGRAM in data else MatrixFile
+    form = _form_of(data)
     try:
         return form.model_validate(data), []
     except pydantic.ValidationError as failure:
@@ -90,12 +116,13 @@ def validated(data: Any) -> tuple[Any, list[Wrong]]:
     if broken & {"matrix", PROGRAM}:
         return None, wrong
     sound = {key: value for key, value in data.items() if key not in broken}
-    return form.model_validate({"name": "unnamed", **sound}), wrong
+    return _form_of(sound).model_validate({"name": "unnamed", **sound}), wrong
 
 
 def _explained(form: type[Form], error: Any) -> str:
     loc = error["loc"]
-    if form is ProgramFile and error["type"] == "extra_forbidden" and loc[0] in NOT_OF_PROGRAMS:
+    is_extra = error["type"] == "extra_forbidden" and loc[0] in NOT_OF_PROGRAMS
+    if issubclass(form, ProgramFile) and is_extra:
         what = "does not go with `program`, which trains, evaluates and reads by itself."
         return f"{what} Leave it out, and give such values by placeholders of the program."
     return explain(error, _allowed_keys(form, loc))
@@ -105,7 +132,7 @@ def _where(form: type[Form], loc: Where) -> Where:
     """pydantic's location without the parts that are not in the file."""
     # pydantic's word for a key itself; a file may have one of that name, but not as a section.
     where = loc[:-1] if loc[-1] == "[key]" and len(loc) > 2 else loc
-    if form is MatrixFile and where[0] in ("models", "optimizers") and len(where) > 2:
+    if issubclass(form, MatrixFile) and where[0] in ("models", "optimizers") and len(where) > 2:
         # After a variant's name and after a group's comes the kind of it.
         where = (*where[:2], *where[3:5], *where[6:])
     if where[:2] == ("tune", "space") and len(where) > 3:
@@ -118,7 +145,7 @@ def _allowed_keys(whole: type[Form], loc: Where) -> list[str]:
     match loc[:-1]:
         case ():
             form = whole
-        case ("models" | "optimizers", *_) if whole is ProgramFile:
+        case ("models" | "optimizers", *_) if issubclass(whole, ProgramFile):
             return []
         case ("models" | "optimizers", _, *_, str(base)) if base == OWN:
             return []
@@ -126,7 +153,7 @@ def _allowed_keys(whole: type[Form], loc: Where) -> list[str]:
             return ["base", *(entry.name for entry in dataclasses.fields(MODEL_OPTIONS[base]))]
         case ("optimizers", _, str(base)) | ("optimizers", _, _, "groups", _, str(base)):
             return ["base", *(entry.name for entry in dataclasses.fields(OPTIMIZER_OPTIONS[base]))]
-        case ("claim", "baseline"):
+        case ("claim", "baseline" | "arm"):
             form = Baseline
         case ("claim", "also", *_):
             form = Terms
@@ -157,6 +184,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def _schema_of(form: type[Form]) -> dict[str, Any]:
-    schema = form.model_json_schema()
+    schema, fixed = form.model_json_schema(), _FIXED[form].model_json_schema()
+    schema["properties"]["claim"]["anyOf"].insert(1, fixed["properties"]["claim"])
+    schema["$defs"] |= fixed["$defs"]
     schema["patternProperties"] = {f"^{SHARED}": {}}
     return schema

@@ -11,9 +11,9 @@ import pydantic
 from bench.border.options import EvalOptions, TrainOptions
 from bench.border.spec import settings_text
 from bench.errors import BenchError, MatrixError, Mistake
-from bench.matrix.forms import Claim, Data, EvalForm, Terms, TrainForm, Tune
-from bench.matrix.program_forms import AnyClaim, AnyTune
-from bench.matrix.schema import PROGRAM
+from bench.matrix.forms import Claim, Data, EvalForm, FixedClaim, Terms, TrainForm, Tune
+from bench.matrix.program_forms import AnyClaim, AnyFixedClaim, AnyTune
+from bench.matrix.schema import PROGRAM, is_fixed
 from bench.matrix.yamlfile import read_yaml
 from bench.records.columns import CLAIMABLE
 
@@ -25,6 +25,7 @@ class Asked:
     bases: Mapping[str, str] = field(default_factory=dict)
     tune: Tune | None = None  # None: nothing was tuned, or the folders differ in it
     note: str = ""  # why there is no claim, where that is not plain; a sentence
+    fixed: FixedClaim | None = None  # a claim about one arm and a number, in its place
 
     @property
     def claims(self) -> tuple[Terms | None, ...]:
@@ -43,7 +44,7 @@ def read_asked(folders: Sequence[Path]) -> Asked:
     A folder without a claim agrees with any other. One that cannot be read has none, and the note
     says so: nothing is tested then that was not claimed.
     """
-    claims: list[Claim] = []
+    claims: list[Claim | FixedClaim] = []
     named: dict[str, set[str]] = defaultdict(set)
     tunes: list[Tune] = []
     unread: list[str] = []
@@ -55,10 +56,9 @@ def read_asked(folders: Sequence[Path]) -> Asked:
             content = _content(file)
             is_program = PROGRAM in content
             if content.get("claim") is not None:
-                form = AnyClaim if is_program else Claim
-                claims.append(form.model_validate(content["claim"]))
-                for terms in claims[-1].each:
-                    _check_known(file, content, terms.metric)
+                claims.append(_claim(content["claim"], is_program))
+                for metric in claims[-1].metrics:
+                    _check_known(file, content, metric)
             if content.get("tune") is not None:
                 form_of_tune = AnyTune if is_program else Tune
                 tunes.append(form_of_tune.model_validate(content["tune"]))
@@ -75,7 +75,19 @@ def read_asked(folders: Sequence[Path]) -> Asked:
     if any(claim != claims[0] for claim in claims):
         why = "The folders make different claims: what follows is exploratory."
         return Asked(None, bases, tune, why)
-    return Asked(claims[0] if claims else None, bases, tune)
+    claim = claims[0] if claims else None
+    if isinstance(claim, FixedClaim):
+        return Asked(None, bases, tune, fixed=claim)
+    return Asked(claim, bases, tune)
+
+
+def _claim(content: Any, is_program: bool) -> Claim | FixedClaim:
+    form: type[Claim | FixedClaim]
+    if is_fixed(content):
+        form = AnyFixedClaim if is_program else FixedClaim
+    else:
+        form = AnyClaim if is_program else Claim
+    return form.model_validate(content)
 
 
 def settings_of(folder: Path) -> str:

@@ -18,7 +18,7 @@ OPENING = 0.1
 
 
 @dataclass(frozen=True)
-class Course:
+class Ahead:
     """Paired differences in validation loss, arm less baseline, at each place."""
 
     arm: Arm
@@ -28,7 +28,7 @@ class Course:
     n: int  # pairs of seeds
 
 
-def courses(section: Section, family: Family, cost: Cost) -> list[Course]:
+def courses(section: Section, family: Family, cost: Cost) -> list[Ahead]:
     """Of each comparison whose arms have curves: up to where the first of its runs ends.
 
     The band holds at all places and for all comparisons together (Bonferroni), at the level of the
@@ -46,7 +46,7 @@ def courses(section: Section, family: Family, cost: Cost) -> list[Course]:
 
 def _course(
     arm: Arm, pairs: list[tuple[SeedCurve, SeedCurve]], alpha: float, cost: Cost
-) -> Course | None:
+) -> Ahead | None:
     lines = [line for pair in pairs for line in pair]
     begin, end = max(float(line.x[0]) for line in lines), min(float(line.x[-1]) for line in lines)
     begin = max(begin, OPENING * end)
@@ -60,4 +60,4 @@ def _course(
     half = None
     if len(pairs) >= least:
         half = half_width(1.0, len(pairs), 1 - alpha) * differences.std(axis=0, ddof=1)
-    return Course(arm, x, differences.mean(axis=0), half, len(pairs))
+    return Ahead(arm, x, differences.mean(axis=0), half, len(pairs))

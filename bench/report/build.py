@@ -15,6 +15,7 @@ from bench.merge.sections import Section, make_sections
 from bench.records.rows import write_table
 from bench.report.built import Built, Looked
 from bench.report.family import Family, family_at_equal_cost, make_family
+from bench.report.fixed import fixed_family
 from bench.report.looks import claim_fingerprint, fingerprint, look_number, note_look
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
@@ -76,6 +77,8 @@ def _families(
     """Each section's comparisons, claim by claim, tested as at the look that these figures are."""
 
     def at(look: int) -> list[list[Family | None]]:
+        if asked.fixed:
+            return [[fixed_family(section, asked, asked.fixed, look)] for section in sections]
         return [
             [make_family(section, asked, look, terms) for terms in asked.claims]
             for section in sections
@@ -97,7 +100,8 @@ def _parts(
     parts = []
     found = zip(sections, titles(sections), families, strict=True)
     for number, (section, title, (family, *further)) in enumerate(found, start=1):
-        at_cost = family and family_at_equal_cost(section, asked, family)
+        is_compared = family is not None and not family.fixed
+        at_cost = family_at_equal_cost(section, asked, family) if family and is_compared else None
         drawings = draw_all(make_scene(section, family, merged, title, looks, asked, at_cost))
         if number > 1:  # only further sections have a suffix
             drawings = [replace(each, name=f"{each.name}-{number}") for each in drawings]

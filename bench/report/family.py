@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bench.matrix.forms import Terms
+from bench.matrix.forms import FixedClaim, Terms
 from bench.merge.asked import Asked
 from bench.merge.from_curves import with_curves
 from bench.merge.sections import Arm, Section, fewest_seeds
@@ -113,6 +113,7 @@ class Family:
     comparisons: tuple[Comparison, ...]  # in the order of the plans
     ladders: tuple[Ladder, ...]  # of the metric, on the scale of its contrasts
     time_ladders: tuple[Ladder, ...]  # the same of training time; none where that is the metric
+    fixed: FixedClaim | None = None  # one arm is compared with a number, in the baseline's place
 
     @property
     def column(self) -> Column:
@@ -334,21 +335,27 @@ def _ends(
     otherwise as well, those that ran otherwise and not here were left out by choice.
     """
 
-    def end(side: Arm, figures: BySeed, seed: int) -> End:
-        found = side.end(seed)
-        if found is End.FINISHED and side.missed(metric, seed):
-            return End.MISSED
-        asked = metric not in TIMED or (side.timing.has(metric) and seed in side.timed_by_seed)
-        unknown = found is End.FINISHED and asked and seed not in figures
-        return End.MISSING if unknown else found
-
     seeds = ({*arm.seeds} & {*baseline.seeds}) - _repeated(arm, baseline)
-    ends = {seed: (end(arm, new, seed), end(baseline, base, seed)) for seed in sorted(seeds)}
+    sides = ((arm, new), (baseline, base))
+    ends: dict[int, tuple[End, End]] = {}
+    for seed in sorted(seeds):
+        one, other = (how_it_ended(side, figures, seed, metric) for side, figures in sides)
+        ends[seed] = (one, other)
     missing = {seed for seed, pair in ends.items() if pair == (End.MISSING, End.MISSING)}
     otherwise = arm.otherwise | baseline.otherwise
     if otherwise & (ends.keys() - missing):
         ends |= dict.fromkeys(missing & otherwise, (End.OTHERWISE, End.OTHERWISE))
     return ends
+
+
+def how_it_ended(arm: Arm, figures: BySeed, seed: int, metric: str) -> End:
+    """A seed that finished without the figure is missing; short of a target it has lost."""
+    found = arm.end(seed)
+    if found is End.FINISHED and arm.missed(metric, seed):
+        return End.MISSED
+    asked = metric not in TIMED or (arm.timing.has(metric) and seed in arm.timed_by_seed)
+    unknown = found is End.FINISHED and asked and seed not in figures
+    return End.MISSING if unknown else found
 
 
 def _repeated(arm: Arm, baseline: Arm) -> set[int]:

@@ -5,16 +5,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from bench.matrix.expansion import Matrix
-from bench.matrix.forms import Claim
+from bench.matrix.forms import Claim, FixedClaim
 from bench.statistics.power import POWER, difference_found
 from bench.statistics.text import counted
 from bench.statistics.verdict import alpha_of_look
 
 
-def differences_found(matrix: Matrix, claim: Claim | None, sd: float) -> Iterator[str]:
+def differences_found(matrix: Matrix, claim: Claim | FixedClaim | None, sd: float) -> Iterator[str]:
     """Lines: what the planned seeds find, and twice and four times as many.
 
-    sd: of paired differences; where the claim pools, of one configuration.
+    sd: of paired differences; where the claim pools, or is about one configuration, of that.
     """
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)  # of an arm on a device
     for cell in matrix.cells:
@@ -22,12 +22,16 @@ def differences_found(matrix: Matrix, claim: Claim | None, sd: float) -> Iterato
             seeds[cell.spec.device, cell.spec.arm_id].add(cell.spec.seed)
     devices = [device for device, _ in seeds]
     arms, n = max(map(devices.count, devices)), min(map(len, seeds.values()))
-    claims = len(claim.each) if claim else 1
-    comparisons = max(1, arms - 1) * claims
-    is_pooled = claim is not None and claim.variance == "pooled"
+    of_arms = claim if isinstance(claim, Claim) else None
+    claims = len(of_arms.each) if of_arms else 1
+    comparisons = 1 if isinstance(claim, FixedClaim) else max(1, arms - 1) * claims
+    is_pooled = of_arms is not None and of_arms.variance == "pooled"
     of_difference, freedom = (math.sqrt(2) * sd, float(arms)) if is_pooled else (sd, 1.0)
-    alpha = alpha_of_look(1) / comparisons
-    whose = "one configuration, pooled" if is_pooled else "paired differences"
+    alpha, whose = alpha_of_look(1) / comparisons, "paired differences"
+    if is_pooled:
+        whose = "one configuration, pooled"
+    if isinstance(claim, FixedClaim):  # one-sided
+        alpha, whose = 2 * alpha, "one configuration"
     yield (
         f"with a standard deviation of {sd:g} ({whose}), at the first look at "
         f"{counted(comparisons, 'comparison')}, a true difference is found with a chance of "

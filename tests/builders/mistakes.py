@@ -2,6 +2,8 @@
 
 from tests.builders.matrices import END, SOUND, broken
 
+AGAINST = "baseline: {model: nanogpt, optimizer: adamw}\n  metric: val_loss_final\n  margin: 0.01"
+FIXED = "arm: {model: nanogpt, optimizer: adamw}\n"
 ONE_MISTAKE = {
     "misspelt key": (
         broken("steps: 100", "step: 100"),
@@ -533,6 +535,27 @@ ONE_MISTAKE = {
         24,
         "claim.also[0].metric",
         "val_loss_final is claimed twice. Remove one.",
+    ),
+    "fixed claim of a figure of which more is better": (
+        broken(AGAINST, f"{FIXED}  metric: tokens_per_s\n  at_most: 3.28"),
+        21,
+        "claim.metric",
+        "tokens_per_s cannot be at most so much. Claim a loss, such as val_loss_final.",
+    ),
+    "fixed claim with a margin": (
+        broken(AGAINST, f"{FIXED}  metric: val_loss_final\n  at_most: 3.28\n  margin: 0.1"),
+        23,
+        "claim.margin",
+        "unknown key. Allowed: arm, at_most, metric, sd.",
+    ),
+    "fixed claim about an arm that does not run": (
+        broken(
+            AGAINST,
+            "arm: {model: nanogpt, optimizer: slow}\n  metric: val_loss_final\n  at_most: 3",
+        ),
+        20,
+        "claim.arm",
+        "no cell of the matrix has this model with this optimizer. Name two that run together.",
     ),
     "claim on a GPU that no cell has": (
         broken("val_loss_final", "gpu_energy_j"),

@@ -43,6 +43,12 @@ BY_RANK = (
     "that diverged in the baseline; one that the baseline failed otherwise or lacks is first. A "
     "configuration that failed more often is never better."
 )
+FIXED_NOTE = (
+    "The mean over seeds less the target, with a t interval, either end of it one-sided at "
+    "{level}: interim look {look} of those that looks.csv notes. Better: it lies under the target; "
+    "worse: over it. A seed that is missing counts against the claim, by its sign; with one that "
+    "failed it is never shown. A verdict needs 5 seeds."
+)
 BAD_RUNS = (
     "Bad runs, at most: with so few finished seeds, the true rate of failures, or of runs far "
     "worse than those seen, may still be this high."
@@ -122,7 +128,7 @@ def _claim_table(family: Family) -> Table:
             lambda each: write_interval(each.contrast, decimals),
         ),
         (
-            number("pairs of seeds" if family.setup.is_paired else "runs"),
+            number(_what_counts(family)),
             lambda each: count_words(each.contrast),
         ),
         (number("planned seeds"), lambda each: str(each.n_planned)),
@@ -133,7 +139,7 @@ def _claim_table(family: Family) -> Table:
         ),
         (
             number("seeds that would decide"),
-            lambda each: "" if each.is_decided else _seeds(each.seeds_needed),
+            lambda each: "" if each.is_decided or family.fixed else _seeds(each.seeds_needed),
         ),
         (Heading("remark"), lambda each: each.judgement.why),
     ]
@@ -145,12 +151,22 @@ def _claim_table(family: Family) -> Table:
     metric = claimed_words(family)
     less = "against" if family.relative else "less"
     what = f"{metric} {less} that of {family.baseline.label}"
+    if family.fixed:
+        note = FIXED_NOTE.format(level=percent(family.alpha / 2), look=family.look)
+        what = f"{metric} is at most {family.baseline.label}"
+        return table(f"The claim: {what}", family.comparisons, told, note)
     return table(f"{claimed}: {what}", family.comparisons, told, _claim_note(family))
+
+
+def _what_counts(family: Family) -> str:
+    if family.fixed:
+        return "seeds"
+    return "pairs of seeds" if family.setup.is_paired else "runs"
 
 
 def _correlation(each: Comparison, family: Family) -> str:
     """Empty where there is nothing to correlate, so that there is no such column."""
-    if not family.setup.is_paired:
+    if not family.setup.is_paired or family.fixed:
         return ""
     return NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}"
 

@@ -18,6 +18,7 @@ from bench.report.ladder import best_first, bundle_words
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.both import otherwise, told_at_cost
 from bench.report.page.content import Headline
+from bench.report.page.fixed import fixed_lead, fixed_points
 from bench.report.words import (
     COST,
     claimed_words,
@@ -60,6 +61,8 @@ def headline(
     also = [_further(section, each, asked, place) for place, each in enumerate(further, start=1)]
     if family is None:
         return Headline(title, _nothing(section, asked), (*also, *notes))
+    if family.fixed:
+        return Headline(title, fixed_lead(family, rests_on), (*fixed_points(family), *notes))
     found = sorted(family.comparisons, key=lambda each: ORDER.index(each.verdict))
     told = found if len(found) <= FEW else _furthest(found)
     points = [_one(each, family) for each in told]
@@ -110,6 +113,9 @@ def _nothing(section: Section, asked: Asked) -> str:
         section = tuned_part(section)
         if not section.arms:
             return "Nothing is tested: the claim is about tuned configurations, and none is here."
+    if asked.fixed:
+        arm = f"{asked.fixed.arm.model} + {asked.fixed.arm.optimizer}"
+        return f"Nothing is tested: {arm}, which the claim is about, is not here, or not once."
     if asked.claim is None:
         return "There is one configuration alone: nothing to compare it with."
     if not has_metric(section, asked.claim.metric):

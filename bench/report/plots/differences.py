@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.report.anytime import PLACES, Course, courses
+from bench.report.anytime import PLACES, Ahead, courses
 from bench.report.family import TIME, Family
 from bench.report.plots.axes import draw_legend, legend_height_in
 from bench.report.plots.canvas import picture
@@ -64,13 +64,13 @@ def difference_course(scene: Scene) -> Drawing | None:
     )
 
 
-def _shown(scene: Scene, family: Family, axis: Axis) -> list[Course]:
+def _shown(scene: Scene, family: Family, axis: Axis) -> list[Ahead]:
     arms = {each.arm.arm_id for each in scene.shown(family)}
     found = courses(scene.section, family, axis.cost)
     return [course for course in found if course.arm.arm_id in arms]
 
 
-def _draw_panel(axes: Axes, axis: Axis, found: Sequence[Course], scene: Scene) -> None:
+def _draw_panel(axes: Axes, axis: Axis, found: Sequence[Ahead], scene: Scene) -> None:
     longest = max(float(course.x[-1]) for course in found)
     unit, prefix = axis.scale(longest)
     mark = scene.section.timing.mark(TIME) if axis is SECONDS else ""
@@ -93,7 +93,7 @@ def _draw_panel(axes: Axes, axis: Axis, found: Sequence[Course], scene: Scene) -
     axes.xaxis.set_major_formatter(TICK_FORM)
 
 
-def _caption(family: Family, panels: Sequence[tuple[Axis, Sequence[Course]]]) -> str:
+def _caption(family: Family, panels: Sequence[tuple[Axis, Sequence[Ahead]]]) -> str:
     *first, last = (axis.against for axis, _ in panels)
     against = f"{', '.join(first)} and {last}" if first else last
     return sentences(
@@ -110,12 +110,12 @@ def _bands(family: Family) -> str:
     return BANDS.format(places=PLACES, level=percent(1 - family.alpha * len(family.comparisons)))
 
 
-def _has_bands(panels: Sequence[tuple[Axis, Sequence[Course]]]) -> bool:
+def _has_bands(panels: Sequence[tuple[Axis, Sequence[Ahead]]]) -> bool:
     """Of more arms they would be a smear."""
     return max(len(found) for _, found in panels) <= THIN_ARMS
 
 
-def _ends(panels: Sequence[tuple[Axis, Sequence[Course]]]) -> str:
+def _ends(panels: Sequence[tuple[Axis, Sequence[Ahead]]]) -> str:
     """Where each line begins and ends, for whoever does not see it."""
     return "; ".join(
         f"against {axis.against}: "
