@@ -77,10 +77,14 @@ def test_every_column_is_in_the_list() -> None:
 
 
 def test_the_example_matrix_loads(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", MATRIX, re.DOTALL)
+    text, *claims = re.findall(r"```yaml\n(.*?)```", MATRIX, re.DOTALL)
     file = tmp_path / "example.yaml"
     file.write_text(text)
     assert len(load_matrix(file).cells) == 12
+    assert len(claims) == 2
+    for claim in claims:  # in the place of the example's own
+        file.write_text(text.partition("claim:")[0] + claim)
+        assert load_matrix(file).claim
 
 
 def test_the_tree_is_that_of_the_repository() -> None:

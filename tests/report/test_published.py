@@ -67,8 +67,9 @@ def the_readmes_opening() -> Sentences:
         f"{-mean(whole):.4f} nats a token (here a character), and NanoKimi + AdamW by "
         f"{-mean(model):.4f}. At equal operations the first difference is {mean(cost):+.4f}, "
         f"{p.verdict(cost)}, and only NanoKimi + AdamW stays {p.verdict(model_cost)}, by "
-        f"{-mean(model_cost):.4f}; at equal training time there is {verdict} (the picture's times "
-        f"are of {'two' if p.arm(GPT_ADAMW).n_seeds_timing == 2 else 'other'} undisturbed seeds):"
+        f"{-mean(model_cost):.4f}; at equal training time there is {verdict} (only "
+        f"{'two' if p.arm(GPT_ADAMW).n_seeds_timing == 2 else 'other'} seeds of five were timed "
+        "undisturbed):"
     )
     yield (
         f"over 1,000 iterations, NanoKimi + TrueMuon is {tuned_verdict} than NanoGPT + AdamW by "

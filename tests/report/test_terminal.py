@@ -28,10 +28,11 @@ def test_a_report_hands_over_the_pages_verdict_and_a_row_a_configuration(folder)
         row["val_loss_final"] += 0.001 * (row["seed"] % 2) * (row["optimizer"] == "muon")
     built = build_report([folder.write()], folder.path / "report")
     page = (folder.path / "report" / "index.html").read_text()
-    lead, point, empty, headings, *rows = built.terminal_lines
+    lead, point, at_cost, empty, headings, *rows = built.terminal_lines
     assert "gpt + muon is better on 5 of 5 planned seeds" in lead
     assert f'<p class="verdict">{lead}</p>' in page
     assert f"<li>{point.removeprefix('- ')}</li>" in page
+    assert at_cost.startswith("- At equal operations (at ")
     assert empty == ""
     assert headings == HEADINGS
     assert rows[0].startswith("gpt + adamw  ")

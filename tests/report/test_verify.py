@@ -171,13 +171,15 @@ def test_another_version_is_named_where_the_report_differs(
         ("environment/images.txt", None, "images.txt: is not there"),
         ("environment/bench-version.txt", None, "bench-version.txt: is not there"),
         ("environment/bench-version.txt", b"\x1b[2J\n", "is no version of this program"),
-        ("curves.csv", b"run_id,host_id,attempt,step,val_loss\na,b,1,1e9,1\n", "1 damaged line"),
+        ("curves.csv", b"+a,b,1,1e9,1\n", "1 damaged line"),  # after what it holds
     ],
 )
 def test_files_that_the_program_cannot_use_are_findings(
     name: str, content: bytes | None, told: str, members: Members, tmp_path: Path
 ) -> None:
     rest = {key: value for key, value in members.items() if key != f"{NAME}/{name}"}
+    if content and content.startswith(b"+"):
+        content = members[f"{NAME}/{name}"] + content[1:]
     forged = rest if content is None else {**rest, f"{NAME}/{name}": content}
     wrong = verify(written(tmp_path / "a.tar.gz", with_sums(forged))).wrong
     assert any(told in fault for fault in wrong), wrong

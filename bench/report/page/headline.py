@@ -68,7 +68,7 @@ def headline(
     points = [_one(each, family) for each in told]
     if len(told) < len(found):
         points.append(f"These {len(told)} differ most; all {len(found)} are in the table below.")
-    if at_cost and len(found) <= FEW:
+    if at_cost and family.is_tested and len(found) <= FEW:
         points.append(told_at_cost(at_cost))
     points += [*also, *_model_or_optimizer(section, family, asked)]
     lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found, _words(family))}"
