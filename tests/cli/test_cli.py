@@ -38,6 +38,7 @@ def test_plan_shows_every_cell_of_the_original_and_runs_nothing(tmp_path: Path) 
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_plan_tells_what_is_done_and_measured(tiny_matrix: Path, tmp_path: Path) -> None:
     out = ["--runtime", "local", "--out", str(tmp_path / "results")]
     assert bench("run", tiny_matrix, *out, "--only", "seed=1").returncode == 0
@@ -64,6 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], P
     return run
 
 
+@pytest.mark.slow
 def test_jobs_auto_says_what_it_chose_and_why(tiny_matrix: Path, tmp_path: Path) -> None:
     out = [*LOCAL, "--out", tmp_path / "results", "--only", "seed=1"]
     answer = bench("run", tiny_matrix, *out, "--jobs", "auto")
@@ -75,6 +77,7 @@ def test_jobs_auto_says_what_it_chose_and_why(tiny_matrix: Path, tmp_path: Path)
     }
 
 
+@pytest.mark.slow
 def test_run_leaves_the_files_of_the_contract(
     finished: Callable[[str, int], Path], runtime: str
 ) -> None:
@@ -98,6 +101,7 @@ def test_run_leaves_the_files_of_the_contract(
     assert steps == ["0", "2", "4"] * 4
 
 
+@pytest.mark.slow
 def test_the_same_cell_gives_the_same_losses_to_the_last_digit_here_and_in_a_container(
     finished: Callable[[str, int], Path], engine: Engine
 ) -> None:
@@ -122,6 +126,7 @@ def test_a_gpu_that_torch_does_not_reach_is_told_before_anything_runs(
     assert read_table(tmp_path / "r" / "runs.csv") == []
 
 
+@pytest.mark.slow
 def test_cuda_cells_without_a_gpu_are_skipped_and_the_exit_code_says_so(
     tiny_matrix: Path, tmp_path: Path
 ) -> None:
@@ -142,6 +147,7 @@ def test_cuda_cells_without_a_gpu_are_skipped_and_the_exit_code_says_so(
     assert all("no GPU here" in row["reason"] for row in skipped)
 
 
+@pytest.mark.slow
 def test_a_cell_out_of_time_keeps_what_it_measured(
     tiny_matrix: Path, tmp_path: Path, runtime: str
 ) -> None:
@@ -157,6 +163,7 @@ def test_a_cell_out_of_time_keeps_what_it_measured(
     assert float(row["step_time_ms_p50"]) > 0
 
 
+@pytest.mark.slow
 def test_a_cell_whose_steps_are_not_timed_is_shown_without_them(
     tiny_matrix: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +177,7 @@ def test_a_cell_whose_steps_are_not_timed_is_shown_without_them(
     assert (row["step_time_ms_p50"], row["tokens_per_s"] != "") == ("", True)
 
 
+@pytest.mark.slow
 def test_plan_counts_rows_as_run_does_with_the_same_options(
     tiny_matrix: Path, tmp_path: Path
 ) -> None:
@@ -188,6 +196,7 @@ def test_plan_counts_rows_as_run_does_with_the_same_options(
     assert (done(), done("--retry-failed")) == ("2", "0")
 
 
+@pytest.mark.slow
 def test_a_raised_limit_opens_nothing_and_plan_and_run_say_what_does(
     finished: Callable[[str, int], Path], tiny_matrix: Path, tmp_path: Path
 ) -> None:
@@ -206,6 +215,7 @@ def test_a_raised_limit_opens_nothing_and_plan_and_run_say_what_does(
     assert hint not in bench("plan", *here, "--retry-failed").stdout
 
 
+@pytest.mark.slow
 def test_a_report_tells_the_verdict_and_the_main_table(
     finished: Callable[[str, int], Path], tmp_path: Path
 ) -> None:
@@ -229,6 +239,7 @@ def test_a_path_with_brackets_is_shown_as_it_is(tiny_matrix: Path, tmp_path: Pat
     assert f"rows in {results}/runs.csv" in answer.stdout
 
 
+@pytest.mark.slow
 def test_shards_together_are_the_whole_matrix(tiny_matrix: Path, tmp_path: Path) -> None:
     shared = ["--runtime", "local", "--out", str(tmp_path / "results")]
     for part in ("1/2", "2/2"):
@@ -287,6 +298,7 @@ def test_a_wrong_matrix_shows_all_its_mistakes_and_nothing_runs(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_second_runner_is_told_who_holds_the_folder(tiny_matrix: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "run", str(tiny_matrix), "--runtime", "local"]
     results = tmp_path / "results"

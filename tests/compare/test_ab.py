@@ -66,6 +66,7 @@ def started(out: Path) -> dict[str, list[str]]:
     return {seed: [side for _, side in sorted(found)] for seed, found in moments.items()}
 
 
+@pytest.mark.slow
 def test_pairs_run_side_by_side_and_are_compared(repository: Path, tmp_path: Path) -> None:
     matrix, out = one_arm(tmp_path, 2), tmp_path / "out"
     append(repository, "run/progress.py", "\n# as a person is changing it\n")
@@ -106,6 +107,7 @@ def test_pairs_run_side_by_side_and_are_compared(repository: Path, tmp_path: Pat
     assert checkouts(repository) == 1
 
 
+@pytest.mark.slow
 def test_a_version_that_knows_no_turns_is_told(repository: Path, tmp_path: Path) -> None:
     """Losses do not depend on who trained in between."""
     matrix, out = one_arm(tmp_path, 1), tmp_path / "out"
@@ -131,6 +133,7 @@ def test_a_version_that_knows_no_turns_is_told(repository: Path, tmp_path: Path)
         assert sum(parts) == pytest.approx(float(row["wall_time_s"]))
 
 
+@pytest.mark.slow
 def test_versions_that_have_not_the_memory_together_run_one_after_the_other(
     repository: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_program_runs_on_both_sides_and_its_metric_is_compared(
     assert "val_bpb" in answer.stdout
 
 
+@pytest.mark.slow
 def test_a_version_whose_cells_crash_fails_the_gate(repository: Path, tmp_path: Path) -> None:
     answer = ab(
         repository,
@@ -169,6 +173,7 @@ def test_a_version_whose_cells_crash_fails_the_gate(repository: Path, tmp_path: 
     assert checkouts(repository) == 1
 
 
+@pytest.mark.slow
 def test_a_version_that_cannot_run_a_cell_is_told_with_its_own_words(
     repository: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +254,7 @@ def test_an_interruption_ends_the_cell_and_leaves_no_checkout(
     assert checkouts(repository) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_versions_do_not_go_on_at_once_when_who_let_them_take_turns_is_gone(
     number: signal.Signals, repository: Path, tmp_path: Path
@@ -386,6 +392,7 @@ FILES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=FILES, n_pairs=st.none() | st.integers(1, 4))
 def test_a_pinned_matrix_is_valid_wherever_the_matrix_was(

@@ -280,6 +280,7 @@ def test_the_machine_is_no_doubt_where_it_is_the_question_or_the_same(
     assert "may be the machine" not in as_text(across(sides, column=column))
 
 
+@pytest.mark.slow
 def test_the_command_compares_across(sides: Sides) -> None:
     fill(sides, 1.2)
     base, new = sides.base.write(), sides.new.write()

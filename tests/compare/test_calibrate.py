@@ -73,6 +73,7 @@ def stop_in_round_two(repository: Path, *arguments: str | Path, out: Path) -> st
     return said
 
 
+@pytest.mark.slow
 def test_rounds_go_on_after_an_interruption_and_are_judged_again_without_a_run(
     repository: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +242,7 @@ def test_a_slowdown_that_cannot_be_is_refused(slower: list[float], words: str) -
         changes(slower)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -139,6 +139,7 @@ def test_disturbed_pairs_decide_nothing_unless_they_ran_in_turn(recorded: str) -
 # --- The command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_takes_folders_and_files_and_exits_by_its_rules(sides: Sides) -> None:
     sides.times(1.2)
     base, new = sides.base.write(), sides.new.write()
@@ -153,6 +154,7 @@ def test_the_command_takes_folders_and_files_and_exits_by_its_rules(sides: Sides
     assert told.stdout.startswith("**1 arm compared; no rule was given")
 
 
+@pytest.mark.slow
 def test_undecided_is_loud_and_exits_as_asked(sides: Sides) -> None:
     sides.times(1.05)
     arguments = ("compare", sides.base.write(), sides.new.write(), "--fail-on", STEP)

@@ -160,6 +160,7 @@ def test_ab_leaves_all_that_a_ci_takes(sides: Sides, tmp_path: Path) -> None:
     assert (tmp_path / "annotations.txt").read_text() == as_annotations(compared)
 
 
+@pytest.mark.slow
 def test_the_command_writes_both(sides: Sides) -> None:
     sides.times(1.2)
     folders = sides.base.write(), sides.new.write()

@@ -71,6 +71,7 @@ IN_GRAPHS = [(*pair, "as it is") for pair in PAIRS]
 IN_GRAPHS += list(product(["nanokimi"], OPTIMIZERS, ["schedule", "narrow"]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     ("model", "optimizer", "settings"), IN_GRAPHS, ids=map("-".join, IN_GRAPHS)
@@ -111,6 +112,7 @@ def test_a_compiled_model_is_what_a_graph_holds(tmp_path):
         assert loss == pytest.approx(plain[step], rel=1e-4), step
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @PER_ARM
 def test_deterministic_cells_repeat_to_the_last_digit(tmp_path, device, model, optimizer):
@@ -120,6 +122,7 @@ def test_deterministic_cells_repeat_to_the_last_digit(tmp_path, device, model, o
         assert first == again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "optimizer"), [("nanogpt", "adamw"), ("nanokimi", "truemuon")])
 def test_deterministic_cells_repeat_to_the_last_digit_in_another_process(
     tmp_path, device, model, optimizer

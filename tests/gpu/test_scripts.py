@@ -93,6 +93,7 @@ def test_all_parts_run_in_their_order_and_leave_few_files(typed, tmp_path):
     assert "speed/kernels.txt" in names(out / "speed.tar.gz")
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_hangs_keeps_no_other_from_running(typed, tmp_path):
     ran = typed(
         RUN, "out", "formats", "large", "tests", FAILS="bfloat16", HANGS="topk", LIMIT_S="3"

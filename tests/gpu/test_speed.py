@@ -3,6 +3,8 @@
 import csv
 from itertools import product
 
+import pytest
+
 from tests.builders.twins import ARMS
 from tests.gpu import speed
 from tests.gpu.speed import Sizes
@@ -11,6 +13,7 @@ FEW = Sizes(rounds=2, launched=1, replayed=2, together=(1, 2))
 WAYS = ["the original's way", "kernel by kernel", "graphs of 1", "graphs of 2"]
 
 
+@pytest.mark.slow
 def test_one_arm_and_an_empty_node(device, tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "ARMS", ARMS[:1])
     speed.main(str(tmp_path / "speed.csv"), device, FEW)

@@ -139,6 +139,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return desk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands())
 def test_the_commands_run_as_they_are_written(command: str, desk: Path) -> None:
     """In their order, on a tiny matrix; only where cells run is chosen for speed."""
@@ -153,6 +154,7 @@ def test_the_commands_run_as_they_are_written(command: str, desk: Path) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
+@pytest.mark.slow
 def test_the_readmes_own_question_is_answered(tmp_path: Path) -> None:
     """Its matrix and its commands, with fewer steps and seeds."""
     chapter = README.partition("## Your own question")[2].partition("\n## ")[0]

@@ -29,6 +29,7 @@ def test_there_are_published_results() -> None:
     assert PUBLISHED
 
 
+@pytest.mark.slow
 def test_the_report_follows_from_the_csvs(results: Path, tmp_path: Path) -> None:
     copy = tmp_path / results.name
     shutil.copytree(results, copy, ignore=shutil.ignore_patterns("report"))

@@ -143,6 +143,7 @@ class Tags(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["=cmd()'; `touch x`", '<img src=x onerror=alert(1)>, "$(touch x)": x,readonly']
 )

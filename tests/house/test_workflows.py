@@ -250,6 +250,7 @@ def test_the_summary_is_the_report_without_its_other_files(desk: Path) -> None:
     assert told.endswith("... cut here: the whole is in report/report.md\n")
 
 
+@pytest.mark.slow
 def test_the_site_holds_the_verified_bundle_and_keeps_the_published_ones(desk: Path) -> None:
     results, site = desk / "results" / "original-cpu", desk / "build" / "site"
     shutil.copytree(ROOT / "results" / "original-cpu", results)

@@ -91,6 +91,7 @@ def owners(folder: Path) -> set[tuple[int, int]]:
     return {(found.st_uid, found.st_gid) for found in map(Path.lstat, folder.rglob("*"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "options"),
     [(0, ()), (SOMEBODY, ()), (SOMEBODY, CLOSED)],
@@ -117,6 +118,7 @@ def test_from_an_empty_folder_to_a_page(
     assert len(rows(desk)) == 2, "another container of the same machine goes on where it was"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("once")
 def test_every_other_command_works_there(engine: Engine, image: str, desk: Path) -> None:
     shutil.copytree(ROOT / "results" / "original-cpu", desk / "a", ignore=_only_tables)
@@ -142,6 +144,7 @@ def _only_tables(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name in ("report", "cells")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("once")
 def test_a_cells_own_container_gives_the_same_losses_to_the_last_digit(
     engine: Engine, image: str, desk: Path
@@ -158,6 +161,7 @@ def test_a_cells_own_container_gives_the_same_losses_to_the_last_digit(
     assert not {row["env_id"] for row in inside} & {row["env_id"] for row in alone}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("once")
 def test_the_readmes_commands_as_they_are_written(
     engine: Engine, image: str, desk: Path, tmp_path: Path
@@ -260,6 +264,7 @@ def wait_for(met: Callable[[], bool], client: subprocess.Popen[str]) -> None:
     raise AssertionError("it has not come in a minute")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["Ctrl-C", "stop"])
 def test_a_stop_leaves_rows_and_nothing_running(
     engine: Engine, image: str, desk: Path, by: str
@@ -277,6 +282,7 @@ def test_a_stop_leaves_rows_and_nothing_running(
     assert owners(desk) == {(SOMEBODY, SOMEBODY)}
 
 
+@pytest.mark.slow
 def test_no_process_of_it_has_a_right_of_root(engine: Engine, image: str, desk: Path) -> None:
     with running(engine, image, desk) as (_, name):
         told = engine.command("exec", name, "sh", "-c", "cat /proc/[0-9]*/status")
@@ -292,6 +298,7 @@ def test_no_process_of_it_has_a_right_of_root(engine: Engine, image: str, desk: 
 # --- Elsewhere -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_tar_of_it_is_all_that_another_machine_needs(
     engine: Engine, image: str, tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_a_path_is_one_bind_whatever_it_holds() -> None:
     assert bind(Path("/r/a,b:c"), "/cell") == r"/r/a\,b\:c:/cell"
 
 
+@pytest.mark.slow
 def test_rows_come_with_what_it_does_not_enforce(
     sif: Path, tiny_matrix: Path, tmp_path: Path
 ) -> None:

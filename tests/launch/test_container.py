@@ -222,6 +222,7 @@ def test_an_end_like_a_kill_is_not_taken_for_the_kernels(
     assert (ended.code, ended.oom_killed) == (137, False)
 
 
+@pytest.mark.slow
 def test_a_deaf_cell_is_gone_after_its_time(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +265,7 @@ def test_an_engine_that_refuses_says_so_in_its_own_words(
         ContainerLauncher(engine).run(cell, Heard(), Stop())
 
 
+@pytest.mark.slow
 def test_its_processes_and_their_memory_are_seen_from_outside(
     engine: Engine, cell: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +305,7 @@ def test_processes_of_another_machines_engine_are_not_taken_for_ours(
     assert ContainerLauncher(engine)._processes("any") is None
 
 
+@pytest.mark.slow
 def test_the_worker_runs_in_it(engine: Engine, cell: Job) -> None:
     heard = Heard()
     ended = ContainerLauncher(engine).run(cell, heard, Stop())

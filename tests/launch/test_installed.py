@@ -259,6 +259,7 @@ def test_debians_own_sitecustomize_is_none(
     assert env_id(python) == before
 
 
+@pytest.mark.slow
 def test_a_sitecustomize_that_prints_breaks_nothing(python: Path, tmp_path: Path) -> None:
     """Neither the question what is installed nor what the worker says, from its first word on."""
     noise = "import atexit, sys\nsys.stdout.write('hello {')\natexit.register(print, '} bye')\n"
@@ -292,6 +293,7 @@ def test_the_classes_of_cells_that_no_path_brings_are_those_installed(tmp_path: 
     assert choice.installed == ("a:Two",)
 
 
+@pytest.mark.slow
 def test_cells_of_an_installed_class_are_open_again_after_an_edit(
     python: Path, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_child_that_closes_its_output_is_still_waited_for(child: Child) -> Non
     assert ended.exited - ended.launched >= 0.3
 
 
+@pytest.mark.slow
 def test_time_up_ends_a_child_that_listens_to_sigterm(child: Child) -> None:
     text = "import signal, time; signal.signal(15, lambda *_: exit(9)); time.sleep(60)"
     ended = child.run(text, timeout_s=3)
@@ -122,6 +123,7 @@ def test_what_a_child_leaves_behind_is_ended_as_well(child: Child) -> None:
     assert has_ended(ended.last_event["pid"])
 
 
+@pytest.mark.slow
 def test_time_up_ends_a_deaf_child_and_its_children(child: Child, tmp_path: Path) -> None:
     pid_file = tmp_path / "grandchild"
     text = (
@@ -176,6 +178,7 @@ def test_a_child_that_says_nothing_hangs_and_is_ended(child: Child) -> None:
     assert ended.last_event == {"step": 1}
 
 
+@pytest.mark.slow
 def test_words_keep_a_child_alive_until_its_time_is_up(child: Child) -> None:
     text = "import time\nwhile True: print('{}'); time.sleep(0.2)"
     ended = child.run(text, heartbeat_s=2.0, timeout_s=4.0)
@@ -255,6 +258,7 @@ def test_a_child_that_passes_on_is_told_when_its_turn_comes(
     assert 0.6 <= ended.waited_s <= ended.exited - ended.launched
 
 
+@pytest.mark.slow
 def test_what_it_waits_for_its_turn_is_no_time_of_its_own(
     child: Child, partner: tuple[Baton, socket.socket]
 ) -> None:

@@ -161,6 +161,7 @@ def test_an_engine_that_brings_none_in_says_why_and_leaves_no_container(
     assert f"bench-gpu-{os.getpid()}" not in engine.command("ps", "--all", "--format", "{{.Names}}")
 
 
+@pytest.mark.slow
 def test_the_program_runs_in_a_container(
     in_container: ContainerLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

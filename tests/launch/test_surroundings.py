@@ -87,6 +87,7 @@ def poisoned(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_cell_in_a_hostile_environment_is_the_same(tiny_matrix: Path, tmp_path: Path) -> None:
     """To the last digit, in the same env_id, with what it found set told."""
     results = tmp_path / "results"

@@ -200,6 +200,7 @@ def test_trials_that_ended_alike_are_one_and_choose_nothing(tmp_path, losses, sa
     assert [cell.waits for cell in tuned if arm_of(cell)[1] == "adamw"] == [not chosen] * 2
 
 
+@pytest.mark.slow
 def test_a_run_whose_trials_are_one_says_so_and_tunes_nothing(tmp_path):
     groups = {"hidden": {"lr": 0.002}, "other": {"lr": 0.001}}
     mine = {"class": "torch.optim.AdamW", "lr": 0.001, "groups": groups}
@@ -351,6 +352,7 @@ def test_a_mistake_says_where_it_is_and_what_to_do(tmp_path, changed, said):
 # --- From end to end ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_trials_run_the_best_is_chosen_and_runs_on_the_seeds(tmp_path):
     file = write(tmp_path, data={"split": [0.8, 0.1, 0.1]}, trials=3)
     out = tmp_path / "out"
@@ -411,6 +413,7 @@ def losses(folder: Path) -> dict[tuple[str, str], str]:
     }
 
 
+@pytest.mark.slow
 def test_a_part_of_a_run_leaves_tuned_cells_waiting_and_says_so(tmp_path):
     file, out = write(tmp_path), tmp_path / "out"
     answer = bench("run", file, "--out", out, "--runtime", "local", "--only", "seed=1")

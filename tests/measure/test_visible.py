@@ -200,6 +200,7 @@ def test_a_number_for_one_of_two_kinds_is_refused_with_the_remedy(
     )
 
 
+@pytest.mark.slow
 @visible("GPU-bbbb")
 def test_plan_and_doctor_say_what_is_left_out(
     gpus: Gpus, cuda_matrix: Path, tmp_path: Path

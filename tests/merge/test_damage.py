@@ -218,6 +218,7 @@ def test_rows_of_other_versions_merge(new):
     assert [cell.text("carbon_g") for cell in merged.cells] == ["", "", "", "7"]
 
 
+@pytest.mark.slow
 def test_the_report_and_the_commands_tell_of_damage(new):
     folder = two_arms(new())
     folder.runs[0]["val_loss_final"] = "1,7"
@@ -235,6 +236,7 @@ def test_the_report_and_the_commands_tell_of_damage(new):
     assert report_after_run(ResultsFolder(folder.path), 0) == 1
 
 
+@pytest.mark.slow
 def test_without_damage_the_exit_code_is_0(new):
     folder = two_arms(new())
     told = bench("report", folder.write())
@@ -243,6 +245,7 @@ def test_without_damage_the_exit_code_is_0(new):
     assert report_after_run(ResultsFolder(folder.path), 1) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["1e300", repr(sys.float_info.max), "1e51"])
 def test_figures_beyond_all_bounds_count_as_the_bound_and_are_told(new, loss):
     """Their arm is the worst by far, and no seed of it is missing."""
@@ -282,6 +285,7 @@ def test_a_row_without_its_attempt_is_named_by_the_commands(command, tiny_matrix
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.slow
 def test_two_versions_with_figures_beyond_all_bounds_are_compared(new):
     base, head = two_arms(new("base"), seeds=range(1, 6)), two_arms(new("head"), seeds=range(1, 6))
     for row in head.runs:

@@ -72,6 +72,7 @@ def test_experts_without_a_token_get_no_gradient_and_no_token_is_dropped(experts
             assert gradient.count_nonzero() == 0
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences():
     mixture, _ = pair(SMALL)
     parameters = list(mixture.parameters())

@@ -193,6 +193,7 @@ def test_sigterm_is_passed_on_and_what_is_known_is_written(tmp_path):
     assert [row["step"] for row in ran.table("steps.csv")] == ["4", "5"]
 
 
+@pytest.mark.slow
 def test_what_does_not_hear_sigterm_is_killed_within_the_grace(tmp_path):
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FAMILY
     run = ProgramRun(tmp_path, script + "time.sleep(600)")

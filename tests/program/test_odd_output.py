@@ -9,6 +9,7 @@ from tests.builders.program_cells import LOSS, STEP_LOSS, VAL, ProgramRun
 MOST_MIB = 100  # of the runner's memory, whatever a program prints
 
 
+@pytest.mark.slow
 def test_a_gigabyte_on_one_line(tmp_path):
     ran = ProgramRun(
         tmp_path,

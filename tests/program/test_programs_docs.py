@@ -68,6 +68,7 @@ def test_what_a_script_wrote_is_printed_afterwards(tmp_path: Path) -> None:
     assert json.loads(said) == {"val_loss": 1.75}
 
 
+@pytest.mark.slow
 def test_five_minutes_are_enough_for_a_script(tmp_path: Path) -> None:
     """Every command of README's chapter, as it is written, in an empty folder."""
     chapter = README.partition("## Your training script in five minutes")[2].partition("\n## ")[0]

@@ -158,6 +158,7 @@ matrix: {model: [small], optimizer: [adamw, truemuon], device: [cpu], seed: [3]}
 """
 
 
+@pytest.mark.slow
 def test_a_built_in_cell_and_the_same_training_as_a_program_have_the_same_losses(
     tmp_path: Path,
 ) -> None:

@@ -295,6 +295,7 @@ def test_two_openings_see_the_same_rows(path):
 # --- After a crash ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_cut_anywhere_keeps_its_complete_rows_and_takes_the_next(path):
     """Every byte position, also within a character of several bytes and within quotes."""
     runs = RunsTable(path)

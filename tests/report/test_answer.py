@@ -388,6 +388,7 @@ def report_of(results: Results) -> str:
     return (folder / "report" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_look_at_other_figures_is_counted_and_tested_more_strictly(new):
     assert "98.33 %" not in report_of(factorial(new(), seeds=4))
     assert not (new().path / "looks.csv").exists()  # no verdict: nothing was spent

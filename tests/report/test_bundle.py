@@ -34,6 +34,7 @@ from tests.report.bundles import (
 # --- what it holds ---
 
 
+@pytest.mark.slow
 def test_an_untouched_bundle_verifies(made: Path, members: Members) -> None:
     assert verify(made) == Verification(len(members), __version__, (), pictures(members))
 
@@ -235,6 +236,7 @@ def test_a_folder_that_is_named_twice_is_bundled_once(results: Path, tmp_path: P
     assert f"{NAME}/runs.csv" in unpacked(made.file)
 
 
+@pytest.mark.slow
 def test_what_several_folders_need_is_told(machines: list[Path], tmp_path: Path) -> None:
     answer = bench("bundle", *machines)
     assert answer.returncode == 2
@@ -252,6 +254,7 @@ def test_what_several_folders_need_is_told(machines: list[Path], tmp_path: Path)
 # --- as it is typed ---
 
 
+@pytest.mark.slow
 def test_the_commands_exit_as_they_say(results: Path, members: Members, tmp_path: Path) -> None:
     answer = bench("bundle", results)
     assert answer.returncode == 0, answer.stderr

@@ -174,6 +174,7 @@ def test_claims_share_the_level_of_a_look(new):
     assert {family.look for family in both} == {1}
 
 
+@pytest.mark.slow
 def test_all_claims_make_one_look(new, tmp_path):
     folder = arms(new()).write()
     (folder / "matrix.yaml").write_text(MATRIX.format(also=ALSO))
@@ -231,6 +232,7 @@ def test_the_page_tells_every_claim(new, tmp_path):
     assert len(rows) == 2
 
 
+@pytest.mark.slow
 def test_a_further_claim_that_no_run_has_is_told(new, tmp_path):
     page = page_of(arms(new()), tmp_path, "  also: [{metric: gpu_energy_j, margin: 0.05}]")
     assert "Also claimed, and not tested: no run here has gpu_energy_j." in page.replace("\\", "")

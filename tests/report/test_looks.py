@@ -173,6 +173,7 @@ def test_a_folder_that_takes_no_note_is_told(new):
     assert noted(other) == ["1"]
 
 
+@pytest.mark.slow
 def test_a_report_says_that_its_look_was_not_noted(new, tmp_path):
     folder = two_arms(new())
     folder.write()
@@ -228,6 +229,7 @@ def test_looks_at_the_same_claim_in_other_folders_are_told(new, tmp_path, monkey
     assert len({(row["claim_sha256"], row["folders"]) for row in rows}) == len(rows) == 5
 
 
+@pytest.mark.slow
 def test_a_damaged_ledger_of_the_user_is_told_and_hides_no_report(new, tmp_path):
     matrix = "name: x\nclaim: {baseline: {model: gpt, optimizer: adamw}, "
     matrix += "metric: val_loss_final, margin: 0.01}\n"

@@ -233,6 +233,7 @@ def test_hostile_names_stay_text(new, name):
     assert labels == [f"{shown} + adamw", f"{shown} + muon"]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.recursive(st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists))
 def test_json_holds_what_it_was_given_and_ends_no_script(data):
@@ -249,6 +250,7 @@ def grown(folder: Results, arms: int, seeds: int, evaluations=2000) -> str:
     return page_of(page_results.realistic(folder, page_results.many_arms(arms), seeds, evaluations))
 
 
+@pytest.mark.slow
 def test_size_of_four_and_of_two_hundred_cells(new, monkeypatch):
     monkeypatch.setattr(page_results, "LOG", "a long & <hostile> line of a log\n" * 3000)
     room = 5 * MEGABYTE - html.MOST_PICTURES

@@ -64,6 +64,7 @@ def visit(browser, pages) -> Iterator:
 # --- it is seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", ["four", "troubled", "twelve", "two", "none"])
 def test_it_opens_and_fits_its_window(visit, name, width):
@@ -112,6 +113,7 @@ def head(block, name: str):
     return block.get_by_role("columnheader", name=name, exact=True)
 
 
+@pytest.mark.slow
 def test_a_column_is_sorted_as_numbers_both_ways_and_back(visit):
     block = visit("troubled").block("Runs").first
     original = column(block, 8)
@@ -189,6 +191,7 @@ def test_short_tables_have_no_filter(visit):
 # --- curves
 
 
+@pytest.mark.slow
 def test_an_arm_is_switched_off_and_on(visit):
     seen = visit()
     seen.draw()
@@ -206,6 +209,7 @@ def test_an_arm_is_switched_off_and_on(visit):
     assert seen.page.locator(".plot .scatterlayer .trace").count() == 4
 
 
+@pytest.mark.slow
 def test_all_arms_are_switched_at_once_where_there_are_many(visit):
     seen = visit("twelve")
     seen.draw()
@@ -217,6 +221,7 @@ def test_all_arms_are_switched_at_once_where_there_are_many(visit):
     assert all(trace["visible"] for trace in seen.traces())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axis", "last"),
     [
@@ -235,6 +240,7 @@ def test_curves_against_every_cost(visit, axis, last):
     assert seen.page.locator(".plot .xtitle").text_content() == axis
 
 
+@pytest.mark.slow
 def test_a_point_tells_arm_seed_costs_and_loss(visit):
     seen = visit()
     seen.draw()
@@ -315,6 +321,7 @@ def test_a_hash_shows_a_cells_detail(visit):
 # --- everybody can use it
 
 
+@pytest.mark.slow
 def test_by_keyboard_alone(visit):
     seen = visit()
     page = seen.page
@@ -346,6 +353,7 @@ def test_by_keyboard_alone(visit):
     assert page.locator("details.cell").first.get_attribute("open") is not None
 
 
+@pytest.mark.slow
 def test_whatever_one_can_use_has_a_name(visit):
     """The accessible name that the browser itself computes, of every control and landmark."""
     seen = visit("troubled")
@@ -407,6 +415,7 @@ def test_without_scripts_tables_and_pictures_are_there(visit):
     assert page.get_by_text("n_embd 64").first.is_visible()
 
 
+@pytest.mark.slow
 def test_it_prints_tables_and_pictures_and_no_controls(visit):
     seen = visit()
     seen.draw()

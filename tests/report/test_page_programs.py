@@ -223,6 +223,7 @@ def test_programs_that_end_at_different_steps_are_one_section(tmp_path):
     assert section.arms[0].constant("steps") is None  # they share none
 
 
+@pytest.mark.slow
 def test_sections_of_programs_are_told_apart_by_what_they_were_asked(tmp_path):
     one, two = Programs(tmp_path / "a", steps=100), Programs(tmp_path / "b", steps=200)
     for folder in (one, two):

@@ -34,6 +34,7 @@ def new(tmp_path):
 # --- it can be read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arms", [1, 2, 12])
 @pytest.mark.parametrize(
     ("name", "half"),

@@ -277,6 +277,7 @@ def test_nothing_names_the_machines_folders(built):
         assert str(built[0].parent.parent).encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 def test_log_is_a_link_only_where_the_page_may_follow_it(built):
     out, paths, _ = built
     far = [a.get("href") or "" for tag, a in Tags((out / "index.html").read_text()).tags]
@@ -329,6 +330,7 @@ def test_no_result_at_all_is_still_a_whole_report(new):
     assert "<img" not in page
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_files(new):
     folder = two_arms(new())
     folder.write()

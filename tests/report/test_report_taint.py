@@ -154,6 +154,7 @@ def test_without_an_undisturbed_pair_all_are_used_and_none_is_clean(new):
     assert not section.timing.clean
 
 
+@pytest.mark.slow
 def test_an_arm_may_be_left_without_timings(new):
     """Its only seed is disturbed; the other arm has one more, which counts."""
     folder = paired(new(), {("adamw", 1): "swap_used"}, seeds=(1, 2))
@@ -272,6 +273,7 @@ def test_summary_csv_counts_the_seeds_of_the_timings(new, tainted, expected):
     assert set(rows[0]) == set(SUMMARY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("disturbed", "note"),
     [
@@ -294,6 +296,7 @@ def test_what_times_leave_out_is_told_once_a_page_beside_the_verdict(new, distur
     assert not any("disturbed." in caption or "†" in caption for caption in page.captions)
 
 
+@pytest.mark.slow
 def test_captions_have_the_n_of_the_seeds_that_are_drawn(new):
     tainted = {("muon", 2): FOREIGN, ("adamw", 3): "swap_used"}
     captions = written(paired(new(), tainted), drawn=True).captions

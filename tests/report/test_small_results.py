@@ -99,6 +99,7 @@ def made(folder: Results, fill: Callable[[Results], None], metric: str) -> Resul
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["val_loss_final", "train_time_s"])
 @pytest.mark.parametrize("fill", SMALL, ids=lambda fill: fill.__name__)
 def test_a_report_of_little_warns_of_nothing(fill, metric, tmp_path):
@@ -110,6 +111,7 @@ def test_a_report_of_little_warns_of_nothing(fill, metric, tmp_path):
     assert ("loss_steps" in drawn) == (fill not in {one_evaluation, no_step})
 
 
+@pytest.mark.slow
 def test_the_command_reports_where_warnings_are_errors(tmp_path):
     folder = made(Results(tmp_path / "small"), one_cell, "val_loss_final")
     answer = subprocess.run(

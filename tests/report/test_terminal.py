@@ -23,6 +23,7 @@ def folder(tmp_path):
     return Results(tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_a_report_hands_over_the_pages_verdict_and_a_row_a_configuration(folder):
     for row in two_arms(folder, seeds=range(1, 6)).runs:
         row["val_loss_final"] += 0.001 * (row["seed"] % 2) * (row["optimizer"] == "muon")
@@ -69,6 +70,7 @@ def test_disturbed_times_are_marked(folder):
     assert "5.00† (2)" in adamw
 
 
+@pytest.mark.slow
 def test_each_section_has_its_name_its_verdict_and_its_table(folder, tmp_path):
     other = Results(tmp_path / "other")
     two_arms(other, host_cpu_model="Another processor", host_id="host2")

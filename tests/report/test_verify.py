@@ -80,6 +80,7 @@ def test_an_added_member_is_named(name: str, members: Members, tmp_path: Path) -
     assert wrong == (f"{name}: SHA256SUMS does not name it",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["runs.csv", "report/summary.csv", "report/report.md"])
 def test_a_forged_figure_is_found_by_rebuilding(
     file: str, members: Members, tmp_path: Path
@@ -115,6 +116,7 @@ def verdict_of(page: str) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 def test_a_word_of_the_pages_verdict_is_compared(members: Members, tmp_path: Path) -> None:
     name = f"{NAME}/report/index.html"
     verdict = verdict_of(members[name].decode())
@@ -129,6 +131,7 @@ def test_a_word_of_the_pages_verdict_is_compared(members: Members, tmp_path: Pat
     assert last == f"{file}: not verified"
 
 
+@pytest.mark.slow
 def test_what_a_report_has_not_is_told_and_what_it_lacks_is_a_fault(
     results: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_what_a_report_has_not_is_told_and_what_it_lacks_is_a_fault(
     assert verdict.unchecked[-1] == f"{NAME}/report/notes.txt"
 
 
+@pytest.mark.slow
 def test_a_forged_environment_is_found(members: Members, tmp_path: Path) -> None:
     name = f"{NAME}/environment/images.txt"
     forged = with_sums({**members, name: members[name].replace(b"docker", b"podman")})
@@ -148,6 +152,7 @@ def test_a_forged_environment_is_found(members: Members, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.slow
 def test_another_version_is_named_where_the_report_differs(
     members: Members, tmp_path: Path
 ) -> None:
@@ -161,6 +166,7 @@ def test_another_version_is_named_where_the_report_differs(
     assert f"version 0.0.1 made it, this is {__version__}" in second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [

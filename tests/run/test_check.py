@@ -342,6 +342,7 @@ def test_each_class_is_tried_alone_and_each_arm_that_has_one(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_check_runs_where_the_cells_would(tmp_path: Path, runtime: str) -> None:
     write_package(tmp_path)
     answer = bench("check", write_matrix(tmp_path), "--runtime", runtime)
@@ -352,6 +353,7 @@ def test_check_runs_where_the_cells_would(tmp_path: Path, runtime: str) -> None:
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_class_fails_check_and_the_message_names_the_fix(
     tmp_path: Path, runtime: str
 ) -> None:
@@ -368,6 +370,7 @@ def test_a_wrong_class_fails_check_and_the_message_names_the_fix(
     ]
 
 
+@pytest.mark.slow
 def test_a_class_that_kills_its_process_is_a_finding(tmp_path: Path) -> None:
     package = write_package(tmp_path)
     (package / "opt.py").write_text("import os\nprint('last words', flush=True)\nos._exit(3)\n")

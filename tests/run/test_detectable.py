@@ -42,6 +42,7 @@ def test_a_plan_tells_what_its_seeds_find(tmp_path):
         assert power(n, 0.0015, difference, 0.025 / 3) == pytest.approx(0.8, abs=0.05)  # 2 digits
 
 
+@pytest.mark.slow
 def test_one_deviation_of_all_finds_more_and_further_claims_less(tmp_path):
     own = figures(told(tmp_path))
     pooled = told(tmp_path, "  variance: pooled\n")

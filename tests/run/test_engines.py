@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench.launch.engine import Engine
 from bench.records.rows import read_table
 from tests.builders.shared import bench
 
 
+@pytest.mark.slow
 def test_a_run_in_each_engine_leaves_rows_of_the_same_image(
     each_engine: Engine, tiny_matrix: Path, tmp_path: Path
 ) -> None:

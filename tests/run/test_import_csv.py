@@ -52,6 +52,7 @@ def mistakes(folder: Path, text: str | bytes, **changes: Any) -> list[tuple[int,
     return [(each.line, each.where, each.what) for each in refused.value.mistakes]
 
 
+@pytest.mark.slow
 def test_a_run_that_one_configuration_lacks_is_missing_and_no_advantage(tmp_path: Path) -> None:
     """Who keeps no failed runs has a gap in place of them."""
     losses = {"adamw": 2.5, "muon": 2.25}
@@ -447,6 +448,7 @@ def imported(folder: Path, name: str, *more: str, gain: float = 0.05) -> Path:
 CLAIM = ("--baseline", "gpt+adamw", "--margin", "0.01")
 
 
+@pytest.mark.slow
 def test_the_report_says_first_that_it_is_exploratory(tmp_path: Path) -> None:
     folder = imported(tmp_path, "mine", *CLAIM)
     answer = bench("report", folder)
@@ -464,11 +466,13 @@ def test_the_report_says_first_that_it_is_exploratory(tmp_path: Path) -> None:
     assert (folder / "report" / "loss_steps.png").is_file()
 
 
+@pytest.mark.slow
 def test_without_a_claim_it_is_exploratory_too(tmp_path: Path) -> None:
     answer = bench("report", imported(tmp_path, "mine"))
     assert "what follows is exploratory." in answer.stdout.strip().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_a_claim_about_a_metric_of_ones_own(tmp_path: Path) -> None:
     options = ["--model", "arch", "--optimizer", "opt", "--seed", "seed", "--steps", "step"]
     options += ["--metric", "score=loss", "--better", "score=higher", *CLAIM]
@@ -480,6 +484,7 @@ def test_a_claim_about_a_metric_of_ones_own(tmp_path: Path) -> None:
     assert "score against gpt + adamw, margin 0.01: gpt + muon is worse on 5 of 5" in first
 
 
+@pytest.mark.slow
 def test_bundle_and_verify_take_it(tmp_path: Path) -> None:
     folder = imported(tmp_path, "mine", *CLAIM)
     assert bench("report", folder).returncode == 0
@@ -489,6 +494,7 @@ def test_bundle_and_verify_take_it(tmp_path: Path) -> None:
     assert "verified" in answer.stdout
 
 
+@pytest.mark.slow
 def test_two_imports_are_compared_by_their_losses_alone(tmp_path: Path) -> None:
     """Nobody knows whether their times are of one machine."""
     old, new = imported(tmp_path, "old"), imported(tmp_path, "new", gain=0.08)

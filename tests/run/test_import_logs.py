@@ -230,6 +230,7 @@ def test_a_pattern_that_takes_for_ever_ends_its_log_alone(desk: Path) -> None:
 # --- Whose log it is ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_plan_is_the_matrix_so_that_a_missing_log_is_seen(desk: Path) -> None:
     put(desk, dict.fromkeys(ALL[:3], log()))
     found = read(desk)
@@ -314,6 +315,7 @@ def typed(desk: Path, *more: str | Path) -> Any:
     return bench("import", *where, "--name-pattern", NAMED, "--out", desk / "out", *more)
 
 
+@pytest.mark.slow
 def test_the_command_leaves_what_report_compare_and_bundle_take(desk: Path) -> None:
     put(desk, dict.fromkeys(ALL, log()) | {ALL[3]: "loss? none\n"})
     read(desk)  # which writes the matrix

@@ -36,6 +36,7 @@ def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path, runtime: str, jobs:
     assert chaos.killed.total() >= KILLS
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_interrupted_and_a_second_run_goes_on(
     tiny_matrix: Path, tmp_path: Path, runtime: str
 ) -> None:

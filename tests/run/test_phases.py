@@ -35,6 +35,7 @@ def slow_python(folder: Path, phase: str) -> Path:
 WORKERS = tuple(phase for phase in PHASES if phase not in ("compile", "wait"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["startup", *WORKERS, "teardown"])
 def test_a_sleep_is_found_in_its_phase_and_nowhere_else(
     phase: str, tiny_matrix: Path, tmp_path: Path

@@ -122,6 +122,7 @@ def test_a_check_of_a_long_program_ends_when_all_was_read(tmp_path):
     assert time.monotonic() - before < 60
 
 
+@pytest.mark.slow
 def test_a_check_takes_seconds_and_no_more_than_the_limit(tmp_path):
     endless = "import time\nprint('step 1 loss 2', flush=True)\ntime.sleep(600)\n"
     before = time.monotonic()

@@ -65,6 +65,7 @@ def test_a_program_without_a_loss_shows_its_metric(tmp_path):
     assert "acc 0.75" in said.out
 
 
+@pytest.mark.slow
 def test_limits_timeout_ends_a_program_that_goes_on(tmp_path):
     script = "import time\nprint('step 1 loss 2', flush=True)\ntime.sleep(600)"
     runs = Scripted(tmp_path, script, "seeds: replicates", seeds="[1]", timeout_s=3)
@@ -217,6 +218,7 @@ def test_a_run_without_a_figure_spoils_no_other(tmp_path):
     assert "val_loss" in runs.rows()[1]["reason"]
 
 
+@pytest.mark.slow
 def test_time_runs_out_for_the_process(tmp_path):
     script = THREE.format(runs=3).replace(
         'print("val"', 'time.sleep(600 if run == 1 else 0)\n    print("val"'

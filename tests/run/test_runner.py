@@ -176,6 +176,7 @@ def test_a_machine_without_its_gpu_does_not_unsettle_a_cell(bench: Bench) -> Non
     assert [row["status"] for row in bench.rows()] == ["ok"] * 4
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_committed_ends_the_run_and_keeps_the_others(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -347,6 +347,7 @@ def test_a_name_where_there_is_no_gpu(nvml: NvmlStub) -> None:
     assert GpuRequest("all").on(this_machine()).gpus.gpus == ()
 
 
+@pytest.mark.slow
 def test_the_commands_take_names(tiny_matrix: Path, tmp_path: Path, nvml: NvmlStub) -> None:
     tiny_matrix.write_text(tiny_matrix.read_text().replace("[cpu]", "[cuda]"))
     nvml.write(TWO_GPUS | IDLE)

@@ -195,6 +195,7 @@ def test_the_document_has_the_figures_of_ratios():
         assert table in text, f"docs/statistics.md lacks:\n{table}"
 
 
+@pytest.mark.slow
 def test_the_document_has_these_figures():
     text = (ROOT / "docs" / "statistics.md").read_text()
     for table in calibration.tables():

@@ -289,6 +289,7 @@ def test_equal_arms_are_told_apart_no_more_often_than_promised(n):
         assert rate < (0.055 if "the family at 5 %" in name else 0.0300), name
 
 
+@pytest.mark.slow
 def test_the_document_has_these_figures():
     text = (ROOT / "docs" / "statistics.md").read_text()
     for table in replicates.tables():

@@ -143,6 +143,7 @@ def test_how_much_was_compiled_before_is_what_the_compiler_counts(monkeypatch, c
     assert told_of_cache() == told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])
 def test_a_switch_that_leaves_a_model_uncompiled_is_told(switch):
     """In an image, whose variables reach a worker. `torch.compile` then says nothing."""
@@ -172,6 +173,7 @@ with compiled_once(TrainOptions(compile=True)):
 """
 
 
+@pytest.mark.slow
 def test_a_model_that_is_compiled_again_while_it_trains_is_refused():
     ended = python(COMPILED_AGAIN)
     assert ended.stdout == "the same shapes go on\n"

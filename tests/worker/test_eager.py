@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.matrix.expansion import load_matrix
 from bench.records.corpora import find_corpus
 
@@ -31,6 +33,7 @@ matrix:
 """
 
 
+@pytest.mark.slow
 def test_no_cell_loads_the_compiler(tmp_path: Path, tiny_matrix: Path) -> None:
     matrix_file = tmp_path / "arms.yaml"
     text = tiny_matrix.parent / "text.txt"
@@ -80,6 +83,7 @@ assert parameter.grad is None
 """
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_ones_own_needs_no_compiler_and_one_may_still_be_used() -> None:
     ran = run(OPTIMIZER)
     assert ran.returncode == 0, ran.stderr

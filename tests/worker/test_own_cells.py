@@ -35,6 +35,7 @@ def run(matrix: Path, runtime: str, *arguments: str) -> list[dict[str, str]]:
     return rows(results)
 
 
+@pytest.mark.slow
 def test_a_class_from_outside_runs_from_one_line(tmp_path: Path, runtime: str) -> None:
     """With a matrix of the built-in beside it: same data, same first weights."""
     write_package(tmp_path)
@@ -50,6 +51,7 @@ def test_a_class_from_outside_runs_from_one_line(tmp_path: Path, runtime: str) -
     assert float(mine["optimizer_state_mib"]) > 0
 
 
+@pytest.mark.slow
 def test_a_model_from_outside_runs_from_one_line(tmp_path: Path, runtime: str) -> None:
     write_package(tmp_path)
     matrix = write_matrix(
@@ -64,6 +66,7 @@ def test_a_model_from_outside_runs_from_one_line(tmp_path: Path, runtime: str) -
     assert again == found  # all of them are settled
 
 
+@pytest.mark.slow
 def test_every_form_of_an_optimizer_runs_and_a_wrong_one_tells_why(tmp_path: Path) -> None:
     write_package(tmp_path)
     names = "[mine, parts, matrices, inner, closed, typo]"
@@ -81,6 +84,7 @@ def test_every_form_of_an_optimizer_runs_and_a_wrong_one_tells_why(tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_a_model_with_dropout_has_the_same_losses_again(tmp_path: Path) -> None:
     """Its weights, its dropout and its warm-up come from streams of the seed."""
     write_package(tmp_path)
@@ -134,6 +138,7 @@ CUT_MATRIX = (
 )
 
 
+@pytest.mark.slow
 def test_parameters_that_are_columns_of_a_matrix_are_trained_as_pytorch_trains_them(
     tmp_path: Path,
 ) -> None:
@@ -148,6 +153,7 @@ def test_parameters_that_are_columns_of_a_matrix_are_trained_as_pytorch_trains_t
     assert losses["sgd"] != pytest.approx(losses["adamw"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_sparse_gradient_is_told_in_one_line_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "cut.py").write_text(CUT)
     sparse = ("path: ./cut.py}", "path: ./cut.py, sparse: true}")
@@ -237,6 +243,7 @@ def test_a_package_cannot_take_the_name_of_another(tmp_path: Path) -> None:
     assert row["reason"].endswith("Rename yours")
 
 
+@pytest.mark.slow
 def test_a_package_is_not_taken_for_one_that_torch_looks_for(tmp_path: Path) -> None:
     """Else code of a matrix would run before the cell's device is opened."""
     absent = tmp_path / "opt_einsum"  # of use to torch, which goes on without it

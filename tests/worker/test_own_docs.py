@@ -14,6 +14,7 @@ README = (ROOT / "README.md").read_text()
 OWN = (ROOT / "docs" / "own.md").read_text()
 
 
+@pytest.mark.slow
 def test_five_minutes_are_enough(tmp_path: Path) -> None:
     """Every command of the chapter, as it is written, in a folder outside the repository."""
     chapter = README.partition("## Your optimizer in five minutes")[2].partition("\n## ")[0]
@@ -36,6 +37,7 @@ def written(tmp_path: Path) -> Path:
     return write_examples(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_protocol_hold(written: Path) -> None:
     assert len(load_matrix(written).cells) == 2 * 3 * 5
     answer = bench("check", written, "--runtime", "local")
@@ -44,6 +46,7 @@ def test_the_examples_of_the_protocol_hold(written: Path) -> None:
     assert answer.stdout.count("model mymodel") == 8
 
 
+@pytest.mark.slow
 def test_the_page_names_every_check(written: Path) -> None:
     answer = bench("check", written, "--runtime", "local", "--only", "optimizer=mine")
     found = {line.split(": ")[1] for line in answer.stdout.splitlines() if line.startswith("ok ")}

@@ -82,10 +82,16 @@ def test_the_site_of_before_and_the_repository_are_told_to_make(
 
 def test_every_python_is_tested(small_origin: Path, tmp_path: Path) -> None:
     ended, asked = run(WORKFLOWS["test"], small_origin, tmp_path, FORK)
-    assert ended.jobs == {"lint": "success", "test": "success"}
+    assert ended.jobs == {"lint": "success", "test": "success", "slow": "skipped"}
     assert asked == ["actionlint", "lint", "test", "test", "test"]
     for python in ("3.11", "3.12", "3.13"):
         assert (ended.artifact(f"tests-{python}") / "tests.xml").exists()
+
+
+def test_what_goes_to_main_has_the_slow_tests_as_well(small_origin: Path, tmp_path: Path) -> None:
+    ended, asked = run(WORKFLOWS["test"], small_origin, tmp_path)
+    assert ended.jobs["slow"] == "success"
+    assert asked[-1] == "test-slow"
 
 
 @pytest.mark.parametrize(

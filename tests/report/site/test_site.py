@@ -186,6 +186,7 @@ def test_arms_are_former_ones_where_the_newest_bundle_of_their_name_lacks_them(
 # --- what is pruned
 
 
+@pytest.mark.slow
 def test_the_newest_fifty_stay(tmp_path: Path):
     made_up(tmp_path / "site", tmp_path / "work", count=52)
     oldest = sorted(path.name for path in (tmp_path / "site" / "bundles").iterdir())[:2]
@@ -437,6 +438,7 @@ def test_sizes_are_bounded(out: Path, tmp_path: Path, monkeypatch):
 # --- the command
 
 
+@pytest.mark.slow
 def test_the_command_says_what_changed_and_where_the_site_is(out: Path, tmp_path: Path):
     answer = bench("site", out, "--repository", "https://example.org/who/bench/")
     assert answer.returncode == 0, answer.stderr
