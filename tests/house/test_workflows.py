@@ -32,6 +32,7 @@ def test_the_workflows_are_there() -> None:
     assert set(JOBS) == {
         "test.lint",
         "test.test",
+        "test.slow",
         "bench.bench",
         "bench.publish",
         "bench-gpu.bench",
@@ -70,7 +71,7 @@ def test_a_cache_holds_downloads_of_these_pins_and_nothing_that_is_measured() ->
         for step in job["steps"]
         if step.get("uses", "").startswith("actions/cache@")
     }
-    assert caches.keys() == {"test.lint", "test.test", "bench.bench"}
+    assert caches.keys() == {"test.lint", "test.test", "test.slow", "bench.bench"}
     for name, given in caches.items():
         assert given == {"path": "~/.cache/pip", "key": given["key"]}
         assert given["key"] == (
