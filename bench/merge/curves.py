@@ -144,10 +144,13 @@ def at_equal_cost(arms: Sequence[Arm], cost: Cost) -> EqualCost:
     lines = [seed_lines(arm, cost) for arm in arms]
     ends = [float(line.x[-1]) for arm in lines for line in arm.values()]
     limit = min(ends, default=math.nan)
-    losses = (
-        {seed: [float(np.interp(limit, line.x, line.y))] for seed, line in arm.items()}
-        if all(line.x[0] <= limit for line in arm.values())
-        else {}
-        for arm in lines
-    )
-    return EqualCost(limit if ends else None, tuple(map(over_seeds, losses)))
+    losses = [{seed: [loss_at(line, limit)] for seed, line in arm.items()} for arm in lines]
+    whole = ({} if [None] in found.values() else found for found in losses)
+    return EqualCost(limit if ends else None, tuple(map(over_seeds, whole)))
+
+
+def loss_at(line: SeedCurve, cost: float) -> float | None:
+    """Linear between evaluations; None outside of them."""
+    if not line.x[0] <= cost <= line.x[-1]:
+        return None
+    return float(np.interp(cost, line.x, line.y))

@@ -4,10 +4,17 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from bench.matrix.forms import Terms
-from bench.merge.curves import Cost, SeedCurve, flops, seconds, seed_lines, steps, tokens
+from bench.merge.curves import (
+    Cost,
+    SeedCurve,
+    flops,
+    loss_at,
+    seconds,
+    seed_lines,
+    steps,
+    tokens,
+)
 from bench.merge.sections import FromCurves, Section
 from bench.records.columns import AT_EQUAL_COST, OF_CURVES, TO_TARGET
 from bench.statistics.target import first_held
@@ -85,14 +92,7 @@ def _at_budget(terms: Terms, lines: Sequence[SeedCurve]) -> tuple[Figure, str, s
         words += ", where the first run ends"
     early = sum(end < budget for end in ends)
     why = f"{early} of {len(ends)} runs end before that" if early else ""
-    return lambda line: _at(line, budget), words, why
-
-
-def _at(line: SeedCurve, budget: float) -> float | None:
-    """Linear between evaluations; None outside of them."""
-    if not line.x[0] <= budget <= line.x[-1]:
-        return None
-    return float(np.interp(budget, line.x, line.y))
+    return lambda line: loss_at(line, budget), words, why
 
 
 def _spent(line: SeedCurve, target: float) -> float | None:
