@@ -237,6 +237,10 @@ class CellFiles:
     def steps(self) -> Path:
         return self.folder / "steps.csv"
 
+    def windows(self, split: str) -> Path:
+        """Losses of the last evaluation, window by window in the order of the text."""
+        return self.folder / f"{split}_windows.csv"
+
     def of_run(self, name: str, nth: int) -> Path:
         """Such a file of the nth run, from 2, of a process that makes several."""
         stem, _, suffix = name.partition(".")

@@ -4,11 +4,14 @@ A file may be missing, damaged or hostile. What cannot be read as it should be i
 nothing outside of the results folder is ever opened.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter, methodcaller
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +61,7 @@ class GpuReadings:
 
 def step_times(cell: EndedCell, merged: Merged) -> StepTimes | None:
     """steps.csv of an attempt."""
-    table = _table(cell, merged, "steps", ("steps", "time_ms"))
+    table = _table(cell, merged, attrgetter("steps"), ("steps", "time_ms"))
     if table is None:
         return None
     known = table[(table["steps"] >= 1) & (table["time_ms"] >= LEAST_MS)].dropna()
@@ -79,7 +82,7 @@ def gpu_readings(cell: EndedCell, merged: Merged) -> GpuReadings | None:
     """samples.csv of an attempt; None without a single figure of a GPU."""
     wanted = ["time_s", "gpu_own_mib", "gpu_used_mib", "gpu_power_instant_w"]
     wanted += ["gpu_power_average_w", "sm_clock_mhz"]
-    table = _table(cell, merged, "samples", wanted, younger=["gpu"])
+    table = _table(cell, merged, attrgetter("samples"), wanted, younger=["gpu"])
     if table is None:
         return None
     own = _reading(table, "gpu_own_mib")
@@ -91,6 +94,32 @@ def gpu_readings(cell: EndedCell, merged: Merged) -> GpuReadings | None:
         of_several=table["gpu"].nunique() > 1,
     )
     return found or None
+
+
+def window_losses(cell: EndedCell, merged: Merged, split: str) -> Array | None:
+    """Nats a token of each part of a split, in its order, at the last evaluation: (n,).
+
+    Parts hold as many windows to one. None where they were not kept: by an older version, or where
+    evaluations draw windows at random.
+    """
+    table = _table(cell, merged, methodcaller("windows", split), ["loss"])
+    if table is None or table.empty or table["loss"].isna().any():
+        return None
+    return table["loss"].to_numpy()
+
+
+def asked(cell: EndedCell, merged: Merged) -> dict[str, Any] | None:
+    """What was asked of a cell, but for its seed and the number of threads, which only round."""
+    home = merged.sources[cell.source].path
+    path = file_of(home, _files(cell, merged).spec)
+    try:
+        if path is None or path.stat().st_size > LARGEST_BYTES:
+            return None
+        spec = json.loads(path.read_bytes())
+        del spec["run_id"], spec["seed"], spec["train"]["threads"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return None
+    return dict(spec)
 
 
 def clean_cells(arm: Arm) -> list[EndedCell]:
@@ -113,7 +142,7 @@ def _reading(table: pd.DataFrame, column: str, together: str = "sum") -> Reading
 def _table(
     cell: EndedCell,
     merged: Merged,
-    file: str,
+    file: Callable[[CellFiles], Path],
     columns: Sequence[str],
     younger: Sequence[str] = (),
 ) -> pd.DataFrame | None:
@@ -121,9 +150,7 @@ def _table(
 
     `younger`: those that older files lack, where they are NaN throughout.
     """
-    home = merged.sources[cell.source].path
-    folder = home / "cells" / f"{cell.run_id}-{cell.text('attempt')}"
-    path = file_of(home, getattr(CellFiles(folder), file))
+    path = file_of(merged.sources[cell.source].path, file(_files(cell, merged)))
     if path is None:
         return None
     every = [*columns, *younger]
@@ -139,6 +166,11 @@ def _table(
         return None
     numbers = table.reindex(columns=every)
     return numbers.mask(np.isinf(numbers)).clip(-LARGEST_FIGURE, LARGEST_FIGURE)
+
+
+def _files(cell: EndedCell, merged: Merged) -> CellFiles:
+    home = merged.sources[cell.source].path
+    return CellFiles(home / "cells" / f"{cell.run_id}-{cell.text('attempt')}")
 
 
 def file_of(root: Path, path: Path) -> Path | None:

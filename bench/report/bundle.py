@@ -175,6 +175,7 @@ def _evidence(results: ResultsFolder) -> Iterator[Path]:
         if folder.is_dir() and not folder.is_symlink():
             files = CellFiles(folder)
             yield from (files.spec, files.env, files.result, files.log, files.steps, files.samples)
+            yield from map(files.windows, ("val", "test"))
 
 
 def code_of(found: Iterable[ResultsFolder]) -> tuple[dict[str, Path], tuple[str, ...]]:

@@ -10,6 +10,7 @@ from bench.border.options import DataOptions, EvalOptions, TrainOptions
 from bench.merge.alike import Key
 from bench.merge.sections import Section
 from bench.records.programs import setup_of
+from bench.statistics.text import counted
 
 # Settings that a title has words for, whatever the others are.
 IN_WORDS = ("steps", "protocol", "threads")
@@ -97,7 +98,7 @@ def _distinctions(section: Section) -> list[str]:
         if key.tokens_per_step is None
         else f"{key.tokens_per_step:,.0f} tokens a step",
         f"{key.eval_protocol or 'unknown'} evaluation",
-        "unknown threads" if threads is None else f"{threads:.0f} threads",
+        "unknown threads" if threads is None else counted(round(threads), "thread"),
         f"machine {short(key.host_id)}",
         f"environment {short(key.env_id)}",
         f"code {short(key.code_sha256)}",

@@ -49,6 +49,8 @@ from bench.worker.trial import try_graphs
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
 WARMUP_STEPS = 5
+# Lines of a file of windows' losses: of a longer text, so many parts of adjacent windows.
+MOST_PARTS = 2_000
 Values = list[tuple[torch.Tensor, torch.Tensor]]  # of tensors that may change: each, and a copy
 
 # Fewer steps have no first and last third whose medians mean something.
@@ -82,6 +84,9 @@ def run_cell(
     finished = time.monotonic()  # of the work: what follows is teardown
     say(stage="teardown")
     _leave_files(files, cell)
+    if status == "ok":
+        for split, losses in cell.of_windows.items():
+            _leave_windows(files.windows(split), losses)
     write_json(
         files.result,
         {
@@ -123,6 +128,12 @@ def _leave_files(files: CellFiles, cell: "CellRun") -> None:
     write_csv(files.steps, ("step", "steps", "time_ms", "loss"), steps)
 
 
+def _leave_windows(path: Path, losses: torch.Tensor) -> None:
+    """Nats a token of each window (n,), or of parts of as many of them to one, in their order."""
+    parts = np.array_split(losses.numpy(), min(len(losses), MOST_PARTS))
+    write_csv(path, ("windows", "loss"), ((len(part), float(part.mean())) for part in parts))
+
+
 class CellRun:
     """The state of a run. `row` tells what is known of it at any moment, also after a failure."""
 
@@ -135,6 +146,7 @@ class CellRun:
         self.say = say
         self.known: dict[str, Any] = {}  # columns of runs.csv
         self.trainer: Trainer | None = None
+        self.of_windows: dict[str, torch.Tensor] = {}  # losses at the last evaluation, by split
         # On CUDA: from when to when the device held its context and nothing else.
         self.context_window: tuple[float, float] | None = None
         prepare(spec.train)
@@ -148,6 +160,7 @@ class CellRun:
         evaluator = Evaluator(tokens, self.spec.eval, train.batch_size, train.block_size, seed)
         with compiled_once(train):
             trainer.run(evaluator, self.spec.eval.every, self.say, self.in_turn)
+        self.of_windows = evaluator.of_windows
         check_unchanged(train)
         self._infer(trainer, tokens)
 

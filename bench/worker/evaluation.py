@@ -55,6 +55,7 @@ class Evaluator:
         self.chunk = torch.zeros(whole, dtype=torch.int64, device=device)
         self.total = torch.zeros((), dtype=torch.float64, device=device)
         self.graphs: dict[str, graphs.Graph] = {}  # by split
+        self.of_windows: dict[str, Tensor] = {}  # nats a token of each, (n,) in their order
 
     def starts(self, split: str, step: int) -> Tensor:
         """First characters of the windows to evaluate: (n,) int64."""
@@ -71,23 +72,45 @@ class Evaluator:
     # Not inference_mode: a model trains with what it keeps from a pass, such as rotary angles.
     @torch.no_grad()
     def loss(
-        self, model: nn.Module, split: str, step: int, beat: Callable[[], None] = lambda: None
+        self,
+        model: nn.Module,
+        split: str,
+        step: int,
+        beat: Callable[[], None] = lambda: None,
+        last: bool = False,
     ) -> float:
-        """Mean nats a token over the split's windows at this step; `beat` is called on the way."""
+        """Mean nats a token over the split's windows at this step; `beat` is called on the way.
+
+        last: each window's are kept as well, where the windows are the whole split; not by graphs,
+        which know sums alone.
+        """
         self.total.zero_()
         starts = self.starts(split, step).to(self.total.device)
+        kept: list[Tensor] | None = [] if last and self.takes_whole(split) else None
         for chunk in starts.split(len(self.chunk)):
-            if split in self.graphs and len(chunk) == len(self.chunk):
+            if split in self.graphs and len(chunk) == len(self.chunk) and kept is None:
                 self.chunk.copy_(chunk)
                 self.graphs[split].replay()
             else:
-                self._add(model, split, chunk)
+                self._add(model, split, chunk, kept)
             beat()
+        if kept:
+            self.of_windows[split] = torch.cat(kept).cpu()
         return self.total.item() / (len(starts) * self.block_size)
 
-    def _add(self, model: nn.Module, split: str, chunk: Tensor) -> None:
+    def takes_whole(self, split: str) -> bool:
+        """Whether an evaluation of a split is of all its windows, so that all runs share them."""
+        return split == "test" or (split == "val" and self.options.protocol == "full")
+
+    def _add(
+        self, model: nn.Module, split: str, chunk: Tensor, kept: list[Tensor] | None = None
+    ) -> None:
         batch = self.windows[split][chunk].long()
-        self.total += cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction="sum")
+        logits, targets = model(batch[:, :-1]), batch[:, 1:]
+        self.total += cross_entropy(logits, targets, reduction="sum")
+        if kept is not None:
+            nats = cross_entropy(logits, targets, reduction="none")  # (B * T,)
+            kept.append(nats.view(targets.shape).double().mean(1))
 
     @torch.no_grad()
     def capture(self, model: nn.Module, split: str) -> None:

@@ -312,7 +312,8 @@ class Trainer:
                 self._evaluate_in_graphs(evaluator)
             train_loss = evaluator.loss(self.model, "train", self.done, beat)
             with self.usage.watching():
-                val_loss = evaluator.loss(self.model, "val", self.done, beat)
+                last = self.done == len(self.positions)
+                val_loss = evaluator.loss(self.model, "val", self.done, beat, last)
         point = Point(
             step=self.done,
             tokens=self.tokens,
@@ -343,7 +344,7 @@ class Trainer:
         if "test" not in evaluator.windows:
             return
         with self.clock.during("eval"), self.evaluating():
-            loss = evaluator.loss(self.model, "test", self.done, self._beat(say))
+            loss = evaluator.loss(self.model, "test", self.done, self._beat(say), True)
         if not math.isfinite(loss):
             raise DivergedError(self.done, self.curve[-1].val_loss)
         self.test_loss = loss

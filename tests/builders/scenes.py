@@ -63,6 +63,13 @@ def step_file(folder: Results, run_id: str, times_ms, steps=1, attempt=1) -> Pat
     return path
 
 
+def window_file(folder: Results, run_id: str, losses, split="val", attempt=1) -> Path:
+    """A split's windows at the last evaluation, one a line."""
+    path = cell_folder(folder, run_id, attempt) / f"{split}_windows.csv"
+    write_table(path, ("windows", "loss"), [{"windows": 1, "loss": loss} for loss in losses])
+    return path
+
+
 def sample_file(folder: Results, run_id: str, watts, own=True) -> Path:
     """samples.csv by the sampler's own writer: a reading each half second."""
     path = cell_folder(folder, run_id) / "samples.csv"

@@ -91,6 +91,7 @@ def test_looks_and_raw_readings_are_held_and_links_are_not(results: Path, tmp_pa
     (results / "looks.csv").write_text("look\n1\n")
     cell = next((results / "cells").iterdir())
     (cell / "steps.csv").write_text("step\n")
+    (cell / "val_windows.csv").write_text("windows,loss\n")
     (tmp_path / "secret").write_text("not yours")
     (cell / "worker.log").unlink()
     (cell / "worker.log").symlink_to(tmp_path / "secret")
@@ -100,6 +101,7 @@ def test_looks_and_raw_readings_are_held_and_links_are_not(results: Path, tmp_pa
         names = whole.getnames()
     assert f"{NAME}/looks.csv" in names
     assert f"{NAME}/cells/{cell.name}/steps.csv" in names
+    assert f"{NAME}/cells/{cell.name}/val_windows.csv" in names
     assert not [name for name in names if name.endswith(("/curve.csv", "more.parquet"))]
     assert f"{NAME}/cells/{cell.name}/spec.json" in names
     assert f"{NAME}/cells/{cell.name}/worker.log" not in names

@@ -47,7 +47,9 @@ class FakeEvaluator:
     def __init__(self, fake_time: FakeTime, losses: dict[int, float] | None = None) -> None:
         self.fake_time, self.losses = fake_time, losses or {}
 
-    def loss(self, model: nn.Module, split: str, step: int, beat: Callable[[], None]) -> float:
+    def loss(
+        self, model: nn.Module, split: str, step: int, beat: Callable[[], None], last: bool = False
+    ) -> float:
         self.fake_time.pass_s(50)
         return self.losses.get(step, step + (0.5 if split == "val" else 0.0))
 
@@ -230,7 +232,7 @@ def test_a_constant_rate_is_left_alone(fake_time):
 
 def test_a_long_evaluation_says_that_it_lives(fake_time):
     class Chunked(FakeEvaluator):
-        def loss(self, model, split, step, beat):
+        def loss(self, model, split, step, beat, last=False):
             for _ in range(10):
                 self.fake_time.pass_s(0.3)
                 beat()

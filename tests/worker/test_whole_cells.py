@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import statistics
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from bench.worker.clocks import StepSample
 from bench.worker.data import batch_positions, read_tokens
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
-from tests.builders.worker_cells import Ran, run, spec_of
+from tests.builders.worker_cells import TEXT, Ran, run, spec_of
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,9 @@ def test_a_cell_that_ends_well_says_who_it_is(ran):
 
 def test_a_cell_leaves_its_files_whole(ran):
     names = {file.name for file in ran.folder.iterdir()}
-    assert names == {"spec.json", "result.json", "curve.csv", "steps.csv", "env.json"}
-    for name in ("curve.csv", "steps.csv"):
+    tables = {"curve.csv", "steps.csv", "val_windows.csv"}
+    assert names == {"spec.json", "result.json", "env.json", *tables}
+    for name in tables:
         content = (ran.folder / name).read_bytes()
         assert content.endswith(b"\n")
         assert b"\r" not in content
@@ -102,6 +104,37 @@ def test_the_final_figures_are_those_of_the_curve(ran):
     assert row["perplexity"] == pytest.approx(math.exp(losses[-1]))
     assert row["bits_per_char"] == pytest.approx(math.log2(math.e) * losses[-1])
     assert row["param_efficiency"] == pytest.approx(row["perplexity"] / row["n_params"] * 1e6)
+
+
+def of_windows(ran, split: str) -> float:
+    """The mean over all windows."""
+    table = ran.table(f"{split}_windows.csv")
+    counts = [int(line["windows"]) for line in table]
+    total = sum(n * float(line["loss"]) for n, line in zip(counts, table, strict=True))
+    return total / sum(counts)
+
+
+def test_the_loss_of_each_window_of_the_last_evaluation_is_kept(ran):
+    blocks = (len(TEXT) - int(0.9 * len(TEXT)) - 1) // 8
+    assert ran.column("val_windows.csv", "windows") == ["1"] * blocks
+    assert len(set(ran.column("val_windows.csv", "loss"))) > 5
+    assert of_windows(ran, "val") == pytest.approx(ran.row["val_loss_final"], rel=1e-6)
+
+
+def test_of_a_long_text_parts_of_as_many_windows_to_one_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(cell, "MOST_PARTS", 3)
+    ran = run(tmp_path, spec_of())
+    counts = [int(count) for count in ran.column("val_windows.csv", "windows")]
+    assert len(counts) == 3
+    assert max(counts) - min(counts) <= 1
+    assert of_windows(ran, "val") == pytest.approx(ran.row["val_loss_final"], rel=1e-6)
+
+
+def test_windows_of_the_test_split_are_kept_and_none_that_were_drawn_at_random(tmp_path):
+    spec = replace(spec_of(protocol="sampled"), data=DataOptions(split=(0.8, 0.1, 0.1)))
+    ran = run(tmp_path, spec)
+    assert of_windows(ran, "test") == pytest.approx(ran.row["test_loss_final"], rel=1e-6)
+    assert not (ran.folder / "val_windows.csv").exists()
 
 
 def test_the_best_loss_may_be_an_earlier_one(tmp_path, monkeypatch):

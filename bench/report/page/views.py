@@ -21,8 +21,10 @@ from bench.report.page.tables import Link
 from bench.report.page.terms import terms_table
 from bench.report.page.traces import traces
 from bench.report.page.tuning import trials_table, tuning_tables
+from bench.report.page.uncertainty import uncertainty_tables
 from bench.report.plots.drawing import Drawing
 from bench.report.plots.style import Style, styles
+from bench.report.uncertainty import uncertainties
 from bench.statistics.text import NOT_AVAILABLE
 
 
@@ -88,7 +90,7 @@ def make_page(
             *_claim_notes(asked, unnoted),
             *([] if few else [TOO_MANY.format(cells=len(merged.cells), most=MOST_CELLS)]),
         ),
-        sections=tuple(_section(part, asked, merged, link, looks) for part in parts),
+        sections=tuple(_section(part, parts, asked, merged, link, looks) for part in parts),
         cells=cell_views(merged, out) if few else (),
         citation=citation(merged),
         commands=commands(merged),
@@ -129,10 +131,16 @@ def _intro(sections: int) -> str:
 
 
 def _section(
-    part: Part, asked: Asked, merged: Merged, link: Link | None, looks: Mapping[str, Style]
+    part: Part,
+    parts: Sequence[Part],
+    asked: Asked,
+    merged: Merged,
+    link: Link | None,
+    looks: Mapping[str, Style],
 ) -> SectionView:
     """A section's part of the page; without single cells where there is no link to any."""
-    section = part.section
+    section, families = part.section, (part.family, *part.further)
+    sections = [each.section for each in parts]
     cells = []
     if link:
         cells = [tables.cells_table(section, merged, link)]
@@ -140,7 +148,14 @@ def _section(
     return SectionView(
         title=part.title,
         answer=(
-            *answer_tables(section, (part.family, *part.further), asked),
+            *answer_tables(section, families, asked),
+            *(
+                found
+                for family in filter(None, families)
+                for found in uncertainty_tables(
+                    family, uncertainties(section, family, sections, merged)
+                )
+            ),
             *tuning_tables(section, part.family, asked),
         ),
         facts=tuple(facts(section, merged.sources)),
