@@ -1,7 +1,7 @@
 """Commands that plan and run a matrix."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,9 +42,10 @@ from bench.errors import (
 from bench.launch.baton import Baton
 from bench.launch.choose import choose_launcher
 from bench.launch.job import Environment, Launcher
+from bench.matrix.choice import Tuning, alike, pointless_in, trials_of, tuning_of
 from bench.matrix.expansion import Matrix, load_matrix
 from bench.matrix.selection import select
-from bench.matrix.trials import Arm, alike, arm_of, is_pointless, trials_of
+from bench.matrix.trials import arm_of
 from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cells import Cell
@@ -95,9 +96,9 @@ def plan(
     here = Here(machine, _environments(asked, launcher, machine), policy, by_cell(rows))
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
     elsewhere = [row for folder in trials_from or [] for row in trials_of(folder, policy.codes)]
-    trials = [cell for cell in asked.cells if cell.part == "trial"]
-    ended = [row for cell in trials if (row := here.row_of(cell))]
-    asked = asked.decided([*elsewhere, *ended])
+    asked = _decided(
+        asked, lambda cells: [row for cell in cells if (row := here.row_of(cell))], elsewhere
+    )
     selected = {cell.spec.run_id for cell in asked.cells if cell.place in places}
     done = {cell.spec.run_id for cell in asked.cells if here.is_done(cell)}
     lines = list(describe(asked, corpus, rows, selected, done, machine))
@@ -185,41 +186,46 @@ def _run_matrix(
     """Run what can be run at once, then what its trials have told; the exit code."""
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
     elsewhere = [row for folder in others for row in trials_of(folder, runner.policy.codes)]
-    _plan_decided(runner, asked, places, elsewhere)
-    now = [cell for cell in asked.cells if cell.place in places and not cell.waits]
-    code = _run_cells(runner, now, jobs)
+    decided = _plan_decided(runner, asked, places, elsewhere)
+    ready, ran = [cell for cell in decided if not cell.waits], set[tuple[str, str, str, int]]()
+    code = _run_cells(runner, ready, jobs)
+    while ready and asked.tune and not runner.stop.is_set:
+        ran |= {cell.place for cell in ready}
+        decided = _plan_decided(runner, asked, places, elsewhere)
+        ready = [cell for cell in decided if not cell.waits and cell.place not in ran]
+        if ready:
+            of_trials = any(cell.part == "trial" for cell in ready)
+            out.print("around the best trials:" if of_trials else "tuned cells:")
+            code = max(code, _run_cells(runner, ready, jobs))
     if asked.tune is None or runner.stop.is_set:
         return code
-    decided = _plan_decided(runner, asked, places, elsewhere)
-    rows = [*elsewhere, *runner.ended([cell for cell in asked.cells if cell.part == "trial"])]
-    same = alike(asked.cells, rows)
-    for line in _alike_words(same, asked.tune.trials):
+    rows = [*elsewhere, *runner.ended([cell for cell in decided if cell.part == "trial"])]
+    pointless = pointless_in(decided, rows)
+    for line in _alike_words(alike(decided, rows), pointless):
         out.print(line)
         code = max(code, NOT_ALL_OK)
     tuned = [cell for cell in decided if cell.part == "tuned"]
-    pointless = {arm for arm, groups in same.items() if is_pointless(groups, asked.tune.trials)}
-    waiting = [cell for cell in tuned if cell.waits and arm_of(cell) not in pointless]
+    waiting = [cell for cell in tuned if cell.waits and tuning_of(cell) not in pointless]
     if waiting:
         arms = ", ".join(sorted({" + ".join(arm_of(cell)[:2]) for cell in waiting}))
         out.print(f"{len(waiting)} tuned cells wait for trials that have not ended: {arms}")
         code = max(code, NOT_ALL_OK)
-    ready = [cell for cell in tuned if not cell.waits]
-    if not ready:
-        return code
-    out.print("tuned cells:")
-    return max(code, _run_cells(runner, ready, jobs))
+    return code
 
 
-def _alike_words(same: Mapping[Arm, Sequence[Sequence[int]]], trials: int) -> Iterator[str]:
+def _alike_words(
+    same: Mapping[Tuning, Sequence[Sequence[int]]], pointless: Collection[Tuning]
+) -> Iterator[str]:
     """A line for each arm of which trials were one."""
-    for arm, groups in same.items():
+    for tuning, groups in same.items():
+        (model, optimizer, _), study = tuning
         numbers = "; ".join(", ".join(map(str, group)) for group in groups)
         line = (
-            f"{' + '.join(arm[:2])}: trials {numbers} ended with equal losses to the last digit. "
-            "What tune.space varies does not reach the optimizer: its groups set it themselves, or "
-            "its class drops it"
+            f"{model} + {optimizer}{f', study {study}' if study else ''}: trials {numbers} ended "
+            "with equal losses to the last digit. What tune.space varies does not reach the "
+            "optimizer: its groups set it themselves, or its class drops it"
         )
-        if is_pointless(groups, trials):
+        if tuning in pointless:
             line += "; nothing was tuned, and its tuned cells do not run"
         yield f"{line}."
 
@@ -231,13 +237,23 @@ def _plan_decided(
     elsewhere: Sequence[Row],
 ) -> list[Cell]:
     """Write the plan as far as rows tell it; its selected cells."""
-    here = runner.ended([cell for cell in asked.cells if cell.part == "trial"])
-    matrix = asked.decided([*elsewhere, *here])  # of one trial's rows, the one of this folder
+    matrix = _decided(asked, runner.ended, elsewhere)
     cells = [cell for cell in matrix.cells if cell.place in places]
     runner.folder.write_plan(
         matrix.name, matrix.text, matrix.cells, {cell.spec.run_id for cell in cells}
     )
     return cells
+
+
+def _decided(
+    asked: Matrix, ended: Callable[[list[Cell]], Iterable[Row]], elsewhere: Sequence[Row]
+) -> Matrix:
+    """As far as the rows of trials tell it; those of a second stage are known by the first's."""
+    matrix = asked
+    for _ in range(2 if asked.tune and asked.tune.refine else 1):
+        here = ended([cell for cell in matrix.cells if cell.part == "trial"])
+        matrix = asked.decided([*elsewhere, *here])  # of one trial's rows, the one of this folder
+    return matrix
 
 
 def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:

@@ -24,7 +24,7 @@ from bench.border.options import (
 from bench.border.program import BASE, GivenValues
 from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.errors import CorpusError
-from bench.matrix import trials
+from bench.matrix import choice, trials
 from bench.matrix.arguments import check_arguments
 from bench.matrix.checks import check_cells, check_names, check_sections
 from bench.matrix.forms import AXES, Claim, FixedClaim, OwnModelForm, Tune
@@ -88,7 +88,7 @@ class Matrix:
         """With the settings of the tuned cells, as far as these rows of trials tell them."""
         if self.tune is None:
             return self
-        cells = trials.decided(self.cells, self.tune, rows)
+        cells = choice.decided(self.cells, self.tune, rows)
         return dataclasses.replace(self, cells=tuple(cells))
 
 

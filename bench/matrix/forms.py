@@ -359,18 +359,46 @@ _Values = Annotated[
 ]
 
 
-class Tune(Form):
-    """The same number of trials for every arm; the best setting runs on the matrix's seeds."""
+class PerSetting(Form):
+    """A budget by the size of what is searched: an arm of two rates tries twice as many."""
 
-    trials: int = Field(
-        ge=2, le=10_000, description="settings that each arm tries, its untuned one included"
+    per_setting: int = Field(ge=2, le=1_000)
+
+
+class Tune(Form):
+    """The same budget for every arm; the best setting runs on the matrix's seeds."""
+
+    trials: Annotated[
+        Annotated[int, Tag("number"), Field(ge=2, le=10_000)]
+        | Annotated[PerSetting, Tag("per_setting")],
+        Discriminator(
+            lambda given: "per_setting" if isinstance(given, dict | PerSetting) else "number"
+        ),
+    ] = Field(
+        description="settings that each arm tries, its untuned one included: a number for all, or "
+        "{per_setting: so many} for each option that the space has for the arm"
+    )
+    refine: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="further trials of each arm, once those have ended: around the best of them, in "
+        "a quarter of each range",
+    )
+    studies: int = Field(
+        1,
+        ge=1,
+        le=1_000,
+        description="how often all of it is done, with other points and seeds: trials' and matrix's "
+        "seeds are shared out in their order; verdicts need 5",
     )
     seeds: list[Seed] = Field(min_length=1, description="of the trials: never the matrix's own")
     space: dict[str, _Values] = Field(
         min_length=1,
         max_length=8,
-        description="what is tried of each option of that name, whichever optimizers have it: a "
-        "list of values, {log: [low, high]} or {linear: [low, high]}",
+        description="what is tried of each option of that name, whichever optimizers have it, or "
+        "of train's schedule, warmup_steps, decay_steps, min_lr_share and clip_norm: a list of "
+        "values, {log: [low, high]} or {linear: [low, high]}",
     )
     sampler: Literal["quasi-random", "grid"] = Field(
         "quasi-random", description="quasi-random: Halton's sequence; grid: every combination"
@@ -378,6 +406,12 @@ class Tune(Form):
     metric: Literal["val_loss_final", "val_loss_best"] = Field(
         "val_loss_final", description="its mean over the seeds tells which trial is best"
     )
+
+    def first_trials(self, settings: int) -> int:
+        """How many settings an arm tries first, of which the space names so many options."""
+        if isinstance(self.trials, PerSetting):
+            return self.trials.per_setting * settings
+        return self.trials
 
 
 TrainForm, EvalForm = form_of("Train", TrainOptions), form_of("Eval", EvalOptions)

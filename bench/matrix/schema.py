@@ -23,6 +23,7 @@ from bench.matrix.forms import (
     Name,
     OwnModelForm,
     OwnOptimizerForm,
+    PerSetting,
     Terms,
     TrainForm,
     Tune,
@@ -137,7 +138,7 @@ def _where(form: type[Form], loc: Where) -> Where:
         where = (*where[:2], *where[3:5], *where[6:])
     if where[:2] == ("tune", "space") and len(where) > 3:
         where = (*where[:3], *where[4:])
-    return where
+    return where[:2] + where[3:] if where[:2] == ("tune", "trials") else where
 
 
 def _allowed_keys(whole: type[Form], loc: Where) -> list[str]:
@@ -157,6 +158,8 @@ def _allowed_keys(whole: type[Form], loc: Where) -> list[str]:
             form = Baseline
         case ("claim", "also", *_):
             form = Terms
+        case ("tune", "trials", *_):
+            form = PerSetting
         case ("tune", "space", _, str(values)):
             return [values]
         case (str(key), *_):

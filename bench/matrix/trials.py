@@ -1,41 +1,38 @@
-"""An equal tuning budget: the trials of every arm, and the cells that follow from their rows."""
+"""An equal tuning budget: the trials of every arm, and the cells that wait for how they end."""
 
 import dataclasses
 import itertools
-import math
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pydantic
 
-from bench.border.options import OwnModel
+from bench.border.options import OwnModel, TrainOptions
 from bench.border.program import GivenValues
 from bench.border.spec import Optimizer
 from bench.errors import nearest
 from bench.matrix.explain import explain
 from bench.matrix.forms import Form, Tune, type_of
-from bench.matrix.space import keys_of, settings_of, settings_text, to_try
+from bench.matrix.space import (
+    OF_TRAINING,
+    Tunable,
+    keys_of,
+    settings_of,
+    settings_text,
+    to_try,
+)
 from bench.matrix.yamlfile import Wrong
 from bench.records.cells import Cell, Tried
-from bench.records.columns import SETTLED
-from bench.records.endings import by_circumstances, ending
-from bench.records.folder import ResultsFolder, check_there
-from bench.records.programs import figure_of, setup_of
-from bench.records.rows import Row, by_cell, read_runs
 
 Arm = tuple[str, str, str]  # model and optimizer as the matrix names them, device
 
 UNTUNED = 1  # the trial that is the matrix's own setting
-# By these two trials are told to be one: no two settings that differ end with both.
-LOSSES = ("train_loss_final", "val_loss_final")
 # The built-in of an optimizer whose settings the trials have not told: there is none of that name.
 NOT_KNOWN = "known after the trials"
 
 
-def trial_name(optimizer: str, trial: int) -> str:
-    return f"{optimizer}-trial-{trial}"
+def trial_name(optimizer: str, trial: int, study: int | None = None) -> str:
+    return f"{optimizer}{f'-study-{study}' if study else ''}-trial-{trial}"
 
 
 def tuned_name(optimizer: str) -> str:
@@ -47,26 +44,61 @@ def planned(tune: Tune, cells: Sequence[Cell]) -> tuple[list[Cell], list[Wrong]]
 
     With a mistake nothing is planned.
     """
-    optimizers = {cell.spec.optimizer.name: cell.spec.optimizer for cell in cells}
+    optimizers = {cell.spec.optimizer.name: cell for cell in cells}
+    seeds = list(dict.fromkeys(cell.spec.seed for cell in cells))
     wrong = [
-        *_check_seeds(tune, {cell.spec.seed for cell in cells}),
+        *_check_seeds(tune, seeds),
         *_check_names(tune, set(optimizers)),
-        *_check_space(tune, list(optimizers.values())),
+        *_check_space(tune, [cell.spec.optimizer for cell in optimizers.values()], cells[0]),
     ]
     if wrong:
         return [], wrong
-    tried: dict[str, list[Any]] = {}  # the options of each trial
-    for name, optimizer in optimizers.items():
-        try:
-            tried[name] = to_try(tune.space, _called(optimizer), tune.trials, tune.sampler)
-        except ValueError as error:
-            wrong.append((("tune", "trials"), f"asks for {tune.trials}; for {name} {error}."))
+    studies = [_Study(tune, number, seeds) for number in range(1, tune.studies + 1)]
+    tried: dict[tuple[str, int], list[Any]] = {}  # what each trial of the first stage has
+    for name, cell in optimizers.items():
+        mine = options_of(cell)
+        trials = tune.first_trials(len(keys_of(tune.space, mine)))
+        for study in studies:
+            try:
+                found = to_try(tune.space, mine, trials, tune.sampler, study.number)
+            except ValueError as error:
+                wrong.append((("tune", "trials"), f"asks for {trials}; for {name} {error}."))
+                break
+            tried[name, study.number] = found
     if wrong:
         return [], wrong
-    return [*_trials(tune, cells, tried), *map(_waiting, cells)], []
+    trials_of_all = [cell for study in studies for cell in _trials(study, cells, tried)]
+    of_seed = {seed: study for study in studies for seed in study.judged_on}
+    return [*trials_of_all, *(_waiting(cell, of_seed[cell.spec.seed].named) for cell in cells)], []
 
 
-def _check_seeds(tune: Tune, seeds: set[int]) -> Iterator[Wrong]:
+@dataclasses.dataclass(frozen=True)
+class _Study:
+    """One tuning, of which there may be several."""
+
+    tune: Tune
+    number: int  # from 1
+    seeds: Sequence[int]  # of the matrix, all of them
+
+    @property
+    def named(self) -> int | None:
+        """None where there is one alone."""
+        return self.number if self.tune.studies > 1 else None
+
+    @property
+    def tried_on(self) -> Sequence[int]:
+        return self._share(self.tune.seeds)
+
+    @property
+    def judged_on(self) -> Sequence[int]:
+        return self._share(self.seeds)
+
+    def _share(self, seeds: Sequence[int]) -> Sequence[int]:
+        each = len(seeds) // self.tune.studies
+        return seeds[(self.number - 1) * each : self.number * each]
+
+
+def _check_seeds(tune: Tune, seeds: Sequence[int]) -> Iterator[Wrong]:
     for index, seed in enumerate(tune.seeds):
         where = ("tune", "seeds", index)
         if seed in tune.seeds[:index]:
@@ -74,26 +106,49 @@ def _check_seeds(tune: Tune, seeds: set[int]) -> Iterator[Wrong]:
         if seed in seeds:
             what = f"{seed} is a seed of the matrix: what is chosen on it may not be judged on it."
             yield where, f"{what} Give another."
+    for place, given in ((("tune", "seeds"), tune.seeds), (("matrix", "seed"), seeds)):
+        if len(given) % tune.studies:
+            what = f"{len(given)} seeds cannot be shared out equally among {tune.studies} studies."
+            yield place, f"{what} Give a multiple of {tune.studies}."
 
 
 def _check_names(tune: Tune, names: set[str]) -> Iterator[Wrong]:
     for name in sorted(names):
-        made = {tuned_name(name), *(trial_name(name, n + 1) for n in range(tune.trials))}
+        made = {tuned_name(name), *_trial_names(tune, name)}
         for taken in sorted(made & names):
             what = f"{taken!r} is what tuning calls cells of {name!r}. Choose another name."
             yield ("optimizers", taken), what
 
 
-def _check_space(tune: Tune, optimizers: Sequence[Optimizer]) -> Iterator[Wrong]:
-    """Every key is an option of some optimizer, every optimizer has some, every value fits."""
-    known = {name for one in optimizers for name in settings_of(one.options)}
+def _trial_names(tune: Tune, optimizer: str) -> Iterator[str]:
+    """As many as there may be: what an arm tries depends on its options."""
+    most = tune.first_trials(len(tune.space)) + tune.refine
+    studies = range(1, tune.studies + 1) if tune.studies > 1 else (None,)
+    for study, trial in itertools.product(studies, range(1, most + 1)):
+        yield trial_name(optimizer, trial, study)
+
+
+def _check_space(tune: Tune, optimizers: Sequence[Optimizer], cell: Cell) -> Iterator[Wrong]:
+    """Every key is an option of some optimizer or of training, and every value fits.
+
+    Every optimizer has some. `cell`: any of the matrix, for how it trains.
+    """
+    of_training = () if cell.spec.program else OF_TRAINING
+    known = {name for one in optimizers for name in settings_of(one.options)} | {*of_training}
     for key in tune.space:
         if key not in known:
             what = f"no optimizer of the matrix has this option. {nearest(key, known)}"
             yield ("tune", "space", key), what
         yield from _check_range(tune, key)
+    for entry in dataclasses.fields(TrainOptions) if of_training else ():
+        if entry.name in tune.space and entry.name in of_training:
+            yield from _check_values(tune, "train", entry)
     for optimizer in optimizers:
-        if not keys_of(tune.space, optimizer.options):
+        mine = keys_of(tune.space, optimizer.options)
+        if tune.refine and not any(not isinstance(tune.space[key], list) for key in mine):
+            what = f"looks around the best value of a range, and {optimizer.name!r} has none."
+            yield ("tune", "refine"), f"{what} Give it one in tune.space, or leave refine out."
+        if not mine and not tune.space.keys() & {*of_training}:
             what = f"names no option of {optimizer.name!r}, and every arm is to be tuned."
             has = ", ".join(settings_of(optimizer.options)) or "none in the matrix"
             yield ("tune", "space"), f"{what} It has: {has}."
@@ -131,32 +186,73 @@ def _check_values(tune: Tune, optimizer: str, entry: "dataclasses.Field[Any]") -
 
 
 def _trials(
-    tune: Tune, cells: Sequence[Cell], tried: Mapping[str, Sequence[Any]]
+    study: _Study, cells: Sequence[Cell], tried: Mapping[tuple[str, int], Sequence[Any]]
 ) -> Iterator[Cell]:
-    """Seed by seed, trial by trial, all arms of one before the next, their order rotated."""
-    arms = list({arm_of(cell): cell for cell in cells}.values())
-    turns = itertools.product(tune.seeds, range(1, tune.trials + 1))
+    """Seed by seed, trial by trial, all arms of one before the next, their order rotated.
+
+    Those of the second stage wait for the first.
+    """
+    tune, arms = study.tune, list({arm_of(cell): cell for cell in cells}.values())
+    first = {
+        cell.spec.optimizer.name: len(tried[cell.spec.optimizer.name, study.number])
+        for cell in arms
+    }
+    turns = itertools.product(study.tried_on, range(1, max(first.values()) + tune.refine + 1))
     for turn, (seed, trial) in enumerate(turns):
         start = turn % len(arms)
         for order, cell in enumerate(arms[start:] + arms[:start]):
             name = cell.spec.optimizer.name
-            options = tried[name][trial - 1]
-            optimizer = Optimizer(trial_name(name, trial), cell.spec.optimizer.base, options)
-            yield Cell(
-                dataclasses.replace(cell.spec, optimizer=optimizer, seed=seed),
-                cell.limits,
-                order,
-                Tried("trial", name, trial, settings_text(tune.space, options)),
+            if trial > first[name] + tune.refine:
+                continue
+            part = Tried("trial", name, trial, "", cell.spec.settings, study.named)
+            trying = dataclasses.replace(
+                cell,
+                spec=dataclasses.replace(cell.spec, seed=seed),
+                order_in_seed=order,
+                tried=part,
             )
+            waiting = _not_known(trying, trial_name(name, trial, study.named))
+            if trial > first[name]:
+                yield waiting
+                continue
+            options = tried[name, study.number][trial - 1]
+            yield with_options(waiting, cell.spec.optimizer.base, options, tune)
 
 
-def _waiting(cell: Cell) -> Cell:
+def _waiting(cell: Cell, study: int | None) -> Cell:
     """The tuned twin of a cell of the matrix, until its settings are known."""
     name = cell.spec.optimizer.name
-    options = _called(cell.spec.optimizer)
-    optimizer = Optimizer(tuned_name(name), f"{name}, {NOT_KNOWN}", options)
-    spec = dataclasses.replace(cell.spec, optimizer=optimizer)
-    return dataclasses.replace(cell, spec=spec, tried=Tried("tuned", name, None, ""))
+    part = Tried("tuned", name, None, "", cell.spec.settings, study)
+    return _not_known(dataclasses.replace(cell, tried=part), tuned_name(name))
+
+
+def _not_known(cell: Cell, called: str) -> Cell:
+    optimizer, tried = cell.spec.optimizer, cell.tried
+    which = called if tried and tried.part == "trial" else optimizer.name
+    unknown = Optimizer(called, f"{which}, {NOT_KNOWN}", _called(optimizer))
+    return dataclasses.replace(cell, spec=dataclasses.replace(cell.spec, optimizer=unknown))
+
+
+def options_of(cell: Cell) -> Any:
+    """What a space may vary of it: of a program its optimizer's values alone."""
+    spec = cell.spec
+    return _called(spec.optimizer) if spec.program else Tunable(spec.optimizer.options, spec.train)
+
+
+def with_options(cell: Cell, base: str, options: Any, tune: Tune) -> Cell:
+    """A trial with the settings that it tries; `base`: what its optimizer is."""
+    assert cell.tried is not None
+    mine, train = (
+        (options.options, options.train)
+        if isinstance(options, Tunable)
+        else (options, cell.spec.train)
+    )
+    optimizer = Optimizer(cell.spec.optimizer.name, base, mine)
+    spec = dataclasses.replace(cell.spec, optimizer=optimizer, train=train)
+    settings = settings_text(tune.space, options)
+    return dataclasses.replace(
+        cell, spec=spec, tried=dataclasses.replace(cell.tried, settings=settings)
+    )
 
 
 def _called(optimizer: Optimizer) -> Any:
@@ -171,127 +267,3 @@ def arm_of(cell: Cell) -> Arm:
     """The arm of the matrix that a cell belongs to, also as a trial of it."""
     model, optimizer, device, _ = cell.place
     return model, cell.tried.optimizer if cell.tried else optimizer, device
-
-
-def decided(cells: Sequence[Cell], tune: Tune, rows: Iterable[Row]) -> list[Cell]:
-    """The cells, those that waited with their settings where all trials of their arm have ended.
-
-    Where no trial was better than the untuned one, a tuned cell has the run_id of the untuned one
-    on its seed: they are one run under two names. Where no trial differs from another, nothing was
-    tuned, and tuned cells go on waiting. `rows`: the terminal ones.
-    """
-    rows = list(rows)
-    same = alike(cells, rows)
-    ended = {row["run_id"]: row for row in rows if row["status"] in SETTLED}
-    trials: dict[Arm, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        if cell.part == "trial":
-            trials[arm_of(cell)].append(cell)
-    chosen = {
-        arm: _choose(of_arm, tune.metric, ended)
-        for arm, of_arm in trials.items()
-        if not is_pointless(same.get(arm, []), tune.trials)
-    }
-    return [
-        _tuned(cell, best) if cell.waits and (best := chosen.get(arm_of(cell))) else cell
-        for cell in cells
-    ]
-
-
-def alike(cells: Sequence[Cell], rows: Iterable[Row]) -> dict[Arm, list[list[int]]]:
-    """Trials of an arm that ended with the same losses, to the last digit, on every seed.
-
-    Their settings differ in writing alone: no optimizer holds them. `rows`: as for `decided`.
-    """
-    ended = {row["run_id"]: row for row in rows if row["status"] == "ok"}
-    losses: dict[Arm, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
-    for cell in cells:
-        if cell.tried and cell.tried.trial and cell.part == "trial":
-            row = ended.get(cell.spec.run_id)
-            losses[arm_of(cell)][cell.tried.trial].append(losses_of(row) if row else None)
-    found = {arm: same_losses(by_trial) for arm, by_trial in losses.items()}
-    return {arm: groups for arm, groups in found.items() if groups}
-
-
-def losses_of(row: Mapping[str, str]) -> tuple[str, ...] | None:
-    """By what a trial that ended ok is told from others; None if one is missing.
-
-    A program may print one rounded figure: settings that differ may have it in common.
-    """
-    losses = tuple(row.get(name, "") for name in LOSSES)
-    return (*losses, row.get("metrics", "")) if all(losses) else None
-
-
-def is_pointless(same: Sequence[Sequence[int]], trials: int) -> bool:
-    """Whether all trials of an arm are among those that are alike, in one group."""
-    return any(len(group) == trials for group in same)
-
-
-def same_losses(by_trial: Mapping[int, Sequence[Any]]) -> list[list[int]]:
-    """The trials whose losses, seed by seed, are equal. None: it did not end ok, or not yet."""
-    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for trial, losses in by_trial.items():
-        if None not in losses:
-            groups[tuple(losses)].append(trial)
-    return [trials for trials in groups.values() if len(trials) > 1]
-
-
-def trials_of(folder: Path, codes: Collection[str]) -> list[Row]:
-    """How the trials in another results folder ended, by one of these code_sha256.
-
-    Raises:
-        FolderError: if it is no results folder.
-    """
-    runs = ResultsFolder(folder).runs
-    check_there(runs)
-    rows = (row for row in read_runs(runs) if row.get("part") == "trial")
-    counted = by_cell(row for row in rows if row["code_sha256"] in codes)
-    last = (ending(by_circumstances(attempts)[-1]) for attempts in counted.values())
-    return [row for row in last if row is not None]
-
-
-def _choose(trials: Sequence[Cell], metric: str, ended: Mapping[str, Row]) -> Cell | None:
-    """A cell of the best trial of an arm; None as long as some have not ended."""
-    if any(cell.spec.run_id not in ended for cell in trials):
-        return None
-    by_trial: dict[int, list[Cell]] = defaultdict(list)
-    for cell in trials:
-        assert cell.tried is not None
-        assert cell.tried.trial is not None
-        by_trial[cell.tried.trial].append(cell)
-    figures = {
-        trial: [figure(ended[cell.spec.run_id], metric) for cell in of_trial]
-        for trial, of_trial in by_trial.items()
-    }
-    column = setup_of(trials[0].spec.settings).columns[metric]
-    return by_trial[best_trial(figures, column.more_is_better)][0]
-
-
-def figure(row: Row, metric: str) -> float | None:
-    """A trial's figure on one seed; None if it did not end ok, or has none that is finite."""
-    return figure_of(row, metric) if row["status"] == "ok" else None
-
-
-def best_trial(figures: Mapping[int, Sequence[float | None]], more_is_better: bool) -> int:
-    """The trial with the lowest mean over its seeds, or the highest; of equal ones the first.
-
-    One that has failed on a seed ranks below every one that has failed on fewer.
-    """
-
-    def rank(trial: int) -> tuple[int, float, int]:
-        known = [value for value in figures[trial] if value is not None]
-        missing = len(figures[trial]) - len(known)
-        mean = math.fsum(known) / len(known) if known else math.inf
-        return missing, -mean if more_is_better else mean, trial
-
-    return min(figures, key=rank)
-
-
-def _tuned(waited: Cell, best: Cell) -> Cell:
-    """A cell that waited, with the settings of its arm's best trial."""
-    assert best.tried is not None
-    optimizer = dataclasses.replace(best.spec.optimizer, name=waited.spec.optimizer.name)
-    spec = dataclasses.replace(waited.spec, optimizer=optimizer)
-    return dataclasses.replace(
-        waited, spec=spec, tried=dataclasses.replace(best.tried, part="tuned")
-    )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.matrix.trials import best_trial, is_pointless, losses_of, same_losses
+from bench.matrix.choice import best_trial, is_pointless, losses_of, same_losses
 from bench.merge.merging import EndedCell
 from bench.merge.sections import Arm, Section
 from bench.records.columns import SETTLED

@@ -15,6 +15,8 @@ class Tried:
     optimizer: str  # of the matrix: the one that is tuned
     trial: int | None  # from 1; None: which one is best is known when all of them have ended
     settings: str  # those that the space names, as canonical JSON; empty where not known yet
+    shared: str  # the `settings` of its arm in the matrix: training may be tuned as well
+    study: int | None = None  # from 1; None: all is tuned once
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Cell:
     @property
     def waits(self) -> bool:
         """Whether it can run only when the trials have told its settings."""
-        return self.tried is not None and self.tried.trial is None
+        return self.tried is not None and not self.tried.settings
 
     @property
     def columns(self) -> dict[str, str | int | None]:
@@ -62,5 +64,7 @@ class Cell:
                 "tuned_optimizer": self.tried.optimizer,
                 "trial": self.tried.trial,
                 "tuned_settings": self.tried.settings,
+                "study": self.tried.study,
+                "settings": self.tried.shared,
             }
         return columns

@@ -47,6 +47,11 @@ COLUMNS: dict[str, Column] = {
     ),
     "trial": Column("1, 2, ...: which trial's settings these are; 1 is the matrix's own", WHOLE),
     "tuned_settings": Column("the settings of it that tuning tries, as JSON"),
+    "study": Column(
+        "1, 2, ...: which of several tunings a trial or tuned cell is of; empty where all is tuned "
+        "once",
+        WHOLE,
+    ),
     "settings": Column(
         "what of train, eval and data differs from the defaults, or what all runs of a program "
         "share, as JSON",

@@ -11,7 +11,7 @@ PLAN_COLUMNS = {
     **_same("run_id", "arm_id", "name", "model", "optimizer", "device", "seed", "order_in_seed"),
     **_same("part", "tuned_optimizer"),
     "trial": RUN_COLUMNS["trial"] + "; empty where the trials have not told yet",
-    **_same("settings"),
+    **_same("study", "settings"),
     "selected": "whether --only and --shard chose it, in any run so far; coverage counts these",
 }
 

@@ -42,8 +42,10 @@ def subjects(cells: Sequence[Cell]) -> list[Subject]:
     """Each class of the cells on each device, then each arm that has one."""
     trials: dict[Arm, dict[int, Any]] = {}
     for cell in cells:
-        if cell.tried and cell.tried.trial:
-            trials.setdefault(arm_of(cell), {})[cell.tried.trial] = cell.spec.optimizer.options
+        if cell.tried and cell.tried.trial and not cell.waits:  # other studies vary the same
+            trials.setdefault(arm_of(cell), {}).setdefault(
+                cell.tried.trial, cell.spec.optimizer.options
+            )
     classes: dict[tuple[str, str], Subject] = {}
     arms: dict[Arm, Subject] = {}
     pairs = {(cell.spec.model, cell.spec.optimizer) for cell in cells if not cell.tried}

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from bench.errors import MatrixError
+from bench.matrix.choice import alike, best_trial, trials_of
 from bench.matrix.expansion import Matrix, load_matrix
-from bench.matrix.trials import alike, arm_of, best_trial, trials_of
+from bench.matrix.trials import arm_of
 from bench.records.cells import Cell
 from bench.records.rows import Row, read_table, write_table
 from tests.builders.shared import ROOT, bench
