@@ -382,15 +382,15 @@ class Tune(Form):
         0,
         ge=0,
         le=10_000,
-        description="further trials of each arm, once those have ended: around the best of them, in "
-        "a quarter of each range",
+        description="further trials of each arm, once those have ended: around the best of them, "
+        "in a quarter of each range",
     )
     studies: int = Field(
         1,
         ge=1,
         le=1_000,
-        description="how often all of it is done, with other points and seeds: trials' and matrix's "
-        "seeds are shared out in their order; verdicts need 5",
+        description="how often all of it is done, with other points and seeds: the trials' and the "
+        "matrix's seeds are shared out in their order; verdicts need 5",
     )
     seeds: list[Seed] = Field(min_length=1, description="of the trials: never the matrix's own")
     space: dict[str, _Values] = Field(

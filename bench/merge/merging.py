@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.border.identity import digest
 from bench.merge.reading import NO_CURVE, Curve, Damage, UnreadableError
 from bench.merge.source import Source, SourceRows, read_source
 from bench.records.columns import SETTLED
@@ -25,7 +26,7 @@ class EndedCell:
 
     source: int  # index of its folder
     run_id: str
-    arm_id: str
+    arm_id: str  # of all studies together, where its arm was tuned several times
     model: str
     optimizer: str
     device: str
@@ -40,6 +41,7 @@ class EndedCell:
     tuned_optimizer: str = ""  # of a trial or tuned cell: the matrix's name of what is tuned
     trial: str = ""  # of these: whose settings it has; empty where not known
     twin: str = ""  # the tuned optimizer that it runs for as well: none was better than this one
+    study: str = ""  # the tuning that it, or its twin, is of; empty where all is tuned once
 
     @property
     def status(self) -> str:
@@ -182,6 +184,7 @@ def _age(row: Row) -> tuple[str, int]:
 def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[EndedCell]:
     """One for each code, environment and machine that it ran under, the latest last."""
     planned = entry.folder.planned[entry.run_id]
+    twin = entry.folder.twins.get(entry.run_id, {})
     folders = {id(each.row): each.folder for each in entry.attempts.values()}
     groups = by_circumstances(each.row for each in entry.attempts.values()) or [[]]
     found = []
@@ -193,7 +196,8 @@ def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[EndedCell]:
             EndedCell(
                 source=folder.index,
                 run_id=entry.run_id,
-                **{key: planned[key] for key in ("arm_id", "model", "optimizer", "device")},
+                arm_id=_arm_id(planned),
+                **{key: planned[key] for key in ("model", "optimizer", "device")},
                 seed=int(planned["seed"]),
                 row=last,
                 curve=folder.curves.get(which, NO_CURVE) if which else NO_CURVE,
@@ -202,10 +206,18 @@ def _cells(entry: _Entry, planned_in: Iterable[int]) -> list[EndedCell]:
                 settings=planned.get("settings") or entry.folder.settings,
                 earlier=place < len(groups),
                 **{key: planned.get(key, "") for key in ("part", "tuned_optimizer", "trial")},
-                twin=entry.folder.twins.get(entry.run_id, ""),
+                twin=twin.get("optimizer", ""),
+                study=planned.get("study") or twin.get("study", ""),
             )
         )
     return found
+
+
+def _arm_id(planned: Row) -> str:
+    """Each study may have chosen other settings: what is judged is all of them."""
+    if planned.get("part") != "tuned" or not planned.get("study"):
+        return planned["arm_id"]
+    return digest({key: planned[key] for key in ("model", "optimizer", "device")})
 
 
 def _counted(source: Source, entries: Sequence[_Entry], cells: Sequence[EndedCell]) -> Source:

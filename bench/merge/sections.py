@@ -20,6 +20,9 @@ from bench.statistics.spread import Spread, over_seeds
 ARM_DIGITS = 4
 
 
+# How a study ended whose seeds ended otherwise each.
+WORST_FIRST = (End.FAILED, End.DIVERGED, End.MISSING, End.FINISHED)
+
 # Without host_id: a seed that failed has failed on whatever machine it was tried.
 Tried = tuple[str, int, str, str, str]  # arm_id, seed, code_sha256, env_id, gpu_name
 
@@ -43,12 +46,28 @@ class Arm:
     untuned: str = ""  # of a tuned arm: the optimizer as the matrix has it; else empty
     # Figures of curves that a claim asks for, by seed; None: not reached, or not known.
     claimed: Mapping[str, Mapping[int, float | None]] = field(default_factory=dict)
+    # Of an arm that was tuned several times: the study that each seed is of.
+    study_of: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def names(self) -> set[tuple[str, str]]:
         """(model, optimizer) as any folder's matrix has them, untuned."""
         told = {(cell.model, self.untuned or cell.optimizer) for cell in self.cells}
         return told | {(self.model, self.untuned or self.optimizer)}
+
+    @property
+    def unit(self) -> str:
+        """What varies from one to the next, and is what a verdict counts."""
+        return "study" if self.study_of else "seed"
+
+    @cached_property
+    def seeds_of(self) -> Mapping[int, tuple[int, ...]]:
+        """The planned seeds of each study; where all is tuned once, or nothing, of each seed."""
+        found: dict[int, tuple[int, ...]] = {}
+        for seed in self.seeds:
+            unit = self.study_of.get(seed, seed)
+            found[unit] = (*found.get(unit, ()), seed)
+        return found
 
     @cached_property
     def ok(self) -> tuple[EndedCell, ...]:
@@ -97,15 +116,34 @@ class Arm:
         if column not in self._spreads:
             figures = self.claimed.get(column, {}) or self._figures(column)
             self._spreads[column] = over_seeds(
-                {seed: [value] for seed, value in figures.items()},
-                fewest_seeds(column, self.timing),
+                self._by_unit(figures, column), fewest_seeds(column, self.timing)
             )
         return self._spreads[column]
 
-    def missed(self, metric: str, seed: int) -> bool:
+    def _by_unit(
+        self, figures: Mapping[int, float | None], column: str
+    ) -> Mapping[int, Sequence[float | None]]:
+        """A study has its mean over all of its seeds; of times, those that were not disturbed."""
+        if not self.study_of:
+            return {seed: [value] for seed, value in figures.items()}
+        found = {}
+        for study, seeds in self.seeds_of.items():
+            known = [value for seed in seeds if (value := figures.get(seed)) is not None]
+            if len(known) == len(seeds) or column in TIMED:
+                found[study] = known
+        return found
+
+    def missed(self, metric: str, unit: int) -> bool:
         """Whether a seed finished short of the target that a figure is about."""
         figures = self.claimed.get(metric, {})
-        return metric in TO_TARGET and seed in figures and figures[seed] is None
+        seeds = self.seeds_of.get(unit, (unit,))
+        return metric in TO_TARGET and any(
+            seed in figures and figures[seed] is None for seed in seeds
+        )
+
+    def is_timed(self, unit: int) -> bool:
+        """Whether timing statistics use it."""
+        return any(seed in self.timed_by_seed for seed in self.seeds_of.get(unit, (unit,)))
 
     def _figures(self, column: str) -> Mapping[int, float | None]:
         """What its rows say, by seed."""
@@ -125,8 +163,12 @@ class Arm:
         known = {value for cell in cells if (value := cell.number(column)) is not None}
         return known.pop() if len(known) == 1 else None
 
-    def end(self, seed: int) -> End:
-        """How it ended at a seed, whether or not that was planned for it."""
+    def end(self, unit: int) -> End:
+        """How it ended at a seed, whether or not that was planned for it; a study, at its worst."""
+        ends = {self._end(seed) for seed in self.seeds_of.get(unit, (unit,))}
+        return next(end for end in WORST_FIRST if end in ends)
+
+    def _end(self, seed: int) -> End:
         if seed in self.failed:
             return end_by(self.failed[seed])
         return End.FINISHED if seed in self.by_seed or seed in self.same_draw else End.MISSING
@@ -138,7 +180,7 @@ class Arm:
         return Counter(
             self.failed.get(seed) or last.get(seed, OPEN)
             for seed in self.seeds
-            if self.end(seed) is not End.FINISHED
+            if self._end(seed) is not End.FINISHED
         )
 
     @property
@@ -321,6 +363,7 @@ def _arms(
                     cell.seed for cell in planned[arm_id] if _ended_otherwise(cell, key)
                 ),
                 untuned=mine[0].tuned_optimizer,
+                study_of=_studies(cell for cell in planned[arm_id] if cell.part == "tuned"),
             )
         )
     return tuple(arms)
@@ -333,14 +376,50 @@ def _ended_otherwise(cell: EndedCell, key: Key) -> bool:
 
 
 def _with_twins(arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """The arms; one that tuning has not bettered a second time, under its tuned name."""
-    twins = []
+    """The arms; one that tuning has not bettered a second time, under its tuned name.
+
+    So is every study of an arm that has not: these join those that have.
+    """
+    found = list(arms)
     for arm in arms:
-        if cells := tuple(cell for cell in arm.cells if cell.twin):
-            name, seeds = cells[0].twin, tuple(sorted({cell.seed for cell in cells}))
-            tuned = replace(arm, optimizer=name, untuned=arm.optimizer, cells=cells, seeds=seeds)
-            twins.append(replace(tuned, label=f"{arm.model} + {name}"))
-    return (*arms, *twins)
+        cells = tuple(cell for cell in arm.cells if cell.twin)
+        if not cells:
+            continue
+        name, seeds = cells[0].twin, {cell.seed for cell in cells}
+        twin = replace(
+            arm,
+            optimizer=name,
+            untuned=arm.optimizer,
+            label=f"{arm.model} + {name}",
+            cells=cells,
+            seeds=tuple(sorted(seeds)),
+            study_of=_studies(cells),
+        )
+        names = arm.model, name
+        others = [each for each in found if each.study_of and (each.model, each.optimizer) == names]
+        found = [each for each in found if each not in others]
+        found.append(_together(twin, others[0], seeds) if others else twin)
+    return tuple(found)
+
+
+def _together(twin: Arm, other: Arm, seeds: set[int]) -> Arm:
+    """An arm with the studies in which tuning has not bettered it, which have these seeds."""
+    return replace(
+        other,
+        cells=(*other.cells, *twin.cells),
+        seeds=tuple(sorted({*other.seeds, *seeds})),
+        cells_planned=other.cells_planned + len(twin.cells),
+        failed={
+            **{seed: how for seed, how in twin.failed.items() if seed in seeds},
+            **other.failed,
+        },
+        otherwise=(twin.otherwise & seeds) | other.otherwise,
+        study_of={**other.study_of, **twin.study_of},
+    )
+
+
+def _studies(cells: Iterable[EndedCell]) -> dict[int, int]:
+    return {cell.seed: int(cell.study) for cell in cells if cell.study}
 
 
 def _labels(sections: Sequence[Sequence[EndedCell]]) -> dict[str, str]:

@@ -47,7 +47,7 @@ class SourceRows:
     index: int
     source: Source
     planned: Mapping[str, Row]  # the selected cells by run_id, in the order of the plan
-    twins: Mapping[str, str]
+    twins: Mapping[str, Row]  # by run_id: the second, tuned cell that it is as well
     attempts: Mapping[str, list[Row]]  # of these, oldest first
     curves: Mapping[Which, Curve]
     settings: str  # of its matrix
@@ -69,9 +69,14 @@ def read_source(index: int, path: Path, name: str) -> SourceRows:
     curves, wrong_curves = read_curves(folder.curves, name)
     selected, twins = _selected(plan)
     dropped = _dropped(selected, runs)
-    names = {selected[run_id]["arm_id"]: name for run_id, name in twins.items()}
+    # Where all is tuned once, what is so of one seed of an arm is so of all.
+    of_arms = {
+        selected[run_id]["arm_id"]: row for run_id, row in twins.items() if not row.get("study")
+    }
     twins |= {
-        run_id: names[row["arm_id"]] for run_id, row in dropped.items() if row["arm_id"] in names
+        run_id: of_arms[row["arm_id"]]
+        for run_id, row in dropped.items()
+        if row["arm_id"] in of_arms
     }
     attempts = by_cell(runs)
     source = Source(
@@ -95,15 +100,15 @@ def read_source(index: int, path: Path, name: str) -> SourceRows:
     )
 
 
-def _selected(plan: Sequence[Row]) -> tuple[dict[str, Row], dict[str, str]]:
+def _selected(plan: Sequence[Row]) -> tuple[dict[str, Row], dict[str, Row]]:
     """The selected cells, and of those that run under a second, tuned name that one."""
     selected: dict[str, Row] = {}
-    twins: dict[str, str] = {}
+    twins: dict[str, Row] = {}
     for row in plan:
         if row["selected"] != "true":
             continue
         if row["run_id"] in selected and row.get("part") == "tuned":
-            twins[row["run_id"]] = row["optimizer"]
+            twins[row["run_id"]] = row
         else:
             selected[row["run_id"]] = row
     return selected, twins

@@ -1,4 +1,4 @@
-"""What tuning tried in a section, arm by arm, and which trial's settings were taken."""
+"""What tuning tried in a section, arm by arm and study by study, and which settings were taken."""
 
 import json
 import statistics
@@ -14,12 +14,12 @@ from bench.records.columns import SETTLED
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of an arm, on every seed of the tuning."""
+    """One setting of an arm, on every seed of its study."""
 
     number: int  # from 1
     settings: Mapping[str, Any]
     figures: tuple[float | None, ...]  # of the tuned metric, a seed each; None: did not end ok
-    losses: tuple[tuple[str, ...] | None, ...]  # likewise, trials.losses_of a seed
+    losses: tuple[tuple[str, ...] | None, ...]  # likewise, choice.losses_of a seed
 
     @property
     def mean(self) -> float | None:
@@ -30,10 +30,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trials of one arm of the matrix."""
+    """The trials of one arm of the matrix in one study."""
 
     model: str
     optimizer: str  # as the matrix has it
+    study: int | None  # None: there is one alone
     trials: tuple[Trial, ...]
     seeds: int  # of the tuning
     best: Trial | None  # None: some have not ended
@@ -41,8 +42,12 @@ class Tuning:
     tuned: Arm | None
 
     @property
-    def label(self) -> str:
+    def arm(self) -> str:
         return f"{self.model} + {self.optimizer}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.arm}, study {self.study}" if self.study else self.arm
 
     @property
     def alike(self) -> list[list[int]]:
@@ -72,13 +77,21 @@ class Tuning:
         return bool(value == max(tried) or (value == min(tried) and value != 0))
 
 
+def by_arm(found: Iterable[Tuning]) -> dict[str, list[Tuning]]:
+    """The studies of each arm."""
+    arms: dict[str, list[Tuning]] = {}
+    for one in found:
+        arms.setdefault(one.arm, []).append(one)
+    return arms
+
+
 def tunings(section: Section, metric: str) -> list[Tuning]:
-    """Of every arm with trials, in the order of the plans."""
-    by_arm: dict[tuple[str, str], list[EndedCell]] = {}
+    """Of every arm with trials and each study, in the order of the plans."""
+    by_study: dict[tuple[str, str, str], list[EndedCell]] = {}
     for cell in section.trials:
-        by_arm.setdefault((cell.model, cell.tuned_optimizer), []).append(cell)
+        by_study.setdefault((cell.model, cell.tuned_optimizer, cell.study), []).append(cell)
     found = []
-    for (model, optimizer), cells in by_arm.items():
+    for (model, optimizer, study), cells in by_study.items():
         trials = _trials(cells, metric)
         ended = all(cell.status in SETTLED for cell in cells)
         same = same_losses({trial.number: trial.losses for trial in trials})
@@ -90,6 +103,7 @@ def tunings(section: Section, metric: str) -> list[Tuning]:
             Tuning(
                 model=model,
                 optimizer=optimizer,
+                study=int(study) if study else None,
                 trials=tuple(trials),
                 seeds=len({cell.seed for cell in cells}),
                 best=next((trial for trial in trials if trial.number == best), None),

@@ -1,5 +1,7 @@
 """An arm's difference from the baseline while both train: ahead early, and equal late?"""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +27,7 @@ class Ahead:
     x: Array  # (PLACES,) of the cost
     mean: Array  # (PLACES,)
     half: Array | None  # half the width of the band; None: too few seeds
-    n: int  # pairs of seeds
+    n: int  # pairs of seeds, or of studies
 
 
 def courses(section: Section, family: Family, cost: Cost) -> list[Ahead]:
@@ -38,26 +40,28 @@ def courses(section: Section, family: Family, cost: Cost) -> list[Ahead]:
     found = []
     for comparison in family.comparisons:
         new = seed_lines(comparison.arm, cost)
-        pairs = [(new[seed], base[seed]) for seed in sorted(new.keys() & base.keys())]
+        pairs = {seed: (new[seed], base[seed]) for seed in sorted(new.keys() & base.keys())}
         if pairs and (course := _course(comparison.arm, pairs, family.alpha / PLACES, cost)):
             found.append(course)
     return found
 
 
 def _course(
-    arm: Arm, pairs: list[tuple[SeedCurve, SeedCurve]], alpha: float, cost: Cost
+    arm: Arm, pairs: Mapping[int, tuple[SeedCurve, SeedCurve]], alpha: float, cost: Cost
 ) -> Ahead | None:
-    lines = [line for pair in pairs for line in pair]
+    lines = [line for pair in pairs.values() for line in pair]
     begin, end = max(float(line.x[0]) for line in lines), min(float(line.x[-1]) for line in lines)
     begin = max(begin, OPENING * end)
     if begin >= end:
         return None
     x = np.linspace(begin, end, PLACES)
-    differences = np.array(
-        [np.interp(x, new.x, new.y) - np.interp(x, base.x, base.y) for new, base in pairs]
-    )
+    by_unit: dict[int, list[Array]] = defaultdict(list)  # what varies: a seed, or a study
+    for seed, (new, base) in pairs.items():
+        difference = np.interp(x, new.x, new.y) - np.interp(x, base.x, base.y)
+        by_unit[arm.study_of.get(seed, seed)].append(difference)
+    differences = np.array([np.mean(each, axis=0) for each in by_unit.values()])
     least = LEAST_TIMES if cost is seconds else LEAST
-    half = None
-    if len(pairs) >= least:
-        half = half_width(1.0, len(pairs), 1 - alpha) * differences.std(axis=0, ddof=1)
-    return Ahead(arm, x, differences.mean(axis=0), half, len(pairs))
+    half, n = None, len(differences)
+    if n >= least:
+        half = half_width(1.0, n, 1 - alpha) * differences.std(axis=0, ddof=1)
+    return Ahead(arm, x, differences.mean(axis=0), half, n)

@@ -39,6 +39,7 @@ AFTERWARDS = (
     "afterwards: what follows is exploratory."
 )
 ELSEWHERE = "see the claim"  # of a contrast over fewer seeds than its verdict
+TUNED_ONCE = "tuned once: how much tuning errs is in no interval; tune.studies of 5 tell it"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,11 @@ class Family:
     def limit(self) -> float | None:
         """The margin on the scale of a contrast."""
         return _limit(self.margin, self.relative)
+
+    @property
+    def unit(self) -> str:
+        """What its verdicts count: seeds, or studies of tuning."""
+        return self.baseline.unit
 
     @property
     def confidence(self) -> float:
@@ -288,7 +294,7 @@ def _compare(
     contrast = difference(
         *asked, relative=relative, confidence=1 - alpha, least=fewest, pairs=is_paired
     )
-    contrast = replace(contrast, pooled=pool.variance if pool else None)
+    contrast = replace(contrast, pooled=pool.variance if pool else None, unit=arm.unit)
     ends = Ends(Counter(by_seed.values()))
     judgement = judge(
         contrast,
@@ -309,6 +315,8 @@ def _compare(
         judgement = Judgement(Verdict.NOT_AVAILABLE, pool.why_not)
     if metric in section.claimed and (why := section.claimed[metric].why_not):
         judgement = Judgement(Verdict.NOT_AVAILABLE, why)
+    if arm.untuned and not arm.study_of and not relative:
+        judgement = Judgement(Verdict.TOO_FEW, TUNED_ONCE)
     both = [seed for seed, end in by_seed.items() if end == (End.FINISHED, End.FINISHED)]
     return Comparison(
         arm,
@@ -325,7 +333,7 @@ def _compare(
 def _ends(
     arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str
 ) -> Mapping[int, tuple[End, End]]:
-    """How either arm ended at each seed that was planned for both.
+    """How either arm ended at each seed, or study, that was planned for both.
 
     A finished run without the figure is one that the arm lacks: a loss that no field can hold (a
     perplexity of 1e400), an energy that was not read. Only a time that was disturbed is none, for
@@ -335,14 +343,14 @@ def _ends(
     otherwise as well, those that ran otherwise and not here were left out by choice.
     """
 
-    seeds = ({*arm.seeds} & {*baseline.seeds}) - _repeated(arm, baseline)
+    seeds = (arm.seeds_of.keys() & baseline.seeds_of.keys()) - _repeated(arm, baseline)
     sides = ((arm, new), (baseline, base))
     ends: dict[int, tuple[End, End]] = {}
     for seed in sorted(seeds):
         one, other = (how_it_ended(side, figures, seed, metric) for side, figures in sides)
         ends[seed] = (one, other)
     missing = {seed for seed, pair in ends.items() if pair == (End.MISSING, End.MISSING)}
-    otherwise = arm.otherwise | baseline.otherwise
+    otherwise = {side.study_of.get(s, s) for side, _ in sides for s in side.otherwise}
     if otherwise & (ends.keys() - missing):
         ends |= dict.fromkeys(missing & otherwise, (End.OTHERWISE, End.OTHERWISE))
     return ends
@@ -353,13 +361,18 @@ def how_it_ended(arm: Arm, figures: BySeed, seed: int, metric: str) -> End:
     found = arm.end(seed)
     if found is End.FINISHED and arm.missed(metric, seed):
         return End.MISSED
-    asked = metric not in TIMED or (arm.timing.has(metric) and seed in arm.timed_by_seed)
+    asked = metric not in TIMED or (arm.timing.has(metric) and arm.is_timed(seed))
     unknown = found is End.FINISHED and asked and seed not in figures
     return End.MISSING if unknown else found
 
 
 def _repeated(arm: Arm, baseline: Arm) -> set[int]:
-    """Seeds to leave out since one arm drew there what it drew at another; not where one failed."""
+    """Seeds to leave out since one arm drew there what it drew at another; not where one failed.
+
+    No study: it draws settings as well.
+    """
+    if arm.study_of or baseline.study_of:
+        return set()
     failed = arm.failed.keys() | baseline.failed.keys()
     return (arm.same_draw.keys() | baseline.same_draw.keys()) - failed
 

@@ -61,12 +61,13 @@ def _uncertainty(
 ) -> Uncertainty:
     contrast = comparison.contrast
     arms = [comparison.arm] if family.fixed else [comparison.arm, family.baseline]
-    again = _again(arms, family.metric, repeats, merged)
+    # Studies of one number have other settings elsewhere.
+    again = {} if family.unit == "study" else _again(arms, family.metric, repeats, merged)
     figures = [arm.spread(family.metric).by_seed for arm in arms]
     here = _less(figures)
     groups = [[here[seed], *again[seed]] for seed in contrast.by_seed if again.get(seed)]
     split = SPLITS.get(family.metric, "")
-    series = _series(arms, sorted(contrast.by_seed), split, merged) if split else None
+    series = _series(arms, split, merged) if split else None
     return Uncertainty(
         comparison,
         seeds=contrast.sd / math.sqrt(contrast.n) if contrast.sd is not None else None,
@@ -131,10 +132,10 @@ def _within(groups: Sequence[Sequence[float]]) -> float:
 # --- the text
 
 
-def _series(arms: Sequence[Arm], seeds: Sequence[int], split: str, merged: Merged) -> Array | None:
+def _series(arms: Sequence[Arm], split: str, merged: Merged) -> Array | None:
     """What is compared, window by window: (n,), the mean over seeds that kept them in all arms."""
     found = []
-    for seed in seeds:
+    for seed in sorted(set.intersection(*({*arm.by_seed} for arm in arms))):
         losses = [window_losses(arm.by_seed[seed], merged, split) for arm in arms]
         known = [each for each in losses if each is not None]
         if len(known) == len(arms):

@@ -63,7 +63,12 @@ def write_spread(mean: float | None, sd: float | None, decimals: Decimals) -> st
 
 def counted(number: int, what: str) -> str:
     """1 seed, 2 seeds."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    return f"{number:,} {what if number == 1 else plural(what)}"
+
+
+def plural(what: str) -> str:
+    """seed -> seeds, study -> studies."""
+    return f"{what[:-1]}ies" if what.endswith("dy") else f"{what}s"
 
 
 def span(figures: Iterable[int]) -> str:

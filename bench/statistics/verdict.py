@@ -11,6 +11,7 @@ from scipy.stats import beta, binomtest, mannwhitneyu
 
 from bench.statistics.contrast import Contrast
 from bench.statistics.ends import FAILURES, LAST, End, Ends
+from bench.statistics.text import counted, plural
 
 ALPHA = 0.05  # of all comparisons of a family together
 
@@ -90,14 +91,14 @@ def _by_interval(
     varies: bool,
 ) -> Judgement:
     if contrast.is_zero:
-        where = "at every seed" if contrast.is_paired else "in all runs"
+        where = f"at every {contrast.unit}" if contrast.is_paired else "in all runs"
         return Judgement(Verdict.IDENTICAL, f"equal to the last digit {where}")
     if contrast.n < least_seeds:
         return _too_few(contrast, contrast.n, least_seeds)
     interval, constant = contrast.interval, ""
     if interval is None:
-        what = "difference at every seed" if contrast.is_paired else "figure in all runs of each"
-        constant = f"the same {what}"
+        paired = f"difference at every {contrast.unit}"
+        constant = f"the same {paired if contrast.is_paired else 'figure in all runs of each'}"
         interval = contrast.range if contrast.is_constant and not varies else None
     if interval is None:
         return Judgement(Verdict.NOT_AVAILABLE, f"{constant}: no variance")
@@ -126,8 +127,8 @@ def _by_sign(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds:
         hits = pairs[verdict is Verdict.WORSE]
         enough = sum(pairs) >= least_seeds
         if enough and binomtest(hits, sum(pairs), alternative="greater").pvalue <= level:
-            return Judgement(verdict, f"{hits} of {sum(pairs)} seeds")
-    return Judgement(Verdict.UNDECIDED, f"by the sign of {ends.rest} seeds")
+            return Judgement(verdict, f"{hits} of {sum(pairs)} {plural(contrast.unit)}")
+    return Judgement(Verdict.UNDECIDED, f"by the sign of {counted(ends.rest, contrast.unit)}")
 
 
 def _by_rank(contrast: Contrast, ends: Ends, lower_is_better: bool, least_seeds: int) -> Judgement:
@@ -178,10 +179,10 @@ def _rank_sum(left: Sequence[float], right: Sequence[float]) -> tuple[int, float
 
 def _too_few(contrast: Contrast, n: int, least: int) -> Judgement:
     if contrast.is_paired:
-        what = f"{n} {'pair' if n == 1 else 'pairs'} of seeds; a verdict needs {least}"
+        what = f"{counted(n, 'pair')} of {plural(contrast.unit)}"
     else:
-        what = f"{n} {'run' if n == 1 else 'runs'} of a configuration; a verdict needs {least}"
-    return Judgement(Verdict.TOO_FEW, what)
+        what = f"{counted(n, 'run')} of a configuration"
+    return Judgement(Verdict.TOO_FEW, f"{what}; a verdict needs {least}")
 
 
 def most_bad_runs(finished: int, failed: int) -> float:

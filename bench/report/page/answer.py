@@ -23,6 +23,7 @@ from bench.statistics.text import (
     of_count,
     of_loss,
     of_measure,
+    plural,
     sentences,
     write,
     write_signed,
@@ -52,6 +53,11 @@ FIXED_NOTE = (
 BAD_RUNS = (
     "Bad runs, at most: with so few finished seeds, the true rate of failures, or of runs far "
     "worse than those seen, may still be this high."
+)
+STUDIES = (
+    "A study is a tuning of its own, with other points and seeds, and its figure the mean over the "
+    "matrix's seeds that it was judged on. What is compared is an optimizer with its space and its "
+    "budget: where these differ, so do the spaces."
 )
 LADDER_NOTE = (
     "Each contrast is taken seed by seed, over the seeds that all four configurations have, with "
@@ -131,14 +137,14 @@ def _claim_table(family: Family) -> Table:
             number(_what_counts(family)),
             lambda each: count_words(each.contrast),
         ),
-        (number("planned seeds"), lambda each: str(each.n_planned)),
+        (number(f"planned {plural(family.unit)}"), lambda each: str(each.n_planned)),
         (number("bad runs, at most (95 %)"), lambda each: f"{100 * each.most_bad_runs:.0f} %"),
         (
             number("correlation of pairs"),
             lambda each: _correlation(each, family),
         ),
         (
-            number("seeds that would decide"),
+            number(f"{plural(family.unit)} that would decide"),
             lambda each: "" if each.is_decided or family.fixed else _seeds(each.seeds_needed),
         ),
         (Heading("remark"), lambda each: each.judgement.why),
@@ -161,7 +167,7 @@ def _claim_table(family: Family) -> Table:
 def _what_counts(family: Family) -> str:
     if family.fixed:
         return "seeds"
-    return "pairs of seeds" if family.setup.is_paired else "runs"
+    return f"pairs of {plural(family.unit)}" if family.setup.is_paired else "runs"
 
 
 def _correlation(each: Comparison, family: Family) -> str:
@@ -188,7 +194,7 @@ def _together(family: Family) -> str:
 
 def _claim_note(family: Family) -> str:
     is_paired = family.setup.is_paired
-    how = "Paired by seed; t" if is_paired else "Runs are no pairs; Welch's t"
+    how = f"Paired by {family.unit}; t" if is_paired else "Runs are no pairs; Welch's t"
     rules = (
         f"{how} intervals that hold together (Bonferroni) for {_together(family)}. This is interim "
         f"look {family.look} of those that looks.csv notes, tested at {ALPHA:g} / "
@@ -206,13 +212,16 @@ def _claim_note(family: Family) -> str:
             margin += f" (a ratio of 1 / {1 + family.margin:g} to {1 + family.margin:g})"
         verdicts += f" Equivalent: it lies within {margin}. Else undecided."
         verdicts += (
-            f" Seeds that would decide: with a chance of {100 * POWER:.0f} %, if the true "
-            "difference were the margin, over the range that the standard deviation may have."
+            f" {plural(family.unit).title()} that would decide: with a chance of "
+            f"{100 * POWER:.0f} %, if the true difference were the margin, over the range that the "
+            "standard deviation may have."
         )
     needed = least_seeds(family.column, family.pooled)
     few = f"A verdict needs {needed} {'pairs' if is_paired else 'runs of each'}."
     uneven = any(not each.ends.all_finished for each in family.comparisons)
-    return sentences(rules, verdicts, (BY_SIGN if is_paired else BY_RANK) * uneven, few, BAD_RUNS)
+    how_tuned = STUDIES if family.unit == "study" else ""
+    missing = (BY_SIGN if is_paired else BY_RANK) * uneven
+    return sentences(rules, how_tuned, verdicts, missing, few, BAD_RUNS)
 
 
 def _ladder_tables(section: Section, family: Family, asked: Asked) -> list[Table]:
@@ -247,7 +256,7 @@ def _ladder_table(
         (Heading("verdict"), lambda step: step.verdict),
         *(of_time if times else ()),
         (
-            number("seeds" if family.setup.is_paired else "runs"),
+            number(plural(family.unit) if family.setup.is_paired else "runs"),
             lambda step: count_words(step.contrast),
         ),
     ]

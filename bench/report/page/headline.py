@@ -19,6 +19,7 @@ from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.both import otherwise, told_at_cost
 from bench.report.page.content import Headline
 from bench.report.page.fixed import fixed_lead, fixed_points
+from bench.report.page.tuning import edge_words, split_points
 from bench.report.words import (
     COST,
     claimed_words,
@@ -29,7 +30,7 @@ from bench.report.words import (
 )
 from bench.statistics.contrast import Contrast
 from bench.statistics.ends import End
-from bench.statistics.text import counted, sentences, span
+from bench.statistics.text import counted, plural, sentences, span
 from bench.statistics.verdict import Verdict
 
 UNTUNED = "at these {what}: nothing was tuned here"
@@ -70,7 +71,8 @@ def headline(
         points.append(f"These {len(told)} differ most; all {len(found)} are in the table below.")
     if at_cost and family.is_tested and len(found) <= FEW:
         points.append(told_at_cost(at_cost))
-    points += [*also, *_model_or_optimizer(section, family, asked)]
+    points += [*split_points(section, family, asked), *also]
+    points += _model_or_optimizer(section, family, asked)
     lead = f"{_opening(family, _budget(section, asked))} {_verdicts(found, _words(family))}"
     # Whether anybody tuned what was made elsewhere is not known.
     as_is = not (section.is_tuned or section.is_imported)
@@ -78,6 +80,8 @@ def headline(
         lead += (
             f", {UNTUNED.format(what='settings' if section.setup.program else 'learning rates')}"
         )
+    if section.is_tuned and family.is_tested:
+        lead += edge_words(section, asked)
     claimed = [each for each in further if each and each.metric in COST]
     for each in (*claimed, *([at_cost] if at_cost else ())):
         if family.is_tested and family.metric in AT_EQUAL_STEPS:
@@ -138,8 +142,16 @@ def _budget(section: Section, asked: Asked) -> str:
         return ""
     if asked.tune is None:
         return ", each configuration tuned"
-    seeds = counted(len(asked.tune.seeds), "seed")
-    return f", each configuration tuned in {asked.tune.trials} trials on {seeds}"
+    tune = asked.tune
+    seeds = counted(len(tune.seeds) // tune.studies, "seed")
+    trials = (
+        f"{tune.trials} trials"
+        if isinstance(tune.trials, int)
+        else f"{tune.trials.per_setting} trials for each of its settings"
+    )
+    around = f" and {tune.refine} around the best" if tune.refine else ""
+    often = f" {tune.studies} times" if tune.studies > 1 else ""
+    return f", each configuration tuned{often} in {trials}{around} on {seeds}"
 
 
 def _opening(family: Family, budget: str) -> str:
@@ -204,7 +216,7 @@ def rests_on(each: Comparison) -> str:
     Without pairs "on 5 runs against 4 of 5 planned each, 1 diverged in the baseline".
     """
     if each.contrast.is_paired:
-        what = f"{each.contrast.n} of {counted(each.n_planned, 'planned seed')}"
+        what = f"{each.contrast.n} of {counted(each.n_planned, f'planned {each.arm.unit}')}"
         return ", ".join([f"on {what}", *_other_seeds(each)])
     what = count_words(each.contrast).replace(" ", " runs ", 1)
     return ", ".join([f"on {what} of {each.n_planned} planned each", *_other_runs(each)])
@@ -248,7 +260,8 @@ def _in_all(found: Sequence[Comparison]) -> str:
     failed = sum(each.ends.failed_new for each in found) + found[0].ends.failed_base
     rest = sum(each.n_planned - each.contrast.n for each in found)
     is_paired = found[0].contrast.is_paired
-    told = f"on {ns} of {planned} planned {'seeds' if is_paired else 'runs'} each"
+    units = plural(found[0].arm.unit) if is_paired else "runs"
+    told = f"on {ns} of {planned} planned {units} each"
     incomplete = f", {rest} {'pairs incomplete' if is_paired else 'missing'}"
     return f"{told}{incomplete}, {failed} runs failed" if rest or failed else told
 

@@ -35,6 +35,7 @@ from bench.statistics.text import (
     counted,
     fixed,
     of_measure,
+    plural,
     sentences,
     span,
     write,
@@ -253,7 +254,7 @@ def _caption(
     cut = [panel.shown.cuts(*(row.contrast.interval for row in panel.rows)) for panel in panels]
     return sentences(
         CAPTION.format(
-            pairs="pairs of seeds" if family.setup.is_paired else "runs of each",
+            pairs=f"pairs of {plural(family.unit)}" if family.setup.is_paired else "runs of each",
             n=span({row.contrast.n for row in panels[0].rows}),
             count=counted(len(family.comparisons), "comparison"),
             look=family.look,

@@ -35,9 +35,9 @@ TICKS = 6
 FEW = 10  # seeds whose points have room for their full size
 
 CAPTION = (
-    "{what}, paired by seed. Small points: one a seed, in each row "
-    "from seed {first} at the top to seed {last} at the bottom; large points: their {mean}, with "
-    "its simultaneous {each} t interval{margin}. {better} At the right: the verdicts."
+    "{what}, paired by {unit}. Small points: one a {unit}, in each row from {unit} {first} at the "
+    "top to {unit} {last} at the bottom; large points: their {mean}, with its "
+    "simultaneous {each} t interval{margin}. {better} At the right: the verdicts."
 )
 
 
@@ -71,7 +71,7 @@ def paired_differences(scene: Scene) -> Drawing | None:
         NAME,
         _caption(family, found, seeds, shown),
         f"Differences in {metric_name(family.setup, family.metric)} from {family.baseline.label}, "
-        f"one point a seed. {_means(found)}.",
+        f"one point a {family.unit}. {_means(found)}.",
         picture(rows_in + FRAME_IN, scene.title, draw),
     )
 
@@ -95,7 +95,9 @@ def _draw_row(
 def _caption(family: Family, found: list[Comparison], seeds: list[int], shown: View) -> str:
     cut = shown.cuts(*(each.contrast.interval for each in found))
     return sentences(
-        CAPTION.format(first=seeds[0], last=seeds[-1], **difference_words(family)),
+        CAPTION.format(
+            first=seeds[0], last=seeds[-1], unit=family.unit, **difference_words(family)
+        ),
         claim_words(family),
         CUT_SHORT if cut else "",
     )

@@ -11,12 +11,12 @@ from bench.report.plots.axes import air, draw_legend, draw_result, legend_height
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene
 from bench.report.plots.style import GREY, TICK_FORM, Style, marker_sample
+from bench.report.tuning import key_of
 from bench.report.words import metric_name, metric_words
 from bench.statistics.text import counted
 
 NAME = "sensitivity"
 PLOT_IN = 3.0
-RATE = "lr"  # what is drawn against, where it was tuned; else the first setting that is a number
 # A rate far too high ends at a multiple of the others' losses, and would press them together: the
 # axis ends this many times the range from the best trial to the worst untuned one above the best.
 TOP = 2.0
@@ -33,7 +33,7 @@ def sensitivity(scene: Scene) -> Drawing | None:
     """None where nothing was tuned, no setting is a number, or more of the metric is better."""
     metric, setup = scene.asked.tuned_on, scene.section.setup
     found = tunings(scene.section, metric)
-    key = _key(found)
+    key = key_of(found)
     if key is None or setup.columns[metric].more_is_better:
         return None
     looks = _looks(scene, found)
@@ -60,18 +60,6 @@ def sensitivity(scene: Scene) -> Drawing | None:
         f"Scatter plots of loss over {key}, one a model. {_alt(found, key)}",
         picture(PLOT_IN + legend_height_in(names), scene.title, draw),
     )
-
-
-def _key(found: Sequence[Tuning]) -> str | None:
-    """What is on the x-axis: a number of which every arm has tried several positive values."""
-    tried: dict[str, set[float]] = {}
-    for one in found:
-        for trial in one.trials:
-            for key, value in trial.settings.items():
-                if isinstance(value, int | float) and value > 0:
-                    tried.setdefault(key, set()).add(value)
-    several = [key for key, values in tried.items() if len(values) > 1]
-    return RATE if RATE in several else next(iter(several), None)
 
 
 def _looks(scene: Scene, found: Sequence[Tuning]) -> Mapping[str, Style]:
