@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 
 import pytest
 
@@ -10,6 +11,8 @@ from bench.border.options import AdamWOptions, TrainOptions
 from bench.matrix.expansion import load_matrix
 from bench.matrix.forms import Linear, Log
 from bench.matrix.space import Tunable, around, sequence, to_try
+from bench.records.rows import read_table
+from tests.builders.shared import bench
 from tests.builders.tuning import CONTENT, mistakes, parts, row_of, write
 
 SPACE = {"lr": Log(log=[1e-4, 1e-1]), "beta2": [0.9, 0.99], "beta1": Linear(linear=[0.5, 0.9])}
@@ -162,3 +165,36 @@ def test_tuned_training_leaves_its_cells_in_the_matrixs_section(tmp_path):
 def test_mistakes_are_told_with_their_remedy(tmp_path, changed, what):
     found = mistakes(write(tmp_path, **changed))
     assert any(re.search(what, each) for each in found), found
+
+
+@pytest.mark.slow
+def test_one_command_makes_the_stages_of_all_studies_and_goes_on_where_it_was(tmp_path):
+    space = {"lr": {"log": [1e-3, 1e-1]}, "adamw_lr": [1e-2]}
+    file = write(tmp_path, studies=2, seeds=[101, 102], trials=2, refine=1, space=space)
+    where = ("--out", tmp_path / "out", "--runtime", "local")
+    answer = bench("run", file, *where)
+    assert answer.returncode == 0, answer.stderr
+    stages = ["runs to make: 12", "around the best trials:", "runs to make: 4", "tuned cells:"]
+    places = [answer.stdout.index(stage) for stage in stages]
+    assert places == sorted(places)
+    rows = read_table(tmp_path / "out" / "runs.csv")
+    counts = Counter((row["part"], row["study"]) for row in rows)
+    assert counts["trial", "1"] == counts["trial", "2"] == 2 * 3
+    assert {row["trial"] for row in rows if row["part"] == "trial"} == {"1", "2", "3"}
+    for row in rows:
+        if row["part"] == "tuned":
+            assert row["study"] == row["seed"]  # of seeds 1 and 2
+            of_study = [
+                each
+                for each in rows
+                if (each["part"], each["study"], each["tuned_optimizer"])
+                == ("trial", row["study"], row["tuned_optimizer"])
+            ]
+            best = min(of_study, key=lambda each: float(each["val_loss_final"]))
+            assert (row["trial"], row["arm_id"]) == (best["trial"], best["arm_id"])
+    again = bench("run", file, *where)
+    assert again.returncode == 0
+    assert "✓" not in again.stdout
+    assert read_table(tmp_path / "out" / "runs.csv") == rows
+    planned = bench("plan", file, *where)
+    assert "after the trials" not in planned.stdout
