@@ -156,6 +156,7 @@ SWITCHES = {
     "match-rms": {"update_scale": "match_rms"},
     "router": {"router": "adamw"},
     "heads": {"heads": "together"},
+    "polar-express": {"coefficients": "polar_express"},
     "all": {
         "momentum_form": "nesterov",
         "update_scale": "sqrt_ratio",

@@ -32,6 +32,12 @@ class SGDOptions(Options):
             raise ValueError("nesterov needs a momentum: give one above 0, or leave nesterov out")
 
 
+COEFFICIENTS = (
+    "of the iterations: jordan, one quintic in all of them; polar_express, in each the one that is "
+    "best after those before it"
+)
+
+
 @dataclass(frozen=True)
 class TrueMuonOptions(Options):
     """Orthogonalised momentum on the blocks' logical matrices, AdamW on everything else."""
@@ -60,6 +66,7 @@ class TrueMuonOptions(Options):
         "apart: each head's query, key and value is a matrix of its own; together: those of all "
         "heads are one each",
     )
+    coefficients: Literal["jordan", "polar_express"] = option("jordan", COEFFICIENTS)
 
 
 ADJUST_LR = (
@@ -83,6 +90,7 @@ class MuonOptions(Options):
     ns_dtype: Literal["bfloat16", "float32"] = option(
         "bfloat16", "number format of the iterations; torch.optim.Muon's is bfloat16"
     )
+    coefficients: Literal["jordan", "polar_express"] = option("jordan", COEFFICIENTS)
 
 
 @dataclass(frozen=True)
