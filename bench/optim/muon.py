@@ -34,6 +34,9 @@ def _update(options: MuonOptions) -> Update:
         form="nesterov" if options.nesterov else "momentum",
         scale="sqrt_ratio" if options.adjust_lr == "original" else "match_rms",
         orthogonalise=partial(iterate, coefficients=options.coefficients),
+        second_moment=options.second_moment,
+        beta2=options.second_moment_decay,
+        cautious=options.cautious_decay,
     )
 
 

@@ -240,6 +240,9 @@ class Muon:
         momentum_form: str = "original",
         update_scale: str = "none",
         coefficients: str = "jordan",
+        second_moment: str = "none",
+        beta2: float = 0.95,
+        cautious_decay: bool = False,
     ) -> None:
         rows, columns = W.shape
         scales = {
@@ -258,12 +261,28 @@ class Muon:
         self.lr, self.momentum = lr, momentum
         self.weight_decay = weight_decay
         self.ns_steps, self.coefficients = ns_steps, coefficients
+        self.second_moment, self.beta2 = second_moment, beta2
+        self.cautious_decay = cautious_decay
+        self.v = torch.zeros_like(W)
 
     def step(self, g: Tensor) -> None:
         self.m = self.momentum * self.m + (1 - self.momentum) * g
         mixed = self.share * self.m + self.own_share * g
         X = newton_schulz(mixed, self.ns_steps, self.coefficients)
-        self.W = self.W - self.lr * (self.scale * X + self.weight_decay * self.W)
+        if self.second_moment != "none":
+            X = self.divided(X)
+        decayed = self.W
+        if self.cautious_decay:
+            decayed = torch.where(X.sign() * self.W.sign() < 0, 0.0, self.W)
+        self.W = self.W - self.lr * (self.scale * X + self.weight_decay * decayed)
+
+    def divided(self, X: Tensor) -> Tensor:
+        """By the root of an average of squares, row by row where one is kept for each."""
+        for row, (v, x) in enumerate(zip(self.v, X, strict=True)):
+            squares = x * x if self.second_moment == "elements" else (x * x).sum() / len(x)
+            self.v[row] = self.beta2 * v + (1 - self.beta2) * squares
+        divided = X / (self.v.sqrt() + 1e-8)
+        return divided * (X.square().sum() / divided.square().sum()).sqrt()
 
 
 class AdamW:

@@ -206,3 +206,20 @@ def test_flops_of_a_muon_step_differ_from_truemuons_by_form_and_router():
     assert muon.flops_per_step(stacks, MuonOptions()) - muon.flops_per_step(stacks, plain) == (
         3 * hidden
     )
+
+
+def test_flops_of_what_others_have_added_to_muon():
+    """Rows: 8 a number and 5 a row; elements: 12 a number; cautious decay: 3 a number."""
+    options = NanoKimiOptions(n_embd=2, n_layer=1, n_head=1, n_experts=3)
+    stacks = nanokimi.build(options, 3, 5).stacks()
+
+    def more(**changes) -> int:
+        plain = muon.flops_per_step(stacks, MuonOptions())
+        return muon.flops_per_step(stacks, MuonOptions(**changes)) - plain
+
+    hidden = 4 * 2 * 2 + 3 * (4 * 2 + 2 * 2)
+    rows = 4 * 2 + 3 * (4 + 2)
+    assert more(second_moment="rows") == 8 * hidden + 5 * rows
+    assert more(second_moment="elements") == 12 * hidden
+    assert more(cautious_decay=True) == 3 * hidden
+    assert more(coefficients="polar_express") == 0

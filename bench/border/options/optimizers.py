@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.border.options.fields import Options, option
+from bench.border.options.fields import Options, asked, option
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,25 @@ class MuonOptions(Options):
         "bfloat16", "number format of the iterations; torch.optim.Muon's is bfloat16"
     )
     coefficients: Literal["jordan", "polar_express"] = option("jordan", COEFFICIENTS)
+    second_moment: Literal["none", "rows", "elements"] = option(
+        "none",
+        "average of the orthogonal update's squares whose root it is divided by, its norm staying: "
+        "rows, one a row, as NorMuon; elements, one a number, as AdaMuon",
+    )
+    second_moment_decay: float = option(
+        0.95, "rows, elements: decay of that average, beta2 of their authors", ge=0, lt=1
+    )
+    cautious_decay: bool = option(
+        False, "decay only those weights that the update moves towards 0 as well"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.second_moment == "none" and "second_moment_decay" in asked(self):
+            raise ValueError(
+                f"second_moment_decay {self.second_moment_decay:g} belongs to second_moment rows "
+                "or elements, and second_moment is none: leave it out, or give one of these"
+            )
 
 
 @dataclass(frozen=True)
