@@ -32,6 +32,9 @@ ADAMW_ON_THE_REST = {
 }
 EXAMPLES: dict[str, dict[str, Any]] = {
     "SOAP": {"settings": {"lr": 3e-3}, "groups": ADAMW_ON_THE_REST},
+    "SCION": {"settings": {"lr": 1e-3}, "leaves": "matrices", "groups": ADAMW_ON_THE_REST},
+    "MARS": {"settings": {"lr": 3e-3}},
+    "AdEMAMix": {"settings": {"lr": 1e-3}},
     "Lion": {"settings": {"lr": 1e-3, "betas": [0.9, 0.99]}},
     "ScheduleFreeAdamW": {"settings": {"lr": 1e-2}},
     "Kron": {"settings": {"lr": 1e-3}, "groups": ADAMW_ON_THE_REST, "leaves": "matrices"},
