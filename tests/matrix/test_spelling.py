@@ -246,6 +246,7 @@ PLANNED = {
     "calibrate.yaml": (5, "94c35dea3cacfa77"),
     "cpu.yaml": (20, "5fcde7e88dfc074d"),
     "gpu.yaml": (20, "1eb86b52b8170e72"),
+    "optimizers.yaml": (160, "708a07ac1a62ab7a"),
     "original-sampled.yaml": (40, "60171b6b39d037c2"),
     "original.yaml": (40, "c23ab5cc56257581"),
     "tuned.yaml": (252, "847b863f855396b2"),
