@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.border.logical import Stack
 from bench.border.options import MuonOptions, TrueMuonOptions
-from bench.optim import adamw
+from bench.optim import adamw, moments
 from bench.optim.kept import KeepsPlace
 from bench.optim.memory import refuse_complex, refuse_repeats, refuse_sparse, repeats_memory
 from bench.optim.orthogonal import of_the_rest, products_flops
@@ -24,6 +24,7 @@ from bench.optim.orthogonal import of_the_rest, products_flops
 ELEMENTWISE_FLOPS = 10
 FORM_FLOPS = {"momentum": 0, "original": 2, "nesterov": 3}
 SCALE_FLOPS = 1
+CAUTION_FLOPS = 3  # product, comparison, choice
 
 Settings = MuonOptions | TrueMuonOptions
 
@@ -37,6 +38,10 @@ class Update:
     scale: Literal["none", "sqrt_ratio", "match_rms"]
     # Of (n, rows <= columns), by so many iterations; in whatever number format
     orthogonalise: Callable[[Tensor, int], Tensor]
+    second_moment: moments.Kind = "none"  # what the orthogonal matrix is divided by
+    beta2: float = 0.95
+    # Decay only what the update moves towards 0 too: Chen et al. 2025, "Cautious weight decay"
+    cautious: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class _Chosen:
     flat_momenta: list[Tensor]  # (numbers,) each: what lies one after another is one
     flat_updates: list[Tensor]  # likewise
     batches: list[Tensor]  # of the updates: (n, rows <= columns) each
+    moments: list[tuple[Tensor, Tensor]]  # of the updates (n, rows, columns), and their second one
 
 
 class BatchedMuon(KeepsPlace):
@@ -81,11 +87,19 @@ class BatchedMuon(KeepsPlace):
         self.update = torch.empty_like(self.momentum)
         self.momentum_of = _parts(self.momentum, parameters)
         self.update_of = _parts(self.update, parameters)
+        shapes = [moments.shape(stack, update.second_moment) for stack in self.stacks]
+        numbers = [torch.Size(shape).numel() for shape in shapes]
+        self.moment = self.momentum.new_zeros(sum(numbers))
+        parts = zip(parameters, self.moment.split(numbers), shapes, strict=True)
+        self.moment_of = {each: part.view(shape) for each, part, shape in parts}
         self.chosen = self._choose([])
         self.remember()
 
     def fresh(self, parameter: Tensor) -> dict[str, Tensor]:
-        return {"momentum": self.momentum_of[parameter]}
+        state = {"momentum": self.momentum_of[parameter]}
+        if self.made_by.second_moment != "none":
+            state["second_moment"] = self.moment_of[parameter]
+        return state
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -98,10 +112,12 @@ class BatchedMuon(KeepsPlace):
         self._combine(chosen, group["momentum"])
         for wide in chosen.batches:
             wide.copy_(self.made_by.orthogonalise(wide, group["ns_steps"]))
+        for matrices, moment in chosen.moments:
+            moments.divide(matrices, moment, self.made_by.beta2)
         if self.made_by.scale != "none":
             torch._foreach_mul_(chosen.updates, chosen.scales)
         rate = group["lr"]
-        torch._foreach_mul_(chosen.parameters, 1 - rate * group["weight_decay"])
+        self._decay(chosen, rate * group["weight_decay"])
         if isinstance(rate, Tensor):  # which `alpha` would read on the host
             torch._foreach_mul_(chosen.flat_updates, rate)
             rate = 1.0
@@ -118,6 +134,15 @@ class BatchedMuon(KeepsPlace):
                 torch._foreach_add_(updates, momenta, alpha=beta)
             case "nesterov":
                 torch._foreach_lerp_(updates, momenta, beta)
+
+    def _decay(self, chosen: _Chosen, share: float | Tensor) -> None:
+        """Take this share off the weights, or off those alone whose update has their sign."""
+        if not self.made_by.cautious:
+            torch._foreach_mul_(chosen.parameters, 1 - share)
+            return
+        products = torch._foreach_mul(chosen.parameters, chosen.updates)
+        for parameter, product in zip(chosen.parameters, products, strict=True):
+            parameter.mul_(1 - share * (product >= 0).to(parameter.dtype))
 
     def _with_gradients(self) -> _Chosen:
         """The stacks that have a gradient: as a rule those of the step before."""
@@ -142,7 +167,29 @@ class BatchedMuon(KeepsPlace):
             flat_momenta=[self.momentum[piece] for piece in pieces],
             flat_updates=[self.update[piece] for piece in pieces],
             batches=[_lying(self.update[piece].view(-1, *shape)) for shape, piece in by_shape],
+            moments=list(self._moments(stacks)),
         )
+
+    def _moments(self, stacks: list[Stack]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The updates of these stacks and their second moments, in as few pieces as can be.
+
+        A row is one of the matrix as it is meant, also where its transpose is stored.
+        """
+        kind = self.made_by.second_moment
+        if kind == "none":
+            return
+
+        def alike(stack: Stack) -> Any:
+            return _stored_shape(stack), kind == "rows" and stack.transposed
+
+        places = _pieces(self.stacks, stacks, alike)
+        of_moments = _pieces(
+            self.stacks, stacks, alike, lambda stack: self.moment_of[stack.parameter].numel()
+        )
+        for ((shape, turned), piece), (_, place) in zip(places, of_moments, strict=True):
+            stored = self.update[piece].view(-1, *shape)
+            matrices = stored.mT if turned else stored
+            yield matrices, self.moment[place].view(*matrices.shape[:2], -1)
 
 
 def _scale(shape: tuple[int, ...], form: str) -> float:
@@ -170,16 +217,19 @@ def _parts(flat: Tensor, parameters: Sequence[Tensor]) -> dict[Tensor, Tensor]:
 
 
 def _pieces(
-    stacks: Sequence[Stack], chosen: Sequence[Stack], key: Callable[[Stack], Any]
+    stacks: Sequence[Stack],
+    chosen: Sequence[Stack],
+    key: Callable[[Stack], Any],
+    numbers: Callable[[Stack], int] = lambda stack: stack.parameter.numel(),
 ) -> Iterator[tuple[Any, slice]]:
     """Where chosen ones of these stacks lie in a flat tensor of all, and the key of each piece.
 
-    Those one after another with one key are one piece.
+    Those one after another with one key are one piece. A stack has so many numbers there.
     """
     wanted = {id(stack) for stack in chosen}
     begin = 0
     for (is_wanted, each), run in groupby(stacks, lambda stack: (id(stack) in wanted, key(stack))):
-        end = begin + sum(stack.parameter.numel() for stack in run)
+        end = begin + sum(map(numbers, run))
         if is_wanted and end > begin:
             yield each, slice(begin, end)
         begin = end
@@ -214,5 +264,7 @@ def flops_per_step(divided: Divided, options: Settings, update: Update) -> int:
     products = products_flops(matrices, options.ns_steps)
     a_number = ELEMENTWISE_FLOPS + FORM_FLOPS[update.form]
     a_number += SCALE_FLOPS * (update.scale != "none")
+    a_number += CAUTION_FLOPS * update.cautious
     elementwise = a_number * sum(stack.parameter.numel() for stack in matrices)
+    elementwise += sum(moments.flops(stack, update.second_moment) for stack in matrices)
     return products + elementwise + adamw.flops_per_step(rest, of_the_rest(options))

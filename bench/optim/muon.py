@@ -7,6 +7,7 @@ bfloat16, on every device and whatever the parameters' own format, unless `ns_dt
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -28,10 +29,14 @@ class Muon(BatchedMuon):
 
 def _update(options: MuonOptions) -> Update:
     in_bfloat16 = options.ns_dtype == "bfloat16"
+    iterate = orthogonalise_in_bfloat16 if in_bfloat16 else orthogonalise_in_float32
     return Update(
         form="nesterov" if options.nesterov else "momentum",
         scale="sqrt_ratio" if options.adjust_lr == "original" else "match_rms",
-        orthogonalise=orthogonalise_in_bfloat16 if in_bfloat16 else orthogonalise_in_float32,
+        orthogonalise=partial(iterate, coefficients=options.coefficients),
+        second_moment=options.second_moment,
+        beta2=options.second_moment_decay,
+        cautious=options.cautious_decay,
     )
 
 

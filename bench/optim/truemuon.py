@@ -6,6 +6,7 @@ we, unless a switch asks for Muon's way.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -26,7 +27,8 @@ class TrueMuon(BatchedMuon):
 
 
 def _update(options: TrueMuonOptions) -> Update:
-    return Update(options.momentum_form, options.update_scale, orthogonalise)
+    iterate = partial(orthogonalise, coefficients=options.coefficients)
+    return Update(options.momentum_form, options.update_scale, iterate)
 
 
 def _divide(stacks: Sequence[Stack], options: TrueMuonOptions) -> tuple[list[Stack], list[Stack]]:

@@ -91,13 +91,18 @@ def _pairs(
 
 
 def _left(value: object, cut: Cut | None) -> object:
-    """What has the parameter's own shape is cut like it; a count of steps, say, is not."""
+    """What has the parameter's own shape is cut like it; a count of steps, say, is not.
+
+    Nor has a number a row of each part that shape, (parts, rows, 1): whole parts are left of it.
+    """
     if isinstance(value, list | tuple):
         return type(value)([_left(each, cut) for each in value])
     if isinstance(value, dict):
         return {key: _left(each, cut) for key, each in value.items()}
     if cut is None or not isinstance(value, Tensor) or value.numel() == 1:
         return value
+    if value.dim() == 3 and (len(value), value.shape[-1]) == (cut.n, 1):
+        return value[cut.kept]
     if value.shape != cut.old.shape:
         of = f"a stack of {tuple(cut.old.shape)}"
         raise ValueError(_NOT_TOLD_APART.format(what=f"of {tuple(value.shape)}", of=of))

@@ -94,9 +94,10 @@ def default_of(key: str) -> RunSpec:
     if key in BESIDE:
         return dataclasses.replace(SPEC, train=BESIDE[key])
     base, _, name = key.partition(".") if "." in key else ("", "", "")
+    needed = {} if name.startswith("prune") else NEEDED.get(name, {})
     if base in MODEL_OPTIONS:
-        return with_model(base, **({} if name.startswith("prune") else NEEDED.get(name, {})))
-    return with_optimizer(base) if base in OPTIMIZER_OPTIONS else SPEC
+        return with_model(base, **needed)
+    return with_optimizer(base, **needed) if base in OPTIMIZER_OPTIONS else SPEC
 
 
 @pytest.mark.parametrize("key", CHANGED)
@@ -297,6 +298,10 @@ DEFAULTS = {
     "MuonOptions.adamw_lr": 0.001,
     "MuonOptions.adamw_weight_decay": 0.01,
     "MuonOptions.ns_dtype": "bfloat16",
+    "MuonOptions.coefficients": "jordan",
+    "MuonOptions.second_moment": "none",
+    "MuonOptions.second_moment_decay": 0.95,
+    "MuonOptions.cautious_decay": False,
     "TrueMuonOptions.lr": 0.01,
     "TrueMuonOptions.momentum": 0.9,
     "TrueMuonOptions.weight_decay": 0.01,
@@ -307,6 +312,7 @@ DEFAULTS = {
     "TrueMuonOptions.update_scale": "none",
     "TrueMuonOptions.router": "truemuon",
     "TrueMuonOptions.heads": "apart",
+    "TrueMuonOptions.coefficients": "jordan",
     "MuonClipOptions.lr": 0.01,
     "MuonClipOptions.momentum": 0.95,
     "MuonClipOptions.nesterov": False,
@@ -316,6 +322,10 @@ DEFAULTS = {
     "MuonClipOptions.adamw_lr": 0.001,
     "MuonClipOptions.adamw_weight_decay": 0.01,
     "MuonClipOptions.ns_dtype": "bfloat16",
+    "MuonClipOptions.coefficients": "jordan",
+    "MuonClipOptions.second_moment": "none",
+    "MuonClipOptions.second_moment_decay": 0.95,
+    "MuonClipOptions.cautious_decay": False,
     "MuonClipOptions.tau": 100.0,
     "TrainOptions.steps": 10000,
     "TrainOptions.batch_size": 16,

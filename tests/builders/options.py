@@ -1,4 +1,4 @@
-"""Settings of models that go with others."""
+"""Settings that go with others."""
 
 from typing import Any
 
@@ -10,4 +10,5 @@ NEEDED: dict[str, dict[str, Any]] = {
     "bias_rate": {"gating": "topk", "balance": "bias"},
     "prune_every": {"prune_to": 3},
     "prune_to": {"prune_every": 50},
+    "second_moment_decay": {"second_moment": "rows"},
 }

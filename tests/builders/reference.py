@@ -6,6 +6,7 @@ gradients can be compared name by name.
 
 import hashlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from bench.border.logical import Stack
 from bench.border.options import DecoderOptions, NanoKimiOptions
+from bench.optim.orthogonal import POLAR_EXPRESS
 
 
 class Attention(nn.Module):
@@ -180,17 +182,49 @@ def is_block_matrix(name: str, value: Tensor) -> bool:
     return name.startswith("blocks.") and value.dim() == 2
 
 
-def newton_schulz(X: Tensor, steps: int = 5) -> Tensor:
-    a, b, c = 3.4445, -4.7750, 2.0315
+def newton_schulz(X: Tensor, steps: int = 5, coefficients: str = "jordan") -> Tensor:
     X = X / (X.square().sum().sqrt() + 1e-7)
     tall = X.shape[0] > X.shape[1]
     if tall:
         X = X.T
-    for _ in range(steps):
+    for index in range(steps):
+        a, b, c = iteration(coefficients, index)
         A = X @ X.T
         B = b * A + c * A @ A
         X = a * X + B @ X
     return X.T if tall else X
+
+
+def iteration(coefficients: str, index: int) -> tuple[float, float, float]:
+    """(a, b, c) of one iteration; those of polar_express are held in tests/optim."""
+    if coefficients == "jordan":
+        return 3.4445, -4.7750, 2.0315
+    if index >= 7:
+        return 1.875, -1.25, 0.375
+    a, b, c = POLAR_EXPRESS[index]
+    return a / 1.01, b / 1.01**3, c / 1.01**5
+
+
+def quintic(coefficients: tuple[float, float, float], s: Any) -> Any:
+    a, b, c = coefficients
+    return a * s + b * s**3 + c * s**5
+
+
+def nearest_quintic(low: float, high: float) -> tuple[float, float, float]:
+    """a, b, c of the odd quintic p with the least max |1 - p(s)| over [low, high].
+
+    Remez's exchange: p misses 1 by E, -E, E, -E at low, q, r, high; q and r move to where p' is 0.
+    """
+    q, r = (2 * low + high) / 3, (low + 2 * high) / 3
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    for _ in range(50):
+        s = torch.tensor([low, q, r, high], dtype=torch.float64)
+        equations = torch.stack([s, s**3, s**5, signs], 1)
+        a, b, c, _ = torch.linalg.solve(equations, torch.ones(4, dtype=torch.float64)).tolist()
+        # p'(s) = a + 3 b s^2 + 5 c s^4
+        middle, half = -0.3 * b / c, (0.09 * b * b - 0.2 * a * c) ** 0.5 / c
+        q, r = (middle - half) ** 0.5, (middle + half) ** 0.5
+    return a, b, c
 
 
 class Muon:
@@ -205,6 +239,10 @@ class Muon:
         ns_steps: int = 5,
         momentum_form: str = "original",
         update_scale: str = "none",
+        coefficients: str = "jordan",
+        second_moment: str = "none",
+        beta2: float = 0.95,
+        cautious_decay: bool = False,
     ) -> None:
         rows, columns = W.shape
         scales = {
@@ -221,12 +259,30 @@ class Muon:
         self.share, self.own_share = shares[momentum_form]
         self.W, self.m = W.clone(), torch.zeros_like(W)
         self.lr, self.momentum = lr, momentum
-        self.weight_decay, self.ns_steps = weight_decay, ns_steps
+        self.weight_decay = weight_decay
+        self.ns_steps, self.coefficients = ns_steps, coefficients
+        self.second_moment, self.beta2 = second_moment, beta2
+        self.cautious_decay = cautious_decay
+        self.v = torch.zeros_like(W)
 
     def step(self, g: Tensor) -> None:
         self.m = self.momentum * self.m + (1 - self.momentum) * g
-        X = newton_schulz(self.share * self.m + self.own_share * g, self.ns_steps)
-        self.W = self.W - self.lr * (self.scale * X + self.weight_decay * self.W)
+        mixed = self.share * self.m + self.own_share * g
+        X = newton_schulz(mixed, self.ns_steps, self.coefficients)
+        if self.second_moment != "none":
+            X = self.divided(X)
+        decayed = self.W
+        if self.cautious_decay:
+            decayed = torch.where(X.sign() * self.W.sign() < 0, 0.0, self.W)
+        self.W = self.W - self.lr * (self.scale * X + self.weight_decay * decayed)
+
+    def divided(self, X: Tensor) -> Tensor:
+        """By the root of an average of squares, row by row where one is kept for each."""
+        for row, (v, x) in enumerate(zip(self.v, X, strict=True)):
+            squares = x * x if self.second_moment == "elements" else (x * x).sum() / len(x)
+            self.v[row] = self.beta2 * v + (1 - self.beta2) * squares
+        divided = X / (self.v.sqrt() + 1e-8)
+        return divided * (X.square().sum() / divided.square().sum()).sqrt()
 
 
 class AdamW:

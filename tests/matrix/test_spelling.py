@@ -175,7 +175,10 @@ def test_every_spelling_of_what_is_tried_is_one_trial(where, data, tmp_path_fact
     default = option_of(*where).default
     value = data.draw(values(option_of(*where)).filter(lambda each: each != default))
     lists = [*([text] for text in spellings(value)), spellings(value)]  # each alone, and together
-    found = [trials_of(tuned(folder, name, texts, 2, f"{{base: {base}}}")) for texts in lists]
+    given = ", ".join(
+        f"{key}: {each}" for key, each in {"base": base, **NEEDED.get(name, {})}.items()
+    )
+    found = [trials_of(tuned(folder, name, texts, 2, f"{{{given}}}")) for texts in lists]
     assert found == [found[0]] * len(lists)
 
 
@@ -243,6 +246,7 @@ PLANNED = {
     "calibrate.yaml": (5, "94c35dea3cacfa77"),
     "cpu.yaml": (20, "5fcde7e88dfc074d"),
     "gpu.yaml": (20, "1eb86b52b8170e72"),
+    "optimizers.yaml": (160, "708a07ac1a62ab7a"),
     "original-sampled.yaml": (40, "60171b6b39d037c2"),
     "original.yaml": (40, "c23ab5cc56257581"),
     "tuned.yaml": (252, "847b863f855396b2"),

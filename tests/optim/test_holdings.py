@@ -113,6 +113,11 @@ def test_the_work_space_of_batches_and_the_copies_of_leaves_count():
     model = nn.ParameterList([torch.randn(4, 6)])
     assert held_bytes(truemuon.build([hidden(model[0])], TrueMuonOptions()), model) == FLOAT * 48
     assert held_bytes(muon.build([hidden(model[0])], MuonOptions()), model) == FLOAT * 48
+    rows, elements = (
+        held_bytes(muon.build([hidden(model[0])], MuonOptions(second_moment=kind)), model)
+        for kind in ("rows", "elements")
+    )
+    assert (rows, elements) == (FLOAT * (48 + 4), FLOAT * (48 + 24))
     assert held_bytes([momentum_on_leaves(hidden(model[0]))], model) == FLOAT * 24
     stored = nn.ParameterList([torch.randn(6, 4)])
     copied = momentum_on_leaves(hidden(stored[0], transposed=True))

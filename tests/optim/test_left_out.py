@@ -28,9 +28,14 @@ EVERY = pytest.mark.parametrize(
         (truemuon, TrueMuonOptions()),
         (truemuon, TrueMuonOptions(momentum_form="nesterov", update_scale="match_rms")),
         (muon, MuonOptions()),
+        (muon, MuonOptions(second_moment="rows", cautious_decay=True)),
+        (muon, MuonOptions(second_moment="elements")),
         (muonclip, MuonClipOptions(tau=1.0)),
     ],
-    ids=["adamw", "sgd", "truemuon", "truemuon-switched", "muon", "muonclip"],
+    ids=[
+        *("adamw", "sgd", "truemuon", "truemuon-switched"),
+        *("muon", "muon-rows", "muon-elements", "muonclip"),
+    ],
 )
 FORMS = {  # name -> role, shape of the parameter, number of matrices in it
     "qkv": ("hidden", (6, 4), 6),
@@ -128,9 +133,10 @@ def test_a_state_keeps_its_place_in_memory(module, options):
         (sgd, SGDOptions()),
         (truemuon, TrueMuonOptions()),
         (muon, MuonOptions()),
+        (muon, MuonOptions(second_moment="rows")),
         (muonclip, MuonClipOptions()),
     ],
-    ids=["adamw", "sgd", "truemuon", "muon", "muonclip"],
+    ids=["adamw", "sgd", "truemuon", "muon", "muon-rows", "muonclip"],
 )
 def test_a_restored_state_keeps_its_place_in_memory(module, options):
     toy, other = Toy(module, options), Toy(module, options)

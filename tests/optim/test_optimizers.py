@@ -23,7 +23,7 @@ from bench.border.options import (
 from bench.border.spec import Optimizer
 from bench.models import nanogpt, nanokimi
 from bench.models.decoder import Decoder
-from bench.optim import adamw, muon, sgd, truemuon
+from bench.optim import adamw, moments, muon, sgd, truemuon
 from bench.worker.registry import build_optimizers
 from tests.builders.reference import (
     AdamW,
@@ -156,6 +156,7 @@ SWITCHES = {
     "match-rms": {"update_scale": "match_rms"},
     "router": {"router": "adamw"},
     "heads": {"heads": "together"},
+    "polar-express": {"coefficients": "polar_express"},
     "all": {
         "momentum_form": "nesterov",
         "update_scale": "sqrt_ratio",
@@ -351,6 +352,10 @@ def plain_muon(W: Tensor, options: MuonOptions) -> Muon:
         options.ns_steps,
         "nesterov" if options.nesterov else "momentum",
         {"original": "sqrt_ratio", "match_rms_adamw": "match_rms"}[options.adjust_lr],
+        options.coefficients,
+        options.second_moment,
+        options.second_moment_decay,
+        options.cautious_decay,
     )
 
 
@@ -395,12 +400,52 @@ def test_muon_is_pytorchs_on_the_hidden_matrices_to_its_rounding(name, changes):
     assert ours < 1.1 * pytorchs
 
 
+OF_OTHERS = pytest.mark.parametrize(
+    "changes",
+    [
+        {"coefficients": "polar_express"},
+        {"second_moment": "rows"},
+        {"second_moment": "elements"},
+        {"second_moment": "rows", "second_moment_decay": 0.5, "adjust_lr": "match_rms_adamw"},
+        {"cautious_decay": True, "weight_decay": 0.2},
+        {
+            **{"coefficients": "polar_express", "second_moment": "elements"},
+            **{
+                "second_moment_decay": 0.8,
+                "cautious_decay": True,
+                "weight_decay": 0.2,
+                "lr": 0.02,
+                "nesterov": False,
+            },
+        },
+    ],
+    ids=["polar-express", "rows", "elements", "rows-changed", "cautious", "all"],
+)
+
+
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-5)], ids=["f32", "f64"]
 )
 @MUONS
 def test_muon_in_float32_equals_its_plain_version(name, changes, dtype, tolerance):
     """Weights in float64 are orthogonalised in float32 too; AdamW has everything else."""
+    is_its_plain_version(name, changes, dtype, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.float64, 1e-5)], ids=["f32", "f64"]
+)
+@OF_OTHERS
+def test_what_others_have_added_to_muon_equals_its_plain_version(name, changes, dtype, tolerance):
+    """Rows are those that a matrix means, also of one that is stored transposed.
+
+    A number of the orthogonal update that is next to 0 is rounded most, and division by its own
+    size makes it as large as any other.
+    """
+    is_its_plain_version(name, changes, dtype, tolerance)
+
+
+def is_its_plain_version(name, changes, dtype, tolerance) -> None:
     options = MuonOptions(ns_dtype="float32", **changes)
     model = build(name, dtype)
     expected = {
@@ -416,6 +461,68 @@ def test_muon_in_float32_equals_its_plain_version(name, changes, dtype, toleranc
             optimizer.step()
     for n, W in logical(model.stacks()).items():
         assert_near(W, expected[n].W, tolerance, n)
+
+
+@OF_OTHERS
+def test_what_others_have_added_is_no_default(name, changes):
+    plain, changed = build(name), build(name)
+    for model, settings in ((plain, {}), (changed, changes)):
+        gradients(model, seed=0)
+        for optimizer in muon.build(model.stacks(), MuonOptions(**settings)):
+            optimizer.step()
+    pairs = zip(plain.parameters(), changed.parameters(), strict=True)
+    assert any(not one.equal(other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("kind", ["rows", "elements"])
+def test_a_second_moment_leaves_norms_and_evens_out_its_rows_or_numbers(kind):
+    """After one step from nothing each row's mean square, or each number's square, is the same."""
+    torch.manual_seed(0)
+    before = torch.randn(3, 6, 10, dtype=torch.float64) * torch.tensor([1.0, 5.0] * 3).view(6, 1)
+    matrices, width = before.clone(), 1 if kind == "rows" else 10
+    moments.divide(matrices, torch.zeros(3, 6, width, dtype=torch.float64), beta2=0.95)
+    for one, other in zip(matrices, before, strict=True):
+        assert one.norm().item() == pytest.approx(other.norm().item())
+        assert one.sign().equal(other.sign())
+        even = one.square().mean(1) if kind == "rows" else one.square()
+        assert_near(even, even.mean().expand_as(even), 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["rows", "elements"])
+def test_a_matrix_without_a_gradient_yet_stays_finite(kind):
+    model = build("nanokimi")
+    options = MuonOptions(second_moment=kind, weight_decay=0.0)
+    before = {n: W.clone() for n, W in hidden(model).items()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for optimizer in muon.build(model.stacks(), options):
+        optimizer.step()
+    for n, W in hidden(model).items():
+        assert W.equal(before[n]), n
+
+
+def test_cautious_decay_leaves_weights_that_their_update_lets_grow():
+    plain, cautious = build("nanogpt"), build("nanogpt")
+    before = {n: W.clone() for n, W in hidden(plain).items()}
+    for model, settings in ((plain, {}), (cautious, {"cautious_decay": True})):
+        gradients(model, seed=0)
+        for optimizer in muon.build(model.stacks(), MuonOptions(weight_decay=0.5, **settings)):
+            optimizer.step()
+    spared = hidden(cautious)
+    for n, W in hidden(plain).items():
+        undecayed = W + 0.01 * 0.5 * before[n]
+        shrinks = (undecayed - before[n]).sign() * before[n].sign() < 0
+        expected = torch.where(shrinks, W, undecayed)
+        torch.testing.assert_close(spared[n], expected, rtol=1e-5, atol=1e-6)
+        assert 0 < shrinks.sum() < shrinks.numel()
+
+
+def test_a_decay_of_no_second_moment_is_refused():
+    with pytest.raises(
+        ValueError, match=r"decay 0\.9 belongs to second_moment rows or elements, and"
+    ):
+        MuonOptions(second_moment_decay=0.9)
+    assert MuonOptions(second_moment_decay=0.95) == MuonOptions()
 
 
 def test_pytorchs_muon_is_reached_by_its_class(name):

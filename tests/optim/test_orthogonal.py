@@ -1,5 +1,7 @@
 """Orthogonalisation, and what optimizers cost, worked by hand."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -28,9 +30,12 @@ from tests.builders.reference import assert_near, newton_schulz
 # --- Orthogonalisation --------------------------------------------------------------------------
 
 
-FORMATS = pytest.mark.parametrize(
-    "by", [orthogonalise, orthogonalise_in_float32, orthogonalise_in_bfloat16]
-)
+WAYS = [
+    partial(by, coefficients=coefficients)
+    for by in (orthogonalise, orthogonalise_in_float32, orthogonalise_in_bfloat16)
+    for coefficients in ("jordan", "polar_express")
+]
+EACH_WAY = pytest.mark.parametrize("by", WAYS)
 
 
 def random_matrices(*shape: int) -> Tensor:
@@ -46,14 +51,14 @@ def test_orthogonalising_maps_singular_values_by_the_polynomial():
     assert_near(orthogonalise(X, 5), U @ torch.diag_embed(s) @ Vh, 1e-6)  # epsilon moves by 1e-7
 
 
-@FORMATS
+@EACH_WAY
 def test_orthogonalising_brings_singular_values_near_one(by):
     S = torch.linalg.svdvals(by(random_matrices(3, 16, 64), 5).double())
     assert S.min() > 0.6
     assert S.max() < 1.3
 
 
-@FORMATS
+@EACH_WAY
 def test_zero_stays_zero(by):
     assert by(torch.zeros(2, 3, 5), 5).eq(0).all()
 
@@ -116,7 +121,7 @@ def test_in_float32_it_is_the_batched_one_of_rounded_numbers():
 # --- What they cost -----------------------------------------------------------------------------
 
 
-@FORMATS
+@EACH_WAY
 @pytest.mark.parametrize("shape", [(4, 4), (3, 7)])
 def test_orthogonalising_takes_the_products_that_are_counted(shape, by):
     with FlopCounterMode(display=False) as counter:
@@ -201,3 +206,20 @@ def test_flops_of_a_muon_step_differ_from_truemuons_by_form_and_router():
     assert muon.flops_per_step(stacks, MuonOptions()) - muon.flops_per_step(stacks, plain) == (
         3 * hidden
     )
+
+
+def test_flops_of_what_others_have_added_to_muon():
+    """Rows: 8 a number and 5 a row; elements: 12 a number; cautious decay: 3 a number."""
+    options = NanoKimiOptions(n_embd=2, n_layer=1, n_head=1, n_experts=3)
+    stacks = nanokimi.build(options, 3, 5).stacks()
+
+    def more(**changes) -> int:
+        plain = muon.flops_per_step(stacks, MuonOptions())
+        return muon.flops_per_step(stacks, MuonOptions(**changes)) - plain
+
+    hidden = 4 * 2 * 2 + 3 * (4 * 2 + 2 * 2)
+    rows = 4 * 2 + 3 * (4 + 2)
+    assert more(second_moment="rows") == 8 * hidden + 5 * rows
+    assert more(second_moment="elements") == 12 * hidden
+    assert more(cautious_decay=True) == 3 * hidden
+    assert more(coefficients="polar_express") == 0

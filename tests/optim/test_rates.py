@@ -34,11 +34,13 @@ EACH = pytest.mark.parametrize(
         (truemuon, TrueMuonOptions(momentum_form="nesterov", update_scale="match_rms")),
         (muon, MuonOptions()),
         (muon, MuonOptions(ns_dtype="float32", weight_decay=0.0)),
+        (muon, MuonOptions(ns_dtype="float32", second_moment="rows", cautious_decay=True)),
+        (muon, MuonOptions(ns_dtype="float32", second_moment="elements")),
         (muonclip, MuonClipOptions(tau=1.0)),
     ],
     ids=[
         *("adamw", "sgd", "sgd-nesterov", "sgd-plain", "truemuon", "truemuon-switched"),
-        *("muon", "muon-float32", "muonclip"),
+        *("muon", "muon-float32", "muon-rows", "muon-elements", "muonclip"),
     ],
 )
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable
 
 from bench.launch.choose import RUNTIMES
-from tests.perf import ab, around, compiled, jobs, measuring, reading, topk, training
+from tests.perf import ab, around, beside, compiled, jobs, measuring, reading, topk, training
 from tests.perf.rows import Row, table
 
 PARTS: dict[str, Callable[[str], list[Row]]] = {
     "training": training.rows,
     "topk": topk.rows,
+    "beside": beside.rows,
     "compiled": compiled.rows,
     "around": around.rows,
     "jobs": jobs.rows,

@@ -95,6 +95,17 @@ def test_however_often_it_reports_a_run_launches_whole_graphs(
     assert (four.replays, one.replays) == (2 + 2, 0 + 3)  # from 3 to 11, and from there to 22
 
 
+@pytest.mark.parametrize("kind", ["rows", "elements"])
+def test_what_others_have_added_to_muon_runs_in_graphs(
+    tmp_path: Path, graphs: Graphs, kind: str
+) -> None:
+    added = {"coefficients": "polar_express", "second_moment": kind, "cautious_decay": True}
+    spec = spec_of("nanokimi", "muon", **added)
+    in_graphs = run(tmp_path, asking(spec, graph_steps=2))
+    assert_same(in_graphs, run(tmp_path, spec))
+    assert of_the_run(graphs)
+
+
 def test_without_graphs_no_share_of_them_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, spec_of()).row["graph_steps_share"] is None
 

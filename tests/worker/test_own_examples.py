@@ -5,6 +5,7 @@ PyPI's packages `muon`, `scion` and `adopt` are unrelated projects.
 
 import dataclasses
 import importlib.metadata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bench.border.options import OWN, EvalOptions, OwnOptimizer, TrainOptions
 from bench.border.spec import Optimizer, RunSpec
 from bench.border.tokenised import tokenise
 from bench.matrix.expansion import load_matrix
+from bench.matrix.packaged import matrix_file
 from bench.run.check import TOY_BLOCK, TOY_MODEL
 from bench.worker import rehearse
 from bench.worker.cell import reset
@@ -32,6 +34,9 @@ ADAMW_ON_THE_REST = {
 }
 EXAMPLES: dict[str, dict[str, Any]] = {
     "SOAP": {"settings": {"lr": 3e-3}, "groups": ADAMW_ON_THE_REST},
+    "SCION": {"settings": {"lr": 1e-3}, "leaves": "matrices", "groups": ADAMW_ON_THE_REST},
+    "MARS": {"settings": {"lr": 3e-3}},
+    "AdEMAMix": {"settings": {"lr": 1e-3}},
     "Lion": {"settings": {"lr": 1e-3, "betas": [0.9, 0.99]}},
     "ScheduleFreeAdamW": {"settings": {"lr": 1e-2}},
     "Kron": {"settings": {"lr": 1e-3}, "groups": ADAMW_ON_THE_REST, "leaves": "matrices"},
@@ -87,6 +92,30 @@ def test_schedule_free_is_judged_by_its_average_and_trained_beside_it() -> None:
         torch.testing.assert_close(before, after)
     reset(trainer, toy.spec)
     assert not trainer.optimizers[0].state
+
+
+# --- The matrix of ten optimizers that comes along ---------------------------------------------
+
+TEN = {
+    cell.spec.optimizer.name: cell
+    for cell in load_matrix(matrix_file(Path("optimizers"))).with_corpus(LETTERS_REF).cells
+    if not cell.part and cell.spec.seed == 1
+}
+
+
+def test_ten_optimizers_have_one_budget() -> None:
+    matrix = load_matrix(matrix_file(Path("optimizers"))).with_corpus(LETTERS_REF)
+    assert len(TEN) == 10
+    trials = Counter(
+        cell.tried.optimizer for cell in matrix.cells if cell.part == "trial" and cell.tried
+    )
+    assert trials == dict.fromkeys(TEN, 6)
+
+
+@pytest.mark.parametrize("name", TEN)
+def test_each_of_the_ten_runs(name: str) -> None:
+    findings = checked(TEN[name].spec, rehearse.examine)
+    assert {each["check"]: each["text"] for each in findings if not each["ok"]} == {}
 
 
 # --- In CUDA graphs -----------------------------------------------------------------------------

@@ -29,6 +29,8 @@ OPTIONS = {
     "truemuon": TrueMuonOptions(),
     "muon": MuonOptions(),
     "muonclip": MuonClipOptions(),
+    "rows": MuonOptions(second_moment="rows"),
+    "elements": MuonOptions(second_moment="elements"),
     "leaves": MuonOptions(),
 }
 PER_OPTIMIZER = pytest.mark.parametrize("optimizer", ["adamw", "truemuon", "muon", "muonclip"])
@@ -45,7 +47,8 @@ class Training:
         assert isinstance(model, NanoKimi)
         self.model = model
         initialise(model.stacks(), stream(1))
-        make = pytorchs_muon if optimizer == "leaves" else OPTIMIZERS[optimizer].build
+        base = "muon" if optimizer in ("rows", "elements") else optimizer
+        make = pytorchs_muon if optimizer == "leaves" else OPTIMIZERS[base].build
         self.pruning = Pruning(model, 3, lambda model: make(model.stacks(), OPTIONS[optimizer]))
         self.optimizers = self.pruning.build(model)
         self.batch = torch.randint(11, (4, 7), generator=torch.Generator().manual_seed(0))
@@ -155,6 +158,23 @@ def test_counts_shrink_by_an_expert_and_its_row_of_the_gate(gating, optimizer):
     expected = 2 * lost if optimizer == "adamw" else matrices + 2 * (lost - matrices)
     assert n_state - training.n_state() == expected
     assert_covers(training.model.stacks(), training.model)
+
+
+@pytest.mark.parametrize("kind", ["rows", "elements"])
+def test_second_moments_of_the_experts_that_are_left_go_on(kind):
+    training = Training(kind, "all")
+    up = next(stack for stack in training.model.stacks() if stack.names[0].endswith("0.up.weight"))
+    before = training.state(up.parameter)["second_moment"].clone()
+    dropped = int(training.model.mixtures[0].router.mass.argmin())
+    training.prune()
+    again = next(stack for stack in training.model.stacks() if stack.names[0] in up.names)
+    left = [index for index in range(5) if index != dropped]
+    after = training.state(again.parameter)["second_moment"]
+    assert torch.equal(after.reshape(4, -1), before.reshape(5, -1)[left])
+    place = training.optimizers[0].moment.untyped_storage().data_ptr()
+    assert after.untyped_storage().data_ptr() == place
+    first = training.run(1)
+    assert training.run(3) < first
 
 
 @PER_OPTIMIZER

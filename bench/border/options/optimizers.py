@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.border.options.fields import Options, option
+from bench.border.options.fields import Options, asked, option
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class SGDOptions(Options):
         super().__post_init__()
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum: give one above 0, or leave nesterov out")
+
+
+COEFFICIENTS = (
+    "of the iterations: jordan, one quintic in all of them; polar_express, in each the one that is "
+    "best after those before it"
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class TrueMuonOptions(Options):
         "apart: each head's query, key and value is a matrix of its own; together: those of all "
         "heads are one each",
     )
+    coefficients: Literal["jordan", "polar_express"] = option("jordan", COEFFICIENTS)
 
 
 ADJUST_LR = (
@@ -83,6 +90,26 @@ class MuonOptions(Options):
     ns_dtype: Literal["bfloat16", "float32"] = option(
         "bfloat16", "number format of the iterations; torch.optim.Muon's is bfloat16"
     )
+    coefficients: Literal["jordan", "polar_express"] = option("jordan", COEFFICIENTS)
+    second_moment: Literal["none", "rows", "elements"] = option(
+        "none",
+        "average of the orthogonal update's squares whose root it is divided by, its norm staying: "
+        "rows, one a row, as NorMuon; elements, one a number, as AdaMuon",
+    )
+    second_moment_decay: float = option(
+        0.95, "rows, elements: decay of that average, beta2 of their authors", ge=0, lt=1
+    )
+    cautious_decay: bool = option(
+        False, "decay only those weights that the update moves towards 0 as well"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.second_moment == "none" and "second_moment_decay" in asked(self):
+            raise ValueError(
+                f"second_moment_decay {self.second_moment_decay:g} belongs to second_moment rows "
+                "or elements, and second_moment is none: leave it out, or give one of these"
+            )
 
 
 @dataclass(frozen=True)
