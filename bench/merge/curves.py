@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.merge.arms import Arm
 from bench.merge.reading import Array, Curve
-from bench.merge.sections import Arm
 from bench.statistics.interval import LEAST, LEAST_TIMES
 from bench.statistics.spread import Spread, over_seeds
 

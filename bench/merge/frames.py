@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.merge.arms import Arm
 from bench.merge.coverage import damage_note
 from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
-from bench.merge.sections import Arm, Section, make_sections
+from bench.merge.sections import Section, make_sections
 from bench.records.columns import CONSTANTS, METRICS, RUN_COLUMNS, kind_of
 from bench.records.kinds import FLAG, NUMBER, TEXT, WHOLE, Kind
 

@@ -18,8 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.border.spec import CellFiles
+from bench.merge.arms import Arm
 from bench.merge.merging import EndedCell, Merged
-from bench.merge.sections import Arm
 from bench.records.rows import LARGEST_FIGURE
 
 Array = NDArray[np.float64]

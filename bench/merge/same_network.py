@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from bench.merge.sections import Arm
+from bench.merge.arms import Arm
 from bench.statistics.spread import Spread
 
 COLUMN = "infer_time_ms_p50"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.matrix.choice import best_trial, is_pointless, losses_of, same_losses
+from bench.merge.arms import Arm
 from bench.merge.merging import EndedCell
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.records.columns import SETTLED
 
 

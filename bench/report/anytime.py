@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.merge.arms import Arm
 from bench.merge.curves import Cost, SeedCurve, seconds, seed_lines
 from bench.merge.reading import Array
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.report.family import Family
 from bench.statistics.interval import LEAST, LEAST_TIMES, half_width
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bench.matrix.forms import FixedClaim, Terms
+from bench.merge.arms import Arm, fewest_seeds
 from bench.merge.asked import Asked
 from bench.merge.from_curves import with_curves
-from bench.merge.sections import Arm, Section, fewest_seeds
+from bench.merge.sections import Section
 from bench.records.columns import OF_CURVES, TIMED, TIMINGS, TO_TARGET, is_relative
 from bench.records.kinds import FIGURE, LOSS, Column
 from bench.records.programs import Setup

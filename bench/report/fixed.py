@@ -3,8 +3,9 @@
 from collections import Counter
 
 from bench.matrix.forms import FixedClaim
+from bench.merge.arms import Arm
 from bench.merge.asked import Asked
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.report.family import (
     AFTERWARDS,
     Comparison,

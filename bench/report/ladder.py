@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.merge.arms import Arm
 from bench.merge.asked import Asked
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.report.family import Family
 from bench.statistics.contrast import Contrast
 from bench.statistics.ladder import Ladder

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from bench.merge.arms import Arm
 from bench.merge.asked import Asked
 from bench.merge.curves import Cost, seconds, seed_lines, steps, tokens
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.statistics.target import ToTarget, first_held
 
 LOSS = "val_loss_final"

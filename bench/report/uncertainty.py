@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.merge.arms import Arm
 from bench.merge.merging import Merged
 from bench.merge.raw import Array, asked, window_losses
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.records.columns import AT_EQUAL_COST, TO_TARGET
 from bench.records.kinds import LOSS
 from bench.report.family import Comparison, Family

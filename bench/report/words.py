@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from bench.merge.sections import Arm, Section
+from bench.merge.arms import Arm
+from bench.merge.sections import Section
 from bench.records.kinds import Column
 from bench.records.programs import Setup
 from bench.report.family import Family

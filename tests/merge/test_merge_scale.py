@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.merge.arms import Arm
 from bench.merge.curves import flops, seconds, seed_lines, steps, tokens
 from bench.merge.disturbed import Timing
 from bench.merge.frames import summary_rows
 from bench.merge.merging import EndedCell, merge
 from bench.merge.reading import Curve
-from bench.merge.sections import Arm, make_sections
+from bench.merge.sections import make_sections
 from tests.builders.results import Results
 from tests.report.scale import make_results
 

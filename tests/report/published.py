@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from bench.merge.arms import Arm
 from bench.merge.asked import read_asked
 from bench.merge.curves import Cost, flops
 from bench.merge.disturbed import is_disturbed
 from bench.merge.merging import EndedCell, merge
-from bench.merge.sections import Arm, make_sections
+from bench.merge.sections import make_sections
 from bench.merge.tuned import Tuning, tunings
 from bench.records.columns import COLUMNS
 from bench.report.family import Family, least_seeds, make_family

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 from bench.merge import curves, same_network
+from bench.merge.arms import Arm
 from bench.merge.coverage import sentence
 from bench.merge.curves import Cost, at_equal_cost
 from bench.merge.disturbed import MARK, REASONS, full_note, is_disturbed
 from bench.merge.merging import EndedCell, Merged
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.merge.source import Source
 from bench.records.columns import SHOWN, TIMINGS
 from bench.records.kinds import Column

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from bench.merge.sections import Arm, Section
+from bench.merge.arms import Arm
+from bench.merge.sections import Section
 from bench.records.kinds import Column
 from bench.report.page.content import Headline
 from bench.report.page.tables import knows_sizes

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.merge.arms import Arm
 from bench.merge.curves import Band, SeedCurve, seed_lines, visible_range
 from bench.merge.reading import Array
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.report.plots import lines
 from bench.report.plots.drawing import best_of
 from bench.report.plots.style import Style

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.merge.arms import Arm
 from bench.merge.asked import Asked
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.merge.tuned import Trial, Tuning, by_arm, tunings
 from bench.records.kinds import LOSS
 from bench.report.family import Comparison, Family, measured

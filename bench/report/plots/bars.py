@@ -8,7 +8,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.merge.sections import Arm, Section
+from bench.merge.arms import Arm
+from bench.merge.sections import Section
 from bench.report.plots.axes import (
     CUT_SHORT,
     LINE_IN,

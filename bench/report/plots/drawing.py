@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench.merge.arms import Arm
 from bench.merge.asked import Asked
 from bench.merge.merging import Merged
-from bench.merge.sections import Arm, Section
+from bench.merge.sections import Section
 from bench.report.family import Comparison, Family
 from bench.report.plots.canvas import Files
 from bench.report.plots.style import Style

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from bench.merge.sections import Arm, Section
+from bench.merge.arms import Arm
+from bench.merge.sections import Section
 from bench.report.plots.axes import draw_legend, draw_points, draw_result, legend_height_in
 from bench.report.plots.canvas import picture
 from bench.report.plots.drawing import Drawing, Scene

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from bench.merge.arms import Arm
 from bench.merge.raw import MOST_CELLS, Array, StepTimes, clean_cells, pooled, step_times
-from bench.merge.sections import Arm
 from bench.report.family import TIME
 from bench.report.plots.axes import FRAME_IN, row_in, set_rows, write_beside
 from bench.report.plots.canvas import picture

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from bench.border.identity import SCHEMA_VERSION
 from bench.errors import BenchError, BundleError
+from bench.merge.arms import Arm
 from bench.merge.coverage import damage_note, sentence
 from bench.merge.merging import EndedCell, Merged, merge
-from bench.merge.sections import Arm, Section, failures, make_sections, tried
+from bench.merge.sections import Section, failures, make_sections, tried
 from bench.records.columns import TIMINGS
 from bench.records.kinds import TIME, Column
 from bench.records.rows import Row
