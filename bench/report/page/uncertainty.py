@@ -7,13 +7,13 @@ from bench.report.page.answer import decimals_of, write_mean
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.uncertainty import Uncertainty
 from bench.report.words import margin_words
-from bench.statistics.text import counted, sentences, span, write
+from bench.statistics.text import counted, plural, sentences, span, write
 
 NOTE = (
-    "Standard errors of the difference; the interval above is made of the seeds' alone. Rounding: "
-    "the same seeds on other processors or other numbers of threads, which add in another order; "
-    "it is part of what seeds vary. Text: what other text of this kind would change, which no seed "
-    "varies."
+    "Standard errors of the difference; the interval above is made of the {units}' alone. "
+    "Rounding: the same seeds on other processors or other numbers of threads, which add in "
+    "another order; it is part of what seeds vary. Text: what other text of this kind would "
+    "change, which no seed varies."
 )
 UNKNOWN = (
     "n/a: nothing ran on another processor or number of threads, or the losses of single windows "
@@ -29,7 +29,7 @@ def uncertainty_tables(family: Family, found: Sequence[Uncertainty]) -> list[Tab
     """None where no error is known at all."""
     if not any(each.seeds is not None or each.text is not None for each in found):
         return []
-    decimals = decimals_of(family)
+    decimals, units = decimals_of(family), plural(family.unit)
 
     def told(error: float | None) -> str:
         share = error is not None and family.margin and f" ({100 * error / family.margin:.0f} %)"
@@ -38,16 +38,16 @@ def uncertainty_tables(family: Family, found: Sequence[Uncertainty]) -> list[Tab
     columns: Columns[Uncertainty] = [
         (Heading("configuration"), lambda each: each.comparison.arm.label),
         (number("difference"), lambda each: write_mean(each.comparison.contrast, decimals)),
-        (number("seeds"), lambda each: told(each.seeds)),
+        (number(units), lambda each: told(each.seeds)),
         (number("rounding"), lambda each: told(each.rounding) + _repeated(each)),
         (number("text"), lambda each: told(each.text)),
-        (number("seeds and text"), lambda each: told(each.seeds_and_text)),
+        (number(f"{units} and text"), lambda each: told(each.seeds_and_text)),
     ]
     beside = f", beside the margin, {margin_words(family)}" if family.margin else ""
     told_by_text = [each for each in found if each.parts]
     all_known = all(None not in (each.rounding, each.text) for each in found)
     note = sentences(
-        NOTE,
+        NOTE.format(units=units),
         _blocks(told_by_text) if told_by_text else "",
         "In brackets: of the margin." if family.margin else "",
         "" if all_known else UNKNOWN,
