@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.merge.curves import steps
 from bench.merge.tuned import tunings
+from bench.report.anytime import courses
 from bench.report.page.tuning import tuning_tables
 from bench.report.tuning import on_both_splits, simulated_error, within
 from bench.statistics.ends import End
@@ -81,6 +83,7 @@ def tuned(folder: Results, optimizer: str, seed: int, bettered: bool, split_apar
     loss = 2.0 + shared + (APART[seed - 1] if optimizer == "muon" else 0.0)
     val = loss + (split_apart * (1 + 0.01 * seed) if optimizer == "muon" else 0.0)
     folder.ended(row["run_id"], val_loss_final=val, test_loss_final=loss, **about)
+    folder.curve(row["run_id"], [(step, step / 20, val + 1 - step / 100) for step in (0, 50, 100)])
 
 
 @pytest.fixture
@@ -107,6 +110,15 @@ def test_the_verdict_counts_studies_and_not_their_seeds(answer):
     assert found.verdict is Verdict.BETTER
     assert "is better on 5 of 5 planned studies" in answer.headline.lead
     assert "each configuration tuned 5 times in 6 trials on 1 seed" in answer.headline.lead
+
+
+def test_the_course_of_a_difference_is_over_studies(answer):
+    (course,) = courses(answer.section, answer.family, steps)
+    assert course.n == 5
+    assert course.mean == pytest.approx(np.full(10, np.mean(OF_STUDIES)))
+    sd = np.std(OF_STUDIES, ddof=1)
+    level = 1 - answer.family.alpha / 10
+    assert course.half == pytest.approx(stats.t.ppf((1 + level) / 2, 4) * sd / math.sqrt(5))
 
 
 def test_a_study_that_chose_the_untuned_setting_joins_the_others(tmp_path):

@@ -15,7 +15,8 @@ def resampled(values, resamples: int) -> float:
     length = block_length(values)
     starts = rng.integers(0, n, size=(resamples, n // length))
     places = (starts[..., None] + np.arange(length)) % n
-    return float(values[places].mean(axis=(1, 2)).std())
+    drawn = float(values[places].mean(axis=(1, 2)).std())
+    return drawn * math.sqrt((n // length) * length / n)  # the last block that would be cut is none
 
 
 def autoregressions(rho: float, n: int, series: int):
@@ -25,10 +26,10 @@ def autoregressions(rho: float, n: int, series: int):
 
 
 def test_it_is_what_resampling_gives():
-    values = np.convolve(np.random.default_rng(0).normal(size=1_009), np.ones(10), "valid") + 2
-    assert 10 < block_length(values) < 60
+    values = np.convolve(np.random.default_rng(0).normal(size=229), np.ones(30), "valid") + 2
+    assert 20 < block_length(values) < 60
     drawn = resampled(values, 20_000)
-    corrected = drawn / math.sqrt(1 - block_length(values) / 1_000)
+    corrected = drawn / math.sqrt(1 - block_length(values) / 200)
     assert error_of_mean(values) == pytest.approx(corrected, rel=0.02)
 
 
