@@ -49,7 +49,8 @@ class Published:
     """
 
     def __init__(self, folder: Path) -> None:
-        (self.section,) = make_sections(merge([folder]))
+        self.merged = merge([folder])
+        (self.section,) = make_sections(self.merged)
         self.asked = read_asked([folder])
 
     @cached_property

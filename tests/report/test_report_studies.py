@@ -167,6 +167,7 @@ def test_the_page_tells_each_study_and_what_the_choice_is_worth(answer):
         "gpt + muon, study 1",
     ]
     assert rows_of(chosen)[1]["tuned, test_loss_final"] == f"{2 + 0.015 - 0.11:.4f}"
+    assert {row["untuned, test_loss_final"] for row in rows_of(chosen)} == {"2.5000"}
     adamw, _ = rows_of(carried)
     assert adamw["lr within the margin"] == "0.03 to 0.03, a factor of 1"
     assert float(adamw["tuning's error (simulated)"]) > 0

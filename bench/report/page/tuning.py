@@ -1,5 +1,6 @@
 """The tables of an equal tuning budget: what it took, what it chose, what it changed."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ def _chosen(section: Section, found: list[Tuning], family: Family | None, asked:
             Heading("settings"),
             lambda one: settings_words(one.best.settings) if one.best else NOT_AVAILABLE,
         ),
-        (number(f"untuned, {metric}"), lambda one: _mean(one.untuned, metric, decimals)),
+        (number(f"untuned, {metric}"), lambda one: _untuned_mean(one, metric, decimals)),
         (number(f"tuned, {metric}"), lambda one: _mean(one.tuned, metric, decimals, one.study)),
         (Heading("at the edge of what was tried"), lambda one: ", ".join(one.edges) or "no"),
     ]
@@ -189,12 +190,21 @@ def _mean(arm: Arm | None, metric: str, decimals: Decimals, study: int | None = 
     return write(spread.by_seed.get(study) if study else spread.mean, decimals)
 
 
+def _untuned_mean(one: Tuning, metric: str, decimals: Decimals) -> str:
+    """Over the seeds that the tuned one is judged on: of one study, its own."""
+    if one.untuned is None or one.tuned is None or one.study is None:
+        return _mean(one.untuned, metric, decimals)
+    known = one.untuned.spread(metric).by_seed
+    mine = [known[seed] for seed in one.tuned.seeds_of.get(one.study, ()) if seed in known]
+    return write(statistics.fmean(mine) if mine else None, decimals)
+
+
 def _note(found: list[Tuning], asked: Asked, more_is_better: bool) -> str:
     best = "highest" if more_is_better else "lowest"
     note = (
         f"The best trial has the {best} {asked.tuned_on}, on average over the seeds of the tuning, "
         "which are used for nothing else; trial 1 is the untuned setting. Losses here are means "
-        "over the matrix's own seeds."
+        "over the matrix's own seeds, of a study over those that it is judged on."
     )
     if same := [one.label for one in found if one.alike]:
         note += (

@@ -12,8 +12,8 @@ from bench.statistics.text import counted, plural, sentences, span, write
 NOTE = (
     "Standard errors of the difference; the interval above is made of the {units}' alone. "
     "Rounding: the same seeds on other processors or other numbers of threads, which add in "
-    "another order; it is part of what seeds vary. Text: what other text of this kind would "
-    "change, which no seed varies."
+    "another order; it is part of what seeds vary. Text: what other passages like those of the "
+    "split would change, which no seed varies; a text of another kind changes more."
 )
 UNKNOWN = (
     "n/a: nothing ran on another processor or number of threads, or the losses of single windows "
