@@ -131,7 +131,8 @@ def _leave_files(files: CellFiles, cell: "CellRun") -> None:
 def _leave_windows(path: Path, losses: torch.Tensor) -> None:
     """Nats a token of each window (n,), or of parts of as many of them to one, in their order."""
     parts = np.array_split(losses.numpy(), min(len(losses), MOST_PARTS))
-    write_csv(path, ("windows", "loss"), ((len(part), float(part.mean())) for part in parts))
+    # In the digits that float32 has: these files are the largest that a cell leaves.
+    write_csv(path, ("windows", "loss"), ((len(part), f"{part.mean():.7g}") for part in parts))
 
 
 class CellRun:
