@@ -24,6 +24,7 @@ from bench.report.words import metric_words, percent
 from bench.statistics.contrast import Contrast, difference
 from bench.statistics.text import NOT_AVAILABLE, Decimals, counted, of_loss, write
 
+FEW = 2  # configurations that the first sentence names
 BESIDE_NOTE = (
     "The untuned differences are not part of the claim, and their intervals are exploratory."
 )
@@ -57,13 +58,15 @@ def edge_words(section: Section, asked: Asked) -> str:
     """What the first sentence adds where optima lie at the edge of their ranges; else empty."""
     if asked.tune is None:
         return ""
-    at_edges = {
-        arm: keys
-        for arm, studies in by_arm(tunings(section, asked.tuned_on)).items()
-        if (keys := edges_of_ranges(studies, asked.tune.space))
-    }
-    told = ", ".join(f"{' and '.join(keys)} of {arm}" for arm, keys in at_edges.items())
-    return f"; the best {told} lies at the edge of what was tried" if told else ""
+    at_edges: dict[str, list[str]] = {}  # by setting, of which arms
+    for arm, studies in by_arm(tunings(section, asked.tuned_on)).items():
+        for key in edges_of_ranges(studies, asked.tune.space):
+            at_edges.setdefault(key, []).append(arm)
+    told = "; ".join(
+        f"the best {key} of {' and '.join(arms) if len(arms) <= FEW else f'{len(arms)} of these'}"
+        for key, arms in at_edges.items()
+    )
+    return f"; at the edge of what was tried: {told}" if told else ""
 
 
 def split_points(section: Section, family: Family, asked: Asked) -> list[str]:
