@@ -36,6 +36,7 @@ SPREAD_NOTE = (
     "intervals of their differences, further up. n/a: unknown, or a deviation or an interval of "
     "fewer than two seeds."
 )
+STUDIES_NOTE = "Of what was tuned in several studies, both are over the studies' means."
 COST_NOTE = (
     "Training FLOPs: tokens × FLOPs / token + steps × optimizer FLOPs / step. "
     "param_efficiency is the original's own figure, perplexity / millions of parameters: it "
@@ -110,7 +111,8 @@ def summary_table(section: Section, claimed: str = "") -> Table:
         ),
     ]
     times = "" if is_ours else f"{times_words(section)}."
-    note = sentences(SPREAD_NOTE, times, full_note(section.timing), network)
+    studies = STUDIES_NOTE if any(arm.unit == "study" for arm in section.arms) else ""
+    note = sentences(SPREAD_NOTE, studies, times, full_note(section.timing), network)
     return table("Summary by configuration", section.arms, columns, note)
 
 
