@@ -88,8 +88,8 @@ def test_run_leaves_the_files_of_the_contract(
     assert {row["selected"] for row in read_table(results / "plan.csv")} == {"true"}
     for row in rows:
         cell = results / "cells" / f"{row['run_id']}-1"
-        names = ("curve.csv", "steps.csv", "samples.csv", "spec.json", "result.json", "env.json")
-        files = {*names, "worker.log"}
+        tables = ("curve.csv", "steps.csv", "samples.csv", "val_windows.csv")
+        files = {*tables, "spec.json", "result.json", "env.json", "worker.log"}
         assert {file.name for file in cell.iterdir()} == files
         assert len(read_table(cell / "steps.csv")) == 4
         told = [
