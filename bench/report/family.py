@@ -307,14 +307,7 @@ def _compare(
     )
     if metric not in TIMINGS and len(new) + len(base) < sum(map(len, known)):
         judgement = Judgement(Verdict.NOT_AVAILABLE, "a figure of 0 has no ratio")
-    if not section.timing.has(metric):
-        why = "some runs told their times and others did not: these are not compared"
-        judgement = Judgement(Verdict.NOT_AVAILABLE, why)
-    if metric in TIMED and not section.timing.clean:
-        judgement = Judgement(Verdict.NOT_AVAILABLE, "every seed was disturbed from outside")
-    if pool and pool.why_not and ends.all_finished:
-        judgement = Judgement(Verdict.NOT_AVAILABLE, pool.why_not)
-    if metric in section.claimed and (why := section.claimed[metric].why_not):
+    if why := _why_not(section, metric, pool, ends):
         judgement = Judgement(Verdict.NOT_AVAILABLE, why)
     if arm.untuned and not arm.study_of and not relative:
         judgement = Judgement(Verdict.TOO_FEW, TUNED_ONCE)
@@ -329,6 +322,19 @@ def _compare(
         repeated=len(_repeated(arm, baseline)),
         seeds_needed=None,
     )
+
+
+def _why_not(section: Section, metric: str, pool: Pool | None, ends: Ends) -> str:
+    """Why no verdict on a figure of a section holds, whatever its seeds say; empty: it may."""
+    if metric in section.claimed and (why := section.claimed[metric].why_not):
+        return why
+    if pool and pool.why_not and ends.all_finished:
+        return pool.why_not
+    if metric in TIMED and not section.timing.clean:
+        return "every seed was disturbed from outside"
+    if not section.timing.has(metric):
+        return "some runs told their times and others did not: these are not compared"
+    return ""
 
 
 def _ends(

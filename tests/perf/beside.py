@@ -5,7 +5,6 @@ own with a worker's variables, one thread, on one CPU: `python -m tests.perf.bes
 `NAME WHAT` and answers each with milliseconds of a step on NanoGPT, or bytes of state a weight.
 """
 
-import os
 import subprocess
 import sys
 from functools import cache
@@ -13,9 +12,9 @@ from pathlib import Path
 
 from bench.border.options import OWN, MuonClipOptions, MuonOptions, OwnOptimizer
 from bench.border.spec import CorpusRef, Optimizer
-from bench.border.surroundings import worker_environment
 from bench.matrix.expansion import load_matrix
 from bench.matrix.packaged import matrix_file
+from tests.perf.answering import answering
 from tests.perf.rows import Row, interleaved, ratios
 from tests.perf.side import milliseconds
 
@@ -44,19 +43,8 @@ def optimizers() -> dict[str, Optimizer]:
 
 def rows(runtime: str) -> list[Row]:
     """A local process, whatever the runtime: the arithmetic is the same."""
-    cpu = min(os.sched_getaffinity(0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.perf.beside"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **worker_environment(1)},
-    )
-    os.sched_setaffinity(process.pid, [cpu])
-    try:
+    with answering("tests.perf.beside") as process:
         return _measure(process)
-    finally:
-        process.communicate()
 
 
 def _measure(process: "subprocess.Popen[str]") -> list[Row]:

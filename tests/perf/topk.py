@@ -8,14 +8,13 @@ of experts, and an optimizer's work grows with the parameters, whoever chose the
 milliseconds.
 """
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import cache
 
-from bench.border.surroundings import worker_environment
+from tests.perf.answering import answering
 from tests.perf.rows import Row, interleaved, ratios
 
 ROUNDS = 9
@@ -28,22 +27,11 @@ LARGE, NANO = (8_192, 256), (512, 64)
 
 def rows(runtime: str) -> list[Row]:
     """A local process, whatever the runtime: the arithmetic is the same."""
-    cpu = min(os.sched_getaffinity(0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.perf.topk"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **worker_environment(1)},
-    )
-    os.sched_setaffinity(process.pid, [cpu])
-    try:
+    with answering("tests.perf.topk") as process:
         return [
             *_rows(process, "a large mixture", *LARGE, at_most=ALLOWED),
             *_rows(process, "a nano mixture", *NANO, at_most=None),
         ]
-    finally:
-        process.communicate()
 
 
 def _rows(
