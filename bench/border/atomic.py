@@ -1,7 +1,10 @@
 """Put a file in place whole: after a crash it holds the old content or the new, never a part."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int | None = None) -> None:
@@ -10,6 +13,18 @@ def write_atomically(path: Path, content: str | bytes, mode: int | None = None) 
     `mode`: its permissions, where others than the user's default are needed.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+    with replacing(path, lambda: path, mode) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(
+    path: Path, becomes: Callable[[], Path], mode: int | None = None
+) -> Iterator[BinaryIO]:
+    """A file to be written in the block, which on its end is `becomes()`, in path's folder.
+
+    Nothing is left of it where the block fails.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     # A worker owns its cell's folder: a link that it planted under this name is removed, and one
     # that comes in between is refused ("x" is O_CREAT | O_EXCL, which follows no link).
@@ -18,10 +33,10 @@ def write_atomically(path: Path, content: str | bytes, mode: int | None = None) 
         with partial.open("xb") as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        partial.replace(becomes())
     finally:
         partial.unlink(missing_ok=True)
     _fsync_folder(path.parent)

@@ -25,7 +25,10 @@ from bench.border.program import BASE, LATE, GivenValues, Program, values_of
 
 # What a worker spends its time on, in order; a column `<phase>_time_s` each.
 # `wait` is for its turn: see bench/border/turns.py.
-PHASES = ("import", "data", "build", "compile", "warmup", "train", "wait", "eval", "infer")
+PHASES = (
+    *("import", "data", "build", "compile", "warmup"),
+    *("train", "wait", "eval", "checkpoint", "infer"),
+)
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,16 @@ class CellFiles:
     def compiled(self) -> Path:
         """While it runs: what compilers have made, of earlier cells and of this one."""
         return self.folder / "compiled"
+
+    @property
+    def keeping(self) -> Path:
+        """Where checkpoints are asked for: how often (bench/border/checkpoints.py)."""
+        return self.folder / "keeping.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder."""
+        return self.folder / "checkpoints"
 
     @property
     def log(self) -> Path:

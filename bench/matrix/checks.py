@@ -209,6 +209,10 @@ def _check_train(cells: Sequence[Cell]) -> Iterator[Wrong]:
         if getattr(train, name) and changing:
             what = f"{does} one step, and those of {', '.join(changing)} differ (top-k, pruning)."
             yield ("train", name), f"{what} Leave one of them out."
+    balanced = [name for name in options if getattr(options[name], "balance", "none") != "none"]
+    if train.accumulate > 1 and balanced:
+        what = f"takes a batch in parts, and the balance of {', '.join(balanced)} is of the whole."
+        yield ("train", "accumulate"), f"{what} Leave one of them out."
 
 
 def _check_packages(cells: Sequence[Cell], codes: Sequence[OwnCode]) -> Iterator[Wrong]:

@@ -106,7 +106,7 @@ def _rough_wall_s(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> flo
 def _rough_memory_mib(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> float:
     train = spec.train
     parameters = BYTES_PER_PARAMETER * n_params(options, corpus.vocab_size, train.block_size)
-    tokens = train.batch_size * train.block_size
+    tokens = train.batch_size // train.accumulate * train.block_size  # that are kept at once
     activations = 4 * tokens * options.n_embd * options.n_layer * ACTIVATIONS_PER_WIDTH
     text = 4 * corpus.n_chars  # token ids
     return TORCH_MIB + (parameters + activations + text) / 2**20

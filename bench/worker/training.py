@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.border.options import FIRST_STEPS, TrainOptions
 from bench.models.decoder import Decoder
 from bench.optim.leaves import step_by
+from bench.worker.accumulation import Parts
 from bench.worker.arithmetic import number_format
 from bench.worker.clocks import PhaseClock, StepTimer
 from bench.worker.environment import MIB
@@ -165,14 +166,22 @@ class Trainer:
 
     def gradients(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy on a batch (B, T + 1), and what is minimised; gradients of that."""
-        with number_format(batch.device, self.train):
-            loss = cross_entropy(self.forward(batch[:, :-1]), batch[:, 1:])
-            auxiliary = self.auxiliary_loss()
-        minimised = loss if auxiliary is None else loss + auxiliary
-        minimised.backward()
+        if self.train.accumulate > 1:
+            parts = Parts(self.train.accumulate, self.model.stacks())
+            loss, minimised = parts.gradients(batch, self._losses)
+        else:
+            loss, minimised = self._losses(batch)
+            minimised.backward()
         if self.train.clip_norm:
             self._clip()
         return loss, minimised
+
+    def _losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The cross-entropy on a batch (B, T + 1), and what is minimised."""
+        with number_format(batch.device, self.train):
+            loss = cross_entropy(self.forward(batch[:, :-1]), batch[:, 1:])
+            auxiliary = self.auxiliary_loss()
+        return loss, loss if auxiliary is None else loss + auxiliary
 
     def _clip(self) -> None:
         try:

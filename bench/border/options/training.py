@@ -1,8 +1,10 @@
 """How a cell trains, when it measures its losses, and what it may use."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.border.checkpoints import EVERY
 from bench.border.options.fields import Options, asked, option
 
 TRAIN_SHARE = 0.9  # of a text, from its start, where a matrix says nothing else
@@ -40,6 +42,13 @@ class TrainOptions(Options):
 
     steps: int = option(10_000, "training steps", ge=1, le=100_000_000)
     batch_size: int = option(16, "sequences a step", ge=1, le=1_000_000)
+    accumulate: int = option(
+        1,
+        "parts of a step's batch that go through the model one after another, for batches that do "
+        "not fit; the step is that of the whole batch, to rounding",
+        ge=1,
+        le=1_000_000,
+    )
     block_size: int = option(32, "tokens a sequence, the longest context", ge=1, le=1_000_000)
     dtype: Literal["float32", "bfloat16"] = option(
         "float32",
@@ -110,6 +119,11 @@ class TrainOptions(Options):
             )
         if self.graph_steps:
             self._check_graphs()
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}: "
+                f"give a divisor of it, such as {math.gcd(self.accumulate, self.batch_size)}"
+            )
 
     @property
     def for_cuda(self) -> list[str]:
@@ -177,3 +191,10 @@ class Limits(Options):
         "train.compile: shared: a cell begins with what earlier cells of built-in classes had "
         "compiled; none: it compiles everything itself",
     )
+    checkpoint_every: str | None = option(
+        None,
+        'how often the state of training is kept, as "500 steps" or "10 min" of wall time: a cell '
+        "that was interrupted goes on from the last one; never where not given",
+        pattern=EVERY.pattern,
+    )
+    keep_checkpoints: bool = option(False, "leave the last ones when the cell is ok")
