@@ -26,16 +26,16 @@ class Parts:
 
         losses: both of a part (B / count, T + 1), with what leads to their gradients.
         """
-        means = torch.zeros(2, device=batch.device)
+        of_parts = []
         largest: list[Tensor | None] = [None] * len(self.told)
         for part in batch.split(len(batch) // self.count):
             loss, minimised = losses(part)
             (minimised / self.count).backward()
-            means += torch.stack([loss.detach(), minimised.detach()]) / self.count
+            of_parts.append((loss.detach(), minimised.detach()))
             largest = [_larger(*each) for each in zip(largest, self.told, strict=True)]
         for each, logits in zip(largest, self.told, strict=True):
             logits.largest = each
-        loss, minimised = means
+        loss, minimised = (torch.stack(each).mean() for each in zip(*of_parts, strict=True))
         return loss, minimised
 
 

@@ -104,6 +104,9 @@ class Trainer:
         self.passes = self.stepped = 0  # forward and backward passes, in so many calls of `step`
         self.done = 0
         self.losses.fill_(math.nan)
+        self.parts: Parts | None = None  # of each batch
+        if self.train.accumulate > 1 and self.optimizers:
+            self.parts = Parts(self.train.accumulate, self.model.stacks())
         self.on_device: StepsOnDevice | None = None  # instead of one by one
         if self.train.graph_steps and self.optimizers:
             self.on_device = self.steps_on_device(self.losses, self.train.graph_steps)
@@ -166,9 +169,8 @@ class Trainer:
 
     def gradients(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy on a batch (B, T + 1), and what is minimised; gradients of that."""
-        if self.train.accumulate > 1:
-            parts = Parts(self.train.accumulate, self.model.stacks())
-            loss, minimised = parts.gradients(batch, self._losses)
+        if self.parts:
+            loss, minimised = self.parts.gradients(batch, self._losses)
         else:
             loss, minimised = self._losses(batch)
             minimised.backward()
