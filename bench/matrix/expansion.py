@@ -193,6 +193,9 @@ def _limits(form: Any, shared: Mapping[str, Any]) -> tuple[Limits, list[Wrong]]:
     key = PROGRAM if PROGRAM in shared else "train"
     threads = shared[key].threads
     limits = Limits(**form.limits.model_dump())
+    if key == PROGRAM and limits.checkpoint_every is not None:
+        what = "is for training of ours. A program keeps its own: leave it out."
+        return limits, [(("limits", "checkpoint_every"), what)]
     if limits.cpus is None:
         return dataclasses.replace(limits, cpus=threads), []
     if limits.cpus >= threads:

@@ -47,6 +47,8 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             return f"{shown(given)} is no path within the program's folder. Name a file in it."
         case "string_pattern_mismatch" if error["loc"][:2] in IDENTIFIERS:
             return f"{shown(given)} cannot be a name here. Use letters, digits and '_'."
+        case "string_pattern_mismatch" if error["loc"] == ("limits", "checkpoint_every"):
+            return f"{shown(given)} is neither steps nor minutes. Write 500 steps, or 10 min."
         case "string_pattern_mismatch" if error["loc"][-1] in ("corpus", "path"):
             return f"{shown(given)} holds a control character. Rename it."
         case "string_pattern_mismatch":
@@ -71,6 +73,8 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             kind = "a list" if isinstance(given, list) else "a mapping"
             wanted = "path" if error["loc"][-1] in ("corpus", "path") else "name"
             return f"{shown(given)} is {kind}, not text. Write a {wanted}."
+        case "string_type" if error["loc"] == ("limits", "checkpoint_every"):
+            return f"{shown(given)} has no unit. Write {shown(given)} steps, or 10 min."
         case "string_type":
             return f"{shown(given)} is not text. Put it in quotes."
         case "bool_type":

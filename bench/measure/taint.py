@@ -68,6 +68,8 @@ class Taint:
 def judge(readings: Readings, phases: Phases, row: Mapping[str, Any]) -> Taint:
     """Every cause that is looked for. `row`: memory by NVML and by torch, as in runs.csv."""
     causes = [*_cpu(readings, phases), _swap(readings, phases), *_gpu(readings, phases, row)]
+    if times := row.get("resumed"):  # the readings are of its last attempt alone
+        causes.append(Cause("resumed", True, "once" if times == 1 else f"{times} times"))
     return Taint(tuple(causes))
 
 

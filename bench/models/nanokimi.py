@@ -1,6 +1,6 @@
 """NanoKimi: the mixture-of-experts model of the original comparison, and what it may grow into."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -111,8 +111,14 @@ class Mixture(nn.Module):
 
     def drop_least_used(self) -> list[Cut]:
         """Go on without the expert of the least gate mass."""
-        places = torch.arange(len(self.experts.numbers), device=self.experts.up.device)
-        kept = places[places != self.router.least_used()]
+        least_used = self.router.least_used()
+        return self.keep(
+            [place for place in range(len(self.experts.numbers)) if place != least_used]
+        )
+
+    def keep(self, places: Sequence[int]) -> list[Cut]:
+        """Go on with the experts at these places in `experts.numbers`, in ascending order."""
+        kept = torch.tensor(places, device=self.experts.up.device)
         return [*self.router.keep(kept), *self.experts.keep(kept)]
 
     def stacks(self, prefix: str) -> Iterator[Stack]:

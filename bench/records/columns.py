@@ -60,6 +60,13 @@ COLUMNS: dict[str, Column] = {
     "status": Column("how it ended: " + ", ".join(STATUSES)),
     "reason": Column("why it did not end ok"),
     "stage": Column("what it was doing when it ended; empty when ok"),
+    "resumed": Column(
+        "how often it went on from a checkpoint of an earlier attempt; empty for programs", WHOLE
+    ),
+    "resumed_from": Column(
+        "the step from which it went on last, whether that was kept on another machine, and which "
+        "later ones were damaged"
+    ),
     "log_path": Column("the worker's log, relative to the results folder"),
     "runtime": Column(
         "docker, podman, apptainer or local; imported: it was made elsewhere, and read by `import`"
@@ -76,8 +83,9 @@ COLUMNS: dict[str, Column] = {
     "started_at": Column("UTC, ISO 8601", TIME),
     # time
     "wall_time_s": Column(
-        "from before the launch to the observed exit, less `wait_time_s`; the other phases below "
-        "add up to it",
+        "from before the launch to the observed exit, less `wait_time_s`; of a run that went on "
+        "from a checkpoint, also what training, evaluations and checkpoints had taken until then; "
+        "the other phases below add up to it",
         TIMING,
         heading="wall (s)",
         title="wall time",
@@ -120,6 +128,12 @@ COLUMNS: dict[str, Column] = {
         NUMBER,
     ),
     "eval_time_s": Column("evaluations", TIMING, title="evaluation time", unit="s"),
+    "checkpoint_time_s": Column(
+        "keeping checkpoints, and going on from one; empty without `limits.checkpoint_every`",
+        TIMING,
+        title="time for checkpoints",
+        unit="s",
+    ),
     "infer_time_s": Column(
         "measuring inference", TIMING, title="time spent on measuring inference", unit="s"
     ),

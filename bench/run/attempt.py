@@ -37,7 +37,7 @@ OF_OK = ("val_loss_final", "train_time_s", "steps")
 # What a worker reports as text; everything else is a number.
 TEXTS = (
     *("eval_protocol", "init_hash", "data_order_hash", "compile_cache"),
-    *("step_time_source", "metrics"),
+    *("step_time_source", "metrics", "resumed_from"),
     *("python_version", "torch_version", "cuda_version"),
 )
 
@@ -256,6 +256,8 @@ def _why_malformed(job: Job, result: dict[str, Any]) -> str | None:
         needed = (*OF_OK, "test_loss_final")
     if result["status"] == "ok" and any(row.get(name) is None for name in needed):
         return f"its result says ok and lacks one of {', '.join(needed)}"
+    if not is_number(result.get("carried_s", 0.0)):
+        return "its result has a wrong carried_s"
     spans = result.get("spans")
     if not isinstance(spans, list) or not all(map(_is_span, spans)):
         return "its result lacks the spans of its phases"
@@ -308,6 +310,7 @@ def _times(ended: Exit, result: dict[str, Any] | None) -> dict[str, float]:
     wall = ended.exited - ended.launched - ended.waited_s
     if result is None:
         return {"wall_time_s": wall}
+    wall += result.get("carried_s", 0.0)  # of earlier attempts, in its phases as well
     startup = result["started"] - ended.launched
     teardown = ended.exited - result["finished"]
     inside = sum(result["row"].get(f"{phase}_time_s") or 0.0 for phase in PHASES if phase != "wait")

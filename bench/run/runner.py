@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.border.checkpoints import Circumstances, Keeping
 from bench.border.identity import SCHEMA_VERSION
 from bench.errors import BenchError, GpuError, MissingError
 from bench.launch.baton import Baton
@@ -20,6 +21,7 @@ from bench.launch.reach import in_image, why_unreached
 from bench.measure.gpus import Gpu, kind_of
 from bench.measure.machine import Machine
 from bench.measure.watch import SAMPLE_MS
+from bench.records import checkpoints
 from bench.records.cache import check_stored
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
@@ -241,6 +243,7 @@ class Runner:
         number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
         job = self._job(cell, slot, number)
         seen = self._seen(job, slot)
+        self._hand_on(job, environment, seen["gpu_name"])
 
         def run() -> list[dict[str, Any]]:
             show = partial(self._show, cell)
@@ -248,6 +251,8 @@ class Runner:
 
         with self.folder.writing():
             rows = with_compiled(job, environment, seen["gpu_name"], run)
+        if rows[0]["status"] == "ok" and not job.limits.keep_checkpoints:
+            checkpoints.discard(job.files)
         cells = self._processes[cell]
         if len(rows) > len(cells):
             told = f"{job.files.log} tells of {len(rows)}, and {len(cells)} were open"
@@ -286,6 +291,17 @@ class Runner:
             module=MODULES[cell.spec.program is not None],
             baton=self.baton if cell.spec.can_take_turns else None,
         )
+
+    def _hand_on(self, job: Job, environment: Environment, gpu_name: str | None) -> None:
+        """What an attempt that keeps checkpoints is told, and those of the one before it."""
+        every = job.limits.checkpoint_every
+        if every is None:
+            return
+        host_id = self.machine.host_id
+        here = Circumstances(job.spec.code_sha256, environment.env_id, gpu_name or "", host_id)
+        with self.folder.writing():
+            Keeping(every, here).write(job.files.keeping)
+            checkpoints.hand_on(job.files, self.runs.of(job.spec.run_id), here)
 
     def _seen(self, job: Job, slot: Slot) -> dict[str, Any]:
         """What is known of an attempt as it is launched, beside what its cell is."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.border.checkpoints import Keeping
 from bench.border.identity import SCHEMA_VERSION, code_sha256
 from bench.border.logical import assert_covers, initialise
 from bench.border.spec import CellFiles, RunSpec
@@ -27,6 +28,7 @@ from bench.worker.arithmetic import (
     prepare,
     told_of_cache,
 )
+from bench.worker.checkpoints import Checkpoints, Resumed
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
 from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
 from bench.worker.environment import environment, gpu_peaks_mib, processor_use, rss_peak_mib
@@ -45,7 +47,7 @@ from bench.worker.pruning import Pruning
 from bench.worker.registry import MODELS, build_optimizers, flops_per_step
 from bench.worker.streams import seed_shared_streams, torch_stream
 from bench.worker.training import DivergedError, Point, Trainer
-from bench.worker.trial import try_graphs
+from bench.worker.trial import try_graphs, try_state
 
 # Steps before the clock: the first ones build operator caches and grow the allocator.
 WARMUP_STEPS = 5
@@ -68,7 +70,9 @@ def run_cell(
     clock = PhaseClock()
     with clock.during("import", since=started):
         spec = RunSpec.from_json(files.spec.read_text(encoding="utf-8"))
-        cell = CellRun(spec, clock, say, in_turn)
+        keeping = Keeping.read(files.keeping)
+        kept = Checkpoints(files, spec, keeping) if keeping else None
+        cell = CellRun(spec, clock, say, in_turn, kept)
     status, reason = "ok", None
     try:
         cell.run(tokens)
@@ -99,6 +103,7 @@ def run_cell(
             "started": started,
             "finished": finished,
             "spans": clock.spans,
+            "carried_s": clock.carried_s,
             "context_window": cell.context_window,
             "row": cell.row(),
         },
@@ -139,10 +144,16 @@ class CellRun:
     """The state of a run. `row` tells what is known of it at any moment, also after a failure."""
 
     def __init__(
-        self, spec: RunSpec, clock: PhaseClock, say: Callable[..., None], in_turn: bool = False
+        self,
+        spec: RunSpec,
+        clock: PhaseClock,
+        say: Callable[..., None],
+        in_turn: bool = False,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.spec = spec
         self.in_turn = in_turn  # it trains in turn with others
+        self.checkpoints = checkpoints
         self.clock = clock
         self.say = say
         self.known: dict[str, Any] = {}  # columns of runs.csv
@@ -159,8 +170,10 @@ class CellRun:
         self._warm_up(trainer)
         train, seed = self.spec.train, self.spec.seed
         evaluator = Evaluator(tokens, self.spec.eval, train.batch_size, train.block_size, seed)
+        if self.checkpoints:
+            self._go_on(self.checkpoints, trainer)
         with compiled_once(train):
-            trainer.run(evaluator, self.spec.eval.every, self.say, self.in_turn)
+            trainer.run(evaluator, self.spec.eval.every, self.say, self.in_turn, self.checkpoints)
         self.of_windows = evaluator.of_windows
         check_unchanged(train)
         self._infer(trainer, tokens)
@@ -243,6 +256,8 @@ class CellRun:
                 try_graphs(trainer, lambda: self._undo(trainer, before))
             else:
                 trainer.warm_up(WARMUP_STEPS)
+            if self.checkpoints and not self.spec.is_ours:
+                try_state(trainer, self.spec, lambda: self._undo(trainer, before))
             self._undo(trainer, before)
         check_unchanged(self.spec.train)
 
@@ -254,6 +269,13 @@ class CellRun:
         for buffer, value in before:
             buffer.copy_(value)
         reset(trainer, self.spec)
+
+    def _go_on(self, checkpoints: Checkpoints, trainer: Trainer) -> None:
+        self.say(stage="checkpoint")
+        with self.clock.during("checkpoint"):
+            checkpoints.go_on(trainer)
+        if told := checkpoints.resumed.told:
+            log(f"goes on from {told}")
 
     def _compile(self, trainer: Trainer) -> None:
         """One step, in which torch.compile does its work; warm-up undoes what it trained."""
@@ -293,8 +315,11 @@ class CellRun:
         """Columns of runs.csv that the worker knows."""
         spec, device = self.spec, self.clock.device
         found = environment()
+        resumed = self.checkpoints.resumed if self.checkpoints else Resumed()
         row = {
             **self.known,
+            "resumed": resumed.times,
+            "resumed_from": resumed.told,
             **{f"{phase}_time_s": seconds for phase, seconds in self.clock.seconds.items()},
             "threads": torch.get_num_threads(),
             "eval_protocol": spec.eval.protocol,

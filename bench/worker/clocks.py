@@ -30,6 +30,7 @@ class PhaseClock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.carried_s = 0.0  # of `seconds`, what earlier attempts took
         self.spans: list[tuple[str, float, float]] = []  # (phase, begin, end), for the samplers
         self.phase = "import"  # what the worker was doing last, for the row's `stage`
         self.device = torch.device("cpu")
@@ -48,6 +49,11 @@ class PhaseClock:
             end = time.monotonic()
             self.seconds[phase] += end - begin
             self._extend(phase, begin, end)
+
+    def carry(self, phase: str, seconds: float) -> None:
+        """Charge what an earlier attempt took, from which this one goes on."""
+        self.seconds[phase] += seconds
+        self.carried_s += seconds
 
     def _extend(self, phase: str, begin: float, end: float) -> None:
         """Spans of one phase in a row are one: between them the worker only spoke."""

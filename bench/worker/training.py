@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +36,18 @@ HEARTBEAT_S = 0.5
 
 def _is_sparse(gradient: Tensor | None) -> bool:
     return gradient is not None and gradient.layout is not torch.strided
+
+
+class Keeper(Protocol):
+    """Keeps the state of a training, for another attempt to go on from."""
+
+    @property
+    def every_steps(self) -> int | None:
+        """None where the time tells when."""
+
+    def is_due(self, step: int) -> bool: ...
+
+    def keep(self, trainer: "Trainer") -> None: ...
 
 
 class DivergedError(Exception):
@@ -102,7 +115,7 @@ class Trainer:
         """Before step 0, with optimizers that have not made one."""
         self.fresh = True  # no step was made since the optimizers were built
         self.passes = self.stepped = 0  # forward and backward passes, in so many calls of `step`
-        self.done = 0
+        self.done = self.begun = 0  # steps made, and those of them that earlier attempts made
         self.losses.fill_(math.nan)
         self.parts: Parts | None = None  # of each batch
         if self.train.accumulate > 1 and self.optimizers:
@@ -198,12 +211,18 @@ class Trainer:
             ) from error
 
     def run(
-        self, evaluator: Evaluator, every: int, say: Callable[..., None], in_turn: bool = False
+        self,
+        evaluator: Evaluator,
+        every: int,
+        say: Callable[..., None],
+        in_turn: bool = False,
+        keeper: Keeper | None = None,
     ) -> None:
         """All steps, with an evaluation at step 0, every `every` steps and after the last.
 
         Each evaluation is a line of the log. The test split is evaluated after all else, and once.
-        in_turn: others train after each slice of ours (bench/border/turns.py).
+        in_turn: others train after each slice of ours (bench/border/turns.py). keeper: keeps the
+        state from time to time.
 
         Raises:
             DivergedError: at the first loss that is NaN or infinite.
@@ -214,19 +233,16 @@ class Trainer:
         span = FIRST_STEPS if self.on_device else 1
         slices = Slices(self.clock, say) if in_turn else None
         while True:
-            if self.done % every == 0 or self.done == total:
-                self._evaluate(evaluator, say)
-                point = self.curve[-1]
-                say(stage="eval", step=self.done, loss=point.train_loss, val_loss=point.val_loss)
-                log(
-                    f"step {point.step} of {total}: train loss {point.train_loss:.4f}, "
-                    f"val loss {point.val_loss:.4f}, {point.train_time_s:.1f} s of training"
-                )
+            self._evaluate_if_due(evaluator, every, say)
             if self.done == total:
                 self._test(evaluator, say)
                 return
+            if keeper and keeper.is_due(self.done):
+                say(stage="checkpoint", step=self.done)
+                with self.clock.during("checkpoint"):
+                    keeper.keep(self)
             begin, before = self.done, self.clock.seconds["train"]
-            self._train(min(span, self._to_next(every), total - begin))
+            self._train(min(span, self._to_next(every, keeper), total - begin))
             seconds = self.clock.seconds["train"] - before
             steps = self.done - begin
             loss = self.losses[self.done - 1].item()
@@ -249,18 +265,34 @@ class Trainer:
         must be there.
         """
         steps = self.on_device
-        if steps is None or steps.graphs or self.done < FIRST_STEPS:
+        if steps is None or steps.graphs or self.done - self.begun < FIRST_STEPS:
             return
         say(stage="compile")
         with self.clock.during("compile"):
             steps.capture()
 
-    def _to_next(self, every: int) -> int:
-        """Steps to what comes next: an evaluation, or a pruning."""
-        to_evaluation = every - self.done % every
-        if self.pruning is None:
-            return to_evaluation
-        return min(to_evaluation, self.pruning.every - self.done % self.pruning.every)
+    def _evaluate_if_due(self, evaluator: Evaluator, every: int, say: Callable[..., None]) -> None:
+        """Unless an earlier attempt has done it, and kept its state after that."""
+        total = len(self.positions)
+        is_due = self.done % every == 0 or self.done == total
+        if not is_due or (self.curve and self.curve[-1].step == self.done):
+            return
+        self._evaluate(evaluator, say)
+        point = self.curve[-1]
+        say(stage="eval", step=self.done, loss=point.train_loss, val_loss=point.val_loss)
+        log(
+            f"step {point.step} of {total}: train loss {point.train_loss:.4f}, "
+            f"val loss {point.val_loss:.4f}, {point.train_time_s:.1f} s of training"
+        )
+
+    def _to_next(self, every: int, keeper: Keeper | None) -> int:
+        """Steps to what comes next: an evaluation, a pruning, or a checkpoint."""
+        intervals = [every]
+        if self.pruning is not None:
+            intervals.append(self.pruning.every)
+        if keeper is not None and keeper.every_steps is not None:
+            intervals.append(keeper.every_steps)
+        return min(interval - self.done % interval for interval in intervals)
 
     def _prune_if_due(self) -> None:
         """Part of the training, but of no step; not after the last step, which nothing follows."""

@@ -1,17 +1,21 @@
-"""Graphs tried out before a run: the first steps one by one, and once more in graphs.
+"""Tried out before a run: the first steps in two ways that must have the same losses.
 
-That shows what a class keeps outside its tensors wherever it keeps it, unless these steps do not
-need it, or hardly feel it.
+One by one and in graphs; straight on and from a state that was kept. That shows what a class keeps
+elsewhere, wherever it keeps it, unless these steps do not need it, or hardly feel it.
 """
 
+import io
 from collections import deque
 from collections.abc import Callable
 
 import torch
 
 from bench.border.options import FIRST_STEPS
+from bench.border.spec import RunSpec
+from bench.worker.classes import WrongClassError
 from bench.worker.evaluation import cross_entropy
 from bench.worker.graphs import agree, disagreement
+from bench.worker.state import put_back, taken
 from bench.worker.training import Trainer
 
 # Steps launched at once; an evaluation comes after each launch.
@@ -56,3 +60,49 @@ def _losses(trainer: Trainer, in_graphs: bool) -> list[float]:
         evaluations.append(loss.item())
         steps.check()
     return [*losses[:done].tolist(), *evaluations]
+
+
+def try_state(trainer: Trainer, spec: RunSpec, begin: Callable[[], None]) -> None:
+    """Go on from a state as a checkpoint keeps it; `begin` leads back to the start before.
+
+    Raises:
+        WrongClassError: where a class cannot go on from it as if nothing had been.
+    """
+    before = min(FIRST_STEPS, len(trainer.positions) - 1)
+    after = min(FIRST_STEPS, len(trainer.positions) - before)
+    if not before:
+        return
+    begin()
+    trainer.warm_up(before)
+    trainer.done = before
+    file = io.BytesIO()
+    torch.save(taken(trainer), file)
+    straight = _next_losses(trainer, after)
+    begin()
+    file.seek(0)
+    try:
+        put_back(trainer, spec, torch.load(file, map_location="cpu", weights_only=True))
+        again = _next_losses(trainer, after)
+    except Exception as error:
+        raise WrongClassError(f"{_NOT_KEPT}: {type(error).__name__}: {error}. {_REMEDY}") from error
+    on_cpu = trainer.windows.device.type == "cpu"
+    for one, other in zip(straight, again, strict=True):
+        if one != other if on_cpu else not agree(one, other):
+            told = f"the loss after it is {other:.9g} instead of {one:.9g}"
+            raise WrongClassError(f"{_NOT_KEPT}: {told}. {_REMEDY}")
+
+
+_NOT_KEPT = (
+    "limits.checkpoint_every: the model or the optimizer does not go on from a state that was kept"
+)
+_REMEDY = (
+    "Keep all that a step needs in parameters and buffers of the model, and in "
+    "self.state[parameter] and self.param_groups of the optimizer, as tensors, numbers and texts; "
+    "or leave out checkpoint_every"
+)
+
+
+def _next_losses(trainer: Trainer, steps: int) -> list[float]:
+    trainer.warm_up(steps)
+    found: list[float] = trainer.losses[trainer.done : trainer.done + steps].tolist()
+    return found

@@ -95,10 +95,20 @@ class Ran:
         return {int(line["step"]): float(line["loss"]) for line in self.table("steps.csv")}
 
 
-def run(parent: Path, spec: RunSpec, corpus: Path | None = None, inferences: int = 5) -> Ran:
-    """One cell; `inferences` in a round, of which a real one has 100."""
+def run(
+    parent: Path,
+    spec: RunSpec,
+    corpus: Path | None = None,
+    inferences: int = 5,
+    before: Callable[[Path], None] = lambda folder: None,
+) -> Ran:
+    """One cell; `inferences` in a round, of which a real one has 100.
+
+    before: called with its folder, as the launching side lays it out.
+    """
     folder = parent / f"cell-{len(list(parent.iterdir()))}"
     folder.mkdir()
+    before(folder)
     (folder / "spec.json").write_text(spec.to_json())
     if corpus is None:
         corpus = parent / "tokens"
