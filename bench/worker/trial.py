@@ -76,11 +76,11 @@ def try_state(trainer: Trainer, spec: RunSpec, begin: Callable[[], None]) -> Non
     trainer.warm_up(before)
     trainer.done = before
     file = io.BytesIO()
-    torch.save(taken(trainer), file)
-    straight = _next_losses(trainer, after)
-    begin()
-    file.seek(0)
     try:
+        torch.save(taken(trainer), file)
+        straight = _next_losses(trainer, after)
+        begin()
+        file.seek(0)
         put_back(trainer, spec, torch.load(file, map_location="cpu", weights_only=True))
         again = _next_losses(trainer, after)
     except Exception as error:
