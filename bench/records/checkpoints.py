@@ -5,7 +5,7 @@ This side moves files and never looks into them.
 
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.border.checkpoints import NAME, Circumstances, Keeping
@@ -23,7 +23,7 @@ def hand_on(files: CellFiles, rows: Sequence[Row], here: Circumstances) -> None:
     Raises:
         OSError: if the disk does not take it.
     """
-    before = _last_with_checkpoints(files)
+    before = next(filter(_checkpoints, _earlier(files)), None)
     if before is None or not _was_interrupted(before, rows):
         return
     try:
@@ -35,24 +35,28 @@ def hand_on(files: CellFiles, rows: Sequence[Row], here: Circumstances) -> None:
     files.checkpoints.mkdir()
     for path in _checkpoints(before):
         path.replace(files.checkpoints / path.name)
-    discard(before)
+    _discard(before)
 
 
-def discard(files: CellFiles) -> None:
-    """Those of one attempt; of a link, which a worker may have put there, the link alone."""
+def discard_all(files: CellFiles) -> None:
+    """Those of an attempt, and of all before it."""
+    for each in (files, *_earlier(files)):
+        _discard(each)
+
+
+def _discard(files: CellFiles) -> None:
+    """Of a link, which a worker may have put there, the link alone."""
     if files.checkpoints.is_symlink():
         files.checkpoints.unlink()
     else:
         shutil.rmtree(files.checkpoints, ignore_errors=True)
 
 
-def _last_with_checkpoints(files: CellFiles) -> CellFiles | None:
+def _earlier(files: CellFiles) -> Iterator[CellFiles]:
+    """The attempts at the same cell before this one, the last one first."""
     run_id, _, number = files.folder.name.rpartition("-")
     for attempt in range(int(number) - 1, 0, -1):
-        earlier = CellFiles(files.folder.with_name(f"{run_id}-{attempt}"))
-        if _checkpoints(earlier):
-            return earlier
-    return None
+        yield CellFiles(files.folder.with_name(f"{run_id}-{attempt}"))
 
 
 def _checkpoints(files: CellFiles) -> list[Path]:

@@ -252,7 +252,7 @@ class Runner:
         with self.folder.writing():
             rows = with_compiled(job, environment, seen["gpu_name"], run)
         if rows[0]["status"] == "ok" and not job.limits.keep_checkpoints:
-            checkpoints.discard(job.files)
+            checkpoints.discard_all(job.files)
         cells = self._processes[cell]
         if len(rows) > len(cells):
             told = f"{job.files.log} tells of {len(rows)}, and {len(cells)} were open"

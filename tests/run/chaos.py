@@ -10,7 +10,9 @@ lost     cells without an ok row or with other losses than the undisturbed run's
 double   cells with two ok rows, or with two rows of one attempt
 half     rows, tables and results that are not whole
 untrue   rows and exit codes that do not say what happened
-left     processes and containers still there when nothing should be
+left     processes, containers and checkpoints still there when nothing should be
+
+Cells keep checkpoints: some rounds go on from one, and must end with the same curve.
 """
 
 import argparse
@@ -40,6 +42,7 @@ from bench.launch.engine import Engine
 from bench.records.columns import RUN_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, as_line, read_table
+from bench.statistics.text import counted
 from tests.builders.shared import ROOT
 
 KINDS = ("lost", "double", "half", "untrue", "left")
@@ -54,8 +57,8 @@ TRIES = 20  # moments that a round may need to hit something; most hit at once
 
 MATRIX = """\
 name: chaos
-train: {steps: 400, batch_size: 2, block_size: 8}
-eval: {every: 100, train_windows: 4}
+train: {steps: 1200, batch_size: 2, block_size: 8}
+eval: {every: 300, train_windows: 4}
 matrix:
   model: [small]
   optimizer: [adamw, truemuon]
@@ -63,7 +66,7 @@ matrix:
   seed: [1]
 models:
   small: {base: nanogpt, n_embd: 8, n_layer: 1, n_head: 2}
-limits: {memory_gib: 1}
+limits: {memory_gib: 1, checkpoint_every: 50 steps}
 """
 
 Finding = tuple[str, str]  # one of KINDS, and what it is
@@ -278,6 +281,7 @@ class Round:
     found: list[Finding] = field(default_factory=list)
     committed: set[bytes] = field(default_factory=set)
     missed: int = 0  # moments that found nothing to hit
+    went_on: int = 0  # cells that ended ok from a checkpoint
 
     def play(self) -> bool:
         """False if its moment came when there was nothing to hit."""
@@ -287,6 +291,7 @@ class Round:
             self.strike("--retry-failed")
         self.resume()
         self.found += damage(self.results, self.arena.reference)
+        self.look_at_checkpoints()
         return True
 
     def strike(self, *more: str) -> bool:
@@ -314,6 +319,19 @@ class Round:
         vanished = self.committed - now
         self.found += [("lost", f"a committed row vanished: {line[:40]!r}") for line in vanished]
         self.committed = now
+
+    def look_at_checkpoints(self) -> None:
+        """All are gone, and a cell that went on from one says so, and that its times are none."""
+        left = ResultsFolder(self.results).cells.glob("*/checkpoints")
+        self.found += [("left", f"checkpoints of {place.parent.name}") for place in left]
+        rows, _ = read_runs(self.results)
+        resumed = [row for row in rows if row["resumed"] not in ("", "0")]
+        self.went_on += sum(row["status"] == "ok" for row in resumed)
+        self.found += [
+            ("untrue", f"{row['run_id']} went on from {row['resumed_from']}, and is undisturbed")
+            for row in resumed
+            if row["status"] == "ok" and row["tainted"] != "true"
+        ]
 
     def hit_runner(self, runner: "subprocess.Popen[bytes]", began: float) -> str | None:
         """What was hit, in words; None if the runner had ended."""
@@ -403,6 +421,7 @@ class Chaos:
     say: Callable[[str], object] = print
     rounds: int = 0
     missed: int = 0  # moments that found nothing to hit
+    went_on: int = 0  # cells that ended ok from a checkpoint
     killed: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)  # by kind
 
@@ -421,6 +440,7 @@ class Chaos:
             found += one.found
             self.killed.update(one.killed)
             self.missed += one.missed
+            self.went_on += one.went_on
             if hit:
                 break
         else:
@@ -433,7 +453,8 @@ class Chaos:
         counts = ", ".join(f"{self.counts[kind]} {kind}" for kind in KINDS)
         return (
             f"chaos: {self.rounds} rounds, {self.killed['runner']} runners and "
-            f"{self.killed['worker']} workers killed, {counts} running "
+            f"{self.killed['worker']} workers killed, {counts} running; "
+            f"{counted(self.went_on, 'cell')} went on from a checkpoint "
             f"({self.missed} more moments found nothing to hit)"
         )
 

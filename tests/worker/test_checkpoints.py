@@ -353,6 +353,8 @@ def test_a_class_goes_on_as_if_nothing_had_been(asked, own, tmp_path):
 def test_a_class_that_would_not_is_told_before_it_trains(asked, what, own, tmp_path):
     ran = cell(tmp_path, own(**asked))
     assert (ran.result["status"], ran.result["stage"]) == ("crashed", "warmup")
-    assert "limits.checkpoint_every: the model or the optimizer does not go on" in ran.result["reason"]
+    assert (
+        "limits.checkpoint_every: the model or the optimizer does not go on" in ran.result["reason"]
+    )
     assert what in ran.result["reason"]
     assert run(tmp_path, own(**asked)).result["status"] == "ok"
