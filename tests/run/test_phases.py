@@ -32,7 +32,7 @@ def slow_python(folder: Path, phase: str) -> Path:
     return script
 
 
-WORKERS = tuple(phase for phase in PHASES if phase not in ("compile", "wait"))
+WORKERS = tuple(phase for phase in PHASES if phase not in ("compile", "wait", "checkpoint"))
 
 
 @pytest.mark.slow
