@@ -39,7 +39,7 @@ class Stack:
     parameter: nn.Parameter
     shape: tuple[int, ...]  # of one logical tensor: (rows, columns), or (length,) for a vector
     init: Init = "uniform"
-    fan_in: int = 0  # inputs a weight sums over; gives the size of what is drawn
+    fan_in: int = 0  # inputs a weight sums over; gives the bound of the uniform draw
     transposed: bool = False  # the parameter stores each matrix as (columns, rows)
     heads: int = 1  # so many matrices, one after another, are the heads of one projection
     logits: AttentionLogits | None = None  # of these heads; the first projections: query, key
@@ -121,9 +121,8 @@ def initialise(stacks: Iterable[Stack], generator: Callable[[str], torch.Generat
     """Give every logical tensor PyTorch's default initialisation from a stream of its own.
 
     Linear weights and biases: uniform within ±1/sqrt(fan_in), which is what `nn.Linear` draws;
-    embeddings: standard normal, times 1/sqrt(fan_in) where they are a head as well. Each is drawn
-    on the CPU in float32, so that it depends on (seed, name, shape) alone: not on the device, not
-    on the model around it, not on stacking.
+    embeddings: standard normal. Each is drawn on the CPU in float32, so that it depends on
+    (seed, name, shape) alone: not on the device, not on the model around it, not on stacking.
     """
     for stack in stacks:
         for name, target in zip(stack.names, stack.view(stack.parameter.detach()), strict=True):
@@ -137,8 +136,7 @@ def _draw(stack: Stack, generator: torch.Generator) -> Tensor:
             bound = stack.fan_in**-0.5
             return value.uniform_(-bound, bound, generator=generator)
         case "normal":
-            value.normal_(generator=generator)
-            return value.mul_(stack.fan_in**-0.5) if stack.fan_in else value
+            return value.normal_(generator=generator)
         case "ones":
             return value.fill_(1.0)
         case "zeros":

@@ -57,9 +57,9 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     """Tokens (B, T) in, logits (B, T, V) out.
 
-    With `tied_head` token embedding and head are one parameter (Press and Wolf 2017): as a head it
-    is as small as any, so that what is looked up is multiplied by d^0.5 (Vaswani et al. 2017,
-    section 3.4), and blocks begin with the same vectors as they do untied.
+    With `tied_head` one parameter is head and token embedding (Press and Wolf 2017): the head as it
+    is untied, whose rows are multiplied by d^0.5 where they are looked up (Vaswani et al. 2017,
+    section 3.4), since as an embedding they would be lost beside the positions.
     """
 
     def __init__(
@@ -102,17 +102,10 @@ class Decoder(nn.Module):
     def stacks(self) -> list[Stack]:
         """All logical tensors of the model; their names are equal between models where shared."""
         vocab_size, d = self.head.shape
-        fan_in = d if self.tied else 0  # as a head it sums over d
-        stacks = [
-            Stack(
-                ("token.weight",),
-                "embedding",
-                self.token,
-                (vocab_size, d),
-                init="normal",
-                fan_in=fan_in,
-            )
-        ]
+        stacks = []
+        if not self.tied:
+            shape = (vocab_size, d)
+            stacks.append(Stack(("token.weight",), "embedding", self.token, shape, init="normal"))
         if self.position is not None:
             shape = (self.block_size, d)
             stacks.append(
@@ -122,8 +115,7 @@ class Decoder(nn.Module):
             assert isinstance(block, Block)
             stacks += block.stacks(f"blocks.{index}")
         stacks += norm_stacks("norm", self.norm)
-        if not self.tied:
-            stacks.append(Stack(("head.weight",), "head", self.head, (vocab_size, d), fan_in=d))
+        stacks.append(Stack(("head.weight",), "head", self.head, (vocab_size, d), fan_in=d))
         stacks += bias_stacks(["head.bias"], self.head_bias, vocab_size, fan_in=d)
         return stacks
 
@@ -139,15 +131,12 @@ class Decoder(nn.Module):
 
         6 for each active parameter of a matrix product (2 forward, 4 backward; Kaplan et al.
         2020, section 2.1) and 12 x layers x block x width for the scores and the mixing of full
-        attention (Chowdhery et al. 2022, appendix B). Embedding look-ups are no products; a tied
-        head is one, of the embedding's parameter.
+        attention (Chowdhery et al. 2022, appendix B). Embedding look-ups are no products.
         """
         products = sum(
             stack.n_active()
             for stack in self.stacks()
             if stack.role in ("hidden", "router", "head")
         )
-        if self.tied:
-            products += self.head.numel()
         d = self.head.shape[1]
         return 6 * products + 12 * len(self.blocks) * self.block_size * d

@@ -43,7 +43,9 @@ class DecoderOptions(Options):
         True, "false: no bias, neither in a linear layer, router and head included, nor in a norm"
     )
     tied_head: bool = option(
-        False, "the head's matrix is the tokens' embedding, one parameter, an embedding's by role"
+        False,
+        "the head's matrix is the tokens' embedding as well, times sqrt(n_embd) where it is looked "
+        "up; by role a head",
     )
 
     def __post_init__(self) -> None:
