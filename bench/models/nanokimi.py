@@ -72,8 +72,8 @@ class Experts(nn.Module):
         n_experts = len(self.numbers)
         self.numbers = tuple(self.numbers[place] for place in kept.tolist())
         names = ("up", "up_bias", "down", "down_bias")
-        there = [name for name in names if getattr(self, name) is not None]
-        return [cut(self, name, kept, n_experts) for name in there]
+        present = [name for name in names if getattr(self, name) is not None]
+        return [cut(self, name, kept, n_experts) for name in present]
 
     def stacks(self, prefix: str, active: int) -> Iterator[Stack]:
         """active: how many of the experts a token visits."""

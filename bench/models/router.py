@@ -102,8 +102,8 @@ class Router(nn.Module):
         if self.options.prune_every is not None:
             self.mass.zero_()
         n_experts = len(self.gate)
-        there = ["gate"] if self.gate_bias is None else ["gate", "gate_bias"]
-        return [cut(self, name, kept, n_experts) for name in there]
+        present = ["gate"] if self.gate_bias is None else ["gate", "gate_bias"]
+        return [cut(self, name, kept, n_experts) for name in present]
 
     def stacks(self, prefix: str) -> Iterator[Stack]:
         E, d = self.gate.shape

@@ -476,11 +476,16 @@ def test_normalised_queries_take_no_notice_of_their_weights_size():
         muonclip.build(model.stacks(), MuonClipOptions())
 
 
-@pytest.mark.parametrize("change", [*CHANGES, OF_TODAY], ids=str)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "change"),
+    [
+        (optimizer, change)
+        for optimizer, change in itertools.product(OPTIMIZERS, [*CHANGES, OF_TODAY])
+        if optimizer != "muonclip" or "qk_norm" not in change
+    ],
+    ids=str,
+)
 def test_every_optimizer_learns_with_every_option(optimizer, change):
-    if optimizer == "class" or (optimizer == "muonclip" and change.get("qk_norm")):
-        pytest.skip("refused")
     model = build(replace(KIMI, **change))
     optimizers = OPTIMIZERS[optimizer].build(model.stacks(), OPTIMIZER_OPTIONS[optimizer]())
     tokens = torch.randint(VOCABULARY, (4, BLOCK), generator=torch.Generator().manual_seed(0))

@@ -19,7 +19,6 @@ class DecoderOptions(Options):
         "scores are multiplied by this size to the power -1/2; the original uses n_embd, "
         "the literature head_size",
     )
-
     norm: Literal["layernorm", "rmsnorm"] = option(
         "layernorm",
         "of a token's vector before each part of a block and before the head; rmsnorm: over its "
@@ -106,7 +105,9 @@ class NanoKimiOptions(DecoderOptions):
     """NanoGPT with a mixture of experts, which a gate weights."""
 
     n_experts: int = option(4, "experts a block", ge=1, le=4_096)
-    activation: Literal["swiglu", "relu", "gelu", "relu2"] = option("swiglu", "of the experts")
+    activation: Literal["swiglu", "relu", "gelu", "relu2"] = option(
+        "swiglu", "of the experts; relu2 is the square of relu"
+    )
     expert_hidden: int | None = option(
         None,
         "hidden units of an expert; where not given, n_embd with swiglu, and with the others as "
