@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.border.spec import RunSpec
+from bench.border.spec import Optimizer, RunSpec
 from bench.errors import nearest
 from bench.matrix.forms import AXES, Baseline, Claim, FixedClaim, Terms
 from bench.matrix.own import packages
@@ -152,7 +152,12 @@ def _devices(form: Any) -> set[str]:
 
 def check_cells(form: Any, cells: Sequence[Cell], codes: Sequence[OwnCode]) -> list[Wrong]:
     """There are cells, each once and each possible, and the claim is about some of them."""
-    wrong = [*_check_planned_twice(cells), *_check_train(cells), *_check_packages(cells, codes)]
+    wrong = [
+        *_check_planned_twice(cells),
+        *_check_train(cells),
+        *_check_packages(cells, codes),
+        *_check_clipping(form, cells),
+    ]
     if not cells:
         wrong.append((("exclude",), "leaves no cell at all. Remove a rule."))
     if form.claim is not None:
@@ -224,3 +229,36 @@ def _check_packages(cells: Sequence[Cell], codes: Sequence[OwnCode]) -> Iterator
         if len(brought) > len(set(brought)):
             what = f"its {brought[0]} is another than that of model {model}. Rename one of them."
             yield ("optimizers", optimizer), what
+
+
+def _check_clipping(form: Any, cells: Sequence[Cell]) -> Iterator[Wrong]:
+    """What MuonClip clips has a part in the logits; said of the model and of the optimizer."""
+    pairs = {
+        cell.place[:2]: None
+        for cell in cells
+        if getattr(cell.spec.model.options, "qk_norm", False) and _clips(cell.spec.optimizer)
+    }
+    for model, optimizer in pairs:
+        what = (
+            "normalised queries and keys take no notice of their weights' size, which optimizer "
+            f"{optimizer} (MuonClip) scales down: clipping would do nothing."
+        )
+        yield ("models", model, "qk_norm"), f"{what} Leave it out, or exclude the two."
+        what = (
+            "MuonClip scales down the weights of queries and keys, of whose size those of model "
+            f"{model} take no notice (qk_norm): clipping would do nothing."
+        )
+        yield _place(form, "optimizer", optimizer), f"{what} Take muon, or exclude the two."
+
+
+def _clips(optimizer: Optimizer) -> bool:
+    """Whether it is MuonClip, or a class beside which MuonClip has a group of parameters."""
+    groups = getattr(optimizer.options, "groups", {})
+    return "muonclip" in (optimizer.base, *(group.get("base") for group in groups.values()))
+
+
+def _place(form: Any, axis: str, name: str) -> Where:
+    """Where a variant is defined; of a built-in, where it is first named."""
+    if name in getattr(form, f"{axis}s"):
+        return (f"{axis}s", name)
+    return next(where for where, used in _uses(form, axis) if used == name)

@@ -1,5 +1,6 @@
 """NanoKimi: the mixture-of-experts model of the original comparison, and what it may grow into."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -8,53 +9,60 @@ from torch import Tensor, nn
 
 from bench.border.logical import Cut, Stack, cut
 from bench.border.options import DecoderOptions, NanoKimiOptions
-from bench.models.decoder import Decoder, empty
+from bench.models.activations import ACTIVATIONS
+from bench.models.decoder import Decoder
+from bench.models.parameters import bias_stacks, empty
 from bench.models.router import Router, Routing
 from bench.models.segments import Order, products, to_experts, to_tokens
 
 
 class Experts(nn.Module):
-    """E feed-forwards: Linear(d -> 2h), SwiGLU (silu(first half) * second half), Linear(h -> d)."""
+    """E feed-forwards: Linear(d -> h, or 2h where gated), an activation to h, Linear(h -> d)."""
 
-    def __init__(self, d: int, h: int, n_experts: int) -> None:
+    def __init__(self, options: NanoKimiOptions, n_experts: int) -> None:
         super().__init__()
+        d, h = options.n_embd, options.n_hidden
         self.h = h
+        self.units = (2, h) if options.is_gated else (h,)  # of an expert's first layer
+        self.activate = ACTIVATIONS[options.activation]
         self.numbers = tuple(range(n_experts))  # an expert keeps its number when others go
-        self.up = empty(n_experts * 2 * h, d)
-        self.up_bias = empty(n_experts * 2 * h)
+        up = n_experts * math.prod(self.units)
+        self.up = empty(up, d)
+        self.up_bias = empty(up) if options.bias else None
         self.down = empty(n_experts * h, d)  # each expert's matrix stored (in, out)
-        self.down_bias = empty(n_experts, d)
+        self.down_bias = empty(n_experts, d) if options.bias else None
 
     def all(self, x: Tensor, onto: Tensor, gate: Tensor | None = None) -> Tensor:
         """onto + sum over e of gate_e * expert_e(x); gate: (N, E), 1 where not given.
 
-        The first layers of all experts are one product (N, d) x (d, 2Eh). The gate is applied to
-        the hidden units, so that the second layers and their weighted sum are one product as well:
+        The first layers of all experts are one product with a matrix of all their rows. The gate is
+        applied to the hidden units, so that the second layers and their weighted sum are one
+        product as well:
         sum_e g_e (h_e W_e + b_e) = [g_1 h_1 .. g_E h_E] [W_1; ..; W_E] + g [b_1; ..; b_E].
         """
         N, E, h = len(x), len(self.numbers), self.h
-        up = F.linear(x, self.up, self.up_bias).view(N, E, 2, h)
-        # Not up[:, :, 0] and up[:, :, 1]: the backward of each fills the whole with zeros first.
-        first, second = up.unbind(2)  # (N, E, h) each
-        hidden = F.silu(first) * second
-        if gate is None:
-            onto = onto + self.down_bias.sum(0)
-        else:
+        up = F.linear(x, self.up, self.up_bias).view(N, E, *self.units)
+        hidden = self.activate(up)  # (N, E, h)
+        if gate is not None:
             hidden = hidden * gate.unsqueeze(-1)
-            onto = torch.addmm(onto, gate, self.down_bias)
+        if self.down_bias is not None:
+            onto = (
+                onto + self.down_bias.sum(0)
+                if gate is None
+                else torch.addmm(onto, gate, self.down_bias)
+            )
         return torch.addmm(onto, hidden.view(N, E * h), self.down)
 
     def chosen(self, x: Tensor, onto: Tensor, routing: Routing) -> Tensor:
         """onto + sum over the chosen experts e of gate_e * expert_e(x), no other being computed."""
         assert routing.chosen is not None
         assert routing.load is not None
-        (E, d), h = self.down_bias.shape, self.h
+        E, h, d = len(self.numbers), self.h, x.shape[1]
         order = Order(routing.chosen, routing.load)
         rows = to_experts(x, order)  # (N k, d)
-        matrices, vectors = self.up.view(E, 2 * h, d).mT, self.up_bias.view(E, 2 * h)
-        up = products(rows, matrices, vectors, order)
-        first, second = up.view(-1, 2, h).unbind(1)
-        hidden = F.silu(first) * second
+        vectors = None if self.up_bias is None else self.up_bias.view(E, -1)
+        up = products(rows, self.up.view(E, -1, d).mT, vectors, order)
+        hidden = self.activate(up.view(-1, *self.units))  # (N k, h)
         out = products(hidden, self.down.view(E, h, d), self.down_bias, order)
         by_token = to_tokens(out, order)  # (N, k, d)
         return onto + (by_token * routing.gate.unsqueeze(-1)).sum(1)
@@ -64,17 +72,18 @@ class Experts(nn.Module):
         n_experts = len(self.numbers)
         self.numbers = tuple(self.numbers[place] for place in kept.tolist())
         names = ("up", "up_bias", "down", "down_bias")
-        return [cut(self, name, kept, n_experts) for name in names]
+        present = [name for name in names if getattr(self, name) is not None]
+        return [cut(self, name, kept, n_experts) for name in present]
 
     def stacks(self, prefix: str, active: int) -> Iterator[Stack]:
         """active: how many of the experts a token visits."""
-        d, h = self.down_bias.shape[1], self.h
+        d, h, up = self.down.shape[1], self.h, math.prod(self.units)
 
         def each(kind: str) -> tuple[str, ...]:
             return tuple(f"{prefix}.{number}.{kind}" for number in self.numbers)
 
-        yield Stack(each("up.weight"), "hidden", self.up, (2 * h, d), fan_in=d, active=active)
-        yield Stack(each("up.bias"), "vector", self.up_bias, (2 * h,), fan_in=d, active=active)
+        yield Stack(each("up.weight"), "hidden", self.up, (up, d), fan_in=d, active=active)
+        yield from bias_stacks(each("up.bias"), self.up_bias, up, fan_in=d, active=active)
         yield Stack(
             each("down.weight"),
             "hidden",
@@ -84,7 +93,7 @@ class Experts(nn.Module):
             transposed=True,
             active=active,
         )
-        yield Stack(each("down.bias"), "vector", self.down_bias, (d,), fan_in=h, active=active)
+        yield from bias_stacks(each("down.bias"), self.down_bias, d, fan_in=h, active=active)
 
 
 class Mixture(nn.Module):
@@ -97,9 +106,9 @@ class Mixture(nn.Module):
         super().__init__()
         self.options = options
         self.router = Router(options)
-        d, h, n_shared = options.n_embd, options.n_hidden, options.n_shared_experts
-        self.experts = Experts(d, h, options.n_experts)
-        self.shared = Experts(d, h, n_shared) if n_shared else None
+        n_shared = options.n_shared_experts
+        self.experts = Experts(options, options.n_experts)
+        self.shared = Experts(options, n_shared) if n_shared else None
 
     def forward(self, x: Tensor, onto: Tensor) -> Tensor:
         routing = self.router(x)

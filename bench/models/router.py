@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.border.logical import Cut, Stack, cut
 from bench.border.options import NanoKimiOptions
-from bench.models.decoder import empty
+from bench.models.parameters import bias_stacks, empty
 
 
 class Routing(NamedTuple):
@@ -46,7 +46,7 @@ class Router(nn.Module):
         super().__init__()
         self.options = options
         self.gate = empty(options.n_experts, options.n_embd)
-        self.gate_bias = empty(options.n_experts)
+        self.gate_bias = empty(options.n_experts) if options.bias else None
         self.auxiliary_loss: Tensor | None = None  # of the last training forward
         if options.balance == "bias":
             self.register_buffer("preference", torch.zeros(options.n_experts))
@@ -101,13 +101,14 @@ class Router(nn.Module):
             setattr(self, name, buffer[kept])
         if self.options.prune_every is not None:
             self.mass.zero_()
-        n_experts = len(self.gate_bias)
-        return [cut(self, name, kept, n_experts) for name in ("gate", "gate_bias")]
+        n_experts = len(self.gate)
+        present = ["gate"] if self.gate_bias is None else ["gate", "gate_bias"]
+        return [cut(self, name, kept, n_experts) for name in present]
 
     def stacks(self, prefix: str) -> Iterator[Stack]:
         E, d = self.gate.shape
         yield Stack((f"{prefix}.gate.weight",), "router", self.gate, (E, d), fan_in=d)
-        yield Stack((f"{prefix}.gate.bias",), "vector", self.gate_bias, (E,), fan_in=d)
+        yield from bias_stacks([f"{prefix}.gate.bias"], self.gate_bias, E, fan_in=d)
 
 
 def _shares(scores: Tensor) -> Tensor:

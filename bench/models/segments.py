@@ -5,6 +5,7 @@ segment of an expert may be empty, and none is ever cut off.
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -43,8 +44,8 @@ def to_tokens(rows: Tensor, order: Order) -> Tensor:
     return by_token
 
 
-def products(rows: Tensor, matrices: Tensor, vectors: Tensor, order: Order) -> Tensor:
-    """Each segment of the rows times its expert's matrix, plus its vector.
+def products(rows: Tensor, matrices: Tensor, vectors: Tensor | None, order: Order) -> Tensor:
+    """Each segment of the rows times its expert's matrix, plus its vector where there is one.
 
     rows (N k, in), matrices (E, in, out) in any layout, vectors (E, out) -> (N k, out). One product
     an expert, written where it belongs: nothing is padded, and an expert without a token costs
@@ -53,7 +54,8 @@ def products(rows: Tensor, matrices: Tensor, vectors: Tensor, order: Order) -> T
     device = rows.device.type
     if torch.is_autocast_enabled(device):  # which casts for PyTorch's own products, not for this
         to = torch.get_autocast_dtype(device)
-        rows, matrices, vectors = rows.to(to), matrices.to(to), vectors.to(to)
+        rows, matrices = rows.to(to), matrices.to(to)
+        vectors = None if vectors is None else vectors.to(to)
     out: Tensor = _Products.apply(rows, matrices, vectors, order.sizes)  # type: ignore[no-untyped-call]
     return out
 
@@ -90,34 +92,45 @@ def _by_token(rows: Tensor, order: Order) -> Tensor:
 class _Products(Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, matrices: Tensor, vectors: Tensor, sizes: Sequence[int]
+        ctx: Any, rows: Tensor, matrices: Tensor, vectors: Tensor | None, sizes: Sequence[int]
     ) -> Tensor:
         ctx.save_for_backward(rows, matrices)
-        ctx.sizes = sizes
+        ctx.sizes, ctx.has_vectors = sizes, vectors is not None
         out = rows.new_empty(len(rows), matrices.shape[2])
-        parts = zip(rows.split(sizes), matrices, vectors, out.split(sizes), strict=True)
+        each = repeat(None, len(matrices)) if vectors is None else vectors
+        parts = zip(rows.split(sizes), matrices, each, out.split(sizes), strict=True)
         for part, matrix, vector, into in parts:
-            torch.addmm(vector, part, matrix, out=into)
+            if vector is None:
+                torch.mm(part, matrix, out=into)
+            else:
+                torch.addmm(vector, part, matrix, out=into)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         rows, matrices = ctx.saved_tensors
         grad = grad.contiguous()
         of_rows, of_matrices = torch.empty_like(rows), torch.empty_like(matrices)
-        of_vectors = grad.new_empty(len(matrices), grad.shape[1])
+        upstreams = grad.split(ctx.sizes)
         parts = zip(
             rows.split(ctx.sizes),
             matrices,
-            grad.split(ctx.sizes),
+            upstreams,
             of_rows.split(ctx.sizes),
             of_matrices,
-            of_vectors,
             strict=True,
         )
-        for part, matrix, upstream, of_part, of_matrix, of_vector in parts:
+        for part, matrix, upstream, of_part, of_matrix in parts:
             torch.mm(upstream, matrix.t(), out=of_part)
             torch.mm(part.t(), upstream, out=of_matrix)
-            torch.sum(upstream, 0, out=of_vector)
+        of_vectors = _sums(upstreams) if ctx.has_vectors else None
         return of_rows, of_matrices, of_vectors, None
+
+
+def _sums(segments: Sequence[Tensor]) -> Tensor:
+    """(E, out): over the rows of each segment."""
+    sums = segments[0].new_empty(len(segments), segments[0].shape[1])
+    for segment, into in zip(segments, sums, strict=True):
+        torch.sum(segment, 0, out=into)
+    return sums

@@ -62,16 +62,19 @@ def _median(rows: Sequence[Row], column: str) -> float | None:
 def n_params(options: DecoderOptions, vocab_size: int, block_size: int) -> int:
     """Parameters of a model by its formula, without building it."""
     d = options.n_embd
-    norms, attention = 4 * d, 3 * d * d + d * d + d
+    norm = d * (2 if options.bias and options.norm == "layernorm" else 1)
+    attention = 3 * d * d + _linear(d, d, options)
     if isinstance(options, NanoKimiOptions):
         n_experts = options.n_experts + options.n_shared_experts
-        feed_forward = options.n_experts * (d + 1) + n_experts * _expert(options)
+        feed_forward = _linear(d, options.n_experts, options) + n_experts * _feed_forward(options)
     else:
-        assert isinstance(options, NanoGPTOptions)
-        h, into = options.n_hidden, 2 if options.activation == "swiglu" else 1
-        feed_forward = into * (d * h + h) + (h * d + d)
-    embeddings, head = (vocab_size + block_size) * d, (d + 1) * vocab_size
-    return embeddings + options.n_layer * (norms + attention + feed_forward) + 2 * d + head
+        feed_forward = _feed_forward(options)
+    blocks = options.n_layer * (2 * norm + attention + feed_forward)
+    positions = block_size * d if options.position == "learned" else 0
+    head = _linear(d, vocab_size, options)
+    if options.tied_head:  # its matrix is the embedding's
+        head -= d * vocab_size
+    return vocab_size * d + positions + blocks + norm + head
 
 
 def n_params_active(options: DecoderOptions, vocab_size: int, block_size: int) -> int:
@@ -79,13 +82,20 @@ def n_params_active(options: DecoderOptions, vocab_size: int, block_size: int) -
     total = n_params(options, vocab_size, block_size)
     if isinstance(options, NanoKimiOptions) and options.gating == "topk":
         passed_over = options.n_experts - options.top_k
-        return total - options.n_layer * passed_over * _expert(options)
+        return total - options.n_layer * passed_over * _feed_forward(options)
     return total
 
 
-def _expert(options: NanoKimiOptions) -> int:
+def _feed_forward(options: DecoderOptions) -> int:
+    """Of the dense one, or of one expert."""
+    assert isinstance(options, NanoGPTOptions | NanoKimiOptions)
     d, h = options.n_embd, options.n_hidden
-    return (2 * d * h + 2 * h) + (h * d + d)
+    up = 2 * h if options.is_gated else h
+    return _linear(d, up, options) + _linear(h, d, options)
+
+
+def _linear(inputs: int, outputs: int, options: DecoderOptions) -> int:
+    return inputs * outputs + (outputs if options.bias else 0)
 
 
 def _rough_wall_s(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> float:

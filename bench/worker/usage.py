@@ -43,9 +43,9 @@ class Usage:
                 hook.remove()
 
     def _start(self, router: Router) -> None:
-        sums, n_experts = self.of.get(router), len(router.gate_bias)
+        sums, n_experts = self.of.get(router), len(router.gate)
         if sums is None or len(sums.load) != n_experts:  # some were dropped
-            zero = router.gate_bias.new_zeros((), dtype=torch.float64)
+            zero = router.gate.new_zeros((), dtype=torch.float64)
             self.of[router] = Sums(zero.repeat(n_experts), zero.clone(), zero.clone())
         else:
             for each in (sums.load, sums.entropy, sums.tokens):

@@ -4,6 +4,7 @@ from typing import Any
 
 # What else must be given for a setting to mean something.
 NEEDED: dict[str, dict[str, Any]] = {
+    "rope_base": {"position": "rope"},
     "top_k": {"gating": "topk"},
     "balance": {"gating": "topk"},
     "aux_coefficient": {"gating": "topk", "balance": "aux"},

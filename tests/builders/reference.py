@@ -5,6 +5,7 @@ gradients can be compared name by name.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,47 +18,107 @@ from bench.border.options import DecoderOptions, NanoKimiOptions
 from bench.optim.orthogonal import POLAR_EXPRESS
 
 
+class RMSNorm(nn.Module):
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * over_rms(x)
+
+
+def over_rms(x: Tensor) -> Tensor:
+    return x / ((x * x).sum(-1, keepdim=True) / x.shape[-1] + 1e-5).sqrt()
+
+
+def norm(options: DecoderOptions) -> nn.Module:
+    d = options.n_embd
+    return RMSNorm(d) if options.norm == "rmsnorm" else nn.LayerNorm(d, bias=options.bias)
+
+
+def rotated(x: Tensor, base: float) -> Tensor:
+    """(B, T, h): at each position by a rotation matrix, which mixes number i with i + h / 2."""
+    return torch.stack(
+        [x[:, t] @ rotation(t, x.shape[-1], base).to(x.dtype).T for t in range(x.shape[1])], 1
+    )
+
+
+def rotation(t: int, h: int, base: float) -> Tensor:
+    """(h, h); its numbers are of float32, as the models keep them."""
+    R = torch.zeros(h, h)
+    for i in range(h // 2):
+        j, angle = i + h // 2, t * base ** (-2 * i / h)
+        R[i, i] = R[j, j] = math.cos(angle)
+        R[j, i] = math.sin(angle)
+        R[i, j] = -R[j, i]
+    return R
+
+
 class Attention(nn.Module):
     def __init__(self, options: DecoderOptions) -> None:
         super().__init__()
         d, H = options.n_embd, options.n_head
+        self.options = options
         self.query = nn.ModuleList(nn.Linear(d, d // H, bias=False) for _ in range(H))
         self.key = nn.ModuleList(nn.Linear(d, d // H, bias=False) for _ in range(H))
         self.value = nn.ModuleList(nn.Linear(d, d // H, bias=False) for _ in range(H))
-        self.output = nn.Linear(d, d)
+        self.output = nn.Linear(d, d, bias=options.bias)
         self.scale = {"n_embd": d, "head_size": d // H}[options.attention_scale] ** -0.5
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """A head's queries or keys: (B, T, h), as they are multiplied with each other."""
+        if self.options.qk_norm:
+            x = over_rms(x)
+        return rotated(x, self.options.rope_base) if self.options.position == "rope" else x
+
+    def scores(self, x: Tensor, head: int) -> Tensor:
+        """(B, T, T), each query with each key."""
+        query, key = self.query[head](x), self.key[head](x)
+        return self.prepared(query) @ self.prepared(key).mT * self.scale
 
     def forward(self, x: Tensor) -> Tensor:
         T = x.shape[1]
         future = torch.ones(T, T, dtype=torch.bool).triu(1)
         heads = []
-        for query, key, value in zip(self.query, self.key, self.value, strict=True):
-            scores = query(x) @ key(x).mT * self.scale  # (B, T, T)
-            weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+        for head, value in enumerate(self.value):
+            weights = self.scores(x, head).masked_fill(future, -torch.inf).softmax(-1)
             heads.append(weights @ value(x))
         return self.output(torch.cat(heads, -1))
 
 
+def square_of_relu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x * x, 0.0)
+
+
 class Dense(nn.Module):
-    def __init__(self, d: int, activation: str) -> None:
+    def __init__(self, d: int, h: int, activation: str, bias: bool) -> None:
         super().__init__()
-        self.up = nn.Linear(d, 4 * d)
-        self.down = nn.Linear(4 * d, d)
-        self.activate = {"relu": nn.ReLU(), "gelu": nn.GELU()}[activation]
+        self.up = nn.Linear(d, h, bias)
+        self.down = nn.Linear(h, d, bias)
+        self.activate = {"relu": F.relu, "gelu": F.gelu, "relu2": square_of_relu}[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.activate(self.up(x)))
 
 
 class Gated(nn.Module):
-    def __init__(self, d: int, h: int) -> None:
+    def __init__(self, d: int, h: int, bias: bool) -> None:
         super().__init__()
-        self.up = nn.Linear(d, 2 * h)
-        self.down = nn.Linear(h, d)
+        self.up = nn.Linear(d, 2 * h, bias)
+        self.down = nn.Linear(h, d, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.up(x).chunk(2, -1)
         return self.down(F.silu(first) * second)
+
+
+def expert(options: NanoKimiOptions) -> nn.Module:
+    """With as many hidden units as give each activation the parameters of n_embd gated ones."""
+    d = options.n_embd
+    if options.activation == "swiglu":
+        return Gated(d, options.expert_hidden or d, options.bias)
+    h = options.expert_hidden or round((3 * d + 2) * d / (2 * d + 1))
+    return Dense(d, h, options.activation, options.bias)
 
 
 class Mixture(nn.Module):
@@ -65,11 +126,10 @@ class Mixture(nn.Module):
 
     def __init__(self, options: NanoKimiOptions) -> None:
         super().__init__()
-        d, h = options.n_embd, options.expert_hidden or options.n_embd
         self.options = options
-        self.gate = nn.Linear(d, options.n_experts)
-        self.experts = nn.ModuleList(Gated(d, h) for _ in range(options.n_experts))
-        self.shared = nn.ModuleList(Gated(d, h) for _ in range(options.n_shared_experts))
+        self.gate = nn.Linear(options.n_embd, options.n_experts, options.bias)
+        self.experts = nn.ModuleList(expert(options) for _ in range(options.n_experts))
+        self.shared = nn.ModuleList(expert(options) for _ in range(options.n_shared_experts))
         self.preference = torch.zeros(options.n_experts)  # what balance: bias adds to a choice
 
     def scores(self, x: Tensor) -> Tensor:
@@ -111,16 +171,16 @@ class Mixture(nn.Module):
 class Block(nn.Module):
     def __init__(self, options: DecoderOptions) -> None:
         super().__init__()
-        d = options.n_embd
-        self.attention_norm = nn.LayerNorm(d)
+        d, bias = options.n_embd, options.bias
+        self.attention_norm = norm(options)
         self.attention = Attention(options)
-        self.feed_forward_norm = nn.LayerNorm(d)
+        self.feed_forward_norm = norm(options)
         if isinstance(options, NanoKimiOptions):
             self.feed_forward = Mixture(options)
         elif options.activation == "swiglu":
-            self.feed_forward = Gated(d, round((8 * d + 4) * d / (3 * d + 2)))
+            self.feed_forward = Gated(d, round((8 * d + 4) * d / (3 * d + 2)), bias)
         else:
-            self.feed_forward = Dense(d, options.activation)
+            self.feed_forward = Dense(d, 4 * d, options.activation, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.attention_norm(x))
@@ -131,14 +191,24 @@ class Reference(nn.Module):
     def __init__(self, options: DecoderOptions, vocab_size: int, block_size: int) -> None:
         super().__init__()
         d = options.n_embd
-        self.token = nn.Embedding(vocab_size, d)
-        self.position = nn.Embedding(block_size, d)
+        self.options = options
+        if not options.tied_head:
+            self.token = nn.Embedding(vocab_size, d)
+        if options.position == "learned":
+            self.position = nn.Embedding(block_size, d)
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.n_layer))
-        self.norm = nn.LayerNorm(d)
-        self.head = nn.Linear(d, vocab_size)
+        self.norm = norm(options)
+        self.head = nn.Linear(d, vocab_size, options.bias)
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        if self.options.tied_head:
+            return math.sqrt(self.options.n_embd) * self.head.weight[tokens]
+        return self.token(tokens)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1]))
+        x = self.embedded(tokens)
+        if self.options.position == "learned":
+            x = x + self.position(torch.arange(tokens.shape[1]))
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x))

@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import MatrixError
 from bench.matrix.expansion import load_matrix
-from tests.builders.matrices import SOUND, broken, refusal
+from tests.builders.matrices import SOUND, broken, load, refusal
 from tests.builders.mistakes import ONE_MISTAKE
 
 # --- One mistake --------------------------------------------------------------------------------
@@ -115,6 +115,42 @@ def test_sections_are_checked_against_each_other_beside_a_broken_one(tmp_path):
 def test_a_duplicate_key_does_not_hide_another_mistake(tmp_path):
     error = refusal(tmp_path, broken("steps: 100", "steps: 100, steps: 5, step: 1"))
     assert sorted(mistake.where for mistake in error.mistakes) == ["train.step", "train.steps"]
+
+
+def test_clipping_what_is_normalised_is_told_of_the_model_and_of_the_optimizer(tmp_path):
+    text = broken("truemuon]", "muonclip, tight]")
+    text = broken("[nanogpt, nanokimi]", "[nanogpt, modern]", text)
+    text = broken("models:\n", "models:\n  modern: {base: nanokimi, qk_norm: true}\n", text)
+    text = broken("optimizers:\n", "optimizers:\n  tight: {base: muonclip, tau: 3}\n", text)
+    error = refusal(tmp_path, text)
+    assert [(mistake.line, mistake.where) for mistake in error.mistakes] == [
+        (7, "matrix.optimizer[1]"),
+        (15, "models.modern.qk_norm"),
+        (15, "models.modern.qk_norm"),
+        (18, "optimizers.tight"),
+    ]
+    of_optimizer, of_model, *_ = (mistake.what for mistake in error.mistakes)
+    assert "clipping would do nothing. Take muon, or exclude the two." in of_optimizer
+    assert "model modern take no notice" in of_optimizer
+    assert "optimizer muonclip (MuonClip) scales down: clipping would do nothing" in of_model
+    apart = broken("{model: nanogpt, seed: 3}", "{model: modern, optimizer: muonclip}", text)
+    apart = broken("include:", "  - {model: modern, optimizer: tight}\ninclude:", apart)
+    assert load(tmp_path, apart).cells
+
+
+def test_clipping_in_a_group_of_a_class_is_clipping(tmp_path):
+    (tmp_path / "mine.py").write_text("class Mine: ...\n")
+    group = "groups: {hidden: {base: muonclip}, other: {}}"
+    text = broken(
+        "slow: {base: adamw, lr: 3.0e-4}", f"slow: {{class: mine.Mine, path: ./mine.py, {group}}}"
+    )
+    text = broken("truemuon]", "slow]", text)
+    text = broken("n_experts: 8}", "n_experts: 8, qk_norm: true}", text)
+    text = broken("[nanogpt, nanokimi]", "[nanogpt, nanokimi-8]", text)
+    assert [mistake.where for mistake in refusal(tmp_path, text).mistakes] == [
+        "models.nanokimi-8.qk_norm",
+        "optimizers.slow",
+    ]
 
 
 def test_a_refused_variant_is_one_mistake_wherever_it_is_named(tmp_path):

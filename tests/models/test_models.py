@@ -114,10 +114,22 @@ def test_logits_see_the_past_and_the_present_but_not_the_future(options):
 
 
 def test_defaults_are_the_originals():
-    shared = {"n_embd": 64, "n_layer": 4, "n_head": 4, "attention_scale": "n_embd"}
+    shared = {
+        "n_embd": 64,
+        "n_layer": 4,
+        "n_head": 4,
+        "attention_scale": "n_embd",
+        "norm": "layernorm",
+        "position": "learned",
+        "rope_base": 10_000.0,
+        "qk_norm": False,
+        "bias": True,
+        "tied_head": False,
+    }
     assert asdict(NanoGPTOptions()) == shared | {"activation": "relu"}
     assert asdict(NanoKimiOptions()) == shared | {
         "n_experts": 4,
+        "activation": "swiglu",
         "expert_hidden": None,
         "gating": "all",
         "top_k": 2,

@@ -106,6 +106,18 @@ def test_what_others_have_added_to_muon_runs_in_graphs(
     assert of_the_run(graphs)
 
 
+@pytest.mark.parametrize("model", ["nanogpt", "nanokimi"])
+def test_a_decoder_of_today_runs_in_graphs(tmp_path: Path, graphs: Graphs, model: str) -> None:
+    """Angles are read by every step and written by none."""
+    spec = spec_of(model, "muon", steps=22, every=7)
+    of_today = {"norm": "rmsnorm", "position": "rope", "qk_norm": True, "tied_head": True}
+    options = dataclasses.replace(spec.model.options, activation="relu2", bias=False, **of_today)
+    spec = dataclasses.replace(spec, model=Model("of-today", model, options))
+    in_graphs = run(tmp_path, asking(spec, graph_steps=3))
+    assert_same(in_graphs, run(tmp_path, spec))
+    assert in_graphs.row["graph_steps_share"] == 19 / 22
+
+
 def test_without_graphs_no_share_of_them_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, spec_of()).row["graph_steps_share"] is None
 
