@@ -30,6 +30,7 @@ from bench.records.ownprogram import DataFolder
 from bench.records.rows import Row, RunsTable, by_cell
 from bench.run.attempt import is_number, run_attempt
 from bench.run.compiling import check_compile_cache, with_compiled
+from bench.run.derived import derived_columns
 from bench.run.estimate import estimate_arms
 from bench.run.gpus import GpuRequest
 from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
@@ -257,8 +258,12 @@ class Runner:
             if nth > 1:
                 number = self.folder.next_attempt(one, self.runs.of(one.spec.run_id))
                 self.folder.take_over(job.files, nth, self.folder.make_attempt(one, number))
+            row |= derived_columns(one.spec, row, seen["gpu_name"], self._bytes_per_token(one))
             found.append(row | self._identity(one, number, environment) | seen)
         return found
+
+    def _bytes_per_token(self, cell: Cell) -> float | None:
+        return self.corpus.val_bytes_per_token(cell.spec.data) if self.corpus else None
 
     def _job(self, cell: Cell, slot: Slot, number: int) -> Job:
         """The attempt of that number, laid out.

@@ -489,7 +489,7 @@ ONE_MISTAKE = {
         broken("val_loss_final", "val_los_final"),
         21,
         "claim.metric",
-        "'val_los_final' is not allowed. Did you mean 'val_loss_final'? Allowed: bits_per_char, ",
+        "'val_los_final' is not allowed. Did you mean 'val_loss_final'? Allowed: bits_per_byte, ",
     ),
     "margin of a ratio that is no share": (
         broken("metric: val_loss_final\n  margin: 0.01", "metric: train_time_s\n  margin: 5"),
