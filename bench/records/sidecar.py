@@ -15,11 +15,11 @@ Count = Annotated[int, Field(gt=0)]
 Split = Literal["train", "val", "test"]
 
 
-class _Part(BaseModel):
+class _OfSidecar(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class TokenizerFile(_Part):
+class TokenizerFile(_OfSidecar):
     """By what the text was tokenised."""
 
     kind: Literal["learned", "given"]  # learned: from the training split
@@ -28,7 +28,7 @@ class TokenizerFile(_Part):
     library: str  # and its version
 
 
-class TokenisedText(_Part):
+class TokenisedText(_OfSidecar):
     """The text, before it was divided."""
 
     name: str
@@ -37,7 +37,7 @@ class TokenisedText(_Part):
     characters: Count
 
 
-class TokenisedSplit(_Part):
+class TokenisedSplit(_OfSidecar):
     """A token file; `bytes` of UTF-8 and `characters` are what its tokens stand for."""
 
     file: str
@@ -51,7 +51,7 @@ class TokenisedSplit(_Part):
         return self.bytes / self.tokens
 
 
-class Sidecar(_Part):
+class Sidecar(_OfSidecar):
     """All of a tokens.json."""
 
     schema_version: Literal[1] = 1
@@ -82,7 +82,7 @@ def known_of(files: Mapping[str, Sequence[tuple[Path, str]]]) -> Known:
     paths = {path for parts in files.values() for path, _ in parts}
     sidecars = {folder: _read(folder / NAME) for folder in {path.parent for path in paths}}
     entries = {
-        split: [_entry(sidecars[path.parent], path, sha256) for path, sha256 in parts]
+        split: [_known_file(sidecars[path.parent], path, sha256) for path, sha256 in parts]
         for split, parts in files.items()
     }
     known = [each for parts in entries.values() for each in parts if each]
@@ -100,13 +100,13 @@ def known_of(files: Mapping[str, Sequence[tuple[Path, str]]]) -> Known:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _KnownFile:
     path: Path
     sidecar: Sidecar
     part: TokenisedSplit
 
 
-def _entry(sidecar: Sidecar | None, path: Path, sha256: str) -> _Entry | None:
+def _known_file(sidecar: Sidecar | None, path: Path, sha256: str) -> _KnownFile | None:
     """What a tokens.json has of a file; None where it does not name it."""
     for part in sidecar.splits.values() if sidecar else ():
         if part.file != path.name:
@@ -117,11 +117,11 @@ def _entry(sidecar: Sidecar | None, path: Path, sha256: str) -> _Entry | None:
                 "the one was changed without the other. Tokenise the text again, or remove the "
                 "JSON: then bytes a token are not known."
             )
-        return _Entry(path, sidecar, part) if sidecar else None
+        return _KnownFile(path, sidecar, part) if sidecar else None
     return None
 
 
-def _check_one_tokenizer(known: Sequence[_Entry]) -> None:
+def _check_one_tokenizer(known: Sequence[_KnownFile]) -> None:
     for each in known:
         first, other = (entry.sidecar.tokenizer.sha256 for entry in (known[0], each))
         if first != other:
