@@ -563,6 +563,12 @@ ONE_MISTAKE = {
         "claim.metric",
         "gpu_energy_j is of a GPU, and no cell is on device cuda. Claim another column, or plan ",
     ),
+    "claim on the share of a GPU's peak, and no cell has one": (
+        broken("val_loss_final", "mfu_pct"),
+        21,
+        "claim.metric",
+        "mfu_pct is of a GPU, and no cell is on device cuda. Claim another column, or plan ",
+    ),
     "fewer CPUs than threads": (
         broken("cpus: 2", "cpus: 1"),
         18,

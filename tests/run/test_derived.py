@@ -1,13 +1,17 @@
 """Columns that the launching side adds to a worker's: bits a byte, the share of a GPU's peak."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench.border.program import Program
+from bench.matrix.expansion import load_matrix
 from bench.measure.gpus import Gpu, Gpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row
+from bench.run.derived import derived_columns
 from tests.builders.fake_launcher import NO_GPU, Bench, FakeLauncher
 
 H100 = Gpus((Gpu("GPU-1", "NVIDIA H100 80GB HBM3"),), "580.1", None)
@@ -96,3 +100,13 @@ def test_where_operations_or_their_time_are_unknown_there_is_no_share(tmp_path, 
     """Those of a network that is pruned, or of a class that does not tell them."""
     row = row_of(tmp_path, gpus=H100, told={**DID, unknown: None})
     assert (row["mfu_pct"], row["peak_tflops"]) == ("", "66.9")
+
+
+def test_of_a_program_nothing_is_reckoned(tmp_path):
+    """It stays as the program printed it: neither its text nor its arithmetic is known."""
+    (tmp_path / "matrix.yaml").write_text(MATRIX.format(split="", dtype="float32", device="cuda"))
+    (cell,) = load_matrix(tmp_path / "matrix.yaml").cells
+    row = {**DID, "val_loss_final": 1.25, "bits_per_byte": 0.9}
+    spec = replace(cell.spec, program=Program("prog", "0" * 64, ("python", "train.py")))
+    assert derived_columns(spec, row, H100.gpus[0].name, 1.0) == {}
+    assert derived_columns(cell.spec, row, H100.gpus[0].name, None)["bits_per_byte"] is None
