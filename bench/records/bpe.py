@@ -35,12 +35,12 @@ class Encoding:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         (encoded,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
-        ids = array("H", encoded.ids)
-        back = tokenizer.decode(encoded.ids, skip_special_tokens=False)
+        ids: list[int] = encoded.ids
+        back = tokenizer.decode(ids, skip_special_tokens=False)
         if back != text:
             unknown = _unknown_of(tokenizer)
             raise CorpusError(_why_lossy(text, back, 0 if unknown is None else ids.count(unknown)))
-        return ids
+        return array("H", ids)
 
 
 def learned(text: str, vocab_size: int) -> Encoding:

@@ -79,22 +79,21 @@ def known_of(files: Mapping[str, Sequence[tuple[Path, str]]]) -> Known:
         CorpusError: if a tokens.json cannot be read or names another SHA-256, or if files are of
             several tokenizers.
     """
-    paths = {path for parts in files.values() for path, _ in parts}
-    sidecars = {folder: _read(folder / NAME) for folder in {path.parent for path in paths}}
-    entries = {
+    folders = {path.parent for parts in files.values() for path, _ in parts}
+    sidecars = {folder: _read(folder / NAME) for folder in folders}
+    found = {
         split: [_known_file(sidecars[path.parent], path, sha256) for path, sha256 in parts]
         for split, parts in files.items()
     }
-    known = [each for parts in entries.values() for each in parts if each]
+    known = [each for parts in found.values() for each in parts if each]
     _check_one_tokenizer(known)
-    all_known = len(known) == sum(map(len, files.values()))
-    whole = {split: [each.part for each in parts if each] for split, parts in entries.items()}
+    n_files = sum(map(len, files.values()))
     return Known(
-        known[0].sidecar.vocab_size if known and all_known else None,
-        {
-            split: sum(part.bytes for part in parts) / sum(part.tokens for part in parts)
-            for split, parts in whole.items()
-            if parts and len(parts) == len(files[split])
+        vocab_size=known[0].sidecar.vocab_size if 0 < len(known) == n_files else None,
+        bytes_per_token={
+            split: sum(part.bytes for part in whole) / sum(part.tokens for part in whole)
+            for split, parts in found.items()
+            if (whole := [each.part for each in parts if each]) and len(whole) == len(parts)
         },
     )
 
@@ -108,17 +107,18 @@ class _KnownFile:
 
 def _known_file(sidecar: Sidecar | None, path: Path, sha256: str) -> _KnownFile | None:
     """What a tokens.json has of a file; None where it does not name it."""
-    for part in sidecar.splits.values() if sidecar else ():
-        if part.file != path.name:
-            continue
-        if part.sha256 != sha256:
-            raise CorpusError(
-                f"{path}: its SHA-256 is {sha256}, and {path.with_name(NAME)} has {part.sha256}: "
-                "the one was changed without the other. Tokenise the text again, or remove the "
-                "JSON: then bytes a token are not known."
-            )
-        return _KnownFile(path, sidecar, part) if sidecar else None
-    return None
+    if sidecar is None:
+        return None
+    part = next((part for part in sidecar.splits.values() if part.file == path.name), None)
+    if part is None:
+        return None
+    if part.sha256 != sha256:
+        raise CorpusError(
+            f"{path}: its SHA-256 is {sha256}, and {path.with_name(NAME)} has {part.sha256}: the "
+            "one was changed without the other. Tokenise the text again, or remove the JSON: then "
+            "bytes a token are not known."
+        )
+    return _KnownFile(path, sidecar, part)
 
 
 def _check_one_tokenizer(known: Sequence[_KnownFile]) -> None:
