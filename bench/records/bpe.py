@@ -25,11 +25,11 @@ class Encoding:
     file: bytes  # tokenizer.json
     vocab_size: int  # ids are below it
 
-    def encode(self, text: str) -> "array[int]":
+    def encode(self, text: str, what: str = "the text") -> "array[int]":
         """Ids of a whole text, 16 bits each, without any that a tokenizer puts around texts.
 
         Raises:
-            CorpusError: if the ids do not give the text back.
+            CorpusError: if the ids do not give the text back; the message says `what` it is.
         """
         tokenizer = Tokenizer.from_str(self.file.decode("utf-8"))
         tokenizer.no_truncation()
@@ -39,7 +39,12 @@ class Encoding:
         back = tokenizer.decode(ids, skip_special_tokens=False)
         if back != text:
             unknown = _unknown_of(tokenizer)
-            raise CorpusError(_why_lossy(text, back, 0 if unknown is None else ids.count(unknown)))
+            n_unknown = 0 if unknown is None else ids.count(unknown)
+            raise CorpusError(
+                f"the tokenizer does not give {what} back: {_difference(text, back, n_unknown)}. A "
+                "loss on such ids is not one on this text. Give a byte-level tokenizer, or let one "
+                "be learned (--vocab)."
+            )
         return array("H", ids)
 
 
@@ -108,12 +113,9 @@ def _unknown_of(tokenizer: Tokenizer) -> int | None:
     return None if name is None else tokenizer.token_to_id(name)
 
 
-def _why_lossy(text: str, back: str, n_unknown: int) -> str:
+def _difference(text: str, back: str, n_unknown: int) -> str:
     pairs = enumerate(zip(text, back, strict=False))
     place = next((at for at, (one, other) in pairs if one != other), min(len(text), len(back)))
     met = f"; {n_unknown:,} tokens are unknown to it" if n_unknown else ""
-    return (
-        f"the tokenizer does not give the text back: from character {place:,} on, "
-        f"{text[place : place + 20]!r} becomes {back[place : place + 20]!r}{met}. A loss on such "
-        "ids is not one on this text. Give a byte-level tokenizer, or let one be learned (--vocab)."
-    )
+    here, there = (each[place : place + 20] for each in (text, back))
+    return f"from its character {place:,} on, {here!r} becomes {there!r}{met}"

@@ -57,7 +57,7 @@ def write_tokens(
     """
     splits, files = {}, {}
     for split, text in texts.items():
-        name, ids = f"{split}.bin", encoding.encode(text)
+        name, ids = f"{split}.bin", encoding.encode(text, f"split {split}")
         files[name] = token_file(ids)
         splits[split] = TokenisedSplit(
             file=name,

@@ -242,6 +242,8 @@ class Runner:
         number = self.folder.next_attempt(cell, self.runs.of(cell.spec.run_id))
         job = self._job(cell, slot, number)
         seen = self._seen(job, slot)
+        # Asked now: a cache that fails must not take the row of a cell that has run with it.
+        bytes_per_token = self.corpus.val_bytes_per_token(cell.spec.data) if self.corpus else None
 
         def run() -> list[dict[str, Any]]:
             show = partial(self._show, cell)
@@ -258,12 +260,9 @@ class Runner:
             if nth > 1:
                 number = self.folder.next_attempt(one, self.runs.of(one.spec.run_id))
                 self.folder.take_over(job.files, nth, self.folder.make_attempt(one, number))
-            row |= derived_columns(one.spec, row, seen["gpu_name"], self._bytes_per_token(one))
+            row |= derived_columns(one.spec, row, seen["gpu_name"], bytes_per_token)
             found.append(row | self._identity(one, number, environment) | seen)
         return found
-
-    def _bytes_per_token(self, cell: Cell) -> float | None:
-        return self.corpus.val_bytes_per_token(cell.spec.data) if self.corpus else None
 
     def _job(self, cell: Cell, slot: Slot, number: int) -> Job:
         """The attempt of that number, laid out.

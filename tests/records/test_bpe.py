@@ -128,7 +128,7 @@ def words(*vocabulary: str) -> Tokenizer:
 def test_a_text_with_what_is_unknown_is_told(tmp_path):
     encoding = given(saved(tmp_path, words("the", "dog")))
     assert encoding.encode("the dog").tolist() == [1, 2]
-    says = r"from character 4 on, 'cat dog' becomes '\[UNK\] dog'; 1 tokens are unknown to it"
+    says = r"from its character 4 on, 'cat dog' becomes '\[UNK\] dog'; 1 tokens are unknown to it"
     with pytest.raises(CorpusError, match=says):
         encoding.encode("the cat dog")
 
@@ -136,7 +136,7 @@ def test_a_text_with_what_is_unknown_is_told(tmp_path):
 def test_a_text_that_loses_characters_is_told(tmp_path):
     """A BPE without an unknown token leaves out what it does not know."""
     encoding = given(saved(tmp_path, Tokenizer(models.BPE({"a": 0, "b": 1}, []))))
-    with pytest.raises(CorpusError, match="from character 1 on, 'ca' becomes"):
+    with pytest.raises(CorpusError, match="from its character 1 on, 'ca' becomes"):
         encoding.encode("aca")
 
 
@@ -145,7 +145,7 @@ def test_a_text_that_is_normalised_is_told(tmp_path):
     tokenizer.normalizer = normalizers.Lowercase()
     encoding = given(saved(tmp_path, tokenizer))
     encoding.encode("the dog")
-    with pytest.raises(CorpusError, match="from character 4 on, 'Dog' becomes 'dog'"):
+    with pytest.raises(CorpusError, match="from its character 4 on, 'Dog' becomes 'dog'"):
         encoding.encode("the Dog")
 
 

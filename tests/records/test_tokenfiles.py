@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models
 
 from bench.border.options import DataOptions
 from bench.errors import CorpusError, FolderError
@@ -131,3 +132,14 @@ def test_a_split_without_a_character_is_refused(tmp_path):
     (tmp_path / "short.txt").write_text("abc")
     with pytest.raises(CorpusError, match="3 characters leave a split without any"):
         splits_of(find_corpus(str(tmp_path / "short.txt")), DataOptions((0.1, 0.9)))
+
+
+def test_a_split_that_does_not_come_back_is_named_and_nothing_is_written(corpus, tmp_path):
+    """A tokenizer that knows the characters of the training split alone."""
+    texts = {"train": "abab", "val": "abc"}
+    tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
+    tokenizer.decoder = decoders.Fuse()
+    encoding = Encoding("given", tokenizer.to_str().encode(), 2)
+    with pytest.raises(CorpusError, match="does not give split val back: from its character 2 on"):
+        write_tokens(tmp_path / "tokens", corpus, texts, encoding)
+    assert not (tmp_path / "tokens").exists()
