@@ -63,6 +63,7 @@ $(VENV)/.worker: $(VENV)/.base
 $(VENV)/.dev: $(VENV)/.base
 	@echo "setting up $(VENV): tests and linters. pip downloads some 90 MB"
 	@$(INSTALL) -e '.[dev]' $(QUIETLY)
+	@$(INSTALL) --no-deps tokenizers $(QUIETLY)
 	@touch $@
 
 setup: prepared ## .venv; with torch where no container engine answers

@@ -14,6 +14,7 @@ from bench.cli.original import original
 from bench.cli.publishing import site
 from bench.cli.reports import ab, bundle, compare, report, verify
 from bench.cli.running import plan, run
+from bench.cli.tokenising import tokenise
 from bench.errors import BenchError, StoppedError
 
 app = typer.Typer(
@@ -26,9 +27,9 @@ app = typer.Typer(
 ON_A_MATRIX = (plan, run, original, check, ab, calibrate)
 ON_RESULTS = (report, compare, bundle, verify, site)
 # What they are for is on the disk as they end; of all others it is what they print.
-LASTING = (run, original, ab, calibrate, bundle, image, site)
+LASTING = (run, original, ab, calibrate, bundle, image, site, tokenise)
 LEAVING = {command.__name__ for command in LASTING} | {"import"}
-for command in (*ON_A_MATRIX, *ON_RESULTS, doctor, image, schema):
+for command in (*ON_A_MATRIX, *ON_RESULTS, tokenise, doctor, image, schema):
     app.command()(command)
 app.command("import")(import_runs)
 

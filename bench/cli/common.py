@@ -165,11 +165,12 @@ def report_builder() -> Callable[[Sequence[Path], Path], Built]:
 
 
 @contextmanager
-def needing_extra(what: str) -> Iterator[None]:
+def needing_extra(what: str, extra: str = "report", install: str = "make setup") -> Iterator[None]:
+    """Translates the lack of an extra's package. `install`: the shortest way to have it."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise MissingError(
-            f"{what} needs {error.name}. Install with: make setup   "
-            "(or: pip install 'bench-matrix[report]')"
+            f"{what} needs {error.name}. Install with: {install}   "
+            f"(or: pip install 'bench-matrix[{extra}]')"
         ) from error

@@ -18,7 +18,8 @@ from bench.records.requirements import pinned
 
 # Of the validation split.
 TUNED_ON = (
-    *("val_loss_final", "val_loss_best", "perplexity", "bits_per_char", "param_efficiency"),
+    *("val_loss_final", "val_loss_best", "perplexity", "bits_per_char", "bits_per_byte"),
+    "param_efficiency",
     *OF_CURVES,
 )
 

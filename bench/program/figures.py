@@ -19,7 +19,7 @@ CURVE = (
     *("router_entropy", "n_params", "n_params_active", "optimizer_state_mib"),
 )
 STEPS = ("step", "steps", "time_ms", "loss")
-AS_READ = ("perplexity", "bits_per_char")
+AS_READ = ("perplexity", "bits_per_char", "bits_per_byte")
 
 
 class StepTable:

@@ -26,6 +26,7 @@ GROUPS = {
     "n_params": "parameters of the model",
     "perplexity": "as the program computes it",
     "bits_per_char": "as the program computes it",
+    "bits_per_byte": "as the program computes it",
 }
 LOSSES = ("val_loss", "test_loss", "train_loss", "loss")
 WHOLE = ("step", "tokens", "n_params")

@@ -178,6 +178,13 @@ COLUMNS: dict[str, Column] = {
         title="training throughput",
         unit="tokens/s",
     ),
+    "mfu_pct": Column(
+        "model FLOPs utilisation: flops_per_token x tokens_per_s, of `peak_tflops`",
+        TIMING,
+        more_is_better=True,
+        title="model FLOPs utilisation",
+        unit="%",
+    ),
     "infer_time_ms_p50": Column(
         "forward pass of one batch (batch_size x block_size tokens), median; "
         "empty if it changed from round to round",
@@ -287,6 +294,13 @@ COLUMNS: dict[str, Column] = {
     "perplexity": Column("exp(val_loss_final)", LOSS, heading="perplexity", title="perplexity"),
     "bits_per_char": Column(
         "val_loss_final / ln 2", LOSS, decimals=of_loss, title="bits per character"
+    ),
+    "bits_per_byte": Column(
+        "val_loss_final / ln 2 / UTF-8 bytes that a token of the validation split stands for; "
+        "empty where these are not known",
+        LOSS,
+        decimals=of_loss,
+        title="bits per byte",
     ),
     "param_efficiency": Column(
         "perplexity / millions of parameters: the original's figure; it rewards a worse perplexity",
@@ -412,6 +426,11 @@ COLUMNS: dict[str, Column] = {
     "taint_unchecked": Column("causes that could not be checked, and why"),
     "host_cpu_model": Column("the processor"),
     "gpu_name": Column("the GPU; of a cell with several, their number before it"),
+    "peak_tflops": Column(
+        "of the GPU in the number format of its products, dense, as NVIDIA tells it "
+        "(bench/measure/peaks.py); empty for others, for several and for instances (MIG)",
+        NUMBER,
+    ),
     "gpu_uuid": Column("the GPU's own id, or those of several"),
     "driver_version": Column("NVIDIA driver"),
     "cuda_version": Column("CUDA that torch was built with"),
@@ -463,9 +482,9 @@ TO_TARGET = tuple(name for name in OF_CURVES if name.endswith("_to"))
 _FIRST = (
     *("steps", "tokens", "threads"),
     *("val_loss_final", "val_loss_best", "train_loss_final", "test_loss_final"),
-    *("perplexity", "bits_per_char", "param_efficiency", "train_time_s"),
+    *("perplexity", "bits_per_char", "bits_per_byte", "param_efficiency", "train_time_s"),
     *("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99", "step_time_drift_pct"),
-    *("tokens_per_s", "infer_time_ms_p50", "infer_time_ms_p90", "wall_time_s"),
+    *("tokens_per_s", "mfu_pct", "infer_time_ms_p50", "infer_time_ms_p90", "wall_time_s"),
     *("startup_time_s", "import_time_s", "data_time_s", "build_time_s", "compile_time_s"),
     *("warmup_time_s", "eval_time_s", "infer_time_s", "teardown_time_s", "unaccounted_time_s"),
     *("cpu_time_s", "host_rss_peak_mib", "cgroup_mem_peak_mib", "optimizer_state_mib"),
@@ -486,7 +505,7 @@ METRICS = _of(LOSS, TIMING, FIGURE)  # each has a mean over seeds
 CLAIMABLE = (*METRICS, *OF_CURVES)
 SHOWN = {name: COLUMNS[name] for name in (*CONSTANTS, *METRICS) if COLUMNS[name].heading}
 
-OF_GPUS = tuple(name for name in METRICS if name.startswith(("gpu_", "sm_clock_")))
+OF_GPUS = tuple(name for name in METRICS if name.startswith(("gpu_", "sm_clock_", "mfu_")))
 
 # In percent or degrees already, and 0 or less in a sound cell: these have differences, no ratios.
 IN_POINTS = tuple(name for name in METRICS if name.endswith(("_pct", "_c")))

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from bench.border.options import DataOptions
@@ -50,6 +51,13 @@ class Corpus:
             f"shorter than one block of {block_size} and its next character. Use {remedy}."
         )
 
+    def val_bytes_per_token(self, data: DataOptions) -> float | None:
+        """UTF-8 bytes of the validation split over its characters, each of which is a token.
+
+        Of token files (bench/records/sidecar.py) it may be unknown; of a text it never is.
+        """
+        return _val_bytes_per_char(self, data)
+
     @property
     def file(self) -> Path:
         """Where its text lies in the cache, once it is stored."""
@@ -76,6 +84,16 @@ class Corpus:
         """
         files = {"": tokenise(self.store().read_bytes().decode("utf-8"))}
         return store(_in_cache(f"{sha256_of(files)}.tokens"), lambda: files)
+
+
+@lru_cache(maxsize=1)  # for each of a matrix's cells the same, and of a long text no trifle
+def _val_bytes_per_char(corpus: Corpus, data: DataOptions) -> float:
+    content = corpus.store().read_bytes()
+    if len(content) == corpus.n_chars:  # all of it ASCII
+        return 1.0
+    n_train, end = data.bounds(corpus.n_chars)
+    split = content.decode("utf-8")[n_train:end]
+    return len(split.encode("utf-8")) / len(split)
 
 
 def _shortest_split(n_chars: int, data: DataOptions) -> int:

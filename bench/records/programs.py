@@ -22,6 +22,7 @@ OF_PROGRAMS: dict[str, str] = {
     "val_loss_best": "the lowest loss on its validation split that the program printed",
     "perplexity": "as the program printed it",
     "bits_per_char": "as the program printed it",
+    "bits_per_byte": "as the program printed it",
     "n_params": "parameters, as the program printed it",
     "train_time_s": "as step_time_source says: told by the program, or by the stamps of its lines",
     "tokens_per_s": "as the program printed it, or tokens / train_time_s",

@@ -33,7 +33,9 @@ from bench.statistics.verdict import (
 
 TIME = "train_time_s"  # of the second ladder, in ratios
 # Losses that all configurations have after as many steps, and what says the same at equal cost.
-AT_EQUAL_STEPS = ("val_loss_final", "val_loss_tail", "perplexity", "bits_per_char")
+AT_EQUAL_STEPS = (
+    *("val_loss_final", "val_loss_tail", "perplexity", "bits_per_char", "bits_per_byte"),
+)
 EQUAL_COST = ("val_loss_at_equal_flops", "val_loss_at_equal_time")
 AFTERWARDS = (
     "These runs were made elsewhere and imported, and what is claimed of them was claimed "

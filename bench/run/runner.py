@@ -32,6 +32,7 @@ from bench.records.ownprogram import DataFolder
 from bench.records.rows import Row, RunsTable, by_cell
 from bench.run.attempt import is_number, run_attempt
 from bench.run.compiling import check_compile_cache, with_compiled
+from bench.run.derived import derived_columns
 from bench.run.estimate import estimate_arms
 from bench.run.gpus import GpuRequest
 from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
@@ -244,6 +245,8 @@ class Runner:
         job = self._job(cell, slot, number)
         seen = self._seen(job, slot)
         self._hand_on(job, environment, seen["gpu_name"])
+        # Asked now: a cache that fails must not take the row of a cell that has run with it.
+        bytes_per_token = self.corpus.val_bytes_per_token(cell.spec.data) if self.corpus else None
 
         def run() -> list[dict[str, Any]]:
             show = partial(self._show, cell)
@@ -262,6 +265,7 @@ class Runner:
             if nth > 1:
                 number = self.folder.next_attempt(one, self.runs.of(one.spec.run_id))
                 self.folder.take_over(job.files, nth, self.folder.make_attempt(one, number))
+            row |= derived_columns(one.spec, row, seen["gpu_name"], bytes_per_token)
             found.append(row | self._identity(one, number, environment) | seen)
         return found
 

@@ -489,7 +489,7 @@ ONE_MISTAKE = {
         broken("val_loss_final", "val_los_final"),
         21,
         "claim.metric",
-        "'val_los_final' is not allowed. Did you mean 'val_loss_final'? Allowed: bits_per_char, ",
+        "'val_los_final' is not allowed. Did you mean 'val_loss_final'? Allowed: bits_per_byte, ",
     ),
     "margin of a ratio that is no share": (
         broken("metric: val_loss_final\n  margin: 0.01", "metric: train_time_s\n  margin: 5"),
@@ -562,6 +562,12 @@ ONE_MISTAKE = {
         21,
         "claim.metric",
         "gpu_energy_j is of a GPU, and no cell is on device cuda. Claim another column, or plan ",
+    ),
+    "claim on the share of a GPU's peak, and no cell has one": (
+        broken("val_loss_final", "mfu_pct"),
+        21,
+        "claim.metric",
+        "mfu_pct is of a GPU, and no cell is on device cuda. Claim another column, or plan ",
     ),
     "fewer CPUs than threads": (
         broken("cpus: 2", "cpus: 1"),

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
+from bench.border.options import TrainOptions
+from bench.measure.peaks import mfu_pct, peak_tflops
 from bench.records.rows import Row, read_table
 from tests.gpu.timing import microseconds
 
-# bfloat16, dense, by NVIDIA's datasheets of the SXM boards, by the name that NVML gives them.
-# Boards of the same chip for PCIe and NVL have other names, and other rates.
-DATASHEET_TFLOPS = {"NVIDIA H100 80GB HBM3": 989.0, "NVIDIA H200": 989.0}
+BFLOAT16 = TrainOptions(dtype="bfloat16")
 SIDE = 8_192  # of the matrices
 ROUNDS = 10
 AIMS_PCT = {"gpt2": 40.0, "kimi-2-of-2": 30.0, "kimi-2-of-8": 30.0}  # of the datasheet
@@ -53,13 +53,13 @@ def main(out: str, *results: str, device: str = "cuda", side: int = SIDE) -> Non
 
 def utilisation(row: Row, rate_tflops: float) -> dict[str, object]:
     """A row and what share of the GPU it used; empty for a GPU whose datasheet is not known."""
-    done_tflops = float(row["flops_per_token"]) * float(row["tokens_per_s"]) / 1e12
-    datasheet_tflops = DATASHEET_TFLOPS.get(row["gpu_name"])
+    did = float(row["flops_per_token"]), float(row["tokens_per_s"])
+    of_datasheet = mfu_pct(*did, peak_tflops(row["gpu_name"], BFLOAT16))
     return {
         **row,
-        "mfu_datasheet_pct": 100 * done_tflops / datasheet_tflops if datasheet_tflops else "",
+        "mfu_datasheet_pct": "" if of_datasheet is None else of_datasheet,
         "aim_pct": AIMS_PCT[row["model"]],
-        "mfu_measured_pct": 100 * done_tflops / rate_tflops,
+        "mfu_measured_pct": mfu_pct(*did, rate_tflops),
         "measured_tflops": rate_tflops,
     }
 

@@ -174,12 +174,18 @@ def modules_of(requirements: list[str]) -> set[str]:
     return {MODULE_OF.get(name, name) for name in names}
 
 
-# What is imported on use, with the extra `report`.
+# What is imported on use, with the extra `report`; and the one module that is with `tokens`.
 WITH_EXTRA = {"compare", "report", "merge", "statistics"}
+WITH_TOKENS = "records.bpe"
 
 
 @pytest.mark.parametrize(
-    "module", [name for name in FILES if is_host(name) and part(name) not in WITH_EXTRA]
+    "module",
+    [
+        name
+        for name in FILES
+        if is_host(name) and part(name) not in WITH_EXTRA and name != WITH_TOKENS
+    ],
 )
 def test_plan_and_run_need_the_base_dependencies_alone(module):
     assert foreign(module) <= modules_of(DEPENDENCIES["dependencies"])
@@ -190,6 +196,13 @@ def test_the_report_needs_its_extra_and_the_base(module):
     extra = DEPENDENCIES["optional-dependencies"]["report"]
     allowed = modules_of(DEPENDENCIES["dependencies"]) | modules_of(extra) | {"numpy"}  # pandas'
     assert foreign(module) <= allowed
+
+
+def test_one_module_needs_the_extra_for_tokens():
+    needing = [name for name in FILES if "tokenizers" in foreign(name)]
+    assert needing == [WITH_TOKENS]
+    allowed = DEPENDENCIES["optional-dependencies"]["tokens"] + DEPENDENCIES["dependencies"]
+    assert foreign(WITH_TOKENS) <= modules_of(allowed)
 
 
 def loaded_by(code: str) -> set[str]:
@@ -205,7 +218,7 @@ def loaded_by(code: str) -> set[str]:
 def test_the_commands_load_no_torch_and_no_extra():
     loaded = loaded_by("import bench.cli")
     assert "typer" in loaded
-    assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "jinja2", "scipy"}
+    assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "jinja2", "scipy", "tokenizers"}
 
 
 def test_no_module_of_the_launching_side_loads_torch():

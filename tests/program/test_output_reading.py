@@ -181,7 +181,7 @@ def test_good_patterns_have_nothing_wrong():
         ("(?P<loss>a{99999999999999999999})", "no regular expression of Python"),
         (r"loss (\S+)", "no named group"),
         (r"(?P<loss>\S*)", "matches the empty text"),
-        (r"(?P<val_los>\S+)", "called 'val_los'. Did you mean 'val_loss'? Known: bits_per_char, "),
+        (r"(?P<val_los>\S+)", "called 'val_los'. Did you mean 'val_loss'? Known: bits_per_byte, "),
         (r"(?P<accuracy>\S+)", "`metrics: {accuracy: {better: lower}}`"),
         *(
             (rf"(?P<{name}>\d+)", f"is read as `step`: (?P<step>...), not (?P<{name}>...)")

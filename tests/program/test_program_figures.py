@@ -201,13 +201,13 @@ def test_the_last_loss_is_the_training_loss_where_none_is_evaluated():
 
 
 def test_a_row_has_columns_of_runs_csv_alone_and_counts_are_whole():
-    told = dict.fromkeys(
-        ("step", "tokens", "n_params", "perplexity", "bits_per_char", "tokens_per_s"), 3.0
-    )
+    told = dict.fromkeys(("step", "tokens", "n_params", "tokens_per_s"), 3.0)
+    told |= dict.fromkeys(("perplexity", "bits_per_char", "bits_per_byte"), 0.5)
     losses = {"loss": 1.0, "train_loss": 1.0, "val_loss": 1.0, "test_loss": 1.0, "bpb": 0.5}
     row = figures_of((0, {**told, **losses}), metrics=("bpb",)).row(True)
     assert set(row) <= set(RUN_COLUMNS)
     assert [type(row[name]) for name in ("steps", "tokens", "n_params")] == [int] * 3
+    assert (row["bits_per_char"], row["bits_per_byte"]) == (0.5, 0.5)
     assert json.loads(row["metrics"]) == {"bpb": 0.5}
 
 

@@ -33,6 +33,7 @@ LOSS_WORDS = ("", "")
 CLAIMS = [
     ("val_loss_final", 2.0, "Final validation loss (nats per token)", LOSS_WORDS),
     ("bits_per_char", 2.0, "Bits per character", LOSS_WORDS),
+    ("bits_per_byte", 2.0, "Bits per byte", LOSS_WORDS),
     ("step_time_ms_p50", 12.0, "Median step time (ms)", (" (faster)", " (slower)")),
     ("tokens_per_s", 9000.0, "Training throughput (tokens/s)", (" (higher)", " (lower)")),
     ("host_rss_peak_mib", 300.0, "Peak host memory (MiB)", (" (less)", " (more)")),

@@ -100,6 +100,7 @@ PLAYS = {
         }
     ),
     "not sampled": Play(sample_ms=0),
+    "known": Play(machine={"gpu0.name": "NVIDIA H100 80GB HBM3"}),
     "mismatch": Play(machine={"init": error(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)}),
 }
 
@@ -184,6 +185,19 @@ def test_every_column_says_what_the_gpu_showed(ran: Ran) -> None:
     }
     assert ran.number("gpu_mem_allocated_peak_mib") == ALLOCATED_MIB
     assert ran.number("gpu_mem_reserved_peak_mib") == RESERVED_MIB
+
+
+@about("known")
+def test_a_known_gpu_tells_how_much_of_its_peak_was_used(ran: Ran) -> None:
+    """Of float32 products, as the matrix leaves them."""
+    assert (ran.row["status"], ran.number("peak_tflops")) == ("ok", 66.9)
+    did_tflops = ran.number("flops_per_token") * ran.number("tokens_per_s") / 1e12
+    assert ran.number("mfu_pct") == pytest.approx(100 * did_tflops / 66.9)
+
+
+@about("usual", "instance")
+def test_of_another_gpu_and_of_a_part_of_one_no_peak_is_guessed(ran: Ran) -> None:
+    assert (ran.row["status"], ran.row["mfu_pct"], ran.row["peak_tflops"]) == ("ok", "", "")
 
 
 @about("usual")
