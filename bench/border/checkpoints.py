@@ -1,14 +1,15 @@
-"""Checkpoints of a cell: what they are called, how often they are made, who may go on from them.
+"""Checkpoints of a cell: what they are called, how often they are made, and where.
 
 The worker alone writes and reads them; the launching side moves and removes files by these names.
 """
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.border.atomic import write_atomically
+from bench.border.circumstances import Circumstances
 
 # How often, as a matrix says it.
 EVERY = re.compile(r"^([1-9][0-9]{0,8}) (steps?|min)$")
@@ -18,23 +19,6 @@ NAME = re.compile(r"step-([0-9]{9})-([0-9a-f]{16})[.]pt")
 
 def name_of(step: int, sha256: str) -> str:
     return f"step-{step:09}-{sha256[:16]}.pt"
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """Where an attempt runs. Another one goes on from its state where the first three are equal."""
-
-    code_sha256: str
-    env_id: str
-    gpu_name: str
-    host_id: str
-
-    def allow(self, other: "Circumstances") -> bool:
-        return self.lasting == other.lasting
-
-    @property
-    def lasting(self) -> tuple[str, str, str]:
-        return self.code_sha256, self.env_id, self.gpu_name
 
 
 @dataclass(frozen=True)
@@ -59,7 +43,8 @@ class Keeping:
         return int(found[1]) if found[2].startswith(unit) else None
 
     def write(self, path: Path) -> None:
-        write_atomically(path, json.dumps(asdict(self)) + "\n", mode=0o644)
+        content = {"every": self.every, "here": self.here._asdict()}
+        write_atomically(path, json.dumps(content) + "\n", mode=0o644)
 
     @classmethod
     def read(cls, path: Path) -> "Keeping | None":

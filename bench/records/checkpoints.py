@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.border.checkpoints import NAME, Circumstances, Keeping
+from bench.border.checkpoints import NAME, Keeping
+from bench.border.circumstances import Circumstances
 from bench.border.spec import CellFiles
 from bench.records.endings import is_machines_fault
 from bench.records.rows import Row
@@ -30,7 +31,7 @@ def hand_on(files: CellFiles, rows: Sequence[Row], here: Circumstances) -> None:
         kept_by = Keeping.read(before.keeping)
     except ValueError:  # of a worker that leaves anything
         return
-    if kept_by is None or not kept_by.here.allow(here):
+    if kept_by is None or kept_by.here.on_any_host() != here.on_any_host():
         return
     files.checkpoints.mkdir()
     for path in _checkpoints(before):

@@ -5,8 +5,8 @@ seed that was run until it finished has not finished, it has failed and been cho
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+from bench.border.circumstances import Circumstances
 from bench.records.columns import SETTLED
 from bench.records.rows import Row
 from bench.statistics.ends import End
@@ -31,15 +31,6 @@ GPU_FAILED = "the GPU failed: "
 # In a reason, before words of the cell itself.
 CELL_SAYS = "the cell says: "
 LOG_TAIL = "; its log ends: "
-
-
-class Circumstances(NamedTuple):
-    """What attempts must share to be attempts at the same thing."""
-
-    code_sha256: str
-    env_id: str
-    gpu_name: str
-    host_id: str
 
 
 def circumstances(row: Row) -> Circumstances:

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.border.checkpoints import Circumstances, Keeping
+from bench.border.checkpoints import Keeping
+from bench.border.circumstances import Circumstances
 from bench.border.identity import SCHEMA_VERSION
 from bench.errors import BenchError, GpuError, MissingError
 from bench.launch.baton import Baton

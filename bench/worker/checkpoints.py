@@ -12,7 +12,7 @@ from bench.border.atomic import replacing
 from bench.border.checkpoints import NAME, Keeping, name_of
 from bench.border.spec import CellFiles, RunSpec
 from bench.worker.protocol import log
-from bench.worker.state import put_back, taken
+from bench.worker.state import put_back, read, taken
 from bench.worker.training import Trainer
 
 KEPT = 2  # if the last one is damaged, there is one before it
@@ -109,7 +109,7 @@ class Checkpoints:
         assert found
         if not _sha256(path).startswith(found[2]):
             raise ValueError("its bytes are not those that were written")
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = read(path)
         if content["run_id"] != self.spec.run_id:
             raise ValueError(f"it is of another cell, {content['run_id']}")
         return content

@@ -5,7 +5,8 @@ It is made of tensors, numbers and texts alone, so that it can be read back with
 
 import random
 from dataclasses import astuple
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,6 +22,15 @@ State = dict[str, Any]
 
 # Phases that go on over attempts: of the others each has its own.
 LASTING = ("train", "eval", "checkpoint")
+
+
+def read(file: Path | BinaryIO) -> Any:
+    """What torch.save wrote of tensors, numbers and texts.
+
+    Raises:
+        Exception: whatever torch's reader says of another file.
+    """
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def taken(trainer: Trainer) -> State:

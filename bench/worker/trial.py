@@ -15,7 +15,7 @@ from bench.border.spec import RunSpec
 from bench.worker.classes import WrongClassError
 from bench.worker.evaluation import cross_entropy
 from bench.worker.graphs import agree, disagreement
-from bench.worker.state import put_back, taken
+from bench.worker.state import put_back, read, taken
 from bench.worker.training import Trainer
 
 # Steps launched at once; an evaluation comes after each launch.
@@ -81,7 +81,7 @@ def try_state(trainer: Trainer, spec: RunSpec, begin: Callable[[], None]) -> Non
         straight = _next_losses(trainer, after)
         begin()
         file.seek(0)
-        put_back(trainer, spec, torch.load(file, map_location="cpu", weights_only=True))
+        put_back(trainer, spec, read(file))
         again = _next_losses(trainer, after)
     except Exception as error:
         raise WrongClassError(f"{_NOT_KEPT}: {type(error).__name__}: {error}. {_REMEDY}") from error

@@ -34,7 +34,16 @@ def offences(tree: ast.AST) -> Iterator[str]:
             found = {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
             imported |= found
             yield from (FORBIDDEN_MODULES | FORBIDDEN_NAMES) & {node.module, *found.values()}
+    safe = {
+        id(node.func)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and dotted(node.func, imported) == "torch.load"
+        and "weights_only=True" in map(ast.unparse, node.keywords)
+    }
     for node in ast.walk(tree):
+        if id(node) in safe:
+            continue
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             yield from FORBIDDEN_NAMES & {dotted(node, imported)}
         elif isinstance(node, ast.keyword) and node.arg in FORBIDDEN_UNLESS_FALSE:
@@ -65,11 +74,14 @@ def test_no_source_reads_a_pickle_runs_a_text_or_starts_a_shell(source: Path) ->
         "from torch import multiprocessing",
         "import torch as t; t.load('x')",
         "from torch import load as l; l('x')",
+        "import torch; torch.load('x', weights_only=flag)",
+        "import torch; read = torch.load; read('x', weights_only=True)",
         "import numpy as np; np.load('x', allow_pickle=True)",
         "import numpy as np; np.load('x', allow_pickle=flag)",
         "from yaml import unsafe_load",
         "import yaml; yaml.compose('x', Loader=yaml.FullLoader)",
         "eval('1')",
+        "eval('1', weights_only=True)",
         "list(map(exec, x))",
         "import os; os.system('x')",
         "import subprocess as s; s.run('x', shell=True)",
@@ -81,4 +93,6 @@ def test_an_offence_is_found(text: str) -> None:
 
 def test_what_is_sound_is_no_offence() -> None:
     text = "import re, json; re.compile('x'); model.eval(); json.load(f); run(shell=False)"
+    assert list(offences(ast.parse(text))) == []
+    text = "import torch; torch.load(f, map_location='cpu', weights_only=True)"
     assert list(offences(ast.parse(text))) == []

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.border.checkpoints import Circumstances, Keeping
+from bench.border.checkpoints import Keeping
+from bench.border.circumstances import Circumstances
 from bench.border.options import MODEL_OPTIONS, OWN, OwnModel, OwnOptimizer
 from bench.border.spec import CellFiles, Model, Optimizer, RunSpec
 from bench.worker import checkpoints, evaluation, training
@@ -197,7 +198,7 @@ class _Evil:
 def test_another_machine_is_told(tmp_path):
     spec = spec_of(steps=14)
     first = cell(tmp_path, spec, dies_at=9)
-    second = cell(tmp_path, spec, earlier=first, here=dataclasses.replace(HERE, host_id="other"))
+    second = cell(tmp_path, spec, earlier=first, here=HERE._replace(host_id="other"))
     assert second.row["resumed_from"] == "step 8, kept on another machine"
 
 
