@@ -116,7 +116,7 @@ class Bench:
                 runs=RunsTable(self.folder.runs),
                 launcher=self.launcher,
                 corpus=corpus,
-                tokens_file=corpus.store_tokens(),
+                tokens=corpus.for_cells(),
                 machine=request.on(machine),
                 gpus=request,
                 display=self.display,

@@ -56,7 +56,7 @@ def job(tiny_matrix: Path) -> Job:
         spec=spec,
         limits=Limits(memory_gib=2.0, cpus=2),
         files=CellFiles(Path("/results/x/cells/abc-1")),
-        tokens=Path("/cache/text.tokens"),
+        tokens=(Path("/cache/text.tokens"),),
         cpus=(2, 3),
         gpu_uuids=("GPU-abc",),
     )
