@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bench.errors import CorpusError
+from bench.errors import CorpusError, shown
 
 ITEM = 2  # bytes of a token
 MOST_TOKENS = 65_536  # that uint16 can tell apart
@@ -141,13 +141,10 @@ def _of_numpy(path: Path, file: BinaryIO, size: int) -> Layout:
     text, begin, offset = _numpy_header(path, file, size)
     try:
         header = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        _check_array(path, begin, header)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         what = f"NumPy's header is none ({type(error).__name__})"
         raise wrong(path, begin, what, "Save the array anew") from error
-    if not isinstance(header, dict) or header.keys() != NUMPY_KEYS:
-        what = f"NumPy's header lacks one of {', '.join(sorted(NUMPY_KEYS))}, or has more"
-        raise wrong(path, begin, what, "Save the array anew")
-    _check_array(path, begin, header)
     layout = Layout(offset, header["shape"][0])
     if size != layout.size:
         held = (size - offset) / ITEM
@@ -180,26 +177,29 @@ def _numpy_header(path: Path, file: BinaryIO, size: int) -> tuple[str, int, int]
     return text.decode("utf-8" if major == 3 else "latin-1", "replace"), begin, begin + length
 
 
-def _check_array(path: Path, begin: int, header: dict[str, Any]) -> None:
+def _check_array(path: Path, begin: int, header: Any) -> None:
+    if not isinstance(header, dict) or header.keys() != NUMPY_KEYS:
+        what = f"NumPy's header lacks one of {', '.join(sorted(NUMPY_KEYS))}, or has more"
+        raise wrong(path, begin, what, "Save the array anew")
     descr, shape = header["descr"], header["shape"]
     if descr != "<u2":
         big = ", big-endian" if descr == ">u2" else ""
-        what = f"numbers of dtype {descr!r}{big}"
+        what = f"numbers of dtype {shown(descr)}{big}"
         remedy = (
             "Allowed is '<u2'. Where all ids are below 65,536, convert them: "
             f"numpy.save(NEW, numpy.load({path.name!r}).astype('<u2'))"
         )
         raise wrong(path, begin, what, remedy)
     if not (isinstance(shape, tuple) and len(shape) == 1 and _is_count(shape[0])):
-        what = f"an array of shape {shape!r}"
+        what = f"an array of shape {shown(shape)}"
         raise wrong(path, begin, what, "Allowed is one dimension: save array.ravel()")
     if header["fortran_order"] is not False:
-        what = f"fortran_order {header['fortran_order']!r}"
+        what = f"fortran_order {shown(header['fortran_order'])}"
         raise wrong(path, begin, what, "Allowed is C order: save numpy.ascontiguousarray(array)")
 
 
 def _is_count(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 0
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63
 
 
 def read_through(path: Path, layout: Layout, vocab_size: int, read: Read) -> str:

@@ -1,7 +1,7 @@
 """Where the batches of a training start: a table that is drawn part by part."""
 
 import hashlib
-from collections.abc import Iterator
+import math
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.worker.streams import numpy_stream
+from bench.worker.windows import CPU
 
 # Positions that are drawn at once: 8 MiB, and some 5 ms of work. The whole table of ten million
 # steps may be larger than the machine's memory.
@@ -31,17 +32,15 @@ class BatchPositions:
         steps: int,
         batch_size: int,
         n_windows: int,
-        device: torch.device | None = None,
-        part: int = PART,
+        device: torch.device = CPU,
     ) -> None:
         self.asked = (seed, steps, batch_size, n_windows)
         self.shape = (steps, batch_size)
         self.n_windows = n_windows
-        self.device = device or torch.device("cpu")
-        self.part = part
-        self.rows_at_once = max(1, part // batch_size)
+        self.device = device
+        self.rows_at_once = max(1, PART // batch_size)
         self.stream = numpy_stream(seed, "batches")
-        self.states: list[dict[str, Any]] = [dict(self.stream.bit_generator.state)]
+        self.states: list[Any] = [self.stream.bit_generator.state]
         self.drawn = -1  # the part that `rows` are of
         self.rows = torch.empty(0)
 
@@ -59,15 +58,14 @@ class BatchPositions:
 
     def to(self, device: torch.device) -> "BatchPositions":
         """The same table, handed out on another device."""
-        found = BatchPositions(*self.asked, device, self.part)
+        found = BatchPositions(*self.asked, device)
         found.states = self.states
         return found
 
     def first(self, steps: int) -> "BatchPositions":
         """The table of a run of at most so many steps that begins as this one does."""
         seed, most, batch_size, n_windows = self.asked
-        asked = (seed, min(steps, most), batch_size, n_windows)
-        return BatchPositions(*asked, self.device, self.part)
+        return BatchPositions(seed, min(steps, most), batch_size, n_windows, self.device)
 
     def between(self, begin: int, end: int) -> Tensor:
         """Rows from one step to before another, on the host: (end - begin, B) int64."""
@@ -80,13 +78,9 @@ class BatchPositions:
     def order_hash(self) -> str:
         """12 hex digits of the SHA-256 over the whole table."""
         total = hashlib.sha256()
-        for rows in self._parts():
-            total.update(rows.numpy().tobytes())
+        for number in range(math.ceil(len(self) / self.rows_at_once)):
+            total.update(self._draw(number).numpy().tobytes())
         return total.hexdigest()[:12]
-
-    def _parts(self) -> Iterator[Tensor]:
-        for number in range(-(-len(self) // self.rows_at_once)):
-            yield self._draw(number)
 
     def _draw(self, number: int) -> Tensor:
         """The rows of a part, on the host; those before it are passed if they never were drawn."""
@@ -96,5 +90,5 @@ class BatchPositions:
         n_rows = min(self.rows_at_once, len(self) - number * self.rows_at_once)
         drawn = self.stream.integers(0, self.n_windows, size=(n_rows, self.shape[1]))
         if len(self.states) == number + 1:
-            self.states.append(dict(self.stream.bit_generator.state))
+            self.states.append(self.stream.bit_generator.state)
         return torch.from_numpy(drawn.astype(np.int64, copy=False))
