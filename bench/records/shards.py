@@ -114,10 +114,15 @@ def _of_shard(path: Path, head: bytes, size: int) -> Layout:
         what = f"version {version} of a shard"
         raise wrong(path, 4, what, f"Only version {VERSION} is known, of uint16")
     if size != HEADER + ITEM * count:
-        held = (size - HEADER) / ITEM
-        what = f"the header counts {count:,} tokens, and the file has {held:,g} after it"
-        raise wrong(path, 8, what, "It was cut off or written wrongly: transfer it again")
+        raise _miscounted(path, 8, count, size - HEADER)
     return Layout(HEADER, count)
+
+
+def _miscounted(path: Path, byte: int, count: int, n_bytes: int) -> CorpusError:
+    """Of a header that counts so many tokens before so many bytes."""
+    held = f"{n_bytes // ITEM:,}{'.5' if n_bytes % ITEM else ''}"
+    what = f"the header counts {count:,} tokens, and the file has {held} after it"
+    return wrong(path, byte, what, "It was cut off or written wrongly: transfer it again")
 
 
 def _refuse_other_shards(path: Path, head: bytes, size: int) -> None:
@@ -147,9 +152,7 @@ def _of_numpy(path: Path, file: BinaryIO, size: int) -> Layout:
         raise wrong(path, begin, what, "Save the array anew") from error
     layout = Layout(offset, header["shape"][0])
     if size != layout.size:
-        held = (size - offset) / ITEM
-        what = f"the header counts {layout.count:,} tokens, and the file has {held:,g} after it"
-        raise wrong(path, begin, what, "It was cut off or written wrongly: transfer it again")
+        raise _miscounted(path, begin, layout.count, size - offset)
     if not layout.count:
         raise wrong(path, offset, "an array without any token", "Give tokens")
     return layout
