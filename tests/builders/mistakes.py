@@ -297,7 +297,7 @@ ONE_MISTAKE = {
         broken("metric: val_loss_final", "metric: bits_per_char").replace(
             "corpus: input.txt", "tokens: {train: [a], val: [b]}, vocab_size: 65"
         ),
-        22,
+        21,
         "claim.metric",
         "bits_per_char is of a text's characters, which tokens are not. Claim val_loss_final.",
     ),
@@ -305,7 +305,7 @@ ONE_MISTAKE = {
         broken("metric: val_loss_final", "metric: test_loss_final").replace(
             "corpus: input.txt", "tokens: {train: [a], val: [b]}, vocab_size: 65"
         ),
-        22,
+        21,
         "claim.metric",
         "test_loss_final needs a test split. Name its files by data.tokens.test.",
     ),
