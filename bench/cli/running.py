@@ -32,6 +32,7 @@ from bench.cli.common import (
 from bench.cli.reports import report_after_run
 from bench.errors import (
     CacheError,
+    CorpusError,
     EngineError,
     FolderError,
     GpuError,
@@ -261,7 +262,7 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     failed = False
     try:
         runner.run(cells, jobs)
-    except (CacheError, EngineError, FolderError, GpuError, RecordError) as error:
+    except (CacheError, CorpusError, EngineError, FolderError, GpuError, RecordError) as error:
         err.print(f"error: {error}\nCells that were not run stay open; the same command runs them.")
         failed = True
     rows = runner.rows(cells)

@@ -74,8 +74,8 @@ class Runner:
 
         Raises:
             CacheError, MissingError, RequestError: before anything runs.
-            CacheError, EngineError, FolderError, GpuError, RecordError: when a launch or a commit
-                fails, or a GPU is gone; cells not run stay open.
+            CacheError, CorpusError, EngineError, FolderError, GpuError, RecordError: when a launch
+                or a commit fails, a corpus changed or a GPU is gone; cells not run stay open.
         """
         here = self._here(cells)
         not_done = [cell for cell in cells if not here.is_done(cell)]
