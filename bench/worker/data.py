@@ -86,7 +86,7 @@ class Tokens:
 
     @property
     def lie_on(self) -> str:
-        """ "device", in a GPU's memory, or "host", where they are mapped."""
+        """For the row: in a GPU's memory (device), or mapped (host)."""
         return "device" if self.device.type == "cuda" and self.are_on_device else "host"
 
     def windows(self, split: str, block_size: int) -> Windows:
@@ -98,7 +98,7 @@ class Tokens:
 
 
 def placed(tokens: Tokens, device: torch.device, memory_bytes: int, graph_steps: int) -> Tokens:
-    """`tokens.to(device, memory_bytes)`.
+    """Tokens for batches on a device of so much memory, as `to` has them.
 
     Raises:
         ValueError: where they stay on the host, and graphs of steps would have to find them.
@@ -109,7 +109,7 @@ def placed(tokens: Tokens, device: torch.device, memory_bytes: int, graph_steps:
         raise ValueError(
             f"train.graph_steps needs the tokens in the GPU's memory, and their {n_bytes:,} bytes "
             f"are more than a share of {DEVICE_SHARE:g} of its {memory_bytes:,}: they stay on the "
-            "host. Leave out train.graph_steps, or name fewer files in data.tokens"
+            "host. Leave out train.graph_steps, or train on fewer tokens"
         )
     return found
 
