@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,11 +59,45 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class TokenFile:
+    """One file of token ids: all of it from a byte on, as little-endian uint16."""
+
+    split: str  # "train", "val" or "test"
+    offset: int  # bytes before the first token
+    count: int  # tokens
+    header_sha256: str  # of the bytes before the first token
+
+
+@dataclass(frozen=True)
+class TokenFiles:
+    """Files of token ids in the order in which a cell is given their paths."""
+
+    vocab_size: int
+    files: tuple[TokenFile, ...]
+
+
+@dataclass(frozen=True)
 class CorpusRef:
-    """A text by name and content; where it lies is the launcher's business."""
+    """A text, or files of tokens, by name and content; where it lies is the launcher's business."""
 
     name: str
     sha256: str
+    # None: a text. Its hash tells these files apart, so that they are not compared as well.
+    tokens: TokenFiles | None = field(default=None, compare=False)
+
+    @property
+    def n_files(self) -> int:
+        """How many files a cell reads: of a text the one of its token ids."""
+        return len(self.tokens.files) if self.tokens else 1
+
+    @classmethod
+    def from_content(cls, content: dict[str, Any]) -> "CorpusRef":
+        """Of what spec.json holds of it."""
+        told = content["tokens"]
+        if told is None:
+            return cls(**content)
+        files = tuple(TokenFile(**each) for each in told["files"])
+        return cls(**{**content, "tokens": TokenFiles(told["vocab_size"], files)})
 
 
 def settings_text(train: TrainOptions, evaluation: EvalOptions, data: DataOptions) -> str:
@@ -208,7 +243,7 @@ class RunSpec:
             seed=content["seed"],
             train=TrainOptions(**content["train"]),
             eval=EvalOptions(**content["eval"]),
-            corpus=CorpusRef(**content["corpus"]),
+            corpus=CorpusRef.from_content(content["corpus"]),
             data=DataOptions(split=tuple(content["data"]["split"])),
         )
 
@@ -275,3 +310,11 @@ class CellFiles:
     @property
     def log(self) -> Path:
         return self.folder / "worker.log"
+
+
+def read_arguments(words: Sequence[str]) -> tuple[CellFiles, list[Path], list[str]]:
+    """What a worker was called with: its cell, the files of the corpus, folders with code."""
+    folder, *others = words
+    files = CellFiles(Path(folder))
+    n_files = RunSpec.from_json(files.spec.read_text(encoding="utf-8")).corpus.n_files
+    return files, [*map(Path, others[:n_files])], others[n_files:]

@@ -32,6 +32,7 @@ from bench.cli.common import (
 from bench.cli.reports import report_after_run
 from bench.errors import (
     CacheError,
+    CorpusError,
     EngineError,
     FolderError,
     GpuError,
@@ -49,12 +50,12 @@ from bench.matrix.trials import arm_of
 from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cells import Cell
-from bench.records.corpora import Corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable, by_cell, read_runs
+from bench.records.tokenfiles import AnyCorpus
 from bench.run.gpus import IDLE, GpuRequest
 from bench.run.plan import describe, program_line
-from bench.run.progress import LiveDisplay, PlainDisplay
+from bench.run.progress import LiveDisplay, PlainDisplay, reading_tokens
 from bench.run.runner import Runner
 from bench.run.standing import Here, Policy, limit_raised, skip_reason
 from bench.statistics.text import counted
@@ -163,7 +164,7 @@ def run(
             runs=runs,
             launcher=launcher,
             corpus=corpus,
-            tokens_file=corpus.store_tokens() if corpus else None,
+            tokens=corpus.for_cells() if corpus else (),
             machine=machine,
             display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
             policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
@@ -261,7 +262,7 @@ def _run_cells(runner: Runner, cells: list[Cell], jobs: int | None) -> int:
     failed = False
     try:
         runner.run(cells, jobs)
-    except (CacheError, EngineError, FolderError, GpuError, RecordError) as error:
+    except (CacheError, CorpusError, EngineError, FolderError, GpuError, RecordError) as error:
         err.print(f"error: {error}\nCells that were not run stay open; the same command runs them.")
         failed = True
     rows = runner.rows(cells)
@@ -320,13 +321,14 @@ def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
 
 def read_matrix(
     path: Path, only: Sequence[str] | None, shard: str | None
-) -> tuple[Matrix, Corpus | None, set[str]]:
-    """A matrix and its text, both checked, and the run_ids of its selected cells.
+) -> tuple[Matrix, AnyCorpus | None, set[str]]:
+    """A matrix and its corpus, both checked, and the run_ids of its selected cells.
 
-    A matrix of a program has no text.
+    A matrix of a program has no corpus. Large files of tokens are read with a bar on the terminal.
     """
     matrix = load_matrix(path)
-    corpus = matrix.find_corpus()
+    with reading_tokens(err) as watch:
+        corpus = matrix.find_corpus(watch)
     if corpus is not None:
         matrix = matrix.with_corpus(corpus.ref)
     return matrix, corpus, select(matrix.cells, only or [], shard)

@@ -46,7 +46,7 @@ def tokenise(
     corpus = find_corpus(text)
     with needing_extra("tokenise", "tokens", "pip install tokenizers"):
         from bench.records.bpe import given, learned
-        from bench.records.tokenfiles import splits_of, write_tokens
+        from bench.records.tokenised_text import splits_of, write_tokens
     encoding = given(tokenizer) if tokenizer else None
     texts = splits_of(corpus, data)
     if encoding is None:

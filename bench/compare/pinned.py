@@ -15,6 +15,7 @@ from bench.matrix.scalars import TEXT
 from bench.matrix.schema import PROGRAM
 from bench.matrix.yamlfile import read_yaml
 from bench.records.corpora import BUILT_IN, DEFAULT_FILE
+from bench.records.tokenfiles import token_paths
 
 MOST_PAIRS = 10_000
 
@@ -31,7 +32,7 @@ def pinned(matrix: Path, n_pairs: int | None) -> str:
     if PROGRAM in content:
         _pin_program(content[PROGRAM], asked.folder)
     else:
-        content["data"] = {**(content.get("data") or {}), "corpus": _pinned_corpus(asked)}
+        content["data"] = {**(content.get("data") or {}), **_pinned_corpus(asked)}
     for section in ("tune", "claim"):  # two versions are compared, on the matrix's own cells
         content.pop(section, None)
     for key in ("models", "optimizers"):
@@ -51,13 +52,22 @@ def _pin_program(program: dict[str, Any], folder: Path) -> None:
     program["data"] = {name: _absolute(folder, path) for name, path in data.items()}
 
 
-def _pinned_corpus(asked: Matrix) -> str:
+def _pinned_corpus(asked: Matrix) -> dict[str, Any]:
+    """What of the section `data` says which corpus it is."""
+    if asked.tokens is not None:
+        asked.find_corpus()  # or it is told here, before an image is built
+        found = token_paths(asked.tokens, asked.folder)
+        return {"tokens": {split: [*map(_here, paths)] for split, paths in found.items()}}
     if asked.corpus is None:
-        return str(Path(DEFAULT_FILE).absolute()) if Path(DEFAULT_FILE).is_file() else "pydoc"
+        return {"corpus": _here(Path(DEFAULT_FILE)) if Path(DEFAULT_FILE).is_file() else "pydoc"}
     if asked.corpus in BUILT_IN:
-        return asked.corpus
-    asked.find_corpus()  # or it is told here, before an image is built
-    return _absolute(asked.folder, asked.corpus)
+        return {"corpus": asked.corpus}
+    asked.find_corpus()
+    return {"corpus": _absolute(asked.folder, asked.corpus)}
+
+
+def _here(path: Path) -> str:
+    return str(path.absolute())
 
 
 def _absolute(folder: Path, asked: str) -> str:

@@ -290,7 +290,7 @@ def run_argv(
 
 def given(job: Job) -> list[tuple[Path, str]]:
     """What a cell may read and not change, and where it finds it."""
-    tokens = [(job.tokens, TOKENS)] if job.tokens else []
+    tokens = zip(job.tokens, _tokens(job), strict=True)
     code = [(folder, f"{OWN_CODE}/{folder.name}") for folder in job.code]
     data = [(path, f"{DATA}/{name}") for name, path in job.data]
     return [*tokens, (PACKAGE, f"{CODE}/bench"), *code, *data]
@@ -299,7 +299,13 @@ def given(job: Job) -> list[tuple[Path, str]]:
 def arguments(job: Job) -> list[str]:
     """What its module is called with inside."""
     code = [f"{OWN_CODE}/{folder.name}" for folder in job.code]
-    return job.arguments(CELL, TOKENS, code, [f"{DATA}/{name}" for name, _ in job.data])
+    return job.arguments(CELL, _tokens(job), code, [f"{DATA}/{name}" for name, _ in job.data])
+
+
+def _tokens(job: Job) -> list[str]:
+    """Where the corpus's files are inside; several are numbered, as their names may be alike."""
+    n_files = len(job.tokens)
+    return [TOKENS] if n_files == 1 else [f"{TOKENS}/{number}" for number in range(n_files)]
 
 
 def reach_argv(

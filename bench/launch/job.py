@@ -31,7 +31,8 @@ class Job:
     spec: RunSpec
     limits: Limits
     files: CellFiles
-    tokens: Path | None  # of the corpus; None: a program reads what it wants
+    # Of the corpus: a text's token ids are one file, others several. A program reads what it wants.
+    tokens: tuple[Path, ...]
     cpus: tuple[int, ...]  # the CPUs that the cell is bound to
     gpu_uuids: tuple[str, ...]  # of one kind, in NVML's order; empty on the CPU
     code: tuple[Path, ...] = ()  # folders that hold the matrix's own classes, or its program
@@ -40,12 +41,12 @@ class Job:
     baton: Baton | None = None  # where it trains in turn with others
 
     def arguments(
-        self, cell: str, tokens: str, code: Sequence[str], data: Sequence[str]
+        self, cell: str, tokens: Sequence[str], code: Sequence[str], data: Sequence[str]
     ) -> list[str]:
         """What its module is called with, by the paths where it runs."""
         named = [f"{name}={path}" for (name, _), path in zip(self.data, data, strict=True)]
         in_turn = [IN_TURN] if self.baton else []
-        return [self.module, *in_turn, cell, *([tokens] if self.tokens else []), *code, *named]
+        return [self.module, *in_turn, cell, *tokens, *code, *named]
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class LocalLauncher:
                 "-m",
                 *job.arguments(
                     str(files.folder.absolute()),
-                    str(job.tokens and job.tokens.absolute()),
+                    [str(file.absolute()) for file in job.tokens],
                     [str(folder.absolute()) for folder in job.code],
                     [str(path.absolute()) for _, path in job.data],
                 ),

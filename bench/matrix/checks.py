@@ -63,7 +63,25 @@ def claimed_arm(claim: Claim | FixedClaim) -> tuple[str, Baseline]:
 
 
 def check_sections(form: Any) -> list[Wrong]:
-    return [*_check_repeated(form), *_check_requirements(form), *_check_metrics(form)]
+    checks = (_check_repeated, _check_requirements, _check_data, _check_metrics)
+    return [wrong for check in checks for wrong in check(form)]
+
+
+def _check_data(form: Any) -> Iterator[Wrong]:
+    """Token files come in place of a text, and of what divides it."""
+    if PROGRAM in type(form).model_fields:
+        return
+    data = form.data
+    if data.tokens is None:
+        if data.vocab_size is not None:
+            what = "belongs to tokens: a text has the characters that it has. Leave it out."
+            yield ("data", "vocab_size"), what
+        return
+    if data.corpus is not None:
+        yield ("data", "corpus"), "does not go with tokens, which are the data. Leave one out."
+    if data.split is not None:
+        what = "does not go with tokens, whose files are of a split each. Leave it out."
+        yield ("data", "split"), what
 
 
 def _check_repeated(form: Any) -> Iterator[Wrong]:
@@ -118,9 +136,14 @@ def _unmeasured(form: Any, metric: str) -> Iterator[tuple[str, str]]:
         yield "metric", f"{metric} {what}"
     if PROGRAM in type(form).model_fields:
         return
-    has_test = len(form.data.split or ()) > 2
+    has_test = form.data.has_test
+    if form.data.tokens and metric == "bits_per_char":
+        what = "is of a text's characters, which tokens are not. Claim val_loss_final."
+        yield "metric", f"{metric} {what}"
     if metric == "test_loss_final" and not has_test:
         what = "needs a test split. Give data.split three shares, such as [0.8, 0.1, 0.1]."
+        if form.data.tokens:
+            what = "needs a test split. Name its files by data.tokens.test."
         yield "metric", f"{metric} {what}"
     if form.tune is not None and has_test and metric in TUNED_ON:
         what = "is measured on the split that tuning chooses by. Claim test_loss_final."

@@ -33,10 +33,11 @@ from bench.matrix.programs import bring, check_values
 from bench.matrix.schema import PROGRAM, validated
 from bench.matrix.yamlfile import Document, Wrong, read_yaml
 from bench.records.cells import Cell
-from bench.records.corpora import Corpus, find_corpus
+from bench.records.corpora import find_corpus
 from bench.records.owncode import OwnCode, read_code
 from bench.records.ownprogram import DataFolder
 from bench.records.rows import Row
+from bench.records.tokenfiles import AnyCorpus, TokensAsked, Watch, find_tokens
 
 NO_CORPUS = CorpusRef("", "")  # until the launching side has resolved the text
 
@@ -49,6 +50,7 @@ class Matrix:
     document: Document  # the file as it was read
     folder: Path  # of the file: where relative paths in it start
     corpus: str | None  # as asked
+    tokens: TokensAsked | None  # in place of it
     tune: Tune | None
     claim: Claim | FixedClaim | None
     cells: tuple[Cell, ...]  # of the matrix itself, then trials, then what waits for these
@@ -62,8 +64,10 @@ class Matrix:
     def text(self) -> str:
         return self.document.text
 
-    def find_corpus(self) -> Corpus | None:
-        """The text that its cells read, long enough for every split; None: a program has its own.
+    def find_corpus(self, watch: Watch = lambda done, total: None) -> AnyCorpus | None:
+        """What its cells read, long enough for every split; None: a program has its own.
+
+        `watch`: is told how far files of tokens have been read.
 
         Raises:
             MatrixError: if it cannot be used, with the line that names it.
@@ -71,11 +75,16 @@ class Matrix:
         spec = self.cells[0].spec
         if spec.program is not None:
             return None
+        corpus: AnyCorpus
         try:
-            corpus = find_corpus(self.corpus, self.folder)
+            if self.tokens is not None:
+                corpus = find_tokens(self.tokens, self.folder, watch)
+            else:
+                corpus = find_corpus(self.corpus, self.folder)
             corpus.check(spec.train.block_size, spec.data)
         except CorpusError as error:
-            raise self.document.error([(("data", "corpus"), str(error))]) from error
+            where = ("data", "corpus" if self.tokens is None else "tokens")
+            raise self.document.error([(where, str(error))]) from error
         return corpus
 
     def with_corpus(self, corpus: CorpusRef) -> "Matrix":
@@ -142,6 +151,7 @@ def load_matrix(path: Path) -> Matrix:
         document=document,
         folder=path.parent,
         corpus=None if brings else form.data.corpus,
+        tokens=None if brings else form.data.tokens_asked,
         tune=form.tune,
         claim=form.claim,
         cells=tuple(cells),

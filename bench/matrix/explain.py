@@ -12,6 +12,7 @@ from bench.matrix.slips import is_number, meant, perhaps_meant
 
 PATHS_INSIDE = (("program", "replace"), ("program", "files"))  # what their keys are
 IDENTIFIERS = (("program", "environment"), ("program", "metrics"))
+TOKENS = ("data", "tokens")  # paths, by split
 
 
 def explain(error: Any, allowed_keys: Iterable[str]) -> str:
@@ -49,7 +50,7 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             return f"{shown(given)} cannot be a name here. Use letters, digits and '_'."
         case "string_pattern_mismatch" if error["loc"] == ("limits", "checkpoint_every"):
             return f"{shown(given)} is neither steps nor minutes. Write 500 steps, or 10 min."
-        case "string_pattern_mismatch" if error["loc"][-1] in ("corpus", "path"):
+        case "string_pattern_mismatch" if _is_path(error["loc"]):
             return f"{shown(given)} holds a control character. Rename it."
         case "string_pattern_mismatch":
             return (
@@ -71,7 +72,7 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             return f"{shown(given)} is not a list. Write [value, value]."
         case "string_type" if isinstance(given, list | dict):
             kind = "a list" if isinstance(given, list) else "a mapping"
-            wanted = "path" if error["loc"][-1] in ("corpus", "path") else "name"
+            wanted = "path" if _is_path(error["loc"]) else "name"
             return f"{shown(given)} is {kind}, not text. Write a {wanted}."
         case "string_type" if error["loc"] == ("limits", "checkpoint_every"):
             return f"{shown(given)} has no unit. Write {shown(given)} steps, or 10 min."
@@ -83,6 +84,10 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             return _not_a_number(error["type"], given, error["loc"][-1])
         case _:
             return f"{shown(given)} {error['msg'].removeprefix('Input ')}."
+
+
+def _is_path(loc: tuple[int | str, ...]) -> bool:
+    return loc[-1] in ("corpus", "path") or loc[:2] == TOKENS
 
 
 def _not_a_number(kind: str, given: Any, key: str | int) -> str:

@@ -38,6 +38,8 @@ from bench.border.options.own import GroupName, LeafKind, Want
 from bench.errors import nearest, shown
 from bench.records.columns import CLAIMABLE, COLUMNS, OF_CURVES, is_relative
 from bench.records.kinds import LOSS
+from bench.records.shards import MOST_TOKENS
+from bench.records.tokenfiles import TokensAsked
 
 AXES = ("model", "optimizer", "device", "seed")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -162,6 +164,17 @@ class OwnOptimizerForm(OwnModelForm):
     wants: Wants = ()
 
 
+Paths = Annotated[list[PathText], Field(min_length=1)]
+
+
+class TokensForm(Form):
+    """Files of token ids, by split: paths, relative to the matrix file, or patterns of them."""
+
+    train: Paths
+    val: Paths
+    test: Paths | None = Field(None, description="its loss is taken once, after the last step")
+
+
 class Data(Form):
     corpus: PathText | None = Field(
         None,
@@ -174,6 +187,29 @@ class Data(Form):
         max_length=3,
         description=dataclasses.fields(DataOptions)[0].metadata["doc"],
     )
+    tokens: TokensForm | None = Field(
+        None,
+        description="files of token ids in place of a text: shards of llm.c, .bin of uint16, .npy",
+    )
+    vocab_size: int | None = Field(
+        None,
+        ge=2,
+        le=MOST_TOKENS,
+        description="tokens: how many ids there are; all in the files are smaller",
+    )
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return len(self.split or ()) > 2 or bool(self.tokens and self.tokens.test)
+
+    @property
+    def tokens_asked(self) -> TokensAsked | None:
+        """None: a text."""
+        if self.tokens is None:
+            return None
+        splits = self.tokens.model_dump(exclude_none=True)
+        return TokensAsked(splits, self.vocab_size)
 
     @property
     def options(self) -> DataOptions:

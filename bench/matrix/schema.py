@@ -58,7 +58,7 @@ _BOTH = create_model(
 MatrixFile = create_model(
     "MatrixFile",
     __base__=_BOTH,
-    data=(Data, Data(corpus=None, split=None)),
+    data=(Data, Data(corpus=None, split=None, tokens=None, vocab_size=None)),
     image=(Image, Image(requirements=[])),
     train=(TrainForm, TrainForm()),
     eval=(EvalForm, EvalForm()),

@@ -86,6 +86,22 @@ def store(path: Path, load: Callable[[], Mapping[str, bytes]]) -> Path:
     return path
 
 
+def remembered(told: str, compute: Callable[[], str]) -> str:
+    """A hash of data of the user's, computed once.
+
+    It is remembered under what tells the data apart: their names, sizes and times. Where nothing
+    can be written it is computed again next time.
+    """
+    note = cache_folder() / "data" / hashlib.sha256(told.encode()).hexdigest()
+    with contextlib.suppress(OSError):
+        return note.read_text(encoding="utf-8")
+    found = compute()
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, found)
+    return found
+
+
 def is_whole(path: Path) -> bool:
     """Whether an entry is there, and is what its name says."""
     try:

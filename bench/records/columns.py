@@ -293,7 +293,10 @@ COLUMNS: dict[str, Column] = {
     ),
     "perplexity": Column("exp(val_loss_final)", LOSS, heading="perplexity", title="perplexity"),
     "bits_per_char": Column(
-        "val_loss_final / ln 2", LOSS, decimals=of_loss, title="bits per character"
+        "val_loss_final / ln 2; empty for token files, whose tokens are no characters",
+        LOSS,
+        decimals=of_loss,
+        title="bits per character",
     ),
     "bits_per_byte": Column(
         "val_loss_final / ln 2 / UTF-8 bytes that a token of the validation split stands for; "
@@ -443,8 +446,13 @@ COLUMNS: dict[str, Column] = {
     "data_order_hash": Column(
         "SHA-256 over the batch positions, 12 digits: equal for all arms of a seed"
     ),
-    "corpus": Column("the text's name"),
-    "corpus_sha256": Column("SHA-256 of the text"),
+    "corpus": Column("the text's name, or that of the first token file"),
+    "corpus_sha256": Column(
+        "SHA-256 of the text; of token files one over their splits, their own and `vocab_size`"
+    ),
+    "tokens_on": Column(
+        "where batches come from: device, the GPU's memory; host, files that are mapped there"
+    ),
 }
 RUN_COLUMNS = {name: column.meaning for name, column in COLUMNS.items()}
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from bench.border.options import DataOptions
 from bench.border.spec import CorpusRef
 from bench.border.tokenised import tokenise
 from bench.errors import CorpusError
-from bench.records.cache import cache_folder, sha256_of, store
+from bench.records.cache import cache_folder, check_stored, sha256_of, store
 
 DEFAULT_FILE = "input.txt"
 MAX_VOCABULARY = 65_536
@@ -37,6 +37,20 @@ class Corpus:
     @property
     def ref(self) -> CorpusRef:
         return CorpusRef(self.name, self.sha256)
+
+    @property
+    def size(self) -> str:
+        """How much it is, for the person."""
+        return f"{self.n_chars:,} characters, {self.vocab_size} distinct"
+
+    @property
+    def held_bytes(self) -> int:
+        """Of a cell's memory: its token ids, which every cell reads whole to check them."""
+        return 4 * self.n_chars
+
+    def lengths(self, data: DataOptions) -> dict[str, int]:
+        """Tokens of each split, a character each."""
+        return _lengths(self.n_chars, data)
 
     def check(self, block_size: int, data: DataOptions) -> None:
         """Every split holds at least one block and the character that follows it."""
@@ -85,6 +99,19 @@ class Corpus:
         files = {"": tokenise(self.store().read_bytes().decode("utf-8"))}
         return store(_in_cache(f"{sha256_of(files)}.tokens"), lambda: files)
 
+    def for_cells(self) -> tuple[Path, ...]:
+        """The files that cells map: one."""
+        return (self.store_tokens(),)
+
+    def check_unchanged(self, files: Sequence[Path]) -> None:
+        """These, of `for_cells`, are still what they were: before each cell, which maps them.
+
+        Raises:
+            CacheError: if one is gone or another.
+        """
+        for file in files:
+            check_stored(file, f"corpus {self.name}")
+
 
 @lru_cache(maxsize=1)  # for each of a matrix's cells the same, and of a long text no trifle
 def _val_bytes_per_char(corpus: Corpus, data: DataOptions) -> float:
@@ -98,8 +125,14 @@ def _val_bytes_per_char(corpus: Corpus, data: DataOptions) -> float:
 
 def _shortest_split(n_chars: int, data: DataOptions) -> int:
     """Its characters, of a text of so many."""
+    return min(_lengths(n_chars, data).values())
+
+
+def _lengths(n_chars: int, data: DataOptions) -> dict[str, int]:
+    """Characters of each split, of a text of so many."""
     n_train, end = data.bounds(n_chars)
-    return min((n_train, end - n_train, n_chars - end)[: len(data.shares)])
+    ends = ("train", n_train), ("val", end - n_train), ("test", n_chars - end)
+    return dict(ends[: len(data.shares)])
 
 
 def _shortest_text(block_size: int, data: DataOptions) -> int:
@@ -161,7 +194,7 @@ def _from_bytes(name: str, content: bytes, chosen: str) -> Corpus:
     except UnicodeDecodeError as error:
         raise CorpusError(
             f"corpus {name}: not UTF-8, byte {error.start} is 0x{content[error.start]:02x}. "
-            "Convert it to UTF-8 first."
+            "Convert it to UTF-8 first; files of token ids are named by data.tokens."
         ) from error
     if not text:
         raise CorpusError(f"corpus {name}: the file is empty. Give a text.")

@@ -1,6 +1,5 @@
 """A program that a matrix brings, and the data that it reads: known by their content."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,9 +12,8 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from bench.border.atomic import write_atomically
 from bench.errors import CodeError
-from bench.records.cache import cache_folder, sha256_of
+from bench.records.cache import remembered, sha256_of
 from bench.records.folder import ResultsFolder
 from bench.records.owncode import OwnCode
 
@@ -145,27 +143,17 @@ class DataFolder:
         Raises:
             CodeError: if one cannot be read.
         """
-        told = json.dumps([str(self.path), self.files])
-        note = cache_folder() / "data" / hashlib.sha256(told.encode()).hexdigest()
-        try:
-            return note.read_text(encoding="utf-8")
-        except OSError:
-            pass
-        try:
-            found = self._hashed()
-        except OSError as error:
-            raise _unreadable(self.path, error) from error
-        with contextlib.suppress(OSError):  # then it is computed again next time
-            note.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(note, found)
-        return found
+        return remembered(json.dumps([str(self.path), self.files]), self._hashed)
 
     def _hashed(self) -> str:
         total = hashlib.sha256()
-        for name, *_ in self.files:
-            with (self.path / name).open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{name} {content}\n".encode(errors="surrogateescape"))
+        try:
+            for name, *_ in self.files:
+                with (self.path / name).open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                total.update(f"{name} {content}\n".encode(errors="surrogateescape"))
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
         return total.hexdigest()
 
     def check(self) -> None:

@@ -1,131 +1,216 @@
-"""A text -> token files, one a split, with the tokenizer and tokens.json beside them."""
+"""Files of token ids that a matrix names -> a corpus that is known by their content."""
 
+import glob
 import hashlib
-import sys
-from array import array
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bench.border.atomic import write_atomically
 from bench.border.options import DataOptions
-from bench.errors import CorpusError, FolderError
-from bench.records.bpe import LIBRARY, Encoding
+from bench.border.spec import CorpusRef, TokenFile, TokenFiles
+from bench.errors import CodeError, CorpusError
+from bench.records.cache import remembered
 from bench.records.corpora import Corpus
-from bench.records.sidecar import (
-    NAME,
-    Sidecar,
-    TokenisedSplit,
-    TokenisedText,
-    TokenizerFile,
-)
+from bench.records.ownprogram import DataFolder, read_data
+from bench.records.shards import VOCABULARY, Layout, read_layout, read_through, wrong
+from bench.statistics.text import counted
 
-SPLITS = ("train", "val", "test")
-TOKENIZER = "tokenizer.json"
-# As llm.c's: 256 int32, of which these are the first two and the number of tokens the third; then
-# the ids as uint16. All little-endian.
-# https://github.com/karpathy/llm.c/blob/master/dev/data/data_common.py
-MAGIC, VERSION, HEADER = 20240520, 1, 256
+# Is told while files are read how many bytes of them are done, and how many they have in all.
+Watch = Callable[[int, int], None]
 
 
-def splits_of(corpus: Corpus, data: DataOptions) -> dict[str, str]:
-    """Its text, divided at the characters at which a run on the text itself divides it.
+@dataclass(frozen=True)
+class TokensAsked:
+    """What a matrix says: paths of each split, which may be patterns, and how many ids exist."""
 
-    Raises:
-        CorpusError: if the text cannot be had, or a split would be empty.
-    """
-    text = corpus.store().read_bytes().decode("utf-8")
-    n_train, end = data.bounds(len(text))
-    parts = (text[:n_train], text[n_train:end], text[end:])[: len(data.shares)]
-    if not all(parts):
-        raise CorpusError(
-            f"corpus {corpus.name}: {len(text):,} characters leave a split without any. Use a "
-            "longer text, or larger shares (--split)."
-        )
-    return dict(zip(SPLITS, parts, strict=False))
+    splits: Mapping[str, Sequence[str]]
+    vocab_size: int | None
 
 
-def write_tokens(
-    folder: Path, corpus: Corpus, texts: Mapping[str, str], encoding: Encoding
-) -> Sidecar:
-    """All files of a tokenised text, tokens.json last; what is there already must be the same.
+@dataclass(frozen=True)
+class Shard:
+    """One file, as it was when it was read."""
 
-    `texts`: of `splits_of`; each is tokenised by itself, so that no token reaches into the next.
+    split: str
+    layout: Layout
+    data: DataFolder  # of this one file
+    sha256: str
 
-    Raises:
-        CorpusError: if the ids do not give a text back.
-        FolderError: if the folder holds other files of these names, or cannot be written.
-    """
-    splits, files = {}, {}
-    for split, text in texts.items():
-        name, ids = f"{split}.bin", encoding.encode(text, f"split {split}")
-        files[name] = token_file(ids)
-        splits[split] = TokenisedSplit(
-            file=name,
-            sha256=_sha256(files[name]),
-            tokens=len(ids),
-            bytes=len(text.encode("utf-8")),
-            characters=len(text),
-        )
-    sidecar = Sidecar.model_validate(
-        {
-            "vocab_size": encoding.vocab_size,
-            "tokenizer": TokenizerFile(
-                kind=encoding.kind,
-                file=TOKENIZER,
-                sha256=_sha256(encoding.file),
-                library=LIBRARY,
-            ),
-            "source": TokenisedText(
-                name=corpus.name,
-                sha256=corpus.sha256,
-                bytes=sum(part.bytes for part in splits.values()),
-                characters=sum(part.characters for part in splits.values()),
-            ),
-            "splits": splits,
-        }
-    )
-    told = sidecar.model_dump_json(indent=2) + "\n"
-    _put(folder, {**files, TOKENIZER: encoding.file, NAME: told.encode("utf-8")})
-    return sidecar
+    @property
+    def path(self) -> Path:
+        return self.data.path
+
+    @property
+    def ref(self) -> TokenFile:
+        with self.path.open("rb") as file:
+            header = hashlib.sha256(file.read(self.layout.offset)).hexdigest()
+        return TokenFile(self.split, self.layout.offset, self.layout.count, header)
 
 
-def token_file(ids: "array[int]") -> bytes:
-    """The bytes of a token file. `ids`: of 16 bits each."""
-    head = array("i", [MAGIC, VERSION, len(ids), *[0] * (HEADER - 3)])
-    body = ids
-    if sys.byteorder == "big":
-        body = array("H", ids)
-        head.byteswap()
-        body.byteswap()
-    return head.tobytes() + body.tobytes()
+@dataclass(frozen=True)
+class TokenCorpus:
+    """Token ids in files of the user's, which cells map where they lie."""
 
+    name: str
+    sha256: str  # over splits, the files' own SHA-256 in their order, and vocab_size
+    vocab_size: int
+    chosen: str  # one line for the person: which files
+    shards: tuple[Shard, ...]  # in the order of splits, and of the matrix within a split
 
-def _put(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write those that are not there yet, in their order, if all others are as they should be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        there = {name: _content(folder / name) for name in files}
-        for name, content in files.items():
-            if there[name] not in (None, content):
-                raise FolderError(
-                    f"{folder / name} is another already. Nothing was written. Give another --out, "
-                    "or remove it."
+    @property
+    def ref(self) -> CorpusRef:
+        files = tuple(shard.ref for shard in self.shards)
+        return CorpusRef(self.name, self.sha256, TokenFiles(self.vocab_size, files))
+
+    @property
+    def size(self) -> str:
+        """How much it is, for the person."""
+        told = ", ".join(f"{split} {n:,}" for split, n in self.lengths(DataOptions()).items())
+        total = sum(shard.layout.count for shard in self.shards)
+        files = counted(len(self.shards), "file")
+        return f"{total:,} tokens in {files} ({told}), {self.vocab_size:,} ids"
+
+    @property
+    def held_bytes(self) -> int:
+        """Of a cell's memory: none, for the kernel can take back what is mapped from a file."""
+        return 0
+
+    def lengths(self, data: DataOptions) -> dict[str, int]:
+        """Tokens of each split, which its files tell."""
+        found: dict[str, int] = {}
+        for shard in self.shards:
+            found[shard.split] = found.get(shard.split, 0) + shard.layout.count
+        return found
+
+    def check(self, block_size: int, data: DataOptions) -> None:
+        """Every file holds at least one block and the token that follows it.
+
+        Raises:
+            CorpusError: for one that does not.
+        """
+        for shard in self.shards:
+            if shard.layout.count <= block_size:
+                what = f"the file ends here, after {counted(shard.layout.count, 'token')}"
+                remedy = f"A block of {block_size:,} and its next token need {block_size + 1:,}"
+                raise wrong(shard.path, shard.layout.size, what, f"{remedy}: leave the file out")
+
+    def for_cells(self) -> tuple[Path, ...]:
+        """The files that cells map, in the order of `ref`."""
+        return tuple(shard.path for shard in self.shards)
+
+    def check_unchanged(self, files: Sequence[Path]) -> None:
+        """These, of `for_cells`, are still what they were: before each cell, which maps them.
+
+        Raises:
+            CorpusError: if one is gone or another.
+        """
+        for shard, path in zip(self.shards, files, strict=True):
+            now = _data(path)
+            if now.files == shard.data.files:
+                continue
+            layout = read_layout(path)
+            if _sha256(now, layout, self.vocab_size, lambda done: None) != shard.sha256:
+                raise CorpusError(
+                    f"{path} changed while cells ran: rows would tell the hash of other tokens. "
+                    "Run again: what is open runs with what is there now."
                 )
-        for name, content in files.items():
-            if there[name] is None:
-                write_atomically(folder / name, content)
-    except OSError as error:
-        raise FolderError(
-            f"{folder} cannot be written: {error.strerror}. Give another --out."
-        ) from error
 
 
-def _content(path: Path) -> bytes | None:
+AnyCorpus = Corpus | TokenCorpus
+
+
+def token_paths(asked: TokensAsked, folder: Path) -> dict[str, list[Path]]:
+    """The files of each split; those that a pattern fits are sorted by name.
+
+    `folder`: where a relative path starts, that of the matrix file.
+
+    Raises:
+        CorpusError: for a path or a pattern that nothing fits, and for a file that is given twice.
+    """
+    found = {
+        split: [path for each in given for path in _fitting(each, folder)]
+        for split, given in asked.splits.items()
+    }
+    first: dict[str, str] = {}  # the split of each file, by its path without links
+    for split, paths in found.items():
+        for path in paths:
+            real = os.path.realpath(path)
+            if real in first:
+                places = split if first[real] == split else f"{first[real]} and in {split}"
+                raise CorpusError(f"{path} is given twice, in {places}. Leave one out.")
+            first[real] = split
+    return found
+
+
+def _fitting(asked: str, folder: Path) -> list[Path]:
+    pattern = os.path.expanduser(asked)
+    if os.path.lexists(folder / pattern):  # also if its name has a bracket
+        return [folder / pattern]
+    if found := sorted(glob.glob(pattern, root_dir=folder)):
+        return [folder / name for name in found]
+    what = "no file fits it" if glob.has_magic(pattern) else "it is not there"
+    raise CorpusError(
+        f"{asked}: {what} (looked for it from {folder.absolute()}). A relative path in a matrix "
+        "starts at the matrix file."
+    )
+
+
+def find_tokens(
+    asked: TokensAsked, folder: Path, watch: Watch = lambda done, total: None
+) -> TokenCorpus:
+    """The corpus of token files that a matrix means: each is read once, whole, part by part.
+
+    Raises:
+        CorpusError: for what is no file of tokens, or has other ids than `vocab_size` allows.
+    """
+    paths = token_paths(asked, folder)
+    layouts = {path: read_layout(path) for each in paths.values() for path in each}
+    vocab_size = _vocab_size(asked)
+    total, before = sum(layout.size for layout in layouts.values()), 0
+    shards = []
+    for split, files in paths.items():
+        for path in files:
+            data, layout, read = _data(path), layouts[path], partial(_told, watch, before, total)
+            shards.append(Shard(split, layout, data, _sha256(data, layout, vocab_size, read)))
+            before += layout.size
+    told = [f"{shard.split} {shard.sha256}\n" for shard in shards]
+    over = "".join([*told, f"vocab_size {vocab_size}\n"])
+    return TokenCorpus(
+        name=_name(paths["train"]),
+        sha256=hashlib.sha256(over.encode()).hexdigest(),
+        vocab_size=vocab_size,
+        chosen=f"token files {_name([shard.path for shard in shards])}",
+        shards=tuple(shards),
+    )
+
+
+def _told(watch: Watch, before: int, total: int, done: int) -> None:
+    watch(before + done, total)
+
+
+def _vocab_size(asked: TokensAsked) -> int:
+    """As the matrix says it: files of tokens do not tell it."""
+    if asked.vocab_size is None:
+        raise CorpusError(f"data.vocab_size is needed with data.tokens. {VOCABULARY}.")
+    return asked.vocab_size
+
+
+def _data(path: Path) -> DataFolder:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
+        return read_data(path)
+    except CodeError as error:
+        raise CorpusError(str(error)) from error
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(data: DataFolder, layout: Layout, vocab_size: int, read: Callable[[int], None]) -> str:
+    """Of a sound file; remembered as long as it is what it was, for the same vocabulary."""
+    told = json.dumps([str(data.path.absolute()), data.files, vocab_size])
+    return remembered(told, lambda: read_through(data.path, layout, vocab_size, read))
+
+
+def _name(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0].name}{more}"

@@ -36,7 +36,7 @@ REPORTED = ("ok", "diverged", "oom", "crashed", "interrupted")
 OF_OK = ("val_loss_final", "train_time_s", "steps")
 # What a worker reports as text; everything else is a number.
 TEXTS = (
-    *("eval_protocol", "init_hash", "data_order_hash", "compile_cache"),
+    *("eval_protocol", "init_hash", "data_order_hash", "compile_cache", "tokens_on"),
     *("step_time_source", "metrics", "resumed_from"),
     *("python_version", "torch_version", "cuda_version"),
 )

@@ -12,7 +12,7 @@ from bench.matrix.expansion import Matrix
 from bench.matrix.trials import Arm, arm_of
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
-from bench.records.corpora import Corpus
+from bench.records.tokenfiles import AnyCorpus
 from bench.run.check_program import check_program
 from bench.run.signals import heard
 from bench.run.standing import skip_reason
@@ -84,7 +84,7 @@ def _beside_toy(spec: RunSpec, partners: Sequence[Model]) -> RunSpec:
 
 def check(
     matrix: Matrix,
-    corpus: Corpus | None,
+    corpus: AnyCorpus | None,
     cells: Sequence[Cell],
     launcher: Launcher,
     machine: Machine,

@@ -8,8 +8,8 @@ from statistics import median
 from bench.border.options import DecoderOptions, NanoGPTOptions, NanoKimiOptions, OwnModel
 from bench.border.program import GivenValues
 from bench.border.spec import RunSpec
-from bench.records.corpora import Corpus
 from bench.records.rows import Row
+from bench.records.tokenfiles import AnyCorpus
 
 # A cautious CPU core in float32 at the sizes of these models, and what surrounds training.
 # Measured cells replace these as soon as there is one.
@@ -30,7 +30,7 @@ class Estimate:
 
 
 def estimate_arms(
-    specs: Iterable[RunSpec], corpus: Corpus | None, rows: Iterable[Row]
+    specs: Iterable[RunSpec], corpus: AnyCorpus | None, rows: Iterable[Row]
 ) -> dict[str, Estimate]:
     """By arm_id: from its finished rows, else rough for the CPU, else unknown."""
     done: dict[str, list[Row]] = defaultdict(list)
@@ -41,14 +41,14 @@ def estimate_arms(
     return {arm_id: _estimate(spec, corpus, done[arm_id]) for arm_id, spec in first.items()}
 
 
-def _estimate(spec: RunSpec, corpus: Corpus | None, done: Sequence[Row]) -> Estimate:
+def _estimate(spec: RunSpec, corpus: AnyCorpus | None, done: Sequence[Row]) -> Estimate:
     if done:
         wall_s, memory_mib = _median(done, "wall_time_s"), _median(done, "host_rss_peak_mib")
         return Estimate(wall_s, memory_mib, "measured")
     options = spec.model.options
     if spec.device != "cpu" or isinstance(options, OwnModel | GivenValues):
         return Estimate(None, None, "unknown")  # nobody knows the arithmetic of these
-    assert corpus is not None  # what is trained here is trained on a text
+    assert corpus is not None  # what is trained here is trained on one
     return Estimate(
         _rough_wall_s(spec, options, corpus), _rough_memory_mib(spec, options, corpus), "rough"
     )
@@ -98,25 +98,24 @@ def _linear(inputs: int, outputs: int, options: DecoderOptions) -> int:
     return inputs * outputs + (outputs if options.bias else 0)
 
 
-def _rough_wall_s(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> float:
+def _rough_wall_s(spec: RunSpec, options: DecoderOptions, corpus: AnyCorpus) -> float:
     train, evaluation, block = spec.train, spec.eval, spec.train.block_size
     per_token = 6 * n_params_active(options, corpus.vocab_size, block)
     trained = train.steps * train.batch_size * block
-    n_train, end = spec.data.bounds(corpus.n_chars)
+    lengths = corpus.lengths(spec.data)
     if evaluation.protocol == "sampled":
         evaluated = 2 * evaluation.batches * train.batch_size * block
     else:
-        evaluated = end - n_train + min(evaluation.train_windows * block, n_train)
+        evaluated = lengths["val"] + min(evaluation.train_windows * block, lengths["train"])
     evaluations = 2 + (train.steps - 1) // evaluation.every
-    forward = evaluations * evaluated + corpus.n_chars - end  # the test split once
+    forward = evaluations * evaluated + lengths.get("test", 0)  # the test split once
     flops = per_token * (trained + forward / 3)  # forward is a third of a step
     return STARTUP_S + flops / (FLOPS_PER_SECOND_AND_THREAD * train.threads)
 
 
-def _rough_memory_mib(spec: RunSpec, options: DecoderOptions, corpus: Corpus) -> float:
+def _rough_memory_mib(spec: RunSpec, options: DecoderOptions, corpus: AnyCorpus) -> float:
     train = spec.train
     parameters = BYTES_PER_PARAMETER * n_params(options, corpus.vocab_size, train.block_size)
     tokens = train.batch_size // train.accumulate * train.block_size  # that are kept at once
     activations = 4 * tokens * options.n_embd * options.n_layer * ACTIVATIONS_PER_WIDTH
-    text = 4 * corpus.n_chars  # token ids
-    return TORCH_MIB + (parameters + activations + text) / 2**20
+    return TORCH_MIB + (parameters + activations + corpus.held_bytes) / 2**20

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Iterator
 from bench.matrix.expansion import Matrix
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
-from bench.records.corpora import Corpus
 from bench.records.rows import Row
+from bench.records.tokenfiles import AnyCorpus
 from bench.run.estimate import Estimate, estimate_arms
 from bench.run.progress import duration
 from bench.run.standing import skip_reason
@@ -17,7 +17,7 @@ HEADER = ("run_id", "model", "optimizer", "device", "seed", "state", "time", "me
 
 def describe(
     matrix: Matrix,
-    corpus: Corpus | None,
+    corpus: AnyCorpus | None,
     rows: Iterable[Row],
     selected: Collection[str],
     done: Collection[str],
@@ -28,8 +28,7 @@ def describe(
     if corpus is None:
         yield f"program  {program_line(matrix)}"
     else:
-        size = f"{corpus.n_chars:,} characters, {corpus.vocab_size} distinct"
-        yield f"corpus   {corpus.chosen}: {size}"
+        yield f"corpus   {corpus.chosen}: {corpus.size}"
     limits = cells[0].limits
     cpus, timeout = counted(limits.cpus or 1, "CPU"), duration(limits.timeout_s)
     yield f"limits   {cpus}, {limits.memory_gib:g} GiB, {timeout} for each cell"

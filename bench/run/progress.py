@@ -1,17 +1,27 @@
 """What a person sees while cells run: bars on a terminal, plain lines elsewhere."""
 
 import json
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from bench.records.cells import Cell
+from bench.records.tokenfiles import Watch
 from bench.statistics.text import counted
 
+LARGE = 256 * 2**20  # bytes that are read in less than a second or so want no bar
 SIGN = {"ok": "✓", "interrupted": "…"}
 
 
@@ -45,6 +55,28 @@ def summary(row: dict[str, Any]) -> str:
     if (median_ms := row.get("step_time_ms_p50")) is not None:  # none with step_timing: off
         told.append(f"step {median_ms:.2f} ms")
     return ", ".join([*told, f"wall {duration(row['wall_time_s'])}"])
+
+
+@contextmanager
+def reading_tokens(console: Console) -> Iterator[Watch]:
+    """What shows how far large files of tokens are read: a bar on a terminal, else one line."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    tasks: list[TaskID] = []  # one, once there is something large to read
+    with ExitStack() as shown:
+
+        def watch(done: int, total: int) -> None:
+            if total < LARGE:
+                return
+            if not tasks:
+                tasks.append(bar.add_task("reading tokens", total=total))
+                if console.is_terminal:
+                    shown.enter_context(bar)
+                else:
+                    console.print(f"reading {total / 2**30:.1f} GiB of tokens")
+            bar.update(tasks[0], completed=done)
+
+        yield watch
 
 
 class PlainDisplay:

@@ -26,11 +26,11 @@ from bench.records import checkpoints
 from bench.records.cache import check_stored
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
-from bench.records.corpora import Corpus
 from bench.records.endings import GPU_FAILED, is_machines_fault
 from bench.records.folder import ResultsFolder
 from bench.records.ownprogram import DataFolder
 from bench.records.rows import Row, RunsTable, by_cell
+from bench.records.tokenfiles import AnyCorpus
 from bench.run.attempt import is_number, run_attempt
 from bench.run.compiling import check_compile_cache, with_compiled
 from bench.run.derived import derived_columns
@@ -53,8 +53,8 @@ class Runner:
     folder: ResultsFolder
     runs: RunsTable
     launcher: Launcher
-    corpus: Corpus | None  # None: a program reads what it wants
-    tokens_file: Path | None  # of the corpus
+    corpus: AnyCorpus | None  # None: a program reads what it wants
+    tokens: tuple[Path, ...]  # the files of the corpus that cells map
     machine: Machine  # with the GPUs that were asked for
     display: PlainDisplay
     policy: Policy
@@ -78,8 +78,8 @@ class Runner:
 
         Raises:
             CacheError, MissingError, RequestError: before anything runs.
-            CacheError, EngineError, FolderError, GpuError, RecordError: when a launch or a commit
-                fails, or a GPU is gone; cells not run stay open.
+            CacheError, CorpusError, EngineError, FolderError, GpuError, RecordError: when a launch
+                or a commit fails, a corpus changed or a GPU is gone; cells not run stay open.
         """
         here = self._here(cells)
         not_done = [cell for cell in cells if not here.is_done(cell)]
@@ -274,11 +274,11 @@ class Runner:
         """The attempt of that number, laid out.
 
         Raises:
-            CacheError, CodeError: if what it reads is no longer what it was.
+            CacheError, CodeError, CorpusError: if what it reads is no longer what it was.
             FolderError: if its folder cannot be made.
         """
-        if self.corpus and self.tokens_file:
-            check_stored(self.tokens_file, f"corpus {self.corpus.name}")
+        if self.corpus:
+            self.corpus.check_unchanged(self.tokens)
         for each in self.data.values():
             each.check()
         code = tuple(self.code[sha256] for sha256 in cell.spec.own_code)
@@ -288,7 +288,7 @@ class Runner:
             spec=cell.spec,
             limits=cell.limits,
             files=self.folder.make_attempt(cell, number),
-            tokens=self.tokens_file,
+            tokens=self.tokens,
             cpus=slot.cpus,
             gpu_uuids=tuple(gpu.uuid for gpu in slot.gpus[: cell.spec.gpus]),
             code=code,

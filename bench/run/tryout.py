@@ -14,7 +14,7 @@ from bench.matrix.expansion import Matrix
 from bench.measure.host import FindProcesses
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
-from bench.records.corpora import Corpus
+from bench.records.tokenfiles import AnyCorpus
 from bench.run.attempt import MAX_RESULT
 from bench.run.lanes import make_slots
 from bench.statistics.text import printable
@@ -50,10 +50,12 @@ class Left:
 class TryOut:
     """Runs something in place of a cell, where the cell would run, and leaves nothing behind."""
 
-    def __init__(self, matrix: Matrix, corpus: Corpus | None, launcher: Launcher, machine: Machine):
+    def __init__(
+        self, matrix: Matrix, corpus: AnyCorpus | None, launcher: Launcher, machine: Machine
+    ) -> None:
         self._code = {each.sha256: each.store() for each in matrix.codes}
         self._data = tuple((name, each.path) for name, each in matrix.data.items())
-        self._tokens = corpus.store_tokens() if corpus else None
+        self._tokens = corpus.for_cells() if corpus else ()
         self._launcher, self._machine = launcher, machine
         self.stop = Stop()
 

@@ -30,8 +30,14 @@ from bench.worker.arithmetic import (
 )
 from bench.worker.checkpoints import Checkpoints, Resumed
 from bench.worker.clocks import PhaseClock, StepSample, synchronise
-from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
-from bench.worker.environment import environment, gpu_peaks_mib, processor_use, rss_peak_mib
+from bench.worker.data import Tokens, hash_tensor, placed, read_corpus
+from bench.worker.environment import (
+    environment,
+    gpu_memory_bytes,
+    gpu_peaks_mib,
+    processor_use,
+    rss_peak_mib,
+)
 from bench.worker.evaluation import (
     INFER_AGREEMENT,
     INFER_ROUND,
@@ -42,6 +48,7 @@ from bench.worker.evaluation import (
 from bench.worker.graphs import stream
 from bench.worker.lifeline import TerminatedError, was_terminated
 from bench.worker.own_model import BroughtModel
+from bench.worker.positions import BatchPositions
 from bench.worker.protocol import Speaker, log, told, write_csv, write_json
 from bench.worker.pruning import Pruning
 from bench.worker.registry import MODELS, build_optimizers, flops_per_step
@@ -60,9 +67,11 @@ DRIFT_STEPS = 30
 
 
 def run_cell(
-    folder: Path, tokens: Path, started: float, say: Speaker, in_turn: bool = False
+    folder: Path, tokens: Sequence[Path], started: float, say: Speaker, in_turn: bool = False
 ) -> int:
     """Run what spec.json asks, whatever comes of it; result.json says how it ended.
+
+    tokens: the files of the corpus, in the order of the spec's.
 
     Returns the process's exit code: 0 for ok and diverged, 1 otherwise.
     """
@@ -163,9 +172,9 @@ class CellRun:
         self.context_window: tuple[float, float] | None = None
         prepare(spec.train)
 
-    def run(self, tokens_file: Path) -> None:
+    def run(self, files: Sequence[Path]) -> None:
         device = self._open_device()
-        tokens, positions = self._read(tokens_file, device)
+        tokens, positions = self._read(files, device)
         self.trainer = trainer = self._build(tokens, positions, device)
         self._warm_up(trainer)
         train, seed = self.spec.train, self.spec.seed
@@ -194,20 +203,22 @@ class CellRun:
         self.clock.device = device
         return device
 
-    def _read(self, tokens_file: Path, device: torch.device) -> tuple[Tokens, torch.Tensor]:
+    def _read(self, files: Sequence[Path], device: torch.device) -> tuple[Tokens, BatchPositions]:
         context_ready = time.monotonic()
         self.say(stage="data")  # the launching side measures the context when it hears this
         train = self.spec.train
         with self.clock.during("data"):
-            tokens = read_tokens(tokens_file, self.spec.corpus.sha256, self.spec.data)
+            tokens = read_corpus(files, self.spec.corpus, self.spec.data)
             n_windows = len(tokens.windows("train", train.block_size))
-            positions = batch_positions(self.spec.seed, train.steps, train.batch_size, n_windows)
-            self.known["data_order_hash"] = hash_tensor(positions)
+            positions = BatchPositions(self.spec.seed, train.steps, train.batch_size, n_windows)
+            self.known["data_order_hash"] = positions.order_hash
             if device.type == "cuda":
                 self.context_window = (context_ready, time.monotonic())
-            return tokens.to(device), positions.to(device)
+            tokens = placed(tokens, device, gpu_memory_bytes(device), train.graph_steps)
+            self.known["tokens_on"] = tokens.lie_on
+            return tokens, positions.to(tokens.windows("train", train.block_size).place)
 
-    def _build(self, tokens: Tokens, positions: torch.Tensor, device: torch.device) -> Trainer:
+    def _build(self, tokens: Tokens, positions: BatchPositions, device: torch.device) -> Trainer:
         self.say(stage="build")
         spec = self.spec
         with self.clock.during("build"):
@@ -298,8 +309,8 @@ class CellRun:
         train = self.spec.train
         with self.clock.during("infer"):
             windows = tokens.windows("val", train.block_size)
-            rows = torch.arange(train.batch_size, device=windows.device) % len(windows)
-            batch = windows[rows][:, :-1].contiguous().long()
+            rows = torch.arange(train.batch_size, device=windows.place) % len(windows)
+            batch = windows.at(rows)[:, :-1].contiguous()
             with trainer.evaluating():
                 times = infer_times_ms(trainer.model, batch, lambda: self.say(stage="infer"))
         if times is None:
@@ -332,6 +343,8 @@ class CellRun:
         }
         if self.trainer is not None:
             row |= _training_columns(self.trainer)
+        if spec.corpus.tokens is not None:
+            row["bits_per_char"] = None  # a token of a file is no character
         pruned = self.trainer is not None and self.trainer.pruning is not None
         if row.get("perplexity") is not None and not pruned:
             efficiency = row["perplexity"] / (row["n_params"] / 1e6)

@@ -1,4 +1,4 @@
-"""python -m bench.worker.check CELL_FOLDER TOKENS [CODE...]: whether a brought class holds.
+"""python -m bench.worker.check CELL_FOLDER TOKENS... [CODE...]: whether a brought class holds.
 
 On a toy task of its own, on the cell's device. What it finds goes into result.json; a check that
 fails says what is wrong and what to change.
@@ -7,12 +7,12 @@ fails says what is wrong and what to change.
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.border.identity import PACKAGE, code_sha256
-from bench.border.spec import CellFiles, RunSpec
+from bench.border.spec import CellFiles, RunSpec, read_arguments
 from bench.border.surroundings import RUNNER_GONE
 from bench.worker.lifeline import TerminatedError, hold_on_to_runner
 from bench.worker.protocol import Speaker, log, write_json
@@ -36,21 +36,21 @@ HINTS = {
 }
 
 Finding = dict[str, Any]  # {"check": name, "ok": bool, "text": what it says}
-# Of the files of a cell, what they ask, and its tokens.
-Examine = Callable[[CellFiles, RunSpec, Path, Speaker], Iterator[Finding]]
+# Of the files of a cell, what they ask, and the files of its corpus.
+Examine = Callable[[CellFiles, RunSpec, Sequence[Path], Speaker], Iterator[Finding]]
 
 
 def main(examine: Examine) -> int:
     hold_on_to_runner()
     code_sha256()  # of the files that are about to be imported
     importlib.import_module("bench.worker.cell")
-    sys.path += sys.argv[3:]  # now, as in a cell
     say = Speaker()
     try:
-        files = CellFiles(Path(sys.argv[1]))
+        files, tokens, code = read_arguments(sys.argv[1:])
+        sys.path += code  # now, as in a cell
         spec = RunSpec.from_json(files.spec.read_text(encoding="utf-8"))
         findings = []
-        for found in examine(files, spec, Path(sys.argv[2]), say):
+        for found in examine(files, spec, tokens, say):
             say(stage=found["check"])
             findings.append(found)
     except TerminatedError:
@@ -59,13 +59,15 @@ def main(examine: Examine) -> int:
     return 0
 
 
-def examine(files: CellFiles, spec: RunSpec, tokens: Path, say: Speaker) -> Iterator[Finding]:
+def examine(
+    files: CellFiles, spec: RunSpec, tokens: Sequence[Path], say: Speaker
+) -> Iterator[Finding]:
     """A finding for each check of the class that a spec names."""
     from bench.worker.conformance import checks_of
-    from bench.worker.data import read_tokens
+    from bench.worker.data import read_corpus
 
     told = set[str]()
-    vocab_size = read_tokens(tokens, spec.corpus.sha256, spec.data).vocab_size
+    vocab_size = read_corpus(tokens, spec.corpus, spec.data).vocab_size
     for name, look in checks_of(spec, vocab_size):
         found = finding(name, look)
         if found["ok"] or found["text"] not in told:  # one fault may fail several checks
@@ -106,7 +108,9 @@ def _goes_back(error: Exception) -> bool:
 def _own_line(error: Exception) -> str:
     """Where it was raised: the author's line, if it is of theirs."""
     frames = traceback.extract_tb(error.__traceback__)
-    brought = [frame for frame in frames if any(map(frame.filename.startswith, sys.argv[3:]))]
+    # Folders of code, perhaps after files of tokens, in which no frame is.
+    given = sys.argv[3:]
+    brought = [frame for frame in frames if any(map(frame.filename.startswith, given))]
     if not brought:
         return ""
     last = brought[-1]

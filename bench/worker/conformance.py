@@ -20,9 +20,11 @@ from bench.worker.classes import WrongClassError, load, named
 from bench.worker.clocks import PhaseClock
 from bench.worker.evaluation import cross_entropy
 from bench.worker.own_model import BroughtModel
+from bench.worker.positions import BatchPositions
 from bench.worker.registry import MODELS
 from bench.worker.streams import seed_shared_streams, torch_stream
 from bench.worker.training import Trainer
+from bench.worker.windows import JoinedWindows
 
 SEQUENCES = 4  # that are learned by heart
 STEPS = 50
@@ -58,15 +60,15 @@ class Toy:
         length = SEQUENCES * self.T + 1
         stream = torch_stream(spec.seed, "toy")
         tokens = torch.randint(self.V, (length,), generator=stream).to(self.device)
-        self.windows = tokens.unfold(0, self.T + 1, 1)  # (positions, T + 1)
+        self.windows = JoinedWindows(tokens, (length,), self.T)
         self.positions = torch.arange(SEQUENCES, device=self.device) * self.T
-        self.batch = self.windows[self.positions]  # (B, T + 1)
+        self.batch = self.windows.at(self.positions)  # (B, T + 1)
 
     def fresh(self, steps: int = 0) -> Trainer:
         """A model and its optimizers as they begin, and after some steps."""
         build = MODELS[self.spec.model.base]
         model = build(self.spec.model.options, self.V, self.T).to(self.device)
-        table = self.positions.expand(STEPS, -1)
+        table = BatchPositions(self.spec.seed, STEPS, SEQUENCES, len(self.windows))
         trainer = Trainer(model, [], self.windows, table, PhaseClock())
         reset(trainer, self.spec)
         for _ in range(steps):

@@ -58,6 +58,13 @@ def processor_use() -> dict[str, float | int]:
     }
 
 
+def gpu_memory_bytes(device: torch.device) -> int:
+    """All that the GPU has; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
 def gpu_peaks_mib(device: torch.device) -> dict[str, float]:
     """torch's own peaks since the process began, warm-up included."""
     if device.type != "cuda":

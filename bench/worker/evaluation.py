@@ -49,8 +49,8 @@ class Evaluator:
         self.sampled = options.batches * batch_size
         self.block_size = block_size
         self.windows = {split: tokens.windows(split, block_size) for split in tokens.splits}
-        device = tokens.train.device
-        # What a graph of a whole chunk reads and writes: first characters of windows, and nats.
+        device = tokens.device
+        # What a graph of a whole chunk reads and writes: positions of windows, and nats.
         whole = max(1, EVAL_TOKENS[device.type] // block_size)
         self.chunk = torch.zeros(whole, dtype=torch.int64, device=device)
         self.total = torch.zeros((), dtype=torch.float64, device=device)
@@ -58,16 +58,14 @@ class Evaluator:
         self.of_windows: dict[str, Tensor] = {}  # nats a token of each, (n,) in their order
 
     def starts(self, split: str, step: int) -> Tensor:
-        """First characters of the windows to evaluate: (n,) int64."""
-        n_windows = len(self.windows[split])
+        """Positions of the windows to evaluate: (n,) int64."""
+        windows = self.windows[split]
         if self.options.protocol == "sampled" and split != "test":
             stream = numpy_stream(self.seed, "eval", split, step)
-            return torch.from_numpy(stream.integers(0, n_windows, size=self.sampled))
-        blocks = (n_windows - 1) // self.block_size + 1  # non-overlapping ones
-        if split != "train":
-            return torch.arange(blocks) * self.block_size
-        chosen = min(self.options.train_windows, blocks)
-        return torch.arange(chosen) * blocks // chosen * self.block_size
+            return torch.from_numpy(stream.integers(0, len(windows), size=self.sampled))
+        blocks = windows.n_blocks
+        chosen = min(self.options.train_windows, blocks) if split == "train" else blocks
+        return windows.starts_of(torch.arange(chosen) * blocks // chosen)
 
     # Not inference_mode: a model trains with what it keeps from a pass, such as rotary angles.
     @torch.no_grad()
@@ -85,7 +83,7 @@ class Evaluator:
         which know sums alone.
         """
         self.total.zero_()
-        starts = self.starts(split, step).to(self.total.device)
+        starts = self.starts(split, step).to(self.windows[split].place)
         kept: list[Tensor] | None = [] if last and self.takes_whole(split) else None
         for chunk in starts.split(len(self.chunk)):
             if split in self.graphs and len(chunk) == len(self.chunk) and kept is None:
@@ -105,7 +103,7 @@ class Evaluator:
     def _add(
         self, model: nn.Module, split: str, chunk: Tensor, kept: list[Tensor] | None = None
     ) -> None:
-        batch = self.windows[split][chunk].long()
+        batch = self.windows[split].at(chunk)
         logits, targets = model(batch[:, :-1]), batch[:, 1:]
         self.total += cross_entropy(logits, targets, reduction="sum")
         if kept is not None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bench.border.options import FIRST_STEPS, TrainOptions
 from bench.worker.classes import WrongClassError
+from bench.worker.positions import BatchPositions
 from bench.worker.repeats import Held, Reads
 from bench.worker.schedule import RatesOnDevice, changes_rates
 
@@ -100,7 +101,8 @@ class StepsOnDevice:
     """Steps of a training whose batches, rates, place and losses all lie on the device.
 
     step: one update on a batch of positions (B,), which returns the loss and never waits for the
-    device; positions: (steps, B); losses: (steps,).
+    device; positions: (steps, B); losses: (steps,). The device has some rows of the positions at a
+    time: graphs read them in one place, where others are put before a launch that needs them.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class StepsOnDevice:
         step: Callable[[Tensor], Tensor],
         model: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
-        positions: Tensor,
+        positions: BatchPositions,
         losses: Tensor,
         train: TrainOptions,
         together: int,
@@ -121,11 +123,17 @@ class StepsOnDevice:
         self.losses = losses
         self.together = together  # steps of the longer graph
         self.read = read  # ways to tensors that a step reads, as `watched` has found them
-        self.device = positions.device
+        self.device = losses.device
         self.rates: RatesOnDevice | None = None  # where a schedule changes them
         if changes_rates(train):
             self.rates = RatesOnDevice(optimizers, train, self.device)
         self.place = torch.zeros(1, dtype=torch.int64, device=self.device)  # the next step
+        self.launched = 0  # the same, as the host knows it
+        n_rows = min(len(positions), max(together, positions.rows_at_once))
+        shape = (n_rows, positions.shape[1])
+        self.rows = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        self.first_row = torch.zeros(1, dtype=torch.int64, device=self.device)  # its step
+        self.held_to = 0  # to before which step it has rows
         self.graphs: Sequence[tuple[int, Graph]] = ()  # (steps, graph), the longest first
         self.captured_with: Held | None = None
         self.in_graphs = 0  # steps so far that were
@@ -137,8 +145,10 @@ class StepsOnDevice:
             WrongClassError: where a graph would not repeat it.
         """
         before = self._held()
+        self._bring(1)
         with Reads(self.device) as reads:
             self._do(1)
+        self.launched += 1
         read = before.read_by(reads.addresses)
         before.check(self._held(), read)
         if self.rates:
@@ -158,6 +168,7 @@ class StepsOnDevice:
         """
         assert self.place.item() >= FIRST_STEPS, "captured before the first steps were done"
         self.captured_with = self._held()
+        self._bring(self.together)
         lengths = sorted({self.together, 1}, reverse=True)
         with capturing("a training step"):
             self.graphs = [(n, captured(partial(self._do, n))) for n in lengths]
@@ -180,19 +191,33 @@ class StepsOnDevice:
         """Do so many steps; after each launch, how many steps it was."""
         for n, graph in self.graphs:
             while steps >= n:
+                self._bring(n)
                 graph.replay()
                 steps -= n
                 self.in_graphs += n
+                self.launched += n
                 yield n
         for _ in range(steps):
+            self._bring(1)
             self._do(1)
+            self.launched += 1
             yield 1
+
+    def _bring(self, steps: int) -> None:
+        """Have the rows of the next steps on the device; a copy in the order of its launches."""
+        if self.launched + steps <= self.held_to:
+            return
+        self.held_to = min(self.launched + len(self.rows), len(self.positions))
+        rows = self.positions.between(self.launched, self.held_to)
+        self.rows[: len(rows)].copy_(rows, non_blocking=True)
+        self.first_row.fill_(self.launched)
 
     def _do(self, steps: int) -> None:
         for _ in range(steps):
             if self.rates:
                 self.rates.set(self.place)
-            loss = self.step(self.positions.index_select(0, self.place).squeeze(0))
+            row = self.rows.index_select(0, self.place - self.first_row)
+            loss = self.step(row.squeeze(0))
             self.losses.index_copy_(0, self.place, loss.view(1))
             self.place += 1
 

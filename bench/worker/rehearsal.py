@@ -5,7 +5,7 @@ Only lengths are cut: what a class does wrong in a run it does wrong here, and i
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from bench.worker.data import Tokens
 from bench.worker.evaluation import EVAL_TOKENS
 from bench.worker.likeness import settings_held
 from bench.worker.own_model import BroughtModel
+from bench.worker.positions import BatchPositions
 from bench.worker.registry import build_optimizers
 from bench.worker.schedule import changes_rates, set_rates
 from bench.worker.training import Trainer
@@ -40,7 +41,7 @@ AT_BASE_RATES: dict[str, Any] = {
 
 
 def rehearse(
-    files: CellFiles, spec: RunSpec, tokens: Path, say: Callable[..., None]
+    files: CellFiles, spec: RunSpec, tokens: Sequence[Path], say: Callable[..., None]
 ) -> Iterator[Finding]:
     rehearsal = Rehearsal(spec, say)
     ran = finding("run", lambda: rehearsal.steps(tokens))
@@ -69,10 +70,10 @@ class Rehearsal:
 
     @property
     def batch(self) -> Tensor:
-        return self.trainer.windows[self.trainer.positions[0]].long()
+        return self.trainer.windows.at(self.trainer.positions[0])
 
-    def steps(self, tokens_file: Path) -> str:
-        self.short.run(tokens_file)
+    def steps(self, tokens: Sequence[Path]) -> str:
+        self.short.run(tokens)
         first, last = self.trainer.curve[0], self.trainer.curve[-1]
         told = [f"val loss {first.val_loss:.4g}, after {last.step} steps {last.val_loss:.4g}"]
         if (passes := self.trainer.passes_per_step) not in (None, 1):
@@ -182,16 +183,17 @@ class Rehearsal:
 class _Short(CellRun):
     """A run that ends after a few steps, with little to evaluate."""
 
-    def _read(self, tokens_file: Path, device: torch.device) -> tuple[Tokens, Tensor]:
-        tokens, positions = super()._read(tokens_file, device)
+    def _read(self, files: Sequence[Path], device: torch.device) -> tuple[Tokens, BatchPositions]:
+        tokens, positions = super()._read(files, device)
         train = self.spec.train
         most = EVAL_TOKENS[device.type] * 3 // 2 + train.block_size + 1  # a whole chunk and a part
-        cut: dict[str, Any] = {
-            name: part[:most] for name, part in tokens.splits.items() if name != "train"
-        }
-        return dataclasses.replace(tokens, **cut), positions[: STEPS + train.graph_steps]
+        cut = {name: split.first(most) for name, split in tokens.splits.items() if name != "train"}
+        return (
+            dataclasses.replace(tokens, splits={**tokens.splits, **cut}),
+            positions.first(STEPS + train.graph_steps),
+        )
 
-    def _build(self, tokens: Tokens, positions: Tensor, device: torch.device) -> Trainer:
+    def _build(self, tokens: Tokens, positions: BatchPositions, device: torch.device) -> Trainer:
         trainer = super()._build(tokens, positions, device)
         if trainer.pruning is not None:
             every = min(PRUNE_EVERY, trainer.pruning.every)

@@ -1,7 +1,7 @@
-"""python -m bench.worker.rehearse CELL_FOLDER TOKENS [CODE...]: a run's first steps, as a check."""
+"""python -m bench.worker.rehearse CELL_FOLDER TOKENS... [CODE...]: a run's first steps, checked."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.border.spec import CellFiles, RunSpec
@@ -9,7 +9,9 @@ from bench.worker.check import Finding, main
 from bench.worker.protocol import Speaker
 
 
-def examine(files: CellFiles, spec: RunSpec, tokens: Path, say: Speaker) -> Iterator[Finding]:
+def examine(
+    files: CellFiles, spec: RunSpec, tokens: Sequence[Path], say: Speaker
+) -> Iterator[Finding]:
     from bench.worker.rehearsal import rehearse
 
     yield from rehearse(files, spec, tokens, say)

@@ -24,11 +24,13 @@ from bench.worker.holdings import held_bytes
 from bench.worker.own_model import BroughtModel
 from bench.worker.own_optimizer import needs_closure, switch
 from bench.worker.passes import Passes
+from bench.worker.positions import BatchPositions
 from bench.worker.protocol import log, told
 from bench.worker.pruning import Pruning
 from bench.worker.schedule import changes_rates, left_alone, rate_share, set_rates
 from bench.worker.slices import Slices
 from bench.worker.usage import Usage
+from bench.worker.windows import Windows
 
 # Seconds of training between two progress lines; also how late a NaN is noticed.
 HEARTBEAT_S = 0.5
@@ -86,15 +88,15 @@ class Trainer:
         self,
         model: Decoder | BroughtModel,
         optimizers: list[torch.optim.Optimizer],
-        windows: Tensor,
-        positions: Tensor,
+        windows: Windows,
+        positions: BatchPositions,
         clock: PhaseClock,
         train: TrainOptions | None = None,  # None: every setting at its default
     ) -> None:
         self.model = model
         self.forward: Callable[[Tensor], Tensor] = model  # the same model, compiled where asked
         self.optimizers = optimizers
-        self.windows = windows  # (positions in the training split, T + 1)
+        self.windows = windows  # of the training split
         self.positions = positions  # (steps, B)
         self.clock = clock
         self.train = train or TrainOptions()
@@ -147,7 +149,7 @@ class Trainer:
     def step(self, positions: Tensor) -> Tensor:
         """One update on the batch at these positions (B,); the cross-entropy before it."""
         self.fresh = False
-        batch = self.windows[positions].long()
+        batch = self.windows.at(positions)
         if any(map(needs_closure, self.optimizers)):
             return self._step_by_closure(batch)
         loss, _ = self.gradients(batch)
@@ -425,7 +427,7 @@ class Trainer:
     @property
     def epochs(self) -> float:
         """Training tokens seen, over those that the training split has."""
-        return self.tokens / (len(self.windows) + self.windows.shape[1] - 1)
+        return self.tokens / self.windows.n_tokens
 
     @property
     def tokens(self) -> int:
@@ -434,4 +436,4 @@ class Trainer:
 
     @property
     def tokens_per_step(self) -> int:
-        return self.positions.shape[1] * (self.windows.shape[1] - 1)
+        return self.positions.shape[1] * self.windows.block_size

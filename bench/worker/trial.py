@@ -54,7 +54,7 @@ def _losses(trainer: Trainer, in_graphs: bool) -> list[float]:
             break
         deque(steps.run(launched), maxlen=0)
         done += launched
-        batch = trainer.windows[trainer.positions[0]].long()
+        batch = trainer.windows.at(trainer.positions[0])
         with torch.no_grad(), trainer.evaluating():
             loss = cross_entropy(trainer.model(batch[:, :-1]), batch[:, 1:])
         evaluations.append(loss.item())

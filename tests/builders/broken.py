@@ -35,7 +35,7 @@ AT_START = ("bench/worker/__main__.py", "from bench.worker.cell import")  # befo
 AT_TRAINING = ("bench/worker/cell.py", "trainer.run(")
 AFTER_STEP = ("bench/worker/training.py", "self.timer.steps_done(")  # of training: not of warm-up
 AT_END = ("bench/worker/cell.py", "return 0 if status in")
-BEFORE_A_CELL = ("bench/run/runner.py", "check_stored(self.tokens_file")
+BEFORE_A_CELL = ("bench/run/runner.py", "self.corpus.check_unchanged(")
 AT_COMMIT = ("bench/records/rows.py", "self._append_line(line)")
 
 

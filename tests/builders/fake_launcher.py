@@ -16,7 +16,6 @@ from bench.matrix.expansion import load_matrix
 from bench.measure.gpus import Gpus
 from bench.measure.machine import Machine, Room
 from bench.records.cells import Cell
-from bench.records.corpora import find_corpus
 from bench.records.folder import ResultsFolder
 from bench.records.rows import Row, RunsTable
 from bench.run.gpus import GpuRequest
@@ -98,7 +97,9 @@ class Bench:
 
     def cells(self) -> list[Cell]:
         matrix = load_matrix(self.matrix_file)
-        return list(matrix.with_corpus(find_corpus(matrix.corpus).ref).cells)
+        corpus = matrix.find_corpus()
+        assert corpus is not None
+        return list(matrix.with_corpus(corpus.ref).cells)
 
     def run(
         self,
@@ -109,14 +110,15 @@ class Bench:
         request = request or GpuRequest()
         machine = Machine("host-1", "a processor", ROOM, self.gpus, None, None)
         matrix = load_matrix(self.matrix_file)
-        corpus = find_corpus(matrix.corpus)
+        corpus = matrix.find_corpus()
+        assert corpus is not None
         with self.folder.locked():
             runner = Runner(
                 folder=self.folder,
                 runs=RunsTable(self.folder.runs),
                 launcher=self.launcher,
                 corpus=corpus,
-                tokens_file=corpus.store_tokens(),
+                tokens=corpus.for_cells(),
                 machine=request.on(machine),
                 gpus=request,
                 display=self.display,

@@ -42,7 +42,7 @@ def open_device(cell):
     return torch.device("cpu")
 
 
-def read_slowly(*arguments, read=read_tokens):
+def read_slowly(*arguments, read=read_corpus):
     time.sleep(0.3)  # as long as the samplers need for a look at the context
     return read(*arguments)
 
@@ -75,7 +75,7 @@ def gpu_peaks_mib(device):
     }}
 
 
-read_tokens = read_slowly
+read_corpus = read_slowly
 CellRun._open_device, CellRun._read = open_device, read
 Trainer.run, Trainer.step = run, step
 """

@@ -245,6 +245,70 @@ ONE_MISTAKE = {
         "data.corpus",
         "['input.txt'] is a list, not text. Write a path.",
     ),
+    "pattern of token files that is no list": (
+        broken("{corpus: input.txt}", "{tokens: {train: a.bin, val: [b.bin]}, vocab_size: 65}"),
+        2,
+        "data.tokens.train",
+        "'a.bin' is not a list. Write [value, value].",
+    ),
+    "token file that is a list": (
+        broken("{corpus: input.txt}", "{tokens: {train: [[a]], val: [b.bin]}, vocab_size: 65}"),
+        2,
+        "data.tokens.train[0]",
+        "['a'] is a list, not text. Write a path.",
+    ),
+    "token file that could command a terminal": (
+        broken("{corpus: input.txt}", '{tokens: {train: ["\\e[2J"], val: [b]}, vocab_size: 65}'),
+        2,
+        "data.tokens.train[0]",
+        "'\\x1b[2J' holds a control character. Rename it.",
+    ),
+    "token files without a split": (
+        broken("{corpus: input.txt}", "{tokens: {train: [a.bin]}, vocab_size: 65}"),
+        2,
+        "data.tokens.val",
+        "is required.",
+    ),
+    "token files and a text": (
+        broken("input.txt", "input.txt, tokens: {train: [a], val: [b]}, vocab_size: 65"),
+        2,
+        "data.corpus",
+        "does not go with tokens, which are the data. Leave one out.",
+    ),
+    "token files that are divided": (
+        broken("corpus: input.txt", "split: [0.5, 0.5], tokens: {train: [a], val: [b]}"),
+        2,
+        "data.split",
+        "does not go with tokens, whose files are of a split each. Leave it out.",
+    ),
+    "a vocabulary of a text": (
+        broken("input.txt", "input.txt, vocab_size: 65"),
+        2,
+        "data.vocab_size",
+        "belongs to tokens: a text has the characters that it has. Leave it out.",
+    ),
+    "a vocabulary beyond uint16": (
+        broken("corpus: input.txt", "tokens: {train: [a], val: [b]}, vocab_size: 65537"),
+        2,
+        "data.vocab_size",
+        "65537 should be less than or equal to 65536.",
+    ),
+    "a claim about characters of token files": (
+        broken("metric: val_loss_final", "metric: bits_per_char").replace(
+            "corpus: input.txt", "tokens: {train: [a], val: [b]}, vocab_size: 65"
+        ),
+        21,
+        "claim.metric",
+        "bits_per_char is of a text's characters, which tokens are not. Claim val_loss_final.",
+    ),
+    "a claim about a test split that token files lack": (
+        broken("metric: val_loss_final", "metric: test_loss_final").replace(
+            "corpus: input.txt", "tokens: {train: [a], val: [b]}, vocab_size: 65"
+        ),
+        21,
+        "claim.metric",
+        "test_loss_final needs a test split. Name its files by data.tokens.test.",
+    ),
     "name that is a mapping": (
         broken("[nanogpt, nanokimi]", "[nanogpt, {base: nanokimi}]"),
         6,

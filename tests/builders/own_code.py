@@ -130,4 +130,4 @@ def checked(spec: RunSpec, look: Examine = examine, **trials: Any) -> Iterator[d
         files, tokens = CellFiles(Path(place)), Path(place, "letters.tokens")
         files.trials.write_text(json.dumps(trials))
         tokens.write_bytes(tokenise(LETTERS))
-        yield from look(files, spec, tokens, lambda **event: None)
+        yield from look(files, spec, [tokens], lambda **event: None)

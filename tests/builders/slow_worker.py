@@ -37,7 +37,7 @@ def slowed(function: Callable[..., Any], call: int = 1) -> Callable[..., Any]:
 def slow_down(cell: Any) -> None:
     """`cell`: the module bench.worker.cell."""
     if PHASE == "data":
-        cell.read_tokens = slowed(cell.read_tokens)
+        cell.read_corpus = slowed(cell.read_corpus)
     elif PHASE == "build":
         cell.assert_covers = slowed(cell.assert_covers)
     elif PHASE in ("warmup", "train"):

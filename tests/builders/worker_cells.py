@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from bench.border.spec import CorpusRef, Model, Optimizer, RunSpec
 from bench.border.tokenised import tokenise
 from bench.worker import evaluation
 from bench.worker.cell import run_cell
-from bench.worker.data import batch_positions, read_tokens
+from bench.worker.data import read_tokens
+from bench.worker.positions import BatchPositions
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.schedule import rate_share
 from bench.worker.streams import torch_stream
@@ -98,7 +99,7 @@ class Ran:
 def run(
     parent: Path,
     spec: RunSpec,
-    corpus: Path | None = None,
+    corpus: Path | Sequence[Path] | None = None,
     inferences: int = 5,
     before: Callable[[Path], None] = lambda folder: None,
 ) -> Ran:
@@ -110,29 +111,31 @@ def run(
     folder.mkdir()
     before(folder)
     (folder / "spec.json").write_text(spec.to_json())
-    if corpus is None:
-        corpus = parent / "tokens"
-        corpus.write_bytes(tokenise(TEXT.decode()))
+    paths = [corpus] if isinstance(corpus, Path) else [*(corpus or ())]
+    if not paths:
+        paths = [parent / "tokens"]
+        paths[0].write_bytes(tokenise(TEXT.decode()))
     events: Events = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "INFER_ROUND", inferences)
-        code = run_cell(folder, corpus, time.monotonic(), recorder(events))
+        code = run_cell(folder, paths, time.monotonic(), recorder(events))
     return Ran(folder, code, events)
 
 
 def plain_losses(spec: RunSpec, corpus: Path) -> list[float]:
     """The cell's training without warm-up, evaluation or clock."""
     tokens = read_tokens(corpus, spec.corpus.sha256, spec.data)
+    (ids,) = tokens.splits["train"].tensors
     T, train = spec.train.block_size, spec.train
     model = MODELS[spec.model.base](spec.model.options, tokens.vocab_size, T)
     stacks = model.stacks()
     initialise(stacks, lambda name: torch_stream(spec.seed, "weights", name))
     optimizers = OPTIMIZERS[spec.optimizer.base].build(stacks, spec.optimizer.options)
     base_rates = [[group["lr"] for group in each.param_groups] for each in optimizers]
-    table = batch_positions(spec.seed, train.steps, train.batch_size, len(tokens.train) - T)
+    table = BatchPositions(spec.seed, train.steps, train.batch_size, len(ids) - T)
     losses = []
     for step, row in enumerate(table):
-        batch = torch.stack([tokens.train[p : p + T + 1] for p in row.tolist()]).long()
+        batch = torch.stack([ids[p : p + T + 1] for p in row.tolist()]).long()
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         auxiliary = model.auxiliary_loss() if hasattr(model, "auxiliary_loss") else None
         (loss if auxiliary is None else loss + auxiliary).backward()

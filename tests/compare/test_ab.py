@@ -440,6 +440,28 @@ def test_a_corpus_means_the_same_from_any_folder(
         assert load_matrix(copy).corpus == str(tmp_path / "input.txt")
 
 
+def test_token_files_mean_the_same_from_any_folder(tmp_path: Path) -> None:
+    """Whatever a folder is called, also as a pattern would be."""
+    home = tmp_path / "in [x]"
+    home.mkdir()
+    matrix = write_tiny_matrix(home)
+    for name in ("a_2.bin", "a_1.bin", "val.bin"):
+        (home / name).write_bytes(name.encode() * 20)
+    lines = [line for line in matrix.read_text().splitlines() if not line.startswith("data:")]
+    data = "data: {tokens: {train: [a_*.bin], val: [val.bin]}, vocab_size: 65536}"
+    matrix.write_text("\n".join([*lines, data, ""]))
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(pinned(matrix, None))
+    here, there = load_matrix(matrix).find_corpus(), load_matrix(copy).find_corpus()
+    assert here is not None
+    assert there is not None
+    assert there.for_cells() == tuple(home / name for name in ("a_1.bin", "a_2.bin", "val.bin"))
+    assert there.ref == here.ref
+    (home / "val.bin").write_bytes(b"odd")
+    with pytest.raises(MatrixError, match=r"val\.bin, byte 2: an odd number of bytes"):
+        pinned(matrix, None)
+
+
 def test_a_corpus_that_is_not_there_is_told_before_anything_is_built(tmp_path: Path) -> None:
     matrix = write_tiny_matrix(tmp_path)
     matrix.write_text(matrix.read_text().replace("text.txt", "absent.txt"))

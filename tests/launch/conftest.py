@@ -31,4 +31,4 @@ def cell(tiny_matrix: Path, tmp_path: Path, engine: Engine) -> Job:
     files = CellFiles(folder)
     files.spec.write_text(spec.to_json())
     cpu = max(os.sched_getaffinity(0))
-    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.store_tokens(), (cpu,), ())
+    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.for_cells(), (cpu,), ())

@@ -77,14 +77,14 @@ def job(tiny_matrix: Path, tmp_path: Path) -> Job:
     files = CellFiles(tmp_path / "results" / "cells" / "abc-1")
     files.folder.mkdir(parents=True)
     files.spec.write_text(spec.to_json())
-    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.store_tokens(), (0,), ())
+    return Job(spec, Limits(timeout_s=60.0, cpus=1), files, corpus.for_cells(), (0,), ())
 
 
 def test_the_command_is_the_recorded_one(job: Job) -> None:
     there = dataclasses.replace(
         job,
         files=CellFiles(Path("/results/x/cells/abc-1")),
-        tokens=Path("/cache/text.tokens"),
+        tokens=(Path("/cache/text.tokens"),),
         gpu_uuids=("GPU-abc",),
     )
     words = exec_argv(Path("/images/bench.sif"), there, Path("/scratch"))

@@ -56,7 +56,7 @@ def job(tiny_matrix: Path) -> Job:
         spec=spec,
         limits=Limits(memory_gib=2.0, cpus=2),
         files=CellFiles(Path("/results/x/cells/abc-1")),
-        tokens=Path("/cache/text.tokens"),
+        tokens=(Path("/cache/text.tokens"),),
         cpus=(2, 3),
         gpu_uuids=("GPU-abc",),
     )
@@ -119,6 +119,21 @@ def test_a_limit_without_its_control_group_is_not_asked_for(job: Job) -> None:
     assert held == recorded(**limits)
     limits |= {"--memory 2147483648b --memory-swap 2147483648b": "", "--pids-limit 512": ""}
     assert run_argv("docker", "sha256:123", job, 65532, 65532, held_by=()) == recorded(**limits)
+
+
+def test_files_of_tokens_are_mounted_one_by_one_in_their_order(job: Job) -> None:
+    """Their names may be alike, and may hold anything."""
+    files = (Path("/data/a,1.bin"), Path("/data/b/x.bin"), Path("/data/c/x.bin"))
+    several = dataclasses.replace(job, tokens=files, gpu_uuids=())
+    words = run_argv("docker", "sha256:123", several, 65532, 65532)
+    mounts = [words[at + 1] for at, word in enumerate(words) if word == "--mount"]
+    assert mounts[2:5] == [
+        'type=bind,"source=/data/a,1.bin",target=/corpus.tokens/0,readonly',
+        "type=bind,source=/data/b/x.bin,target=/corpus.tokens/1,readonly",
+        "type=bind,source=/data/c/x.bin,target=/corpus.tokens/2,readonly",
+    ]
+    inside = [f"/corpus.tokens/{number}" for number in range(3)]
+    assert words[-5:] == ["bench.worker", "/cell", *inside]
 
 
 @pytest.mark.parametrize("name", ["a,b", 'quo"te', "a b", "x,readonly", "$(touch x)"])

@@ -156,7 +156,7 @@ def test_a_class_from_a_requirement_runs_in_the_image_that_has_it(
     files.folder.mkdir(parents=True)
     files.spec.write_text(cell.spec.to_json())
     cpu = max(os.sched_getaffinity(0))
-    job = Job(cell.spec, cell.limits, files, corpus.store_tokens(), (cpu,), ())
+    job = Job(cell.spec, cell.limits, files, corpus.for_cells(), (cpu,), ())
     ended = ContainerLauncher(engine, image=built).run(job, Deaf(), Stop())
     assert ended.code == 0, files.log.read_text()
     result = json.loads(files.result.read_text())

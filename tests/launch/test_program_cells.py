@@ -47,7 +47,7 @@ def job(tmp_path: Path) -> Job:
         spec=spec,
         limits=Limits(memory_gib=2.5, cpus=2),
         files=CellFiles(Path("/results/x/cells/abc-1")),
-        tokens=None,
+        tokens=(),
         cpus=(2, 3),
         gpu_uuids=(),
         code=(Path("/cache/code/0123"),),

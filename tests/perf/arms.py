@@ -23,12 +23,15 @@ from bench.border.options import (
 from bench.models.decoder import Decoder
 from bench.records.corpora import find_corpus
 from bench.worker.clocks import PhaseClock
-from bench.worker.data import Tokens, batch_positions
+from bench.worker.data import Split, Tokens
+from bench.worker.environment import gpu_memory_bytes
 from bench.worker.evaluation import Evaluator
 from bench.worker.graphs import StepsOnDevice
+from bench.worker.positions import BatchPositions
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
 from bench.worker.training import Trainer
+from bench.worker.windows import as_ids
 from tests.perf import original
 
 MODEL_OPTIONS = {"nanogpt": NanoGPTOptions(), "nanokimi": NanoKimiOptions()}
@@ -65,13 +68,14 @@ def tokens_of(text: str) -> Tokens:
     rank = {character: index for index, character in enumerate(sorted(set(text)))}
     tokens = torch.tensor([rank[character] for character in text])
     n_train = int(TRAIN_SHARE * len(tokens))
-    return Tokens(tokens[:n_train], tokens[n_train:], len(rank))
+    splits = {"train": Split.of(tokens[:n_train].int()), "val": Split.of(tokens[n_train:].int())}
+    return Tokens(splits, len(rank))  # as narrow as cells map them
 
 
-def batches(tokens: Tokens) -> Tensor:
+def batches(tokens: Tokens) -> BatchPositions:
     """Positions (steps, B) that both sides read."""
     n_windows = len(tokens.windows("train", TRAIN.block_size))
-    return batch_positions(SEED, STEPS, TRAIN.batch_size, n_windows)
+    return BatchPositions(SEED, STEPS, TRAIN.batch_size, n_windows)
 
 
 class Ours:
@@ -79,11 +83,9 @@ class Ours:
         self, model: str, optimizer: str, device: str = "cpu", tokens: Tokens | None = None
     ) -> None:
         tokens = tokens or pydoc()
-        positions = batches(tokens).to(device)
-        tokens = Tokens(
-            tokens.train.int(), tokens.val.int(), tokens.vocab_size
-        )  # as cells map them
-        tokens = tokens.to(torch.device(device))
+        place = torch.device(device)
+        positions = batches(tokens).to(place)
+        tokens = tokens.to(place, gpu_memory_bytes(place))
         self.model = build(model, tokens).to(device)
         windows = tokens.windows("train", TRAIN.block_size)
         optimizers = OPTIMIZERS[optimizer].build(self.model.stacks(), OPTIMIZER_OPTIONS[optimizer])
@@ -109,7 +111,7 @@ class Ours:
         return self.trainer.step(next(self.positions)).item()
 
     def gradients(self) -> None:
-        batch = self.trainer.windows[next(self.positions)].long()
+        batch = self.trainer.windows.at(next(self.positions))
         logits = self.model(batch[:, :-1])
         F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
 
@@ -128,12 +130,13 @@ class Theirs:
     def __init__(
         self, model: str, optimizer: str, tokens: Tokens | None = None, device: str = "cpu"
     ) -> None:
-        tokens = (tokens or pydoc()).to(torch.device(device))
-        positions = batches(tokens).to(device)
+        place = torch.device(device)
+        tokens = (tokens or pydoc()).to(place, gpu_memory_bytes(place))
+        positions = batches(tokens).to(place)
         built = original.Model(MODEL_OPTIONS[model], tokens.vocab_size, TRAIN.block_size)
         copy_weights(build(model, tokens), built)
         built.to(device)
-        splits = {"train": tokens.train, "val": tokens.val}
+        splits = {name: as_ids(split.tensors[0]) for name, split in tokens.splits.items()}
         sizes = (TRAIN.batch_size, TRAIN.block_size)
         self.program = original.Program(built, OPTIMIZER_OPTIONS[optimizer], splits, *sizes)
         self.positions: Iterator[Tensor] = cycle(positions)

@@ -51,7 +51,7 @@ def measure(name: str, size: int) -> Point:
     from bench.models import nanokimi
     from bench.optim import truemuon
     from bench.worker.clocks import PhaseClock
-    from bench.worker.data import batch_positions
+    from bench.worker.positions import BatchPositions
     from bench.worker.streams import torch_stream
     from bench.worker.training import Trainer
     from tests.perf.arms import pydoc
@@ -65,7 +65,7 @@ def measure(name: str, size: int) -> Point:
     model = nanokimi.build(options, tokens.vocab_size, train.block_size)
     stacks = model.stacks()
     initialise(stacks, lambda key: torch_stream(1, "weights", key))
-    positions = batch_positions(1, WARMUP + STEPS, train.batch_size, len(windows))
+    positions = BatchPositions(1, WARMUP + STEPS, train.batch_size, len(windows))
     trainer = Trainer(model, [], windows, positions, PhaseClock())
     trainer.optimizers = truemuon.build(stacks, TrueMuonOptions())
     times_ms = []
@@ -117,7 +117,7 @@ def saved_bytes(trainer: Any, positions: Any) -> int:
         held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    batch = trainer.windows[positions].long()
+    batch = trainer.windows.at(positions)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = cross_entropy(trainer.model(batch[:, :-1]), batch[:, 1:])
     assert loss.requires_grad

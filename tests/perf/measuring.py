@@ -182,7 +182,7 @@ def measure(runtime: str, device: str, pairs: int) -> Cost:
         files.spec.write_text(spec.to_json())
         gpus = (machine.gpus.gpus[0].uuid,) if device == "cuda" else ()
         cpus = machine.room.cpus[:1]
-        job = Job(spec, Limits(timeout_s=7200.0), files, corpus.store_tokens(), cpus, gpus)
+        job = Job(spec, Limits(timeout_s=7200.0), files, corpus.for_cells(), cpus, gpus)
         found, cell = run(job, launcher, pairs)
         return cost(found, steps_of(job, cell), device)
 

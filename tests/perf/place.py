@@ -55,7 +55,7 @@ class Place:
         matrix_file.write_text(matrix)
         asked = load_matrix(matrix_file)
         self.corpus = find_corpus(asked.corpus)
-        self.tokens = self.corpus.store_tokens()
+        self.tokens = self.corpus.for_cells()
         self.cells = asked.with_corpus(self.corpus.ref).cells
         self._numbers = count(1)
 

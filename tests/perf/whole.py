@@ -24,14 +24,14 @@ matrix: {model: [nanogpt, nanokimi], optimizer: [adamw, truemuon], device: [cpu]
 
 
 def original_s(model: str, optimizer: str) -> float:
-    from bench.worker.data import batch_positions
+    from bench.worker.positions import BatchPositions
     from tests.perf.arms import SEED, TRAIN, Theirs, tokens_of
 
     text = find_corpus("tinyshakespeare").store().read_text(encoding="utf-8")
     tokens = tokens_of(text)
     theirs = Theirs(model, optimizer, tokens)
     n_windows = len(tokens.windows("train", TRAIN.block_size))
-    theirs.positions = iter(batch_positions(SEED, STEPS, TRAIN.batch_size, n_windows))
+    theirs.positions = iter(BatchPositions(SEED, STEPS, TRAIN.batch_size, n_windows))
     begin = time.monotonic()
     for step in range(STEPS + 1):
         if step % EVERY == 0:

@@ -1,145 +1,214 @@
-"""Token files of a text: their bytes, where splits are cut, and what is not written over."""
+"""Token files that a matrix names: which they are, who they are, and that they stay so."""
 
 import hashlib
-from array import array
+import os
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models
 
 from bench.border.options import DataOptions
-from bench.errors import CorpusError, FolderError
-from bench.records.bpe import Encoding, learned
-from bench.records.corpora import Corpus, find_corpus
-from bench.records.sidecar import Known, Sidecar, known_of
-from bench.records.tokenfiles import splits_of, token_file, write_tokens
+from bench.errors import CorpusError
+from bench.records import tokenfiles
+from bench.records.tokenfiles import TokenCorpus, TokensAsked, find_tokens, token_paths
+from tests.builders.tokenfiles import little, npy, shard
 
-TEXT = "the quick brown fox jümps over the lazy dog €\n" * 20
-THREE = DataOptions((0.8, 0.1, 0.1))
+TRAIN, MORE, VAL = [1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11], [12, 13, 14, 15]
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    return find_corpus(str(tmp_path / "text.txt"))
-
-
-def write(folder: Path, corpus: Corpus, data: DataOptions, vocab_size: int = 280) -> Sidecar:
-    texts = splits_of(corpus, data)
-    return write_tokens(folder, corpus, texts, learned(texts["train"], vocab_size))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_a_token_file_is_256_int32_and_then_uint16_all_little_endian():
-    content = token_file(array("H", [1, 0x0203, 65_535]))
-    head = np.frombuffer(content[:1024], "<i4")
-    assert head[:3].tolist() == [20240520, 1, 3]
-    assert not head[3:].any()
-    assert content[1024:] == b"\x01\x00\x03\x02\xff\xff"
-
-
-@pytest.mark.parametrize(
-    ("data", "names"),
-    [(DataOptions(), ["train", "val"]), (THREE, ["train", "val", "test"])],
-)
-def test_splits_are_those_of_a_run_on_the_text_itself(corpus, data, names):
-    texts = splits_of(corpus, data)
-    assert list(texts) == names
-    assert "".join(texts.values()) == TEXT
-    n_train, end = data.bounds(len(TEXT))
-    assert (len(texts["train"]), len(texts["val"])) == (n_train, end - n_train)
-
-
-def test_what_is_written_gives_the_text_back(corpus, tmp_path):
-    sidecar = write(tmp_path / "tokens", corpus, THREE)
-    encoding = Encoding("given", (tmp_path / "tokens" / "tokenizer.json").read_bytes(), 280)
-    for split, text in splits_of(corpus, THREE).items():
-        part = sidecar.splits[split]
-        content = (tmp_path / "tokens" / part.file).read_bytes()
-        assert part.sha256 == hashlib.sha256(content).hexdigest()
-        assert np.frombuffer(content[1024:], "<u2").tolist() == encoding.encode(text).tolist()
-        assert (part.bytes, part.characters) == (len(text.encode()), len(text))
-        assert part.tokens == len(content[1024:]) // 2
-        assert part.bytes_per_token == part.bytes / part.tokens
-    assert sidecar.source.bytes == len(TEXT.encode())
-    assert (sidecar.source.name, sidecar.source.sha256) == ("text.txt", corpus.sha256)
-
-
-def test_the_sidecar_tells_of_them_what_was_written(corpus, tmp_path):
-    sidecar = write(tmp_path / "tokens", corpus, THREE)
-    files = {
-        split: [(tmp_path / "tokens" / part.file, part.sha256)]
-        for split, part in sidecar.splits.items()
-    }
-    told = {split: part.bytes_per_token for split, part in sidecar.splits.items()}
-    assert known_of(files) == Known(280, told)
-
-
-def test_merges_are_learned_from_the_training_split_alone(corpus, tmp_path):
-    """The tokenizer is the same whatever follows the training split."""
-    write(tmp_path / "a", corpus, DataOptions((0.5, 0.5)))
-    changed = TEXT[: len(TEXT) // 2] + "another text altogether " * 20
-    (tmp_path / "b.txt").write_text(changed[: len(TEXT)], encoding="utf-8")
-    write(tmp_path / "b", find_corpus(str(tmp_path / "b.txt")), DataOptions((0.5, 0.5)))
-    one, other = contents(tmp_path / "a"), contents(tmp_path / "b")
-    alike = {name for name in one if one[name] == other[name]}
-    assert alike == {"tokenizer.json", "train.bin"}
-
-
-def test_to_write_the_same_again_changes_nothing(corpus, tmp_path):
-    folder = tmp_path / "deep" / "tokens"
-    first = write(folder, corpus, THREE)
-    stamps = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert write(folder, corpus, THREE) == first
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
-
-
-def test_what_was_not_written_to_its_end_is_completed(corpus, tmp_path):
-    folder = tmp_path / "tokens"
-    write(folder, corpus, THREE)
-    whole = contents(folder)
-    for name in ("tokens.json", "val.bin"):
-        (folder / name).unlink()
-    write(folder, corpus, THREE)
-    assert contents(folder) == whole
-
-
-@pytest.mark.parametrize("name", ["val.bin", "tokenizer.json", "tokens.json"])
-def test_another_file_of_these_names_is_not_written_over(corpus, tmp_path, name):
+def folder(tmp_path: Path) -> Path:
+    """Two files to train on, one to validate."""
     folder = tmp_path / "tokens"
     folder.mkdir()
-    (folder / name).write_text("something of somebody's")
-    with pytest.raises(FolderError, match=rf"{name} is another already. Nothing was written"):
-        write(folder, corpus, THREE)
-    assert contents(folder) == {name: b"something of somebody's"}
+    (folder / "train_2.bin").write_bytes(little(MORE))
+    (folder / "train_1.bin").write_bytes(shard(TRAIN))
+    (folder / "val.npy").write_bytes(npy(VAL))
+    return folder
 
 
-def test_a_folder_that_cannot_be_is_told(corpus, tmp_path):
-    with pytest.raises(FolderError, match=r"text.txt cannot be written: .*Give another --out"):
-        write(tmp_path / "text.txt", corpus, THREE)
+def asked(
+    train: tuple[str, ...] = ("train_*.bin",), vocab_size: int | None = 100, **more: tuple[str, ...]
+) -> TokensAsked:
+    return TokensAsked({"train": train, "val": ("val.npy",), **more}, vocab_size)
 
 
-def test_a_split_without_a_character_is_refused(tmp_path):
-    (tmp_path / "short.txt").write_text("abc")
-    with pytest.raises(CorpusError, match="3 characters leave a split without any"):
-        splits_of(find_corpus(str(tmp_path / "short.txt")), DataOptions((0.1, 0.9)))
+def find(folder: Path, given: TokensAsked | None = None) -> TokenCorpus:
+    return find_tokens(given or asked(), folder)
 
 
-def test_a_split_that_does_not_come_back_is_named_and_nothing_is_written(corpus, tmp_path):
-    """A tokenizer that knows the characters of the training split alone."""
-    texts = {"train": "abab", "val": "abc"}
-    tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
-    tokenizer.decoder = decoders.Fuse()
-    encoding = Encoding("given", tokenizer.to_str().encode(), 2)
-    with pytest.raises(CorpusError, match="does not give split val back: from its character 2 on"):
-        write_tokens(tmp_path / "tokens", corpus, texts, encoding)
-    assert not (tmp_path / "tokens").exists()
+def refused(folder: Path, given: TokensAsked) -> str:
+    with pytest.raises(CorpusError) as caught:
+        find(folder, given)
+    return str(caught.value)
+
+
+# --- Which files --------------------------------------------------------------------------------
+
+
+def test_files_of_a_pattern_are_sorted_by_name(folder: Path) -> None:
+    assert token_paths(asked(), folder) == {
+        "train": [folder / "train_1.bin", folder / "train_2.bin"],
+        "val": [folder / "val.npy"],
+    }
+
+
+def test_files_that_are_named_keep_their_order(folder: Path) -> None:
+    given = asked(("train_2.bin", "train_1.bin"))
+    assert [path.name for path in token_paths(given, folder)["train"]] == [*given.splits["train"]]
+
+
+@pytest.mark.parametrize("pattern", ["train_?.bin", "train_[12].bin", "tr*", "../tokens/train_*"])
+def test_every_kind_of_pattern_fits(folder: Path, pattern: str) -> None:
+    assert len(token_paths(asked((pattern,)), folder)["train"]) == 2
+
+
+def test_a_name_with_brackets_is_taken_as_it_is(folder: Path) -> None:
+    (folder / "a[1].bin").write_bytes(little(TRAIN))
+    assert token_paths(asked(("a[1].bin",)), folder)["train"] == [folder / "a[1].bin"]
+    inner = folder / "in [x]"
+    inner.mkdir()
+    (inner / "b.bin").write_bytes(little(MORE))
+    (inner / "val.npy").write_bytes(npy(VAL))
+    assert token_paths(asked(("*.bin",)), inner)["train"] == [inner / "b.bin"]
+
+
+def test_the_home_folder_and_absolute_paths_are_found(folder: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    train = ("~/train_1.bin", str(folder / "train_2*"))
+    found = token_paths(TokensAsked({"train": train}, 100), Path("/nowhere"))
+    assert found["train"] == [folder / "train_1.bin", folder / "train_2.bin"]
+
+
+def test_what_nothing_fits_is_refused(folder: Path) -> None:
+    said = refused(folder, asked(("fineweb_*.bin",)))
+    assert said.startswith(f"fineweb_*.bin: no file fits it (looked for it from {folder}).")
+    assert refused(folder, asked(("gone.bin",))).startswith("gone.bin: it is not there (looked")
+
+
+def test_a_file_twice_is_refused_also_by_another_name(folder: Path) -> None:
+    said = refused(folder, asked(("train_*.bin", "train_1.bin")))
+    assert said == f"{folder}/train_1.bin is given twice, in train. Leave one out."
+    (folder / "linked.npy").symlink_to("val.npy")
+    said = refused(folder, asked(test=("linked.npy",)))
+    assert said == f"{folder}/linked.npy is given twice, in val and in test. Leave one out."
+
+
+def test_a_missing_vocabulary_says_that_no_pickle_is_read(folder: Path) -> None:
+    said = refused(folder, asked(vocab_size=None))
+    assert re.match(r"data\.vocab_size is needed .* meta\.pkl .* never loaded; write its", said)
+
+
+def test_an_id_beyond_the_vocabulary_is_told_with_file_and_byte(folder: Path) -> None:
+    said = refused(folder, asked(vocab_size=15))
+    assert said.startswith(
+        f"{folder}/val.npy, byte {128 + 2 * 3}: token id 15, and data.vocab_size"
+    )
+
+
+# --- Who they are -------------------------------------------------------------------------------
+
+
+def test_the_hash_is_over_splits_files_and_vocabulary(folder: Path) -> None:
+    corpus = find(folder)
+    files = [("train", shard(TRAIN)), ("train", little(MORE)), ("val", npy(VAL))]
+    told = [f"{split} {hashlib.sha256(content).hexdigest()}\n" for split, content in files]
+    over = "".join([*told, "vocab_size 100\n"])
+    assert corpus.sha256 == hashlib.sha256(over.encode()).hexdigest()
+
+
+def test_what_decides_a_loss_decides_the_hash_and_nothing_else(folder: Path) -> None:
+    first = find(folder).sha256
+    others = [
+        find(folder, asked(vocab_size=101)),
+        find(folder, asked(("train_2.bin", "train_1.bin"))),
+        find(folder, asked(("train_1.bin",))),
+        find(folder, TokensAsked({"train": ("train_1.bin",), "val": ("train_2.bin",)}, 100)),
+        find(folder, asked(("train_1.bin",), test=("train_2.bin",))),
+    ]
+    assert len({first, *(each.sha256 for each in others)}) == 1 + len(others)
+    (folder / "train_1.bin").rename(folder / "a")
+    (folder / "train_2.bin").rename(folder / "b.bin")
+    (folder / "val.npy").rename(folder / "c.bin")
+    moved = TokensAsked({"train": ("a", "b.bin"), "val": ("c.bin",)}, 100)
+    assert find(folder, moved).sha256 == first
+
+
+def test_a_cell_is_told_where_tokens_begin_and_how_many_they_are(folder: Path) -> None:
+    corpus = find(folder)
+    tokens = corpus.ref.tokens
+    assert tokens is not None
+    assert tokens.vocab_size == 100
+    told = [(each.split, each.offset, each.count) for each in tokens.files]
+    assert told == [("train", 1024, 6), ("train", 0, 5), ("val", 128, 4)]
+    assert tokens.files[0].header_sha256 == hashlib.sha256(shard(TRAIN)[:1024]).hexdigest()
+    assert [path.name for path in corpus.for_cells()] == ["train_1.bin", "train_2.bin", "val.npy"]
+
+
+def test_its_name_is_short_and_its_size_is_told(folder: Path) -> None:
+    corpus = find(folder)
+    assert (corpus.name, corpus.ref.name) == ("train_1.bin and 1 more",) * 2
+    assert corpus.size == "15 tokens in 3 files (train 11, val 4), 100 ids"
+    assert corpus.lengths(DataOptions()) == {"train": 11, "val": 4}
+
+
+def test_each_file_must_hold_a_block_and_its_next_token(folder: Path) -> None:
+    find(folder).check(3, DataOptions())
+    with pytest.raises(CorpusError) as caught:
+        find(folder).check(4, DataOptions())
+    said = f"{folder}/val.npy, byte {128 + 8}: the file ends here, after 4 tokens."
+    assert str(caught.value).startswith(said)
+    assert "A block of 4 and its next token need 5" in str(caught.value)
+
+
+# --- That they stay so --------------------------------------------------------------------------
+
+
+def test_files_are_read_once_and_their_hashes_are_remembered(folder: Path, monkeypatch) -> None:
+    read: list[str] = []
+    plain = tokenfiles.read_through
+
+    def reading(path, *others):
+        read.append(path.name)
+        return plain(path, *others)
+
+    monkeypatch.setattr(tokenfiles, "read_through", reading)
+    first = find(folder)
+    assert read == ["train_1.bin", "train_2.bin", "val.npy"]
+    assert find(folder) == first
+    assert len(read) == 3
+    find(folder, asked(vocab_size=50))  # other ids may be beyond it
+    assert len(read) == 6
+    (folder / "val.npy").write_bytes(npy(VAL[::-1]))
+    assert find(folder).sha256 != first.sha256
+    assert read[6:] == ["val.npy"]
+
+
+def test_progress_is_told_over_all_files(folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    find_tokens(asked(), folder, lambda done, total: told.append((done, total)))
+    total = sum((folder / name).stat().st_size for name in os.listdir(folder))
+    assert told == sorted(told)
+    assert told[-1] == (total, total)
+    told.clear()
+    find_tokens(asked(), folder, lambda done, total: told.append((done, total)))
+    assert told == []  # nothing was read
+
+
+def test_a_file_that_changed_is_told_before_a_cell_reads_it(folder: Path) -> None:
+    corpus = find(folder)
+    files = corpus.for_cells()
+    corpus.check_unchanged(files)
+    os.utime(files[0])  # touched, and still the same
+    corpus.check_unchanged(files)
+    files[1].write_bytes(little(MORE[::-1]))
+    with pytest.raises(CorpusError, match=r"train_2\.bin changed while cells ran.*Run again"):
+        corpus.check_unchanged(files)
+    files[1].unlink()
+    with pytest.raises(CorpusError, match=r"train_2\.bin is not there"):
+        corpus.check_unchanged(files)

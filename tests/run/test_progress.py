@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from bench.matrix.expansion import load_matrix
-from bench.run.progress import LiveDisplay, name, summary
+from bench.run.progress import LARGE, LiveDisplay, name, reading_tokens, summary
 
 
 @pytest.mark.parametrize("stage", ["[/b]", "[red]", "\\", "train", None, 7])
@@ -61,3 +61,18 @@ def test_every_running_cell_is_shown_from_its_launch_to_its_end(tiny_matrix):
 def test_what_is_not_known_of_a_run_is_not_told(known, told):
     """Of a program it may be anything."""
     assert summary({"status": "ok", "wall_time_s": 80.0, **known}) == told
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_large_token_files_are_read_under_a_bar_or_with_one_line(terminal):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+    with reading_tokens(console) as watch:
+        watch(LARGE - 1, LARGE - 1)
+        assert console.file.getvalue() == ""
+        watch(0, 3 * 2**30)
+        watch(2**30, 3 * 2**30)
+    said = console.file.getvalue()
+    if terminal:
+        assert "reading tokens" in said
+    else:
+        assert said == "reading 3.0 GiB of tokens\n"

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from bench.border.identity import code_sha256
-from bench.errors import CacheError, EngineError, FolderError, MissingError, RecordError
+from bench.errors import (
+    CacheError,
+    CorpusError,
+    EngineError,
+    FolderError,
+    MissingError,
+    RecordError,
+)
 from bench.launch.job import Job, Stop
 from bench.launch.reach import Reach
 from bench.measure.gpus import Gpu, Gpus
@@ -401,9 +408,9 @@ def test_no_other_end_is_tried_again(bench: Bench, status: str) -> None:
 def test_a_corpus_that_changes_between_cells_ends_the_run(bench: Bench, change: str) -> None:
     def spoil(job: Job, stop: Stop) -> None:
         if change == "gone":
-            job.tokens.unlink()
+            job.tokens[0].unlink()
         else:
-            job.tokens.write_bytes(b"other tokens")
+            job.tokens[0].write_bytes(b"other tokens")
 
     bench.launcher.during = spoil
     with pytest.raises(CacheError, match=r"cannot be read any more|its SHA-256 is"):
@@ -412,6 +419,32 @@ def test_a_corpus_that_changes_between_cells_ends_the_run(bench: Bench, change: 
     bench.launcher.during = lambda job, stop: None
     bench.run()
     assert [row["status"] for row in bench.rows()] == ["ok"] * 4
+
+
+def test_a_token_file_that_changes_between_cells_ends_the_run(bench: Bench) -> None:
+    folder = bench.matrix_file.parent
+    for name in ("train.bin", "val.bin"):
+        (folder / name).write_bytes(name.encode() * 20)
+    data = "data: {tokens: {train: [train.bin], val: [val.bin]}, vocab_size: 65536}\n"
+    lines = bench.matrix_file.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("data:")]
+    bench.matrix_file.write_text("\n".join([*kept, data]))
+
+    def spoil(job: Job, stop: Stop) -> None:
+        job.tokens[1].write_bytes(b"other tokens")
+
+    bench.launcher.during = spoil
+    with pytest.raises(CorpusError, match=r"val\.bin changed while cells ran"):
+        bench.run()
+    assert [row["status"] for row in bench.rows()] == ["ok"]
+    first = bench.rows()[0]
+    bench.launcher.during = lambda job, stop: None
+    (folder / "val.bin").write_bytes(b"other tokens" * 2)
+    bench.run()  # another corpus: other runs
+    again = bench.rows()[1:]
+    assert [row["status"] for row in again] == ["ok"] * 4
+    assert first["corpus"] == again[0]["corpus"] == "train.bin"
+    assert first["corpus_sha256"] not in {row["corpus_sha256"] for row in again}
 
 
 def test_a_disk_without_room_for_a_cell_ends_the_run_before_it(

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.worker.cell import run_cell
 tokens, *folders = map(Path, sys.argv[1:])
 for folder in folders:
-    assert run_cell(folder, tokens, time.monotonic(), lambda **event: None) == 0
+    assert run_cell(folder, [tokens], time.monotonic(), lambda **event: None) == 0
 assert "torch._dynamo" not in sys.modules
 """
 

@@ -23,7 +23,8 @@ from bench.records.columns import RUN_COLUMNS
 from bench.records.tables import CURVE_COLUMNS
 from bench.worker import cell, evaluation
 from bench.worker.clocks import StepSample
-from bench.worker.data import batch_positions, read_tokens
+from bench.worker.data import read_tokens
+from bench.worker.positions import BatchPositions
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
 from tests.builders.worker_cells import TEXT, Ran, run, spec_of
@@ -43,9 +44,9 @@ def trained(spec: RunSpec, corpus: Path) -> nn.Module:
     initialise(stacks, lambda name: torch_stream(spec.seed, "weights", name))
     optimizers = OPTIMIZERS[spec.optimizer.base].build(stacks, spec.optimizer.options)
     windows = tokens.windows("train", 8)
-    table = batch_positions(spec.seed, spec.train.steps, spec.train.batch_size, len(windows))
+    table = BatchPositions(spec.seed, spec.train.steps, spec.train.batch_size, len(windows))
     for row in table:
-        batch = windows[row].long()
+        batch = windows.at(row)
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         loss.backward()
         for optimizer in optimizers:
@@ -194,8 +195,9 @@ def test_the_test_split_is_evaluated_whole_and_once_after_the_last_step(tmp_path
     assert ran.result["status"] == "ok"
     tokens = read_tokens(tmp_path / "tokens", spec.corpus.sha256, divided)
     model = trained(spec, tmp_path / "tokens")
-    starts = range(0, len(tokens.test) - 8, 8)
-    windows = torch.stack([tokens.test[start : start + 9] for start in starts]).long()
+    (test,) = tokens.splits["test"].tensors
+    starts = range(0, len(test) - 8, 8)
+    windows = torch.stack([test[start : start + 9] for start in starts]).long()
     with torch.inference_mode():
         logits = model(windows[:, :-1]).flatten(0, 1)
     by_hand = F.cross_entropy(logits, windows[:, 1:].flatten()).item()

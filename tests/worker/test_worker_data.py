@@ -19,10 +19,12 @@ from bench.models.decoder import Decoder
 from bench.records.corpora import MAX_VOCABULARY
 from bench.worker import data, evaluation
 from bench.worker.clocks import PhaseClock
-from bench.worker.data import Tokens, batch_positions, hash_tensor, read_tokens
+from bench.worker.data import Split, Tokens, hash_tensor, read_tokens
 from bench.worker.evaluation import Evaluator, cross_entropy, infer_times_ms
+from bench.worker.positions import BatchPositions
 from bench.worker.streams import torch_stream
 from bench.worker.training import Trainer
+from bench.worker.windows import Windows
 
 CPU = torch.device("cpu")
 
@@ -32,8 +34,32 @@ def read(path: Path, content: bytes) -> Tokens:
     return read_tokens(path, hashlib.sha256(content).hexdigest(), DataOptions())
 
 
+def in_two(train: Tensor, val: Tensor, vocab_size: int) -> Tokens:
+    return Tokens({"train": Split.of(train), "val": Split.of(val)}, vocab_size)
+
+
+def parts_of(tokens: Tokens) -> dict[str, list[int]]:
+    """Of a text, which is one file."""
+    return {name: split.tensors[0].tolist() for name, split in tokens.splits.items()}
+
+
 def all_of(tokens: Tokens) -> list[int]:
-    return [*tokens.train.tolist(), *tokens.val.tolist()]
+    return [token for part in parts_of(tokens).values() for token in part]
+
+
+def every(windows: Windows) -> Tensor:
+    """All windows: (positions, T + 1) int64."""
+    return windows.at(torch.arange(len(windows)))
+
+
+def text_of(windows: Windows) -> Tensor:
+    """The tokens (n,) of a split of one file."""
+    return torch.cat([every(windows)[0], every(windows)[1:, -1]])
+
+
+def table(seed: int, steps: int, batch_size: int, n_windows: int) -> Tensor:
+    """Positions (steps, B) in one piece."""
+    return torch.stack(list(BatchPositions(seed, steps, batch_size, n_windows)))
 
 
 # --- Tokens -------------------------------------------------------------------------------------
@@ -56,7 +82,7 @@ def test_characters_are_ranked_by_code_point_and_line_ends_are_kept(tmp_path):
 def test_the_first_nine_tenths_train_and_the_rest_validates(tmp_path, n_chars):
     text = ("0123456789" * 101)[:n_chars]
     tokens = read(tmp_path / "tokens", text.encode())
-    assert len(tokens.train) == n_chars * 9 // 10
+    assert len(parts_of(tokens)["train"]) == n_chars * 9 // 10
     assert all_of(tokens) == [int(character) for character in text]
 
 
@@ -67,9 +93,9 @@ def test_shares_divide_a_text_from_its_start_and_leave_nothing_out(tmp_path, n_c
     (tmp_path / "tokens").write_bytes(tokenise(text))
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     tokens = read_tokens(tmp_path / "tokens", sha256, DataOptions(split))
-    parts = tokens.splits
+    parts = parts_of(tokens)
     assert list(parts) == ["train", "val", "test"][: len(split)]
-    assert [int(one) for part in parts.values() for one in part] == [int(one) for one in text]
+    assert all_of(tokens) == [int(one) for one in text]
     for part, share in zip(parts.values(), split, strict=True):
         assert abs(len(part) - share * n_chars) <= 1
 
@@ -123,9 +149,12 @@ def test_what_are_not_the_tokens_of_the_text_asked_for_is_refused(tmp_path, item
 
 
 def test_there_is_a_window_at_every_position_that_has_a_block_and_its_next_character():
-    tokens = Tokens(torch.arange(90), torch.arange(100, 110), 110)
-    assert tokens.windows("train", 8).tolist() == [list(range(p, p + 9)) for p in range(82)]
-    assert tokens.windows("val", 8).tolist() == [list(range(100, 109)), list(range(101, 110))]
+    tokens = in_two(torch.arange(90), torch.arange(100, 110), 110)
+    assert every(tokens.windows("train", 8)).tolist() == [list(range(p, p + 9)) for p in range(82)]
+    assert every(tokens.windows("val", 8)).tolist() == [
+        list(range(100, 109)),
+        list(range(101, 110)),
+    ]
     assert len(tokens.windows("val", 9)) == 1
 
 
@@ -133,38 +162,38 @@ def test_there_is_a_window_at_every_position_that_has_a_block_and_its_next_chara
 
 
 def test_positions_follow_from_the_seed_alone():
-    first = batch_positions(7, 30, 4, 1_000)
+    first = table(7, 30, 4, 1_000)
     torch.manual_seed(0)
     np.random.seed(0)
     torch.rand(3)
-    batch_positions(8, 5, 4, 1_000)
-    assert torch.equal(batch_positions(7, 30, 4, 1_000), first)
+    table(8, 5, 4, 1_000)
+    assert torch.equal(table(7, 30, 4, 1_000), first)
     assert first.shape == (30, 4)
     assert first.dtype == torch.int64
 
 
 def test_seeds_give_different_positions():
-    tables = [batch_positions(seed, 10, 4, 1_000) for seed in (0, 1, 2, 3, 2**63 - 1)]
-    assert len({hash_tensor(table) for table in tables}) == 5
+    hashes = {BatchPositions(seed, 10, 4, 1_000).order_hash for seed in (0, 1, 2, 3, 2**63 - 1)}
+    assert len(hashes) == 5
 
 
 def test_the_positions_of_a_seed_are_the_same_in_every_version():
     """A change here gives the same run_id to runs on other batches."""
-    assert batch_positions(1, 2, 4, 1_000_000).tolist() == [
+    assert table(1, 2, 4, 1_000_000).tolist() == [
         [934245, 877283, 989735, 598997],
         [638955, 436448, 736480, 789727],
     ]
 
 
 def test_a_longer_run_begins_as_a_shorter_one():
-    long = batch_positions(3, 500, 16, 12_345)
+    long = table(3, 500, 16, 12_345)
     for steps in (1, 2, 37, 499):
-        assert torch.equal(batch_positions(3, steps, 16, 12_345), long[:steps])
+        assert torch.equal(table(3, steps, 16, 12_345), long[:steps])
 
 
 @pytest.mark.parametrize("n_windows", [1, 2, 7])
 def test_every_window_is_drawn_equally_often_and_none_beyond(n_windows):
-    counts = Counter(batch_positions(5, 1_000, 10, n_windows).flatten().tolist())
+    counts = Counter(table(5, 1_000, 10, n_windows).flatten().tolist())
     assert set(counts) == set(range(n_windows))
     mean = 10_000 / n_windows
     assert all(abs(count - mean) <= 5 * mean**0.5 for count in counts.values())
@@ -186,13 +215,13 @@ class Recorder(nn.Module):
 
 def test_a_training_batch_is_cut_where_the_table_says_and_its_targets_are_one_further():
     train = torch.arange(1_000, dtype=torch.int32) % 26  # abc...zabc..., as narrow as mapped ones
-    windows = Tokens(train, train, 26).windows("train", 8)
-    positions = batch_positions(1, 5, 3, len(windows))
+    windows = in_two(train, train, 26).windows("train", 8)
+    positions = BatchPositions(1, 5, 3, len(windows))
     model = Recorder(26)
     trainer = Trainer(model, [], windows, positions, PhaseClock())
     losses = [trainer.step(row).item() for row in positions]
-    for row, seen in zip(positions.tolist(), model.seen, strict=True):
-        assert seen.tolist() == [train[p : p + 8].tolist() for p in row]
+    for row, seen in zip(positions, model.seen, strict=True):
+        assert seen.tolist() == [train[p : p + 8].tolist() for p in row.tolist()]
         assert seen.dtype == torch.int64
     assert losses == pytest.approx([0.0] * 5, abs=1e-6)  # it is always right
 
@@ -215,7 +244,7 @@ def evaluator(
     n_train: int = 300, n_val: int = 100, block_size: int = 8, seed: int = 1, **options: object
 ) -> Evaluator:
     text = torch.randint(5, (n_train + n_val,), generator=torch.Generator().manual_seed(9))
-    tokens = Tokens(text[:n_train], text[n_train:], 5)
+    tokens = in_two(text[:n_train], text[n_train:], 5)
     return Evaluator(tokens, EvalOptions(**options), 4, block_size, seed)
 
 
@@ -248,14 +277,14 @@ def test_full_validation_takes_all_non_overlapping_windows_once(n_val, block_siz
 def test_full_validation_is_the_mean_of_a_plain_loop(monkeypatch, model, chunk):
     monkeypatch.setattr(evaluation, "EVAL_TOKENS", {"cpu": chunk})  # 1, 5 and all windows a batch
     full = evaluator(n_val=100)
-    val = torch.cat([full.windows["val"][0], full.windows["val"][1:, -1]])
+    val = text_of(full.windows["val"])
     expected = loss_by_hand(model, val, [8 * n for n in range(12)], 8)
     assert full.loss(model, "val", 0) == pytest.approx(expected, rel=1e-6)
 
 
 def test_full_evaluation_of_the_training_split_is_the_mean_of_a_plain_loop(model):
     full = evaluator(n_train=300, train_windows=5)
-    train = torch.cat([full.windows["train"][0], full.windows["train"][1:, -1]])
+    train = text_of(full.windows["train"])
     starts = full.starts("train", 0).tolist()
     expected = loss_by_hand(model, train, starts, 8)
     assert full.loss(model, "train", 0) == pytest.approx(expected, rel=1e-6)
@@ -312,14 +341,14 @@ def test_sampled_windows_are_as_many_batches_as_asked_for_from_the_whole_split()
 
 def test_sampled_evaluation_is_the_mean_of_a_plain_loop(model):
     sampled = evaluator(protocol="sampled", batches=3)
-    val = torch.cat([sampled.windows["val"][0], sampled.windows["val"][1:, -1]])
+    val = text_of(sampled.windows["val"])
     expected = loss_by_hand(model, val, sampled.starts("val", 7).tolist(), 8)
     assert sampled.loss(model, "val", 7) == pytest.approx(expected, rel=1e-6)
 
 
 def test_evaluation_windows_are_not_the_training_batches():
     sampled = evaluator(protocol="sampled", batches=1)
-    assert sampled.starts("train", 0).tolist() != batch_positions(1, 1, 4, 292)[0].tolist()
+    assert sampled.starts("train", 0).tolist() != table(1, 1, 4, 292)[0].tolist()
 
 
 @pytest.mark.parametrize("protocol", ["full", "sampled"])

@@ -13,8 +13,9 @@ import torch
 from bench.border.logical import initialise
 from bench.border.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, DataOptions, EvalOptions
 from bench.border.tokenised import tokenise
-from bench.worker.data import batch_positions, read_tokens
+from bench.worker.data import read_tokens
 from bench.worker.evaluation import Evaluator, cross_entropy
+from bench.worker.positions import BatchPositions
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
 
@@ -34,7 +35,7 @@ optimizers = OPTIMIZERS[optimizer].build(model.stacks(), OPTIMIZER_OPTIONS[optim
 
 windows = tokens.windows("train", T)
 evaluator = Evaluator(tokens, EvalOptions(every=EVERY), B, T, seed)
-table = batch_positions(seed, steps, B, len(windows))
+table = BatchPositions(seed, steps, B, len(windows))
 
 
 def evaluate(step):
@@ -47,7 +48,7 @@ def evaluate(step):
 for step, positions in enumerate(table):
     if step % EVERY == 0:
         evaluate(step)
-    batch = windows[positions].long()
+    batch = windows.at(positions)
     loss = cross_entropy(model(batch[:, :-1]), batch[:, 1:])
     loss.backward()
     for each in optimizers:
