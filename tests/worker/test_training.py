@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from bench.border.turns import PASSES_ON
 from bench.worker import slices
 from bench.worker.clocks import PhaseClock
+from bench.worker.positions import BatchPositions
 from bench.worker.training import DivergedError, Trainer
+from bench.worker.windows import JoinedWindows
 from tests.builders.fake_time import FakeTime
 from tests.builders.worker_cells import Events, recorder
 
@@ -58,8 +60,8 @@ def trainer_of(
     fake_time: FakeTime, steps: int, step_s: float = 0.01, poisoned: int = -1, lr: float = 0.0
 ) -> Trainer:
     model = Slow(fake_time, step_s, poisoned)
-    windows = (torch.arange(50) % 3).unfold(0, 5, 1)  # T = 4
-    positions = torch.zeros(steps, 2, dtype=torch.int64)  # B = 2
+    windows = JoinedWindows(torch.arange(50) % 3, (50,), 4)  # T = 4
+    positions = BatchPositions(1, steps, 2, 1)  # B = 2, at 0 throughout
     optimizers = [torch.optim.SGD(model.parameters(), lr=lr)] if lr else []
     return Trainer(model, optimizers, windows, positions, PhaseClock())
 
