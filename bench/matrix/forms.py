@@ -195,7 +195,8 @@ class Data(Form):
         None,
         ge=2,
         le=MOST_TOKENS,
-        description="tokens: how many ids there are; all in the files are smaller",
+        description="tokens: how many ids there are; all in the files are smaller; needed unless "
+        "the tokens.json of `tokenise` lies beside the files",
     )
 
     @property

@@ -1,6 +1,6 @@
 """tokens.json, which `tokenise` writes beside token files: what the ids in them stand for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -67,6 +67,17 @@ class Known:
 
     vocab_size: int | None  # None: of one file or another it is not known
     bytes_per_token: Mapping[str, float]  # by split: of those alone whose every file is known
+
+
+def vocab_size_beside(paths: Iterable[Path]) -> int | None:
+    """What the tokens.json beside all of these files say alike; whether they fit, `known_of` tells.
+
+    Raises:
+        CorpusError: if one cannot be read.
+    """
+    sidecars = [_read(folder / NAME) for folder in {path.parent for path in paths}]
+    sizes = {sidecar.vocab_size if sidecar else None for sidecar in sidecars}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def known_of(files: Mapping[str, Sequence[tuple[Path, str]]]) -> Known:

@@ -4,7 +4,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from bench.records.cache import remembered
 from bench.records.corpora import Corpus
 from bench.records.ownprogram import DataFolder, read_data
 from bench.records.shards import VOCABULARY, Layout, read_layout, read_through, wrong
+from bench.records.sidecar import known_of, vocab_size_beside
 from bench.statistics.text import counted
 
 # Is told while files are read how many bytes of them are done, and how many they have in all.
@@ -59,6 +60,7 @@ class TokenCorpus:
     vocab_size: int
     chosen: str  # one line for the person: which files
     shards: tuple[Shard, ...]  # in the order of splits, and of the matrix within a split
+    bytes_per_token: Mapping[str, float]  # of UTF-8, by split; absent where nothing tells it
 
     @property
     def ref(self) -> CorpusRef:
@@ -84,6 +86,9 @@ class TokenCorpus:
         for shard in self.shards:
             found[shard.split] = found.get(shard.split, 0) + shard.layout.count
         return found
+
+    def val_bytes_per_token(self, data: DataOptions) -> float | None:
+        return self.bytes_per_token.get("val")
 
     def check(self, block_size: int, data: DataOptions) -> None:
         """Every file holds at least one block and the token that follows it.
@@ -168,7 +173,7 @@ def find_tokens(
     """
     paths = token_paths(asked, folder)
     layouts = {path: read_layout(path) for each in paths.values() for path in each}
-    vocab_size = _vocab_size(asked)
+    vocab_size = _vocab_size(asked, layouts)
     total, before = sum(layout.size for layout in layouts.values()), 0
     shards = []
     for split, files in paths.items():
@@ -184,6 +189,7 @@ def find_tokens(
         vocab_size=vocab_size,
         chosen=f"token files {_name([shard.path for shard in shards])}",
         shards=tuple(shards),
+        bytes_per_token=_bytes_per_token(asked, shards),
     )
 
 
@@ -191,11 +197,34 @@ def _told(watch: Watch, before: int, total: int, done: int) -> None:
     watch(before + done, total)
 
 
-def _vocab_size(asked: TokensAsked) -> int:
-    """As the matrix says it: files of tokens do not tell it."""
-    if asked.vocab_size is None:
-        raise CorpusError(f"data.vocab_size is needed with data.tokens. {VOCABULARY}.")
-    return asked.vocab_size
+def _vocab_size(asked: TokensAsked, paths: Iterable[Path]) -> int:
+    """As the matrix says it, else as a tokens.json does: files of tokens do not tell it."""
+    vocab_size = asked.vocab_size or vocab_size_beside(paths)
+    if vocab_size is None:
+        raise _vocabulary_unknown()
+    return vocab_size
+
+
+def _bytes_per_token(asked: TokensAsked, shards: Sequence[Shard]) -> Mapping[str, float]:
+    """By split, where a tokens.json beside its files tells it.
+
+    Raises:
+        CorpusError: if a tokens.json is to tell the vocabulary, and does not name all files.
+    """
+    files: dict[str, list[tuple[Path, str]]] = {}
+    for shard in shards:
+        files.setdefault(shard.split, []).append((shard.path, shard.sha256))
+    known = known_of(files)
+    if asked.vocab_size is None and known.vocab_size is None:
+        raise _vocabulary_unknown()
+    return known.bytes_per_token
+
+
+def _vocabulary_unknown() -> CorpusError:
+    return CorpusError(
+        "data.vocab_size is needed with data.tokens, unless a tokens.json of `tokenise` lies beside "
+        f"the files and names all of them. {VOCABULARY}."
+    )
 
 
 def _data(path: Path) -> DataFolder:

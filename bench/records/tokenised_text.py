@@ -11,6 +11,7 @@ from bench.border.options import DataOptions
 from bench.errors import CorpusError, FolderError
 from bench.records.bpe import LIBRARY, Encoding
 from bench.records.corpora import Corpus
+from bench.records.shards import HEADER, MAGIC, VERSION
 from bench.records.sidecar import (
     NAME,
     Sidecar,
@@ -21,10 +22,6 @@ from bench.records.sidecar import (
 
 SPLITS = ("train", "val", "test")
 TOKENIZER = "tokenizer.json"
-# As llm.c's: 256 int32, of which these are the first two and the number of tokens the third; then
-# the ids as uint16. All little-endian.
-# https://github.com/karpathy/llm.c/blob/master/dev/data/data_common.py
-MAGIC, VERSION, HEADER = 20240520, 1, 256
 
 
 def splits_of(corpus: Corpus, data: DataOptions) -> dict[str, str]:
@@ -90,8 +87,8 @@ def write_tokens(
 
 
 def token_file(ids: "array[int]") -> bytes:
-    """The bytes of a token file. `ids`: of 16 bits each."""
-    head = array("i", [MAGIC, VERSION, len(ids), *[0] * (HEADER - 3)])
+    """The bytes of a shard as bench/records/shards.py reads it. `ids`: of 16 bits each."""
+    head = array("i", [MAGIC, VERSION, len(ids), *[0] * (HEADER // 4 - 3)])
     body = ids
     if sys.byteorder == "big":
         body = array("H", ids)

@@ -138,6 +138,11 @@ class StepsOnDevice:
         self.captured_with: Held | None = None
         self.in_graphs = 0  # steps so far that were
 
+    def begin_at(self, step: int) -> None:
+        """Go on where another attempt stopped."""
+        self.place.fill_(step)
+        self.launched = self.held_to = step
+
     def watched(self) -> set[str]:
         """Do a step that is none of the first; the ways to tensors that it reads.
 

@@ -82,7 +82,7 @@ def _forget_experts(trainer: Trainer, spec: RunSpec, numbers: list[list[int]]) -
 @torch.no_grad()
 def _make_late_buffers(trainer: Trainer) -> None:
     """Some models make buffers in their first pass; those in a state need their places."""
-    batch = trainer.windows[trainer.positions[0]].long()
+    batch = trainer.windows.at(trainer.positions[0])
     with trainer.evaluating():
         trainer.model(batch[:, :-1])
 
@@ -114,7 +114,7 @@ def _go_on(trainer: Trainer, progress: State) -> None:
     trainer.timer.steps = progress["timed"]
     trainer.passes, trainer.stepped = progress["passes"], progress["stepped"]
     if trainer.on_device:
-        trainer.on_device.place.fill_(trainer.done)
+        trainer.on_device.begin_at(trainer.done)
         trainer.on_device.in_graphs = progress["in_graphs"]
     for phase, seconds in progress["seconds"].items():
         trainer.clock.carry(phase, seconds)
