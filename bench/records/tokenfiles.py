@@ -222,8 +222,8 @@ def _bytes_per_token(asked: TokensAsked, shards: Sequence[Shard]) -> Mapping[str
 
 def _vocabulary_unknown() -> CorpusError:
     return CorpusError(
-        "data.vocab_size is needed with data.tokens, unless a tokens.json of `tokenise` lies beside "
-        f"the files and names all of them. {VOCABULARY}."
+        "data.vocab_size is needed with data.tokens, unless a tokens.json of `tokenise` beside the "
+        f"files names all of them. {VOCABULARY}."
     )
 
 
