@@ -29,6 +29,7 @@ from bench.matrix.arguments import check_arguments
 from bench.matrix.checks import check_cells, check_names, check_sections
 from bench.matrix.forms import AXES, Claim, FixedClaim, OwnModelForm, Tune
 from bench.matrix.own import installed, own_options
+from bench.matrix.packaged import paths_start_at
 from bench.matrix.programs import bring, check_values
 from bench.matrix.schema import PROGRAM, validated
 from bench.matrix.yamlfile import Document, Wrong, read_yaml
@@ -48,7 +49,7 @@ class Matrix:
 
     name: str
     document: Document  # the file as it was read
-    folder: Path  # of the file: where relative paths in it start
+    folder: Path  # where relative paths in it start
     corpus: str | None  # as asked
     tokens: TokensAsked | None  # in place of it
     tune: Tune | None
@@ -149,7 +150,7 @@ def load_matrix(path: Path) -> Matrix:
     return Matrix(
         name=form.name,
         document=document,
-        folder=path.parent,
+        folder=paths_start_at(path),
         corpus=None if brings else form.data.corpus,
         tokens=None if brings else form.data.tokens_asked,
         tune=form.tune,
@@ -194,7 +195,7 @@ def _of_program(form: Any, path: Path) -> tuple[Named, dict[str, Any], list[Wron
 
 def _of_ours(form: Any, path: Path) -> tuple[Named, dict[str, Any], list[Wrong]]:
     """The same of a matrix of models and optimizers that are built in, or classes."""
-    named, wrong = _named(form, path.parent)
+    named, wrong = _named(form, paths_start_at(path))
     shared, of_shared = _shared(form)
     return named, shared, wrong + of_shared
 

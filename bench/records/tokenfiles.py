@@ -159,7 +159,7 @@ def _fitting(asked: str, folder: Path) -> list[Path]:
     what = "no file fits it" if glob.has_magic(pattern) else "it is not there"
     raise CorpusError(
         f"{asked}: {what} (looked for it from {folder.absolute()}). A relative path in a matrix "
-        "starts at the matrix file."
+        "starts at the matrix file, in one that comes along at the current folder."
     )
 
 
