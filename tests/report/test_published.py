@@ -26,6 +26,7 @@ from tests.report.published import (
 from tests.report.published_original import ARMS as ORIGINALS
 from tests.report.published_original import SAYS as ORIGINAL_SAYS
 from tests.report.published_original import costs, original
+from tests.report.published_small_bpe import SAYS as SMALL_BPE_SAYS
 from tests.report.published_tuned import (
     ALL,
     TEST_LOSS,
@@ -46,6 +47,7 @@ SETTINGS = "0.001 0.01 0.1 0.8 3.11 2.13"
 QUOTED = {
     "results/original-cpu/README.md": REPORTED + " " + SETTINGS,
     "results/tuned-cpu/README.md": SETTINGS + " 0.95 0.99 0.999 0.0003 0.3",
+    "results/small-bpe-cpu/README.md": "0.001 0.003 0.005 0.01 0.02 0.03 0.05 2.13 0.23",
     "README.md": "",
 }
 
@@ -77,6 +79,7 @@ def the_readmes_opening() -> Sentences:
 PAGES: dict[str, tuple[Callable[[], Sentences], ...]] = {
     "results/original-cpu/README.md": ORIGINAL_SAYS,
     "results/tuned-cpu/README.md": TUNED_SAYS,
+    "results/small-bpe-cpu/README.md": SMALL_BPE_SAYS,
     "README.md": (the_readmes_opening,),
 }
 
@@ -172,6 +175,11 @@ def test_no_rate_was_best_at_an_edge_and_beta2_was_never_best_at_its_default() -
         assert not any({"lr", "adamw_lr"} & {*one.edges} for one in studies)
         betas = {known(one.best).settings.get("beta2") for one in studies}
         assert betas in ({None}, {0.95, 0.99})
+
+
+def test_the_small_matrix_is_the_one_that_comes_along() -> None:
+    mine = (ROOT / "results" / "small-bpe-cpu" / "matrix.yaml").read_text(encoding="utf-8")
+    assert mine == (ROOT / "bench" / "matrix" / "small-bpe.yaml").read_text(encoding="utf-8")
 
 
 def test_each_study_had_a_seed_of_its_own_and_the_matrix_is_the_one_that_comes_along() -> None:
