@@ -6,7 +6,8 @@ from typing import Any
 
 from bench.border.spec import Optimizer, RunSpec
 from bench.errors import nearest
-from bench.matrix.forms import AXES, Baseline, Claim, FixedClaim, Terms
+from bench.matrix.claim_forms import Baseline, Claim, FixedClaim, Terms
+from bench.matrix.forms import AXES
 from bench.matrix.own import packages
 from bench.matrix.programs import check_metrics
 from bench.matrix.schema import PROGRAM

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.matrix.forms import Tune
 from bench.matrix.space import around, to_try
 from bench.matrix.trials import Arm, arm_of, options_of, with_options
+from bench.matrix.tune_forms import Tune
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
 from bench.records.endings import by_circumstances, ending

@@ -27,11 +27,13 @@ from bench.errors import CorpusError
 from bench.matrix import choice, trials
 from bench.matrix.arguments import check_arguments
 from bench.matrix.checks import check_cells, check_names, check_sections
-from bench.matrix.forms import AXES, Claim, FixedClaim, OwnModelForm, Tune
+from bench.matrix.claim_forms import Claim, FixedClaim
+from bench.matrix.forms import AXES, OwnModelForm
 from bench.matrix.own import installed, own_options
 from bench.matrix.packaged import paths_start_at
 from bench.matrix.programs import bring, check_values
 from bench.matrix.schema import PROGRAM, validated
+from bench.matrix.tune_forms import Tune
 from bench.matrix.yamlfile import Document, Wrong, read_yaml
 from bench.records.cells import Cell
 from bench.records.corpora import find_corpus

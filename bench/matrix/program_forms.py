@@ -4,19 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from bench.matrix.forms import (
-    CLOSED,
-    Claim,
-    FixedClaim,
-    Form,
-    Image,
-    Name,
-    PathText,
-    Setting,
-    Terms,
-    Tune,
-    named,
-)
+from bench.matrix.claim_forms import Claim, FixedClaim, Terms
+from bench.matrix.forms import CLOSED, Form, Image, Name, PathText, Setting, named
+from bench.matrix.tune_forms import Tune
 
 Text = Annotated[str, Field(min_length=1)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]

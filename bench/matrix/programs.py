@@ -8,8 +8,9 @@ from typing import Any, get_args
 from bench.border.program import BUILT_IN, GivenValues, Program, placeholders
 from bench.border.spec import Model, Optimizer
 from bench.errors import CodeError, nearest
-from bench.matrix.forms import Claim, FixedClaim, Tune
+from bench.matrix.claim_forms import Claim, FixedClaim
 from bench.matrix.schema import PROGRAM
+from bench.matrix.tune_forms import Tune
 from bench.matrix.yamlfile import Where, Wrong
 from bench.program.reading import GROUPS, why_no_expression, why_no_pattern
 from bench.records.columns import CLAIMABLE, COLUMNS, METRICS

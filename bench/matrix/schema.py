@@ -7,15 +7,13 @@ import pydantic
 from pydantic import Field, create_model
 
 from bench.border.options import MODEL_OPTIONS, OPTIMIZER_OPTIONS, OWN
+from bench.matrix.claim_forms import Baseline, Claim, FixedClaim, Terms
 from bench.matrix.explain import explain
 from bench.matrix.forms import (
     Axes,
-    Baseline,
-    Claim,
     Data,
     EvalForm,
     Exclude,
-    FixedClaim,
     Form,
     Image,
     Include,
@@ -23,10 +21,7 @@ from bench.matrix.forms import (
     Name,
     OwnModelForm,
     OwnOptimizerForm,
-    PerSetting,
-    Terms,
     TrainForm,
-    Tune,
     named,
     variants,
 )
@@ -38,6 +33,7 @@ from bench.matrix.program_forms import (
     ProgramForm,
     ProgramImage,
 )
+from bench.matrix.tune_forms import PerSetting, Tune
 from bench.matrix.yamlfile import Where, Wrong
 
 SHARED = "x-"  # begins keys at the top that hold anchors alone, as in compose files

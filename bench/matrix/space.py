@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.border.options import OwnModel, TrainOptions
 from bench.border.program import GivenValues
-from bench.matrix.forms import Linear, Log, Space, Values
+from bench.matrix.tune_forms import Linear, Log, Space, Values
 
 # Bases of Halton's sequence, one a key of the space. Of larger ones the first points lie on lines.
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)

@@ -12,7 +12,7 @@ from bench.border.program import GivenValues
 from bench.border.spec import Optimizer
 from bench.errors import nearest
 from bench.matrix.explain import explain
-from bench.matrix.forms import Form, Tune, type_of
+from bench.matrix.forms import Form, type_of
 from bench.matrix.space import (
     OF_TRAINING,
     Tunable,
@@ -21,6 +21,7 @@ from bench.matrix.space import (
     settings_text,
     to_try,
 )
+from bench.matrix.tune_forms import Tune
 from bench.matrix.yamlfile import Wrong
 from bench.records.cells import Cell, Tried
 

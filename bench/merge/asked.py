@@ -11,9 +11,11 @@ import pydantic
 from bench.border.options import EvalOptions, TrainOptions
 from bench.border.spec import settings_text
 from bench.errors import BenchError, MatrixError, Mistake
-from bench.matrix.forms import Claim, Data, EvalForm, FixedClaim, Terms, TrainForm, Tune
+from bench.matrix.claim_forms import Claim, FixedClaim, Terms
+from bench.matrix.forms import Data, EvalForm, TrainForm
 from bench.matrix.program_forms import AnyClaim, AnyFixedClaim, AnyTune
 from bench.matrix.schema import PROGRAM, is_fixed
+from bench.matrix.tune_forms import Tune
 from bench.matrix.yamlfile import read_yaml
 from bench.records.columns import CLAIMABLE
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from bench.matrix.forms import Terms
+from bench.matrix.claim_forms import Terms
 from bench.merge.curves import (
     Cost,
     SeedCurve,

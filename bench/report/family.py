@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bench.matrix.forms import FixedClaim, Terms
+from bench.matrix.claim_forms import FixedClaim, Terms
 from bench.merge.arms import Arm, fewest_seeds
 from bench.merge.asked import Asked
 from bench.merge.from_curves import with_curves

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from bench.matrix.forms import FixedClaim
+from bench.matrix.claim_forms import FixedClaim
 from bench.merge.arms import Arm
 from bench.merge.asked import Asked
 from bench.merge.sections import Section

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.matrix.forms import Linear, Log, Space
+from bench.matrix.tune_forms import Linear, Log, Space
 from bench.merge.tuned import Trial, Tuning
 from bench.report.family import Comparison, Family
 from bench.statistics.contrast import Contrast, difference

@@ -4,8 +4,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
+from bench.matrix.claim_forms import Claim, FixedClaim
 from bench.matrix.expansion import Matrix
-from bench.matrix.forms import Claim, FixedClaim
 from bench.statistics.power import POWER, difference_found
 from bench.statistics.text import counted
 from bench.statistics.verdict import alpha_of_look

@@ -3,7 +3,6 @@
 import math
 import os
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from bench.worker.arithmetic import (
     told_of_cache,
 )
 from bench.worker.checkpoints import Checkpoints, Resumed
-from bench.worker.clocks import PhaseClock, StepSample, synchronise
+from bench.worker.clocks import PhaseClock, synchronise
 from bench.worker.data import Tokens, hash_tensor, placed, read_corpus
 from bench.worker.environment import (
     environment,
@@ -45,6 +44,7 @@ from bench.worker.evaluation import (
     Evaluator,
     infer_times_ms,
 )
+from bench.worker.figures import percentiles, training_columns
 from bench.worker.graphs import stream
 from bench.worker.lifeline import TerminatedError, was_terminated
 from bench.worker.own_model import BroughtModel
@@ -61,9 +61,6 @@ WARMUP_STEPS = 5
 # Lines of a file of windows' losses: of a longer text, so many parts of adjacent windows.
 MOST_PARTS = 2_000
 Values = list[tuple[torch.Tensor, torch.Tensor]]  # of tensors that may change: each, and a copy
-
-# Fewer steps have no first and last third whose medians mean something.
-DRIFT_STEPS = 30
 
 
 def run_cell(
@@ -319,7 +316,7 @@ class CellRun:
                 f"forward passes no two in a row had medians within {INFER_AGREEMENT:.0%}"
             )
             return
-        p50, p90 = _percentiles(times, 50, 90)
+        p50, p90 = percentiles(times, 50, 90)
         self.known |= {"infer_time_ms_p50": p50, "infer_time_ms_p90": p90}
 
     def row(self) -> dict[str, Any]:
@@ -342,7 +339,7 @@ class CellRun:
             **gpu_peaks_mib(device),
         }
         if self.trainer is not None:
-            row |= _training_columns(self.trainer)
+            row |= training_columns(self.trainer)
         if spec.corpus.tokens is not None:
             row["bits_per_char"] = None  # a token of a file is no character
         pruned = self.trainer is not None and self.trainer.pruning is not None
@@ -363,54 +360,3 @@ def reset(trainer: Trainer, spec: RunSpec) -> None:
     trainer.optimizers = build_optimizers(spec.optimizer, model)
     trainer.begin()
     seed_shared_streams(spec.seed, "training")
-
-
-def _training_columns(trainer: Trainer) -> dict[str, Any]:
-    timer, seconds = trainer.timer, trainer.clock.seconds["train"]
-    row: dict[str, Any] = {
-        "steps": trainer.done,
-        "tokens": trainer.tokens,
-        "epochs": trainer.epochs,
-        "optimizer_state_mib": trainer.optimizer_state_mib,
-        "passes_per_step": trainer.passes_per_step,
-        "graph_steps_share": trainer.graph_steps_share,
-    }
-    if timer.steps:
-        row["tokens_per_s"] = timer.steps * trainer.tokens_per_step / seconds
-    if timer.samples:
-        row |= _step_time_columns(timer.samples)
-    if trainer.curve:
-        row["val_loss_best"] = min(point.val_loss for point in trainer.curve)
-    if trainer.done == len(trainer.positions) and trainer.curve[-1].step == trainer.done:
-        last = trainer.curve[-1]
-        row |= {
-            "train_loss_final": last.train_loss,
-            "val_loss_final": last.val_loss,
-            "test_loss_final": trainer.test_loss,
-            "perplexity": _exp(last.val_loss),
-            "bits_per_char": last.val_loss / math.log(2),
-        }
-    return row
-
-
-def _step_time_columns(samples: list[StepSample]) -> dict[str, float | None]:
-    """Percentiles over steps: a sample of several steps counts for each of them."""
-    times_ms = np.repeat(
-        [sample.time_ms / sample.steps for sample in samples], [sample.steps for sample in samples]
-    )
-    keys = ("step_time_ms_p50", "step_time_ms_p90", "step_time_ms_p99")
-    row: dict[str, float | None] = dict(zip(keys, _percentiles(times_ms, 50, 90, 99), strict=True))
-    third = len(times_ms) // 3
-    if len(times_ms) >= DRIFT_STEPS:
-        first, last = np.median(times_ms[:third]), np.median(times_ms[-third:])
-        row["step_time_drift_pct"] = float(100 * (last / first - 1)) if first else None
-    return row
-
-
-def _exp(loss: float) -> float | None:
-    """The perplexity of a loss; None where no float can hold it (from a loss of 709.8)."""
-    return math.exp(loss) if loss < math.log(sys.float_info.max) else None
-
-
-def _percentiles(values: Sequence[float] | np.ndarray, *ranks: int) -> list[float]:
-    return [float(value) for value in np.percentile(values, ranks)]

@@ -1,6 +1,6 @@
 """Arms of known losses and claims about them, for the tests of families and looks."""
 
-from bench.matrix.forms import Claim
+from bench.matrix.claim_forms import Claim
 from bench.merge.asked import Asked
 from tests.builders.results import Results
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from bench.matrix.forms import Baseline, Claim
+from bench.matrix.claim_forms import Baseline, Claim
 from bench.merge.asked import Asked
 from bench.merge.merging import merge
 from bench.merge.sections import make_sections

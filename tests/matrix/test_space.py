@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from scipy.stats import qmc
 
 from bench.border.options import AdamWOptions, OwnOptimizer, TrueMuonOptions
-from bench.matrix.forms import Linear, Log
 from bench.matrix.space import (
     DIGITS,
     PRIMES,
@@ -24,6 +23,7 @@ from bench.matrix.space import (
     to_try,
     value_at,
 )
+from bench.matrix.tune_forms import Linear, Log
 
 RATES = Log(log=[1e-4, 1e-1])
 SPACE = {"lr": RATES, "adamw_lr": RATES, "weight_decay": [0.0, 0.01, 0.1]}

@@ -9,8 +9,8 @@ import pytest
 
 from bench.border.options import AdamWOptions, TrainOptions
 from bench.matrix.expansion import load_matrix
-from bench.matrix.forms import Linear, Log
 from bench.matrix.space import Tunable, around, sequence, to_try
+from bench.matrix.tune_forms import Linear, Log
 from bench.records.rows import read_table
 from tests.builders.shared import bench
 from tests.builders.tuning import CONTENT, mistakes, parts, row_of, write

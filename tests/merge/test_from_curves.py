@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.matrix.forms import Terms
+from bench.matrix.claim_forms import Terms
 from bench.merge.from_curves import with_curves
 from bench.records.columns import AT_EQUAL_COST, OF_CURVES, TO_TARGET
 from tests.builders.results import Results, sections_of

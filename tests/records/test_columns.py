@@ -8,7 +8,7 @@ import sys
 import typing
 from types import SimpleNamespace
 
-from bench.matrix.forms import Tune
+from bench.matrix.tune_forms import Tune
 from bench.records.columns import COLUMNS, LOSSES, METRICS, RUN_COLUMNS, SHOWN, TIMINGS
 from bench.records.kinds import NUMBER, TEXT
 from tests.builders.shared import ROOT

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from bench.matrix.forms import Claim
+from bench.matrix.claim_forms import Claim
 from bench.merge.asked import Asked, read_asked
 from bench.merge.from_curves import with_curves
 from bench.report.build import build_report

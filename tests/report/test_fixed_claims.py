@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from bench.matrix.forms import FixedClaim
+from bench.matrix.claim_forms import FixedClaim
 from bench.merge.asked import Asked, read_asked
 from bench.report.build import build_report
 from bench.report.fixed import by_known_deviation, fixed_family, seeds_that_decide

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.matrix.forms import Claim
+from bench.matrix.claim_forms import Claim
 from bench.merge.asked import Asked
 from bench.report.family import make_family
 from bench.report.looks import claim_fingerprint

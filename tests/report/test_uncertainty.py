@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.matrix.forms import FixedClaim
+from bench.matrix.claim_forms import FixedClaim
 from bench.merge.asked import Asked
 from bench.merge.merging import merge
 from bench.merge.sections import make_sections

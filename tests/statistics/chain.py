@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.matrix.forms import Linear
 from bench.matrix.space import REFINED, sequence
+from bench.matrix.tune_forms import Linear
 from bench.statistics.interval import half_width
 from tests.statistics.calibration import percent, random, table
 

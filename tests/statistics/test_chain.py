@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bench.matrix.choice import best_trial
-from bench.matrix.forms import Linear
 from bench.matrix.space import sequence
+from bench.matrix.tune_forms import Linear
 from bench.statistics.contrast import Contrast
 from bench.statistics.ends import End, Ends
 from bench.statistics.verdict import Verdict, judge

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.matrix.forms import Terms
+from bench.matrix.claim_forms import Terms
 from bench.merge.curves import SeedCurve
 from bench.merge.from_curves import _figure
 from tests.builders.shared import ROOT

@@ -21,7 +21,7 @@ from bench.border.options import (
 from bench.border.spec import PHASES, RunSpec
 from bench.records.columns import RUN_COLUMNS
 from bench.records.tables import CURVE_COLUMNS
-from bench.worker import cell, evaluation
+from bench.worker import cell, evaluation, figures
 from bench.worker.clocks import StepSample
 from bench.worker.data import read_tokens
 from bench.worker.positions import BatchPositions
@@ -221,7 +221,7 @@ def test_threads_are_those_asked_for(tmp_path):
 
 
 def test_a_sample_of_several_steps_weighs_as_many():
-    row = cell._step_time_columns([StepSample(8, 9, 9.0), StepSample(9, 1, 101.0)])
+    row = figures.step_time_columns([StepSample(8, 9, 9.0), StepSample(9, 1, 101.0)])
     assert row["step_time_ms_p50"] == 1.0
     assert row["step_time_ms_p99"] > 90
 
@@ -229,8 +229,8 @@ def test_a_sample_of_several_steps_weighs_as_many():
 @pytest.mark.parametrize(("factor", "drift"), [(1.0, 0.0), (1.5, 50.0), (0.8, -20.0)])
 def test_drift_is_the_last_third_against_the_first(factor, drift):
     samples = [StepSample(n, 1, 10.0 if n < 20 else 10.0 * factor) for n in range(30)]
-    assert cell._step_time_columns(samples)["step_time_drift_pct"] == pytest.approx(drift)
-    assert "step_time_drift_pct" not in cell._step_time_columns(samples[:29])
+    assert figures.step_time_columns(samples)["step_time_drift_pct"] == pytest.approx(drift)
+    assert "step_time_drift_pct" not in figures.step_time_columns(samples[:29])
 
 
 def test_spans_say_when_each_phase_was_and_add_up_to_its_time(ran):

@@ -12,8 +12,8 @@ import pydantic
 import yaml
 
 from bench.errors import ForeignError, Mistake, nearest
+from bench.matrix.claim_forms import Claim
 from bench.matrix.explain import explain
-from bench.matrix.forms import Claim
 from bench.matrix.program_forms import AnyClaim
 from bench.run.imported.figures import Figure, pairs, read_figures
 from bench.run.imported.results import Foreign, ForeignRun, Place
