@@ -67,6 +67,7 @@ def test_a_cell_that_ends_well_says_who_it_is(ran):
         "reason": None,
         "stage": None,
         "context_window": None,
+        "carried_s": 0.0,
     }
 
 
