@@ -9,7 +9,7 @@ ONE_MISTAKE = {
         broken("steps: 100", "step: 100"),
         3,
         "train.step",
-        "unknown key. Did you mean 'steps'? Allowed: accumulate, batch_size, block_size, clip_norm, ",
+        "unknown key. Did you mean 'steps'? Allowed: accumulate, batch_size, block_size, ",
     ),
     "misspelt section": (
         broken("limits:", "limit:"),
@@ -27,7 +27,7 @@ ONE_MISTAKE = {
         broken("n_experts: 8", "n_expert: 8"),
         15,
         "models.nanokimi-8.n_expert",
-        "unknown key. Did you mean 'n_experts'? Allowed: activation, attention_scale, aux_coefficient, ",
+        "unknown key. Did you mean 'n_experts'? Allowed: activation, attention_scale, ",
     ),
     "misspelt key of a claim": (
         broken("  margin: 0.01", "  margin: 0.01\n  metrics: perplexity"),
