@@ -295,7 +295,11 @@ def test_each_arm_begins_with_either_side_in_turn(file: Path) -> None:
         assert all(one != other for one, other in pairwise(found))
 
 
-@pytest.mark.parametrize("file", MATRICES, ids=lambda file: file.stem)
+# Token files are pinned by a test of their own: nobody has those of the matrices that come along.
+OF_TEXTS = [file for file in MATRICES if "tokens:" not in file.read_text()]
+
+
+@pytest.mark.parametrize("file", OF_TEXTS, ids=lambda file: file.stem)
 def test_a_pinned_matrix_asks_for_the_same_cells(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
