@@ -15,9 +15,11 @@ from bench.border.options import (
 )
 from bench.optim import muonclip
 from bench.worker.clocks import PhaseClock
+from bench.worker.positions import BatchPositions
 from bench.worker.registry import MODELS, OPTIMIZERS
 from bench.worker.streams import torch_stream
 from bench.worker.training import Trainer
+from bench.worker.windows import JoinedWindows
 from tests.builders.worker_cells import asking, run, spec_of
 
 B, T, V = 8, 6, 11
@@ -31,12 +33,12 @@ def trained(model: str, optimizer: str, accumulate: int, dtype=torch.float64, **
     initialise(built.stacks(), lambda name: torch_stream(1, name))
     built = built.to(dtype)
     stream = torch.Generator().manual_seed(3)
-    windows = torch.randint(V, (60,), generator=stream).unfold(0, T + 1, 1)
-    positions = torch.randint(len(windows), (STEPS, B), generator=stream)
+    windows = JoinedWindows(torch.randint(V, (60,), generator=stream), [60], T)
+    positions = BatchPositions(3, STEPS, B, len(windows))
     optimizers = OPTIMIZERS[optimizer].build(built.stacks(), OPTIMIZER_OPTIONS[optimizer]())
     train = TrainOptions(steps=STEPS, batch_size=B, block_size=T, accumulate=accumulate)
     trainer = Trainer(built, optimizers, windows, positions, PhaseClock(), train)
-    losses = torch.stack([trainer.step(each) for each in positions])
+    losses = torch.stack([trainer.step(positions[step]) for step in range(STEPS)])
     return losses, torch.cat([each.detach().flatten() for each in built.parameters()])
 
 
@@ -75,15 +77,15 @@ def test_muonclip_hears_of_the_largest_logit_of_all_parts():
         model = MODELS["nanogpt"](NanoGPTOptions(n_embd=8, n_layer=1, n_head=2), V, T)
         initialise(model.stacks(), lambda name: torch_stream(1, name))
         optimizers = muonclip.build(model.stacks(), MuonClipOptions())
-        windows = torch.arange(20).remainder(V).unfold(0, T + 1, 1)
+        windows = JoinedWindows(torch.arange(20).remainder(V), [20], T)
         train = TrainOptions(steps=1, batch_size=2, block_size=T, accumulate=2)
-        positions = torch.tensor([order])
+        positions = BatchPositions(1, 1, 2, len(windows))
         trainer = Trainer(model, optimizers, windows, positions, PhaseClock(), train)
-        trainer.gradients(windows[positions[0]])
+        trainer.gradients(windows.at(torch.tensor(order)))
         (logits,) = (stack.logits for stack in model.stacks() if stack.logits is not None)
         told.append(logits.largest)
         for part in order:
-            model(windows[[part]][:, :-1])
+            model(windows.at(torch.tensor([part]))[:, :-1])
             assert (logits.largest <= told[-1]).all()
     assert torch.equal(*told)
 
