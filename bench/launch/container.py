@@ -7,6 +7,7 @@ import io
 import math
 import os
 import signal
+import stat
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import Any
 from bench.border.identity import PACKAGE
 from bench.border.spec import CellFiles
 from bench.border.surroundings import RUNNER_GONE, compiler_environment, worker_environment
-from bench.errors import EngineError
+from bench.errors import CorpusError, EngineError
 from bench.launch.cdi import docker_words, podman_words
 from bench.launch.engine import CONTROLLERS, Engine, confinement, controllers
 from bench.launch.image import check_python, require_image, require_named
@@ -118,6 +119,7 @@ class ContainerLauncher:
         name = container_name(job)
         uid, gid = self._user
         if uid == NOBODY:
+            check_readable(job.tokens)
             for path in (job.files.folder, *job.files.folder.rglob("*")):
                 os.chown(path, uid, gid)
 
@@ -221,6 +223,20 @@ def user_inside(engine: str, held_in: Collection[str]) -> tuple[int, int]:
     if engine == "docker" and "rootless" in held_in:
         return 0, 0
     return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+
+
+def check_readable(tokens: Sequence[Path]) -> None:
+    """Token files are the user's own, and those of a text's are readable to all.
+
+    Raises:
+        CorpusError: for one that a container's user, who is nobody, cannot read.
+    """
+    for path in tokens:
+        if not path.stat().st_mode & stat.S_IROTH:
+            raise CorpusError(
+                f"{path} cannot be read in a container: you are root here, so that its user is "
+                f"nobody at all. Let all read it (chmod o+r {path}), or run with --runtime local."
+            )
 
 
 def security_words(held_in: Collection[str]) -> list[str]:

@@ -12,10 +12,10 @@ import pytest
 from bench.border.options import Limits
 from bench.border.spec import CellFiles
 from bench.border.surroundings import KEEP_MEMORY
-from bench.errors import EngineError, MissingError
+from bench.errors import CorpusError, EngineError, MissingError
 from bench.launch import container, image
 from bench.launch.cdi import podman_words
-from bench.launch.container import ContainerLauncher, mount, run_argv
+from bench.launch.container import ContainerLauncher, check_readable, mount, run_argv
 from bench.launch.engine import Engine
 from bench.launch.image import find_image
 from bench.launch.job import Job, Stop
@@ -333,3 +333,15 @@ def test_the_worker_runs_in_it(engine: Engine, cell: Job) -> None:
         "train",
         "eval",
     }
+
+
+def test_a_token_file_that_nobody_may_read_is_told_before_the_launch(tmp_path: Path) -> None:
+    path = tmp_path / "train.bin"
+    path.write_bytes(b"1234")
+    path.chmod(0o644)
+    check_readable((path,))
+    path.chmod(0o640)
+    with pytest.raises(
+        CorpusError, match=r"train\.bin cannot be read in a container: you are root"
+    ):
+        check_readable((path,))
