@@ -12,13 +12,19 @@ from bench.border.atomic import write_atomically
 from bench.border.circumstances import Circumstances
 
 # How often, as a matrix says it.
-EVERY = re.compile(r"^([1-9][0-9]{0,8}) (steps?|min)$")
+EVERY = re.compile(r"^([1-9][0-9]*) (steps?|min)$")
 # The step that comes next, and the start of the file's SHA-256: a damaged one is told by its name.
 NAME = re.compile(r"step-([0-9]{9})-([0-9a-f]{16})[.]pt")
 
 
 def name_of(step: int, sha256: str) -> str:
     return f"step-{step:09}-{sha256[:16]}.pt"
+
+
+def step_of(name: str) -> int:
+    found = NAME.fullmatch(name)
+    assert found, name
+    return int(found[1])
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,9 @@ class Keeping:
             return None
         try:
             content = json.loads(path.read_bytes())
-            return cls(content["every"], Circumstances(**content["here"]))
+            found = cls(content["every"], Circumstances(**content["here"]))
         except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} does not say who keeps checkpoints: {error}") from error
+        if not EVERY.match(found.every):
+            raise ValueError(f"{path} does not say how often: {found.every}")
+        return found

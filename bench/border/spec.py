@@ -161,6 +161,13 @@ class RunSpec:
         return self.program is None and self.device == "cpu"
 
     @property
+    def has_test(self) -> bool:
+        """Whether there is a test split, whose loss is taken after the last step."""
+        if self.corpus.tokens is not None:
+            return any(file.split == "test" for file in self.corpus.tokens.files)
+        return len(self.data.shares) > 2
+
+    @property
     def code_sha256(self) -> str:
         """Of the files of ours that its process runs."""
         return code_sha256() if self.program is None else program_code_sha256()

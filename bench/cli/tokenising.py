@@ -12,6 +12,7 @@ from bench.errors import RequestError
 from bench.matrix.forms import Data
 from bench.records.corpora import BUILT_IN, find_corpus
 from bench.records.sidecar import Sidecar
+from bench.statistics.text import counted
 
 VOCABULARY = 4_096
 
@@ -77,7 +78,7 @@ def _divided(split: str) -> DataOptions:
 
 def _tell(folder: Path, written: Sidecar) -> None:
     for part in written.splits.values():
-        told = f"{part.tokens:,} tokens of {part.bytes_per_token:.3f} bytes"
+        told = f"{counted(part.tokens, 'token')} of {part.bytes_per_token:.3f} bytes"
         out.print(f"{folder / part.file}: {told}")
     out.print(f"{folder / written.tokenizer.file}: {written.vocab_size:,} tokens")
     files = {split: [str(folder / part.file)] for split, part in written.splits.items()}

@@ -88,7 +88,17 @@ class Matrix:
         except CorpusError as error:
             where = ("data", "corpus" if self.tokens is None else "tokens")
             raise self.document.error([(where, str(error))]) from error
+        if "bits_per_byte" in (self.claim.metrics if self.claim else ()):
+            self._check_bytes_known(corpus)
         return corpus
+
+    def _check_bytes_known(self, corpus: AnyCorpus) -> None:
+        if corpus.val_bytes_per_token(self.cells[0].spec.data) is None:
+            what = (
+                "bits_per_byte needs to know how many bytes a token of the validation split stands "
+                "for, and no tokens.json beside its files tells it. Claim val_loss_final."
+            )
+            raise self.document.error([(("claim", "metric"), what)])
 
     def with_corpus(self, corpus: CorpusRef) -> "Matrix":
         def on_corpus(cell: Cell) -> Cell:

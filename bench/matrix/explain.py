@@ -75,7 +75,9 @@ def explain(error: Any, allowed_keys: Iterable[str]) -> str:
             wanted = "path" if _is_path(error["loc"]) else "name"
             return f"{shown(given)} is {kind}, not text. Write a {wanted}."
         case "string_type" if error["loc"] == ("limits", "checkpoint_every"):
-            return f"{shown(given)} has no unit. Write {shown(given)} steps, or 10 min."
+            number = isinstance(given, int) and not isinstance(given, bool)
+            what = f"has no unit. Write {given} steps" if number else "is no text. Write 500 steps"
+            return f"{shown(given)} {what}, or 10 min."
         case "string_type":
             return f"{shown(given)} is not text. Put it in quotes."
         case "bool_type":

@@ -21,6 +21,7 @@ from bench.matrix.forms import (
     Name,
     OwnModelForm,
     OwnOptimizerForm,
+    TokensForm,
     TrainForm,
     named,
     variants,
@@ -150,6 +151,8 @@ def _allowed_keys(whole: type[Form], loc: Where) -> list[str]:
             return ["base", *(entry.name for entry in dataclasses.fields(MODEL_OPTIONS[base]))]
         case ("optimizers", _, str(base)) | ("optimizers", _, _, "groups", _, str(base)):
             return ["base", *(entry.name for entry in dataclasses.fields(OPTIMIZER_OPTIONS[base]))]
+        case ("data", "tokens"):
+            form = TokensForm
         case ("claim", "baseline" | "arm"):
             form = Baseline
         case ("claim", "also", *_):

@@ -1,5 +1,6 @@
 """Figures that a claim takes from curves: no row has them, as they follow from the claim too."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,8 +16,10 @@ from bench.merge.curves import (
     steps,
     tokens,
 )
+from bench.merge.merging import EndedCell
 from bench.merge.sections import FromCurves, Section
 from bench.records.columns import AT_EQUAL_COST, OF_CURVES, TO_TARGET
+from bench.records.rows import bounded
 from bench.statistics.target import first_held
 from bench.statistics.text import Decimals, of_count, of_loss, of_measure, write
 
@@ -37,6 +40,9 @@ UNITS: dict[Cost, tuple[str, str, float, Decimals]] = {
     flops: ("operations", "× 10⁹ FLOPs", GIGA, of_measure),
 }
 Figure = Callable[[SeedCurve], float | None]
+# What follows from a final validation loss.
+OF_LOSS = ("perplexity", "bits_per_char", "bits_per_byte")
+MOST_NATS = 700.0  # whose exponential a float holds
 
 
 def with_curves(section: Section, asked: Iterable[Terms]) -> Section:
@@ -58,6 +64,39 @@ def with_curves(section: Section, asked: Iterable[Terms]) -> Section:
     )
     claimed = {metric: about for metric, (about, _) in found.items()}
     return replace(section, arms=tuple(arms), claimed=claimed)
+
+
+def in_unit_of(column: str, section: Section, metric: str) -> Section:
+    """A section whose losses of curves are what `column` makes of a final loss: its margin's unit.
+
+    Perplexity is the loss's exponential; bits a character and a byte are a multiple, as each row
+    tells it.
+    """
+    if column not in OF_LOSS:
+        return section
+    arms = (
+        replace(
+            arm,
+            claimed={
+                **arm.claimed,
+                metric: {
+                    seed: _converted(column, loss, arm.by_seed.get(seed))
+                    for seed, loss in arm.claimed.get(metric, {}).items()
+                },
+            },
+        )
+        for arm in section.arms
+    )
+    return replace(section, arms=tuple(arms))
+
+
+def _converted(column: str, loss: float | None, cell: EndedCell | None) -> float | None:
+    if loss is None or cell is None:
+        return None
+    if column == "perplexity":
+        return bounded(math.exp(min(loss, MOST_NATS)))
+    final, figure = cell.number("val_loss_final"), cell.number(column)
+    return loss * figure / final if final and figure is not None else None
 
 
 def _figure(terms: Terms, lines: Sequence[SeedCurve]) -> tuple[Figure, str, str]:

@@ -8,35 +8,44 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.border.checkpoints import NAME, Keeping
+from bench.border.checkpoints import NAME, Keeping, step_of
 from bench.border.circumstances import Circumstances
 from bench.border.spec import CellFiles
 from bench.records.endings import is_machines_fault
 from bench.records.rows import Row
 
 
-def hand_on(files: CellFiles, rows: Sequence[Row], here: Circumstances) -> None:
-    """Move the checkpoints of the attempt before into that of a new one, whose folder is made.
+def hand_on(files: CellFiles, rows: Sequence[Row], here: Circumstances) -> int | None:
+    """Move the checkpoints of an earlier attempt into that of a new one, whose folder is made.
 
-    Of the last attempt that has any: if it was interrupted or lost its machine, and would run
-    here as it ran there. Nobody goes on from a failure of its own, nor from an end.
+    Of the last one that ran as this one runs, if it was interrupted or lost its machine. Nobody
+    goes on from a failure of its own, nor from an end. Returns the last one's step; None: there is
+    none.
 
     Raises:
         OSError: if the disk does not take it.
     """
-    before = next(filter(_checkpoints, _earlier(files)), None)
-    if before is None or not _was_interrupted(before, rows):
-        return
+    for before in _earlier(files):
+        if not _ran_as(here, before):
+            continue
+        if not _was_interrupted(before, rows):
+            return None
+        if found := _checkpoints(before):
+            files.checkpoints.mkdir()
+            for path in found:
+                path.replace(files.checkpoints / path.name)
+            _discard(before)
+            return max(step_of(path.name) for path in found)
+    return None
+
+
+def _ran_as(here: Circumstances, files: CellFiles) -> bool:
+    """Whether an attempt kept checkpoints, in these circumstances but for the host."""
     try:
-        kept_by = Keeping.read(before.keeping)
+        kept_by = Keeping.read(files.keeping)
     except ValueError:  # of a worker that leaves anything
-        return
-    if kept_by is None or kept_by.here.on_any_host() != here.on_any_host():
-        return
-    files.checkpoints.mkdir()
-    for path in _checkpoints(before):
-        path.replace(files.checkpoints / path.name)
-    _discard(before)
+        return False
+    return kept_by is not None and kept_by.here.on_any_host() == here.on_any_host()
 
 
 def discard_all(files: CellFiles) -> None:

@@ -103,6 +103,9 @@ class Corpus:
         """The files that cells map: one."""
         return (self.store_tokens(),)
 
+    def check_after(self, files: Sequence[Path]) -> None:
+        """Nobody rewrites what is in the cache, and what was removed stays mapped."""
+
     def check_unchanged(self, files: Sequence[Path]) -> None:
         """These, of `for_cells`, are still what they were: before each cell, which maps them.
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import CorpusError
 
@@ -60,6 +61,14 @@ class Sidecar(_OfSidecar):
     source: TokenisedText
     splits: dict[Split, TokenisedSplit]
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> "Sidecar":
+        for unit in ("bytes", "characters"):
+            total = sum(getattr(part, unit) for part in self.splits.values())
+            if total != getattr(self.source, unit):
+                raise ValueError(f"the splits have {total:,} {unit}, the text has another number")
+        return self
+
 
 @dataclass(frozen=True)
 class Known:
@@ -75,29 +84,30 @@ def vocab_size_beside(paths: Iterable[Path]) -> int | None:
     Raises:
         CorpusError: if one cannot be read.
     """
-    sidecars = [_read(folder / NAME) for folder in {path.parent for path in paths}]
-    sizes = {sidecar.vocab_size if sidecar else None for sidecar in sidecars}
+    sidecars = {folder: _read(folder / NAME) for folder in {path.parent for path in paths}}
+    _check_one_tokenizer({folder: each for folder, each in sidecars.items() if each})
+    sizes = {sidecar.vocab_size if sidecar else None for sidecar in sidecars.values()}
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def known_of(files: Mapping[str, Sequence[tuple[Path, str]]]) -> Known:
+def known_of(files: Mapping[str, Sequence[tuple[Path, str, int]]]) -> Known:
     """What the tokens.json beside token files tell of them, by name and SHA-256 alike.
 
-    `files`: split -> its files, each with the SHA-256 of its content. Files of a folder without a
-    tokens.json, and those that it does not name, are not known.
+    `files`: split -> its files, each with its SHA-256 and how many tokens it has. Files of a folder
+    without a tokens.json, and those that it does not name, are not known.
 
     Raises:
         CorpusError: if a tokens.json cannot be read or names another SHA-256, or if files are of
             several tokenizers.
     """
-    folders = {path.parent for parts in files.values() for path, _ in parts}
+    folders = {path.parent for parts in files.values() for path, *_ in parts}
     sidecars = {folder: _read(folder / NAME) for folder in folders}
     found = {
-        split: [_known_file(sidecars[path.parent], path, sha256) for path, sha256 in parts]
+        split: [_known_file(sidecars[each[0].parent], *each) for each in parts]
         for split, parts in files.items()
     }
     known = [each for parts in found.values() for each in parts if each]
-    _check_one_tokenizer(known)
+    _check_one_tokenizer({each.path: each.sidecar for each in known})
     n_files = sum(map(len, files.values()))
     return Known(
         vocab_size=known[0].sidecar.vocab_size if 0 < len(known) == n_files else None,
@@ -116,7 +126,7 @@ class _KnownFile:
     part: TokenisedSplit
 
 
-def _known_file(sidecar: Sidecar | None, path: Path, sha256: str) -> _KnownFile | None:
+def _known_file(sidecar: Sidecar | None, path: Path, sha256: str, tokens: int) -> _KnownFile | None:
     """What a tokens.json has of a file; None where it does not name it."""
     if sidecar is None:
         return None
@@ -129,17 +139,22 @@ def _known_file(sidecar: Sidecar | None, path: Path, sha256: str) -> _KnownFile 
             "one was changed without the other. Tokenise the text again, or remove the JSON: then "
             "bytes a token are not known."
         )
+    if part.tokens != tokens:
+        raise CorpusError(
+            f"{path.with_name(NAME)}: it says that {path.name} has {part.tokens:,} tokens, and it "
+            f"has {tokens:,}. Tokenise the text again, or remove the JSON."
+        )
     return _KnownFile(path, sidecar, part)
 
 
-def _check_one_tokenizer(known: Sequence[_KnownFile]) -> None:
-    for each in known:
-        first, other = (entry.sidecar.tokenizer.sha256 for entry in (known[0], each))
-        if first != other:
+def _check_one_tokenizer(sidecars: Mapping[Path, Sidecar]) -> None:
+    """`sidecars`: of files, or of folders of files."""
+    for (first, one), (other, two) in pairwise(sidecars.items()):
+        if one.tokenizer.sha256 != two.tokenizer.sha256:
+            hashes = " and ".join(f"{each.tokenizer.sha256[:12]}…" for each in (one, two))
             raise CorpusError(
-                f"{known[0].path} and {each.path} are of two tokenizers, {first[:12]}… and "
-                f"{other[:12]}… (SHA-256, by {NAME}): the same id stands for other text. Tokenise "
-                "all of it by one: --tokenizer FILE."
+                f"{first} and {other} are of two tokenizers, {hashes} (SHA-256, by {NAME}): the "
+                "same id stands for other text. Tokenise all of it by one: --tokenizer FILE."
             )
 
 

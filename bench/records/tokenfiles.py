@@ -113,15 +113,28 @@ class TokenCorpus:
             CorpusError: if one is gone or another.
         """
         for shard, path in zip(self.shards, files, strict=True):
-            now = _data(path)
-            if now.files == shard.data.files:
-                continue
-            layout = read_layout(path)
-            if _sha256(now, layout, self.vocab_size, lambda done: None) != shard.sha256:
-                raise CorpusError(
-                    f"{path} changed while cells ran: rows would tell the hash of other tokens. "
-                    "Run again: what is open runs with what is there now."
-                )
+            self._check(shard, path)
+
+    def check_after(self, files: Sequence[Path]) -> None:
+        """None of these was rewritten while a cell had it mapped; one that is gone stays mapped.
+
+        Raises:
+            CorpusError: if one was.
+        """
+        for shard, path in zip(self.shards, files, strict=True):
+            if path.exists():
+                self._check(shard, path)
+
+    def _check(self, shard: Shard, path: Path) -> None:
+        now = _data(path)
+        if now.files == shard.data.files:
+            return
+        layout = read_layout(path)
+        if _sha256(now, layout, self.vocab_size, lambda done: None) != shard.sha256:
+            raise CorpusError(
+                f"{path} changed while cells ran: rows would tell the hash of other tokens. "
+                "Run again: what is open runs with what is there now."
+            )
 
 
 AnyCorpus = Corpus | TokenCorpus
@@ -159,7 +172,8 @@ def _fitting(asked: str, folder: Path) -> list[Path]:
     what = "no file fits it" if glob.has_magic(pattern) else "it is not there"
     raise CorpusError(
         f"{asked}: {what} (looked for it from {folder.absolute()}). A relative path in a matrix "
-        "starts at the matrix file, in one that comes along at the current folder."
+        "starts at the matrix file, in one that comes along at the current folder. Of a text, "
+        "`bench tokenise TEXT --out DIR` makes such files."
     )
 
 
@@ -181,6 +195,7 @@ def find_tokens(
             data, layout, read = _data(path), layouts[path], partial(_told, watch, before, total)
             shards.append(Shard(split, layout, data, _sha256(data, layout, vocab_size, read)))
             before += layout.size
+    _check_distinct(shards)
     told = [f"{shard.split} {shard.sha256}\n" for shard in shards]
     over = "".join([*told, f"vocab_size {vocab_size}\n"])
     return TokenCorpus(
@@ -191,6 +206,18 @@ def find_tokens(
         shards=tuple(shards),
         bytes_per_token=_bytes_per_token(asked, shards),
     )
+
+
+def _check_distinct(shards: Sequence[Shard]) -> None:
+    """What is trained on is nowhere evaluated on, nor is it there twice by another name."""
+    first: dict[str, Shard] = {}
+    for shard in shards:
+        other = first.setdefault(shard.sha256, shard)
+        if other is not shard:
+            raise CorpusError(
+                f"{other.path} ({other.split}) and {shard.path} ({shard.split}) hold the same "
+                "bytes. Leave one out."
+            )
 
 
 def _told(watch: Watch, before: int, total: int, done: int) -> None:
@@ -211,9 +238,9 @@ def _bytes_per_token(asked: TokensAsked, shards: Sequence[Shard]) -> Mapping[str
     Raises:
         CorpusError: if a tokens.json is to tell the vocabulary, and does not name all files.
     """
-    files: dict[str, list[tuple[Path, str]]] = {}
+    files: dict[str, list[tuple[Path, str, int]]] = {}
     for shard in shards:
-        files.setdefault(shard.split, []).append((shard.path, shard.sha256))
+        files.setdefault(shard.split, []).append((shard.path, shard.sha256, shard.layout.count))
     known = known_of(files)
     if asked.vocab_size is None and known.vocab_size is None:
         raise _vocabulary_unknown()

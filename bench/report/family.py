@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bench.matrix.claim_forms import FixedClaim, Terms
 from bench.merge.arms import Arm, fewest_seeds
 from bench.merge.asked import Asked
-from bench.merge.from_curves import with_curves
+from bench.merge.from_curves import in_unit_of, with_curves
 from bench.merge.sections import Section
 from bench.records.columns import OF_CURVES, TIMED, TIMINGS, TO_TARGET, is_relative
 from bench.records.kinds import FIGURE, LOSS, Column
@@ -188,7 +188,8 @@ def family_at_equal_cost(section: Section, asked: Asked, first: Family) -> Famil
         return None
     for metric in EQUAL_COST:
         terms = Terms.model_construct(metric=metric, margin=first.margin)
-        found = make_family(with_curves(section, [terms]), asked, first.look, terms)
+        at_cost = in_unit_of(first.metric, with_curves(section, [terms]), metric)
+        found = make_family(at_cost, asked, first.look, terms)
         if found and any(each.contrast.mean is not None for each in found.comparisons):
             return replace(found, exploratory=True)
     return None

@@ -153,7 +153,7 @@ def _judged(
     shared_clock = result is not None and _is_within(result, ended)
     row: dict[str, Any] = {**result["row"]} if result else {}
     row |= {"status": status, "reason": reason, "stage": stage}
-    row |= _times(ended, result if shared_clock else None)
+    row |= _times(ended, result, shared_clock)
     return row, _phases(result) if result and shared_clock else Phases()
 
 
@@ -252,11 +252,12 @@ def _why_malformed(job: Job, result: dict[str, Any]) -> str | None:
     needed: tuple[str, ...] = OF_OK
     if job.spec.program is not None:
         needed = ()  # what must be read of it, it knows itself
-    elif len(job.spec.data.shares) > 2:
+    elif job.spec.has_test:
         needed = (*OF_OK, "test_loss_final")
     if result["status"] == "ok" and any(row.get(name) is None for name in needed):
         return f"its result says ok and lacks one of {', '.join(needed)}"
-    if not is_number(result.get("carried_s", 0.0)):
+    carried_s = result.get("carried_s", 0.0)
+    if not is_number(carried_s) or carried_s < 0:
         return "its result has a wrong carried_s"
     spans = result.get("spans")
     if not isinstance(spans, list) or not all(map(_is_span, spans)):
@@ -305,12 +306,13 @@ def _phases(result: dict[str, Any]) -> Phases:
     return Phases(train, tuple(context) if context else None, in_turn)
 
 
-def _times(ended: Exit, result: dict[str, Any] | None) -> dict[str, float]:
+def _times(ended: Exit, result: dict[str, Any] | None, shared_clock: bool) -> dict[str, float]:
     """Wall time, and the phases that only both sides together know."""
     wall = ended.exited - ended.launched - ended.waited_s
-    if result is None:
+    if result is not None:
+        wall += result.get("carried_s", 0.0)  # of earlier attempts, in its phases as well
+    if result is None or not shared_clock:
         return {"wall_time_s": wall}
-    wall += result.get("carried_s", 0.0)  # of earlier attempts, in its phases as well
     startup = result["started"] - ended.launched
     teardown = ended.exited - result["finished"]
     inside = sum(result["row"].get(f"{phase}_time_s") or 0.0 for phase in PHASES if phase != "wait")

@@ -15,7 +15,7 @@ from typing import Any
 from bench.border.checkpoints import Keeping
 from bench.border.circumstances import Circumstances
 from bench.border.identity import SCHEMA_VERSION
-from bench.errors import BenchError, GpuError, MissingError
+from bench.errors import BenchError, CorpusError, GpuError, MissingError
 from bench.launch.baton import Baton
 from bench.launch.job import Environment, Job, Launcher, Stop
 from bench.launch.reach import in_image, why_unreached
@@ -255,6 +255,7 @@ class Runner:
 
         with self.folder.writing():
             rows = with_compiled(job, environment, seen["gpu_name"], run)
+        self._check_corpus_after(job)
         if rows[0]["status"] == "ok" and not job.limits.keep_checkpoints:
             checkpoints.discard_all(job.files)
         cells = self._processes[cell]
@@ -297,6 +298,20 @@ class Runner:
             baton=self.baton if cell.spec.can_take_turns else None,
         )
 
+    def _check_corpus_after(self, job: Job) -> None:
+        """A run that may have read other tokens gets no row, and leaves nothing to go on from.
+
+        Raises:
+            CorpusError: if what it read was rewritten meanwhile.
+        """
+        if self.corpus is None:
+            return
+        try:
+            self.corpus.check_after(self.tokens)
+        except CorpusError:
+            checkpoints.discard_all(job.files)
+            raise
+
     def _hand_on(self, job: Job, environment: Environment, gpu_name: str | None) -> None:
         """What an attempt that keeps checkpoints is told, and those of the one before it."""
         every = job.limits.checkpoint_every
@@ -306,7 +321,11 @@ class Runner:
         here = Circumstances(job.spec.code_sha256, environment.env_id, gpu_name or "", host_id)
         with self.folder.writing():
             Keeping(every, here).write(job.files.keeping)
-            checkpoints.hand_on(job.files, self.runs.of(job.spec.run_id), here)
+            step = checkpoints.hand_on(job.files, self.runs.of(job.spec.run_id), here)
+        if step is not None:
+            spec = job.spec
+            named = f"{spec.model.name} + {spec.optimizer.name}, {spec.device}, seed {spec.seed}"
+            self.display.say(f"{named} goes on from step {step:,}", "checkpoint")
 
     def _seen(self, job: Job, slot: Slot) -> dict[str, Any]:
         """What is known of an attempt as it is launched, beside what its cell is."""

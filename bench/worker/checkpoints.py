@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import torch
 
 from bench.border.atomic import replacing
-from bench.border.checkpoints import NAME, Keeping, name_of
+from bench.border.checkpoints import NAME, Keeping, name_of, step_of
 from bench.border.spec import CellFiles, RunSpec
 from bench.worker.protocol import log
 from bench.worker.state import put_back, read, taken
@@ -38,24 +38,27 @@ class Checkpoints:
 
     def go_on(self, trainer: Trainer) -> None:
         """Bring a trainer at step 0 to the state of the last checkpoint that is whole, if any."""
-        damaged = []
+        content, damaged = self._last_whole()
+        if content is not None:
+            put_back(trainer, self.spec, content["state"])
+        elsewhere = content is not None and content["host_id"] != self.keeping.here.host_id
+        told = f"step {trainer.done}{', kept on another machine' if elsewhere else ''}"
+        if content is not None or damaged:
+            times = 0 if content is None else content["resumed"] + 1
+            self.resumed = Resumed(times, "; ".join([told, *damaged]))
+        self._last_step, self._last_s = trainer.done, time.monotonic()
+
+    def _last_whole(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """What the last sound checkpoint holds, and what is wrong with those after it."""
+        damaged: list[str] = []
         for path in reversed(self._found()):
             try:
-                content = self._read(path)
+                return self._read(path), damaged
             except Exception as error:  # torch's reader raises whatever a damaged file leads to
-                damaged.append(f"step {_step_of(path)} is damaged: {error}")
+                damaged.append(f"step {step_of(path.name)} is damaged: {error}")
                 log(f"checkpoint {path.name} is damaged: {error}")
                 path.unlink()  # the next one of this step is to be the only one
-                continue
-            put_back(trainer, self.spec, content["state"])
-            elsewhere = content["host_id"] != self.keeping.here.host_id
-            told = f"step {trainer.done}{', kept on another machine' if elsewhere else ''}"
-            self.resumed = Resumed(content["resumed"] + 1, "; ".join([told, *damaged]))
-            break
-        else:
-            if damaged:
-                self.resumed = Resumed(0, "; ".join(["step 0", *damaged]))
-        self._last_step, self._last_s = trainer.done, time.monotonic()
+        return None, damaged
 
     def is_due(self, step: int) -> bool:
         """Whether one is to be kept before this step, which follows on others."""
@@ -132,7 +135,3 @@ class _Hashed:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.split("-")[1])

@@ -4,16 +4,19 @@ It is made of tensors, numbers and texts alone, so that it can be read back with
 """
 
 import random
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.border.spec import RunSpec
 from bench.models.nanokimi import NanoKimi
+from bench.optim.leaves import as_brought
 from bench.worker.clocks import StepSample
+from bench.worker.data import hash_tensor
 from bench.worker.own_model import BroughtModel
 from bench.worker.registry import build_optimizers
 from bench.worker.training import Point, Trainer
@@ -22,6 +25,9 @@ State = dict[str, Any]
 
 # Phases that go on over attempts: of the others each has its own.
 LASTING = ("train", "eval", "checkpoint")
+
+
+SAMPLE = [field.name for field in fields(StepSample)]
 
 
 def read(file: Path | BinaryIO) -> Any:
@@ -56,9 +62,46 @@ def put_back(trainer: Trainer, spec: RunSpec, state: State) -> None:
     trainer.model.load_state_dict(state["model"])
     for optimizer, saved in zip(trainer.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
+        _keep_formats(as_brought(optimizer), saved)
     trainer.begin()
     _go_on(trainer, state["progress"])
     _set_streams(trainer.windows.device, state["streams"])
+
+
+def _keep_formats(optimizer: torch.optim.Optimizer, saved: State) -> None:
+    """Undo that PyTorch gives a state the number format of its parameter: a count, bytes of 8 bits.
+
+    Not of a class that reads its state in its own way, as ours do.
+    """
+    if type(optimizer).load_state_dict is not torch.optim.Optimizer.load_state_dict:
+        return
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for index, values in saved["state"].items():
+        key = parameters[index] if isinstance(index, int) else index
+        optimizer.state[key] = _in_format_of(values, optimizer.state[key])
+
+
+def _in_format_of(saved: Any, loaded: Any) -> Any:
+    """What was loaded, and in its place what was saved where their number formats differ."""
+    if isinstance(saved, Tensor):
+        return loaded if loaded.dtype == saved.dtype else saved.to(loaded.device)
+    if isinstance(saved, dict):
+        return {key: _in_format_of(each, loaded[key]) for key, each in saved.items()}
+    if isinstance(saved, list | tuple):
+        return type(saved)(map(_in_format_of, saved, loaded))
+    return loaded
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two states are equal in all that they hold, number formats too."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        alike = one.dtype == other.dtype and one.shape == other.shape
+        return alike and hash_tensor(one) == hash_tensor(other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other) or (one != one and other != other)
 
 
 def _experts(trainer: Trainer) -> list[list[int]]:
@@ -88,12 +131,15 @@ def _make_late_buffers(trainer: Trainer) -> None:
 
 
 def _progress(trainer: Trainer) -> State:
-    samples = [(each.last_step, each.steps, each.time_ms) for each in trainer.timer.samples]
+    samples = [
+        np.fromiter((getattr(each, name) for each in trainer.timer.samples), np.float64)
+        for name in SAMPLE
+    ]
     return {
         "done": trainer.done,
         "losses": trainer.losses[: trainer.done].cpu(),
         "curve": [astuple(point) for point in trainer.curve],
-        "samples": torch.tensor(samples, dtype=torch.float64).view(-1, 3),
+        "samples": torch.from_numpy(np.stack(samples, axis=1)),  # (n, 3)
         "timed": trainer.timer.steps,
         "passes": trainer.passes,
         "stepped": trainer.stepped,

@@ -15,7 +15,7 @@ from bench.border.spec import RunSpec
 from bench.worker.classes import WrongClassError
 from bench.worker.evaluation import cross_entropy
 from bench.worker.graphs import agree, disagreement
-from bench.worker.state import put_back, read, taken
+from bench.worker.state import put_back, read, same, taken
 from bench.worker.training import Trainer
 
 # Steps launched at once; an evaluation comes after each launch.
@@ -81,10 +81,14 @@ def try_state(trainer: Trainer, spec: RunSpec, begin: Callable[[], None]) -> Non
         straight = _next_losses(trainer, after)
         begin()
         file.seek(0)
-        put_back(trainer, spec, read(file))
+        state = read(file)
+        put_back(trainer, spec, state)
+        whole = all(same(state[part], taken(trainer)[part]) for part in ("model", "optimizers"))
         again = _next_losses(trainer, after)
     except Exception as error:
         raise WrongClassError(f"{_NOT_KEPT}: {type(error).__name__}: {error}. {_REMEDY}") from error
+    if not whole:
+        raise WrongClassError(f"{_NOT_KEPT}: what it took back differs from it. {_REMEDY}")
     on_cpu = trainer.windows.device.type == "cpu"
     for one, other in zip(straight, again, strict=True):
         if one != other if on_cpu else not agree(one, other):

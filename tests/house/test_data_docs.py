@@ -18,9 +18,9 @@ PAGE = (ROOT / "docs" / "data.md").read_text()
 @pytest.fixture
 def matrix(tmp_path: Path) -> Path:
     """Its matrix beside files like those that it names."""
-    ids = [n * 7_919 % 50_257 for n in range(2_000)]
-    for name in ("fineweb_train_000001.bin", "fineweb_train_000002.bin", "fineweb_val_000000.bin"):
-        (tmp_path / name).write_bytes(shard(ids))
+    for first, name in enumerate(("train_000001", "train_000002", "val_000000")):
+        ids = [(first + n * 7_919) % 50_257 for n in range(2_000)]
+        (tmp_path / f"fineweb_{name}.bin").write_bytes(shard(ids))
     file = tmp_path / "tokens.yaml"
     file.write_text(MATRIX)
     return file

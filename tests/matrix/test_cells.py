@@ -213,3 +213,12 @@ def test_a_split_that_is_none_says_why(tmp_path, split, says):
     (mistake,) = refusal(tmp_path, text).mistakes
     assert (mistake.line, mistake.where) == (2, "data.split")
     assert says in mistake.what
+
+
+def test_a_claim_in_bytes_needs_to_know_them(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.bin").write_bytes(split.encode() * 400)
+    tokens = "{tokens: {train: [train.bin], val: [val.bin]}, vocab_size: 65536}"
+    text = SOUND.replace("{corpus: input.txt}", tokens).replace("val_loss_final", "bits_per_byte")
+    with pytest.raises(MatrixError, match=r"no tokens.json beside its files tells it"):
+        load(tmp_path, text).find_corpus()

@@ -10,7 +10,7 @@ import pytest
 from bench.errors import CorpusError
 from bench.records.sidecar import Known, known_of
 
-Files = Mapping[str, Sequence[tuple[Path, str]]]
+Files = Mapping[str, Sequence[tuple[Path, str, int]]]
 
 
 def sha(digit: str) -> str:
@@ -32,7 +32,12 @@ def sidecar(folder: Path, tokenizer: str = "f", **parts: tuple[str, int, int]) -
             "sha256": sha(tokenizer),
             "library": "tokenizers 0.23.3",
         },
-        "source": {"name": "text", "sha256": sha("e"), "bytes": 500, "characters": 400},
+        "source": {
+            "name": "text",
+            "sha256": sha("e"),
+            "bytes": sum(n_bytes for _, _, n_bytes in parts.values()),
+            "characters": 7 * len(parts),
+        },
         "splits": {split: {**part, "characters": 7} for split, part in splits.items()},
     }
     folder.mkdir(exist_ok=True)
@@ -40,8 +45,15 @@ def sidecar(folder: Path, tokenizer: str = "f", **parts: tuple[str, int, int]) -
     return content
 
 
+TOKENS = {"1": 100, "2": 10, "3": 300, "9": 10}
+
+
 def files(folder: Path, **digits: str) -> Files:
-    return {split: [(folder / f"{split}.bin", sha(digit))] for split, digit in digits.items()}
+    """Split -> its file, by a digit of its SHA-256, with as many tokens as the tests have them."""
+    return {
+        split: [(folder / f"{split}.bin", sha(digit), TOKENS[digit])]
+        for split, digit in digits.items()
+    }
 
 
 @pytest.fixture
@@ -59,20 +71,20 @@ def test_without_a_sidecar_nothing_is_known(tmp_path):
 
 
 def test_a_file_may_serve_another_split(place):
-    assert known_of({"test": [(place / "val.bin", sha("2"))]}) == Known(300, {"test": 3.5})
+    assert known_of({"test": [(place / "val.bin", sha("2"), 10)]}) == Known(300, {"test": 3.5})
 
 
 def test_of_a_split_with_a_file_that_is_not_named_nothing_is_known(place):
     """Nor is the vocabulary: the other file may hold any id."""
     asked = {**files(place, train="1", val="2")}
-    asked["train"] = [*asked["train"], (place / "more.bin", sha("3"))]
+    asked["train"] = [*asked["train"], (place / "more.bin", sha("3"), 300)]
     assert known_of(asked) == Known(None, {"val": 3.5})
 
 
 def test_several_files_of_a_split_are_taken_together(place, tmp_path):
     other = tmp_path / "other"
     sidecar(other, train=("3", 300, 800))
-    asked = {"train": [(place / "train.bin", sha("1")), (other / "train.bin", sha("3"))]}
+    asked = {"train": [(place / "train.bin", sha("1"), 100), (other / "train.bin", sha("3"), 300)]}
     assert known_of(asked) == Known(300, {"train": 3.0})
 
 
@@ -135,3 +147,17 @@ def test_a_sidecar_that_cannot_be_read_is_told(tmp_path):
     (tmp_path / "tokens.json").mkdir()
     with pytest.raises(CorpusError, match=r"tokens.json: Is a directory"):
         known_of(files(tmp_path, train="1"))
+
+
+def test_counts_that_are_not_the_files_are_refused(place):
+    asked = {"val": [(place / "val.bin", sha("2"), 11)]}
+    with pytest.raises(CorpusError, match=r"says that val.bin has 10 tokens, and it has 11"):
+        known_of(asked)
+
+
+def test_splits_that_are_not_the_text_are_refused(place):
+    content = json.loads((place / "tokens.json").read_text())
+    content["splits"]["val"]["bytes"] = 10**12
+    (place / "tokens.json").write_text(json.dumps(content))
+    with pytest.raises(CorpusError, match="bytes, the text has another number"):
+        known_of(files(place, val="2"))

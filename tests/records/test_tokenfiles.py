@@ -212,3 +212,12 @@ def test_a_file_that_changed_is_told_before_a_cell_reads_it(folder: Path) -> Non
     files[1].unlink()
     with pytest.raises(CorpusError, match=r"train_2\.bin is not there"):
         corpus.check_unchanged(files)
+
+
+def test_a_copy_is_told_wherever_it_is(folder: Path) -> None:
+    """What is trained on must not be evaluated on, whatever it is called."""
+    (folder / "val.npy").unlink()
+    (folder / "copy.bin").write_bytes((folder / "train_1.bin").read_bytes())
+    given = TokensAsked({"train": ["train_1.bin"], "val": ["copy.bin"]}, 50_257)
+    with pytest.raises(CorpusError, match=r"train_1.bin \(train\) and .*copy.bin \(val\) hold the"):
+        find_tokens(given, folder)

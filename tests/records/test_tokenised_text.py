@@ -77,7 +77,7 @@ def test_what_is_written_gives_the_text_back(corpus, tmp_path):
 def test_the_sidecar_tells_of_them_what_was_written(corpus, tmp_path):
     sidecar = write(tmp_path / "tokens", corpus, THREE)
     files = {
-        split: [(tmp_path / "tokens" / part.file, part.sha256)]
+        split: [(tmp_path / "tokens" / part.file, part.sha256, part.tokens)]
         for split, part in sidecar.splits.items()
     }
     told = {split: part.bytes_per_token for split, part in sidecar.splits.items()}

@@ -275,6 +275,23 @@ def test_where_both_agree_the_first_sentence_says_nothing_of_it(new):
     assert any(point.startswith("At equal operations (at ") for point in found.points)
 
 
+@pytest.mark.parametrize("metric", ["perplexity", "bits_per_char", "bits_per_byte"])
+def test_at_equal_cost_it_is_in_the_claims_own_unit(metric, new):
+    convert = math.exp if metric == "perplexity" else lambda loss: loss / math.log(2) / 3.3
+    folder = arms(new(), muon=-0.1, slower=1.5)
+    for row in folder.runs:
+        row["optimizer_flops_per_step"] = 50 if row["optimizer"] == "muon" else 10
+        row[metric] = convert(float(row["val_loss_final"]))
+    _, in_nats = first_words(folder, claim("val_loss_final"))
+    _, at_cost = first_words(folder, claim(metric))
+    (expected,), (found,) = in_nats.comparisons, at_cost.comparisons
+    nats = expected.arm.claimed[in_nats.metric]
+    assert found.arm.claimed[at_cost.metric] == pytest.approx(
+        {seed: convert(loss) for seed, loss in nats.items()}
+    )
+    assert found.contrast.mean != pytest.approx(expected.contrast.mean)
+
+
 def test_without_operations_it_is_training_time(new):
     folder = arms(new(), muon=-0.02, slower=2.0, flops_per_token=None)
     found, at_cost = first_words(folder, claim("val_loss_final"))

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bench.border.checkpoints import Keeping, name_of
 from bench.errors import MatrixError
 from bench.launch.job import Exit, Job, Stop, Watcher
 from bench.matrix.expansion import load_matrix
 from bench.records.folder import ResultsFolder
+from bench.run.progress import PlainDisplay
 from bench.run.standing import Policy
 from tests.builders.fake_launcher import Bench, FakeLauncher
 
@@ -195,3 +197,27 @@ def test_how_often_is_steps_or_minutes(bench, every, what):
     bench.matrix_file.write_text(bench.matrix_file.read_text().replace("500 steps", every))
     with pytest.raises(MatrixError, match=what):
         load_matrix(bench.matrix_file)
+
+
+def test_those_of_this_environment_are_found_behind_those_of_another(bench):
+    """As a queue leaves them that gives one kind of machine, then another, then the first again."""
+    bench.run()
+    bench.folder.runs.unlink()
+    (first,) = bench.folder.cells.iterdir()
+    second = first.with_name(first.name[:-1] + "2")
+    for cell, name, env in ((first, NAMES[1], "env-1"), (second, NAMES[0], "env-2")):
+        (cell / "checkpoints").mkdir(parents=True)
+        (cell / "checkpoints" / name).write_bytes(b"state")
+        told = (first / "keeping.json").read_text().replace("env-1", env)
+        (cell / "keeping.json").write_text(told)
+    ends(bench, "ok")
+    assert bench.launcher.found[-1] == NAMES[1:]
+
+
+def test_that_it_goes_on_is_said(bench, capsys):
+    bench.display = PlainDisplay(Console())
+    bench.launcher.stopping = True
+    bench.run()
+    bench.launcher.stopping = False
+    bench.run()
+    assert "small + adamw, cpu, seed 1 goes on from step 1,000" in capsys.readouterr().out

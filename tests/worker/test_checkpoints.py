@@ -252,6 +252,25 @@ class WithFunction(InState):
         super().__init__(params, lr)
         self.param_groups[0]["shape"] = lambda m: m
 
+class InBytes(InState):
+    '''Counts in 8 bits, which wrap, and sums in 64, beside a nested list.'''
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state["count"] = torch.full((), 250, dtype=torch.uint8)
+                    state["sums"] = [torch.zeros_like(p, dtype=torch.float64)]
+                state["count"] += 1
+                state["sums"][0] += p.grad
+                p.sub_(state["sums"][0].float(), alpha=0.01 * (1 + state["count"].item() % 7))
+
+class Cast(InBytes):
+    '''Reads its state in a way of its own, and that wrongly.'''
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+
 class Averaging(InState):
     '''Evaluated with the mean of its weights.'''
     def _mean(self, p):
@@ -330,6 +349,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         {"optimizer": "InState"},
         {"optimizer": "InState", "leaves": "matrices"},
+        {"optimizer": "InBytes"},
+        {"optimizer": "InBytes", "leaves": "matrices"},
         {"optimizer": "Averaging"},
         {"model": "Model"},
         {"model": "Model", "optimizer": "Averaging"},
@@ -347,6 +368,7 @@ def test_a_class_goes_on_as_if_nothing_had_been(asked, own, tmp_path):
     [
         ({"optimizer": "InAttribute"}, "the loss after it is"),
         ({"optimizer": "WithFunction"}, "WithFunction"),
+        ({"optimizer": "Cast"}, "what it took back differs from it"),
         ({"model": "Counting"}, "the loss after it is"),
     ],
     ids=str,

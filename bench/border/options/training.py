@@ -45,7 +45,8 @@ class TrainOptions(Options):
     accumulate: int = option(
         1,
         "parts of a step's batch that go through the model one after another, for batches that do "
-        "not fit; the step is that of the whole batch, to rounding",
+        "not fit; the step is that of the whole batch, to rounding, but for what a class computes "
+        "over a batch",
         ge=1,
         le=1_000_000,
     )
