@@ -51,7 +51,7 @@ def other(option: dataclasses.Field) -> Any:
     """A valid value that is not the default."""
     choices = {
         **{"schedule": "cosine", "prune_every": 100, "prune_to": 2, "expert_hidden": 7},
-        **{"split": (0.8, 0.1, 0.1)},
+        **{"split": (0.8, 0.1, 0.1), "accumulate": 2},
     }
     if option.name in choices:
         return choices[option.name]

@@ -55,7 +55,7 @@ def test_the_readmes_figures_are_those_of_the_csvs(results: Path) -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| arm "):
             heading = [re.sub("`(.*?)`", r"\1", cell) for cell in cells]
-        elif line.startswith("| nano"):
+        elif cells[0] in arms:
             for column, shown in zip(heading[1:], cells[1:], strict=True):
                 if not column.endswith(" reported"):
                     checked += 1

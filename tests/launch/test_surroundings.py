@@ -160,6 +160,6 @@ def test_a_worker_sees_its_own_gpus_and_no_other(tiny_matrix: Path, tmp_path: Pa
     python.chmod(0o755)
     cell, files = load_matrix(tiny_matrix).cells[0], CellFiles(tmp_path)
     for gpus in ((), ("GPU-a",), ("GPU-a", "GPU-b")):
-        job = Job(cell.spec, cell.limits, files, tmp_path / "tokens", (0,), gpus)
+        job = Job(cell.spec, cell.limits, files, (tmp_path / "tokens",), (0,), gpus)
         assert LocalLauncher(str(python)).run(job, Heard(), Stop()).code == 0
         assert (tmp_path / "seen").read_text() == ",".join(gpus)

@@ -50,13 +50,6 @@ def the_small_table() -> Sentences:
     yield f"{min(ratios):.2f} to {max(ratios):.2f} times the training time"
 
 
-def the_small_means() -> Sentences:
-    p = small_bpe()
-    for arm, name in ((ADAMW, "AdamW"), (MUON, "Muon")):
-        figures = [p.mean(arm, column) for column in (LOSS, "bits_per_byte")]
-        yield f"| {name} | {figures[0]:.4f} | {figures[1]:.4f} | {p.mean(arm, 'perplexity'):.0f} |"
-
-
 def the_small_cells() -> Sentences:
     cells = small_bpe().section.ok
     assert len(cells) == 10
@@ -84,4 +77,4 @@ def told_without_sign(column: str) -> str:
     return f"{-interval.high:.4f} to {-interval.low:.4f}"
 
 
-SAYS = (the_small_answer, the_small_table, the_small_means, the_small_cells)
+SAYS = (the_small_answer, the_small_table, the_small_cells)

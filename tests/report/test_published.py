@@ -110,7 +110,7 @@ def prose(page: str) -> str:
     if page == "README.md":
         text = text.partition("## Two commands")[0]
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    lines = [line for line in text.splitlines() if not line.startswith("| nano")]
+    lines = [line for line in text.splitlines() if not line.startswith(("| nano", "| of-today"))]
     return " ".join(" ".join(lines).split())
 
 

@@ -11,8 +11,8 @@ from tests.builders.tokenfiles import little
 
 
 def expected(folder: Path, n_train: int, n_val: int, n_test: int = 0) -> Estimate:
-    for split, count in (("train", n_train), ("val", n_val), ("test", n_test)):
-        (folder / f"{split}.bin").write_bytes(little([1] * count))
+    for token, (split, count) in enumerate((("train", n_train), ("val", n_val), ("test", n_test))):
+        (folder / f"{split}.bin").write_bytes(little([token] * count))
     test = ", test: [test.bin]" if n_test else ""
     file = folder / "matrix.yaml"
     tokens = f"{{train: [train.bin], val: [val.bin]{test}}}"
