@@ -341,6 +341,7 @@ DEFAULTS = {
     "MuonClipOptions.cautious_decay": False,
     "MuonClipOptions.tau": 100.0,
     "TrainOptions.steps": 10000,
+    "TrainOptions.accumulate": 1,
     "TrainOptions.batch_size": 16,
     "TrainOptions.block_size": 32,
     "TrainOptions.dtype": "float32",
