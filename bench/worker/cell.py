@@ -79,18 +79,7 @@ def run_cell(
         keeping = Keeping.read(files.keeping)
         kept = Checkpoints(files, spec, keeping) if keeping else None
         cell = CellRun(spec, clock, say, in_turn, kept)
-    status, reason = "ok", None
-    try:
-        cell.run(tokens)
-    except DivergedError as error:
-        status, reason = "diverged", str(error)
-    except BaseException as error:
-        if isinstance(error, TerminatedError) and was_terminated():
-            status, reason = "interrupted", TERMINATED
-        else:
-            log(traceback.format_exc())
-            status = "oom" if _is_out_of_memory(error) else "crashed"
-            reason = f"{type(error).__name__}: {error}"
+    status, reason = _ended(cell, tokens)
     finished = time.monotonic()  # of the work: what follows is teardown
     say(stage="teardown")
     _leave_files(files, cell)
@@ -115,6 +104,21 @@ def run_cell(
         },
     )
     return 0 if status in ("ok", "diverged") else 1
+
+
+def _ended(cell: "CellRun", tokens: Sequence[Path]) -> tuple[str, str | None]:
+    """Run it: its status, and why it is not ok."""
+    try:
+        cell.run(tokens)
+    except DivergedError as error:
+        return "diverged", str(error)
+    except BaseException as error:
+        if isinstance(error, TerminatedError) and was_terminated():
+            return "interrupted", TERMINATED
+        log(traceback.format_exc())
+        status = "oom" if _is_out_of_memory(error) else "crashed"
+        return status, f"{type(error).__name__}: {error}"
+    return "ok", None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from bench.border.options import MODEL_OPTIONS, TrainOptions
 from bench.border.spec import Model
-from bench.records.rows import read_table
 from bench.worker.arithmetic import prepare, told_of_cache
 from bench.worker.training import Trainer
-from tests.builders.shared import ROOT, bench, without
+from tests.builders.compiled_runs import plain_and_compiled
+from tests.builders.shared import ROOT, without
 from tests.builders.worker_cells import asking, run, spec_of
 
 MODELS = [("nanogpt", {}), ("nanokimi", {}), ("nanokimi", {"gating": "topk"})]
@@ -98,20 +98,7 @@ matrix: {model: [nanogpt, nanokimi], optimizer: [truemuon], device: [cpu], seed:
 
 @pytest.mark.slow
 def test_a_compiled_model_has_the_same_losses(tmp_path):
-    """In a process of its own, which torch.compile leaves its mark on."""
-    if shutil.which("g++") is None:
-        without("torch.compile needs g++")
-    found = []
-    for name, text in (
-        ("plain", COMPILED),
-        ("compiled", COMPILED.replace("step_timing", "compile: true, step_timing")),
-    ):
-        (tmp_path / f"{name}.yaml").write_text(text)
-        out = tmp_path / name
-        ran = bench("run", tmp_path / f"{name}.yaml", "--out", out, "--runtime", "local")
-        assert ran.returncode == 0, ran.stdout
-        found.append({row["model"]: row for row in read_table(out / "runs.csv")})
-    plain, compiled = found
+    plain, compiled = plain_and_compiled(tmp_path, COMPILED)
     assert set(plain) == {"nanogpt", "nanokimi"}
     for model, row in compiled.items():
         assert float(row["compile_time_s"]) > 0

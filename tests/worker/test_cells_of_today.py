@@ -1,7 +1,6 @@
 """Whole cells of a decoder of today: what warm-up, evaluation, formats and pruning leave alone."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ import torch
 
 from bench.border.options import MODEL_OPTIONS
 from bench.border.spec import Model, RunSpec
-from bench.records.rows import read_table
-from tests.builders.shared import bench, without
+from tests.builders.compiled_runs import plain_and_compiled
 from tests.builders.worker_cells import asking, plain_losses, run, spec_of
 
 OF_TODAY: dict[str, Any] = {
@@ -79,19 +77,7 @@ models:
 
 @pytest.mark.slow
 def test_compiled_it_has_the_same_losses(tmp_path: Path) -> None:
-    if shutil.which("g++") is None:
-        without("torch.compile needs g++")
-    rows = []
-    for name, text in (
-        ("plain", COMPILED),
-        ("compiled", COMPILED.replace("step_timing", "compile: true, step_timing")),
-    ):
-        (tmp_path / f"{name}.yaml").write_text(text)
-        out = tmp_path / name
-        ran = bench("run", tmp_path / f"{name}.yaml", "--out", out, "--runtime", "local")
-        assert ran.returncode == 0, ran.stdout
-        rows += read_table(out / "runs.csv")
-    plain, compiled = rows
+    plain, compiled = (rows for (rows,) in map(dict.values, plain_and_compiled(tmp_path, COMPILED)))
     assert float(compiled["compile_time_s"]) > 0
     loss = float(plain["val_loss_final"])
     assert float(compiled["val_loss_final"]) == pytest.approx(loss, rel=1e-4)
