@@ -39,17 +39,21 @@ BEFORE_A_CELL = ("bench/run/runner.py", "self.corpus.check_unchanged(")
 AT_COMMIT = ("bench/records/rows.py", "self._append_line(line)")
 
 
+# A fault leans on no import of the place it is put into, and leaves no name behind there.
+PATH = '__import__("pathlib").Path'
+
+
 def pause(folder: str) -> str:
     """Tell that one is there, and wait to be let go on."""
     return textwrap.dedent(f"""\
-        Path({folder}, "here").touch()
-        while not Path({folder}, "go").exists():
+        {PATH}({folder}, "here").touch()
+        while not {PATH}({folder}, "go").exists():
             __import__("time").sleep(0.02)
     """)
 
 
 CRASH = "import os; os._exit(3)"  # at the start: a cell that ends in a moment
-PAUSE = pause("sys.argv[1]")  # of a worker, in its cell's folder
+PAUSE = pause('__import__("sys").argv[1]')  # of a worker, in its cell's folder
 PAUSE_BETWEEN = "if cell.spec.seed == 2:\n" + textwrap.indent(pause('""'), "    ")  # of a runner
 
 # No part of code_sha256, and mounted into a container with the rest.

@@ -21,7 +21,11 @@ STAND_IN = f"""
 
 # --- appended by a test: a GPU that is none ---
 
-import json, os
+import json, os, sys, time
+from pathlib import Path
+
+import torch
+
 from bench.border.atomic import write_atomically
 
 STAGE = Path(sys.argv[1]).parents[2]  # of the results folder: what lies beside it
