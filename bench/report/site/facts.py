@@ -179,7 +179,7 @@ def _arm(section: Section, arm: Arm, cell: EndedCell) -> BundleArm:
         series=series_of(cell),
         arm_id=arm.arm_id,
         label=label_of(cell),
-        host_id=section.key.host_id,
+        host_id=" ".join(section.timing.hosts),
         gpu_name=section.key.gpu_name,
         is_paired=section.setup.is_paired,
         metrics=tuple(_metric(section, arm, name) for name in names),
