@@ -259,7 +259,8 @@ def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
     rows = [each for each in _by_arm(section) if is_disturbed(each[0])]
 
     def used(each: tuple[EndedCell, str]) -> str:
-        return f"used, marked {MARK}" if each[0].ok and section.timing.uses(each[0]) else "left out"
+        timing = section.machines.get(each[0].text("host_id"), section).timing
+        return f"used, marked {MARK}" if each[0].ok and timing.uses(each[0]) else "left out"
 
     columns: Columns[tuple[EndedCell, str]] = [
         *_names(merged),
