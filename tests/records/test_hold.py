@@ -18,7 +18,8 @@ from bench.records import hold as module
 from bench.records.columns import RUN_COLUMNS
 from bench.records.folder import ResultsFolder
 from bench.records.hold import Hold, Newcomer
-from bench.records.rows import RUNS_NEED, RunsTable, as_table, read_runs
+from bench.records.rows import RUNS_NEED, RunsTable, as_line, as_table, read_runs
+from tests.builders.broken import wait_until
 from tests.records.test_records import append_in_part, row
 
 HOSTS, LIVES = 3, 40
@@ -278,6 +279,7 @@ def test_it_writes_no_other_file_either(path, pair):
     first, runs, second, _ = pair
     second.put(second.plan, "the other's\n")
     for write in (
+        lambda: first.writing().__enter__(),
         lambda: first.put(first.plan, "its own\n"),
         lambda: first.rebuild_curves(runs),
         lambda: first.write_plan("name", "text", [], set()),
@@ -309,6 +311,19 @@ def test_it_is_told_although_the_other_has_ended(path, clock):
         with pytest.raises(FolderError, match=TAKEN):
             hold.check()
     assert list(path.glob(".holder/taken/*")) == []  # told, and of no use any more
+
+
+def test_a_holder_gives_signs_of_life(path, enter, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_S", 0.001)
+    enter(path, "n1")
+    (file,) = path.glob(".holder/now/*/beat")
+    seen = set[str]()
+
+    def look() -> bool:
+        seen.add(file.read_text())
+        return len(seen - {""}) > 3
+
+    wait_until(look)
 
 
 def test_a_sign_of_life_sees_it_too(path, enter, clock, monkeypatch):
@@ -354,6 +369,33 @@ def test_a_row_of_a_process_that_died_as_it_committed_is_there_once(path, enter,
     assert [found["run_id"] for found in second.open_runs().rows] == ["a", "b"]
     assert ids(path) == ["a", "b"]
     assert list(path.glob(".holder/rows/*")) == []
+
+
+def test_a_row_that_moves_on_while_the_folder_is_taken_over_is_not_missed(
+    path, enter, clock, monkeypatch
+):
+    """Its former holder wakes up just as the next one looks, and appends what it had committed."""
+    first, hold = enter(path, "n1")
+    runs = first.open_runs()
+    file = hold.publish(as_table(RUN_COLUMNS, [row("a")]))
+    second, of_second = enter(path, "n2", Newcomer(pause=clock.pause))
+
+    def published() -> list[Path]:
+        runs._append_line(as_line(row("a").get(name) for name in RUN_COLUMNS).encode())
+        file.unlink()
+        return []
+
+    monkeypatch.setattr(of_second, "published", published)
+    assert [found["run_id"] for found in second.open_runs().rows] == ["a"]
+
+
+@pytest.mark.parametrize("length", [0, 5, -1])
+def test_a_part_of_a_row_that_a_power_cut_left_is_no_row(path, enter, length):
+    folder, hold = enter(path, "n1")
+    file = hold.publish(as_table(RUN_COLUMNS, [row("a")]))
+    file.write_bytes(file.read_bytes()[:length])
+    assert folder.open_runs().rows == []
+    assert not file.exists()
 
 
 def test_a_row_that_an_older_version_had_committed_gets_the_columns_since(path, enter):
