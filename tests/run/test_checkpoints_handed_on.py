@@ -221,3 +221,20 @@ def test_that_it_goes_on_is_said(bench, capsys):
     bench.launcher.stopping = False
     bench.run()
     assert "small + adamw, cpu, seed 1 goes on from step 1,000" in capsys.readouterr().out
+
+
+def test_a_worker_that_lives_on_may_drop_one_meanwhile(bench, monkeypatch):
+    """Of a runner on another host that was taken over from: it keeps the last two."""
+    bench.launcher.stopping = True
+    bench.run()
+    replace = Path.replace
+
+    def dropped(self: Path, target: Path) -> Path:
+        if self.name == NAMES[0]:
+            self.unlink()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", dropped)
+    bench.launcher.stopping = False
+    ends(bench, "ok")
+    assert bench.launcher.found == [[], NAMES[1:]]

@@ -37,9 +37,9 @@ SEGFAULT = "import ctypes; ctypes.string_at(0)"
 KILLED = "import os; os._exit(137)"  # as a shell and an engine report SIGKILL
 # Hears no signal, and no thread of it runs: nothing but SIGKILL ends it.
 DEAF = """\
-import ctypes, signal
+import ctypes, pathlib, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-Path(sys.argv[1], "here").touch()
+pathlib.Path(sys.argv[1], "here").touch()
 ctypes.PyDLL(None).sleep(600)
 """
 GRACE_S = 1.0  # in a copy whose worker is deaf

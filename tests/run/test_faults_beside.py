@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.launch.engine import Engine
-from tests.builders.broken import AT_START, BEFORE_A_CELL, PAUSE, PAUSE_BETWEEN, Broken, ended
+from tests.builders.broken import AT_START, BEFORE_A_CELL, PATH, PAUSE, PAUSE_BETWEEN, Broken, ended
 from tests.builders.shared import need_cpus
 from tests.run.chaos import wait_until_gone
 
@@ -23,9 +23,9 @@ KILLED = "__import__('os')._exit(137)"  # as a shell and an engine report SIGKIL
 SILENT = "__import__('time').sleep(600)"
 MEMORY = "bytearray(2**31)"
 
-OF_SECOND = """\
-if '"seed": 2' in Path(sys.argv[1], "spec.json").read_text():
-    {fault}
+OF_SECOND = f"""\
+if '"seed": 2' in {PATH}(sys.argv[1], "spec.json").read_text():
+    {{fault}}
 """
 
 

@@ -17,6 +17,7 @@ from tests.builders.broken import (
     AT_START,
     BEFORE_A_CELL,
     CRASH,
+    PATH,
     PAUSE_BETWEEN,
     Broken,
     ended,
@@ -84,9 +85,9 @@ def test_a_disk_without_room_for_a_cell(broken: Broken, small_disk: Path) -> Non
 
 def test_a_disk_that_fills_in_the_worker(broken: Broken, small_disk: Path, runtime: str) -> None:
     broken.ask(seeds=2)
-    fault = """\
-        if '"seed": 2' in Path(sys.argv[1], "spec.json").read_text():
-            with Path(sys.argv[1], "filler").open("wb") as file:
+    fault = f"""\
+        if '"seed": 2' in {PATH}(sys.argv[1], "spec.json").read_text():
+            with {PATH}(sys.argv[1], "filler").open("wb") as file:
                 while True:
                     file.write(bytes(2**20))
     """
@@ -98,7 +99,10 @@ def test_a_disk_that_fills_in_the_worker(broken: Broken, small_disk: Path, runti
 
 
 def test_a_disk_that_takes_a_part_of_a_row(broken: Broken, small_disk: Path) -> None:
-    """Full but for the rest of the last page of runs.csv, so that one of the rows is cut."""
+    """Full but for the rest of the last page of runs.csv, so that one of the rows is cut.
+
+    It was committed a moment before, and kept: the next run appends it.
+    """
     broken.ask(seeds=9)
     fault = """\
         if self.path.stat().st_size % 4096 + len(line) > 4096:
@@ -119,12 +123,15 @@ def test_a_disk_that_takes_a_part_of_a_row(broken: Broken, small_disk: Path) -> 
     assert (code, f"{len(earlier)} crashed, {9 - len(earlier)} open" in out) == (1, True)
     assert "could not be written" in err
     assert "only a part of a row. Earlier rows are complete." in err
+    (kept,) = broken.results.glob(".holder/rows/*.csv")
+    assert f"it is kept in {kept}, and added then." in err
     (small_disk / "filler").unlink()
     broken.replace("bench/records/rows.py", "if self.path.stat().st_size % 4096", "if False and 1")
     code, out, err = broken.run("local")
     assert (code, err) == (1, "")
-    assert f"runs to make: {9 - len(earlier)}" in out
+    assert f"runs to make: {9 - len(earlier) - 1}" in out
     assert file.read_bytes().startswith(complete + b"\n")
+    assert {row["attempt"] for row in broken.rows()} == {"1"}
     assert [row["seed"] for row in broken.rows()] == list("123456789")
 
 

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -526,6 +527,20 @@ def test_a_folder_that_has_runs_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match=r"has runs already\. Give another --out"):
         read(tmp_path, ONE).write(folder)
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_who_no_longer_holds_the_folder_imports_nothing(tmp_path: Path, monkeypatch) -> None:
+    """As another host takes over from one that was stopped."""
+    folder, row = tmp_path / "mine", Foreign._row
+
+    def taken_over(self: Foreign, *arguments: Any) -> dict[str, Any]:
+        shutil.rmtree(folder / ".holder" / "now")
+        return row(self, *arguments)
+
+    monkeypatch.setattr(Foreign, "_row", taken_over)
+    with pytest.raises(FolderError, match="no longer held by this process"):
+        read(tmp_path, ONE).write(folder)
+    assert not (folder / "runs.csv").exists()
 
 
 def test_imported_rows_stand_in_no_section_with_rows_of_ours(tmp_path: Path) -> None:
