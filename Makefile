@@ -61,7 +61,7 @@ $(VENV)/.worker: $(VENV)/.base
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	@echo "setting up $(VENV): tests and linters. pip downloads some 90 MB"
+	@echo "setting up $(VENV): tests and linters. pip downloads some 110 MB"
 	@$(INSTALL) -e '.[dev]' $(QUIETLY)
 	@$(INSTALL) --no-deps tokenizers $(QUIETLY)
 	@touch $@
