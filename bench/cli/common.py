@@ -94,6 +94,15 @@ WaitOption = Annotated[
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="run cells again that have ended, but not well")
 ]
+DONE_BY = ("kind", "host")
+DoneByOption = Annotated[
+    str,
+    typer.Option(
+        help="whose rows make a cell done: of any machine of this kind (the GPU's name, or the "
+        "CPU's instruction sets), or of this host alone",
+        metavar="kind|host",
+    ),
+]
 TrialsOption = Annotated[
     list[Path] | None,
     typer.Option(help="count trials of this results folder too: another shard's", metavar="DIR"),

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from bench.cli.common import (
+    DONE_BY,
     INTERRUPTED,
     NOT_ALL_OK,
     OK,
     AcceptOption,
+    DoneByOption,
     GpusOption,
     ImageOption,
     JobsOption,
@@ -71,6 +73,7 @@ def plan(
     shard: ShardOption = None,
     gpus: GpusOption = IDLE,
     retry_failed: RetryOption = False,
+    done_by: DoneByOption = "kind",
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
     sd: Annotated[
@@ -93,7 +96,7 @@ def plan(
     out.print(f"runtime  {why}")
     rows = read_runs(_folder(asked, out_dir).runs)
     machine = GpuRequest(gpus).on(this_machine())
-    policy = Policy(retry_failed, _accepted(accept_code or [], rows))
+    policy = Policy(retry_failed, _any_of_kind(done_by), _accepted(accept_code or [], rows))
     here = Here(machine, _environments(asked, launcher, machine), policy, by_cell(rows))
     places = {cell.place for cell in asked.cells if cell.spec.run_id in selected}
     elsewhere = [row for folder in trials_from or [] for row in trials_of(folder, policy.codes)]
@@ -131,6 +134,7 @@ def run(
     gpus: GpusOption = IDLE,
     wait_for_gpu: WaitOption = False,
     retry_failed: RetryOption = False,
+    done_by: DoneByOption = "kind",
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
     sample_ms: Annotated[
@@ -152,6 +156,7 @@ def run(
     )
     folder = _folder(asked, out_dir)
     _check_sample_ms(sample_ms)
+    of_kind = _any_of_kind(done_by)
     out.print(f"corpus: {corpus.chosen}" if corpus else f"program: {program_line(asked)}")
     out.print(f"runtime: {why}")
     with folder.locked():
@@ -167,7 +172,7 @@ def run(
             tokens=corpus.for_cells() if corpus else (),
             machine=machine,
             display=LiveDisplay(out) if out.is_terminal else PlainDisplay(out),
-            policy=Policy(retry_failed, _accepted(accept_code or [], runs.rows)),
+            policy=Policy(retry_failed, of_kind, _accepted(accept_code or [], runs.rows)),
             name=asked.name,
             gpus=request,
             sample_ms=sample_ms,
@@ -294,6 +299,12 @@ def _jobs(asked: str) -> int | None:
     if not (asked.isdecimal() and asked.isascii() and int(asked) > 0):
         raise RequestError(f"--jobs {asked}: write a whole number from 1 on, or auto.")
     return int(asked)
+
+
+def _any_of_kind(done_by: str) -> bool:
+    if done_by not in DONE_BY:
+        raise RequestError(f"--done-by {done_by}: write {' or '.join(DONE_BY)}.")
+    return done_by == "kind"
 
 
 def _check_sample_ms(sample_ms: float) -> None:

@@ -19,6 +19,15 @@ from bench.measure.packed import packed
 
 # Keeps a published host_id from being looked up in a list of hashed machine ids.
 SALT = "bench host"
+# Instruction sets by which numeric libraries choose kernels, as Linux names them. x86: ATen has
+# kernels for AVX2 and AVX-512, oneDNN ("CPU dispatcher control" in its guide) for all of these;
+# AArch64: the vectors, and the matrix products of oneDNN with the Compute Library.
+X86_SETS = (
+    *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
+)
+ARM_SETS = ("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16", "sme")
+CPU_INFO = Path("/proc/cpuinfo")
 MACHINE_ID, BOOT_ID = Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -39,6 +48,7 @@ class Machine:
 
     host_id: str
     cpu_model: str | None
+    cpu_isa: str | None
     room: Room
     gpus: Gpus
     git_commit: str | None  # of the working tree
@@ -46,7 +56,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    return Machine(_host_id(), _cpu_model(), this_room(), find_gpus(), *working_tree())
+    return Machine(_host_id(), _cpu_model(), cpu_isa(), this_room(), find_gpus(), *working_tree())
 
 
 def without_gits(variables: Mapping[str, str]) -> dict[str, str]:
@@ -77,6 +87,20 @@ def _cpu_model() -> str | None:
     return _of_cpu("model name") or platform.processor() or None
 
 
+def cpu_isa() -> str | None:
+    """By what libraries choose kernels: "AuthenticAMD avx avx2 fma"; None if the kernel tells none.
+
+    Maker and, on ARM, part are in it, since MKL and OpenBLAS choose by these too.
+    """
+    x86, arm = _of_cpu("flags"), _of_cpu("Features")
+    if not x86 and not arm:
+        return None
+    known = (x86 or arm or "").split()
+    makers = ["vendor_id"] if x86 else ["CPU implementer", "CPU part"]
+    who = [_of_cpu(maker) or "unknown" for maker in makers]
+    return " ".join([*who, *(name for name in (X86_SETS if x86 else ARM_SETS) if name in known)])
+
+
 def cpu_kind() -> str:
     """The processor and its instructions, which a virtual machine may have some of."""
     return f"{_cpu_model()}: {_of_cpu('flags') or _of_cpu('Features')}"  # x86, ARM
@@ -84,7 +108,7 @@ def cpu_kind() -> str:
 
 def _of_cpu(wanted: str) -> str | None:
     """What the kernel says of the first processor."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+    for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == wanted:
             return value.strip()

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from functools import cache
 
 from bench.merge.merging import EndedCell
+from bench.records.endings import kind_of_machine
 
 
 @dataclass(frozen=True)
 class Key:
-    """What all rows of a section share: all that decides losses, and apart from it the machine.
+    """What all rows of a section share: all that decides losses.
 
-    gpu_name is here because a machine may hold GPUs of several kinds. Where the settings of an
-    older folder are not known, the last four are what its rows tell of them. Those of a program
-    are in its settings; how far it came is its own doing.
+    Machines on which these come out alike stand together; where not even that is known, `machine`
+    is one alone. Where the settings of an older folder are not known, the last four are what its
+    rows tell of them. Those of a program are in its settings; how far it came is its own doing.
     """
 
-    host_id: str
+    machine: str  # of its kind, by `kind_of_machine`; empty: its GPU decides
     env_id: str
     code_sha256: str
     corpus_sha256: str
@@ -31,7 +32,7 @@ class Key:
 
 
 # Known of every row, also of one that failed, and empty there if not known.
-IDENTITY = ("host_id", "env_id", "code_sha256", "corpus_sha256", "gpu_name", "eval_protocol")
+IDENTITY = ("env_id", "code_sha256", "corpus_sha256", "gpu_name", "eval_protocol")
 
 
 def key_of(cell: EndedCell) -> Key:
@@ -41,6 +42,7 @@ def key_of(cell: EndedCell) -> Key:
     steps, tokens = of.get("steps"), of.get("tokens")
     return Key(
         **{name: cell.text(name) for name in IDENTITY},
+        machine=kind_of_machine(cell.row or {}),
         device=cell.device,
         settings=cell.settings,
         steps=steps,
@@ -74,8 +76,9 @@ def alike(cells: Sequence[EndedCell]) -> dict[Key, list[EndedCell]]:
         # of its folder, or of its arm elsewhere. By its arm alone it belongs only if its row names
         # machine and environment, else it could have been meant for any.
         told = {name: cell.text(name) for name in IDENTITY}
-        names_place = told["host_id"] and told["env_id"]
-        for other in fitting(device=cell.device, settings=cell.settings, **told):
+        kind = kind_of_machine(cell.row or {})
+        names_place = cell.text("host_id") and told["env_id"]
+        for other in fitting(machine=kind, device=cell.device, settings=cell.settings, **told):
             by_arm = names_place and cell.arm_id in arms[other]
             if by_arm or cell.planned_in & folders[other]:
                 members[other].append(cell)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.merge.merging import EndedCell
-from bench.records.columns import TIMED
+from bench.records.columns import OF_A_MACHINE, TIMED
 from bench.statistics.text import seed_words
 
 # Columns of runs.csv: items joined by "; ", such as "cpu_steal 3.1%; swap 42%".
@@ -54,9 +54,15 @@ class Timing:
     disturbed: Mapping[int, tuple[str, ...]]  # the other seeds -> names of what disturbed them
     clean: bool  # False: no seed counts, and the statistics show all cells, disturbed or not
     sources: frozenset[str] = frozenset()  # of a program's times; with two, unlike ones
+    hosts: tuple[str, ...] = ()  # the machines of the ok cells, in the order of their seeds
 
     def has(self, column: str) -> bool:
-        """Whether a column has one meaning in all cells: else it has no mean, nor a comparison."""
+        """Whether a column has one meaning in all cells: else it has no mean, nor a comparison.
+
+        What is of a machine has none over several: each is told by itself.
+        """
+        if len(self.hosts) > 1 and column in OF_A_MACHINE:
+            return False
         return len(self.sources) < 2 or column not in BY_SOURCE
 
     def uses(self, cell: EndedCell) -> bool:
@@ -78,11 +84,18 @@ def timing_of(ok: Iterable[EndedCell]) -> Timing:
             reasons[cell.seed].update(names(cell.text(REASONS)))
     disturbed = {seed: tuple(sorted(found)) for seed, found in reasons.items()}
     clean = not left_out or left_out != {cell.seed for cell in cells}
-    return Timing(disturbed, clean, frozenset(cell.text(SOURCE) for cell in cells) - {""})
+    sources = frozenset(cell.text(SOURCE) for cell in cells) - {""}
+    hosts = tuple(dict.fromkeys(cell.text("host_id") for cell in cells))
+    return Timing(disturbed, clean, sources, hosts)
 
 
 def short_note(timing: Timing) -> str:
-    """What a reader of timings must know, as a sentence; empty if all seeds count."""
+    """What a reader of timings must know, as a sentence; empty if all seeds count.
+
+    Of several machines each tells it of its own times.
+    """
+    if len(timing.hosts) > 1:
+        return ""
     if not timing.clean:
         return f"{MARK}: each seed was disturbed in some configuration: disturbed times are shown."
     if not timing.disturbed:
@@ -92,6 +105,8 @@ def short_note(timing: Timing) -> str:
 
 def full_note(timing: Timing) -> str:
     """The same with what disturbed them, for the table that shows most timings."""
+    if len(timing.hosts) > 1:
+        return "What is of a machine is told machine by machine, further down."
     why = "; ".join(_with_reasons(timing))
     if not timing.clean:
         return (

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bench.matrix.claim_forms import Terms
@@ -18,7 +18,7 @@ from bench.merge.curves import (
 )
 from bench.merge.merging import EndedCell
 from bench.merge.sections import FromCurves, Section
-from bench.records.columns import AT_EQUAL_COST, OF_CURVES, TO_TARGET
+from bench.records.columns import AT_EQUAL_COST, OF_A_MACHINE, OF_CURVES, TO_TARGET
 from bench.records.rows import bounded
 from bench.statistics.target import first_held
 from bench.statistics.text import Decimals, of_count, of_loss, of_measure, write
@@ -45,8 +45,11 @@ OF_LOSS = ("perplexity", "bits_per_char", "bits_per_byte")
 MOST_NATS = 700.0  # whose exponential a float holds
 
 
-def with_curves(section: Section, asked: Iterable[Terms]) -> Section:
-    """A section whose arms have those figures that are asked for and are of curves."""
+def with_curves(section: Section, asked: Sequence[Terms]) -> Section:
+    """A section whose arms have those figures that are asked for and are of curves.
+
+    Those of a machine are taken on each by itself.
+    """
     found = {}
     for terms in asked:
         if terms.metric in OF_CURVES:
@@ -62,8 +65,20 @@ def with_curves(section: Section, asked: Iterable[Terms]) -> Section:
         replace(arm, claimed={metric: figures[place] for metric, (_, figures) in found.items()})
         for place, arm in enumerate(section.arms)
     )
+    machines = {host: with_curves(here, asked) for host, here in section.machines.items()}
     claimed = {metric: about for metric, (about, _) in found.items()}
-    return replace(section, arms=tuple(arms), claimed=claimed)
+    for metric in claimed.keys() & {*OF_A_MACHINE} if machines else ():
+        claimed[metric] = _on_machines([here.claimed[metric] for here in machines.values()])
+    return replace(section, arms=tuple(arms), claimed=claimed, machines=machines)
+
+
+def _on_machines(found: Sequence[FromCurves]) -> FromCurves:
+    """At what each machine takes a figure of its own; it decides nothing where one's does not."""
+    words = dict.fromkeys(each.words for each in found)
+    told = (
+        words.popitem()[0] if len(words) == 1 else "at each machine's own, where its first run ends"
+    )
+    return FromCurves(told, next((each.why_not for each in found if each.why_not), ""))
 
 
 def in_unit_of(column: str, section: Section, metric: str) -> Section:
@@ -87,7 +102,8 @@ def in_unit_of(column: str, section: Section, metric: str) -> Section:
         )
         for arm in section.arms
     )
-    return replace(section, arms=tuple(arms))
+    machines = {host: in_unit_of(column, here, metric) for host, here in section.machines.items()}
+    return replace(section, arms=tuple(arms), machines=machines)
 
 
 def _converted(column: str, loss: float | None, cell: EndedCell | None) -> float | None:

@@ -19,7 +19,7 @@ from bench.statistics.ends import End
 ARM_DIGITS = 4
 
 
-# Without host_id: a seed that failed has failed on whatever machine it was tried.
+# Without the machine: a seed that failed has failed on whichever it was tried.
 Tried = tuple[str, int, str, str, str]  # arm_id, seed, code_sha256, env_id, gpu_name
 
 
@@ -42,6 +42,8 @@ class Section:
     dropped_arms: int = 0  # that ran with its settings, and are in no plan any more
     trials: tuple[EndedCell, ...] = ()  # of tuning: in no arm and no figure of one
     claimed: Mapping[str, FromCurves] = field(default_factory=dict)  # its arms' figures of curves
+    # Machine by machine, by host_id: what of it stands there; none where all is of one machine.
+    machines: Mapping[str, "Section"] = field(default_factory=dict)
 
     @cached_property
     def setup(self) -> Setup:
@@ -107,16 +109,45 @@ def make_sections(merged: Merged) -> list[Section]:
         planned[cell.arm_id].append(cell)
     failed = failures(shown)
     return [
-        Section(
-            key,
-            _with_twins(_arms(key, cells, planned, labels, failed)),
-            tuple(cells),
-            timing_of(cell for cell in cells if cell.ok),
-            _dropped_arms(key, cells, merged),
-            tuple(trials.get(key, [])),
+        _with_machines(
+            Section(
+                key,
+                _with_twins(_arms(key, cells, planned, labels, failed)),
+                tuple(cells),
+                timing_of(cell for cell in cells if cell.ok),
+                _dropped_arms(key, cells, merged),
+                tuple(trials.get(key, [])),
+            )
         )
         for key, cells in members.items()
     ]
+
+
+def _with_machines(section: Section) -> Section:
+    hosts = section.timing.hosts
+    if len(hosts) < 2:
+        return section
+    return replace(section, machines={host: _on_machine(section, host) for host in hosts})
+
+
+def _on_machine(section: Section, host: str) -> Section:
+    """What of a section stands on one machine: of each arm the seeds that came to an end there."""
+    cells = tuple(cell for cell in section.cells if cell.text("host_id") == host)
+    timing = timing_of(cell for cell in cells if cell.ok)
+    seeds = {cell.seed for cell in cells}
+    arms = (
+        replace(
+            arm,
+            cells=tuple(cell for cell in arm.cells if cell.text("host_id") == host),
+            seeds=tuple(seed for seed in arm.seeds if seed in seeds),
+            cells_planned=sum(seed in seeds for seed in arm.seeds),
+            timing=timing,
+            failed={seed: how for seed, how in arm.failed.items() if seed in seeds},
+            otherwise=frozenset(),  # it was asked for once, on whichever machine is free
+        )
+        for arm in section.arms
+    )
+    return replace(section, arms=tuple(arms), cells=cells, timing=timing)
 
 
 def _dropped_arms(key: Key, members: Iterable[EndedCell], merged: Merged) -> int:
@@ -187,8 +218,8 @@ def _arms(
 
 
 def _ended_otherwise(cell: EndedCell, key: Key) -> bool:
-    """Whether a cell came to an end, and not under a section's code, environment and machine."""
-    here = (key.code_sha256, key.env_id, key.gpu_name, key.host_id)
+    """Whether a cell ended, and not under a section's code, environment and kind of machine."""
+    here = (key.code_sha256, key.env_id, key.gpu_name, key.machine)
     return end_of(cell.row) is not End.MISSING and circumstances(cell.row or {}) != here
 
 

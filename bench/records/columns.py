@@ -428,6 +428,10 @@ COLUMNS: dict[str, Column] = {
     "taint_reasons": Column("what did, each with its share of the training phase"),
     "taint_unchecked": Column("causes that could not be checked, and why"),
     "host_cpu_model": Column("the processor"),
+    "cpu_isa": Column(
+        "the processor's maker and those of its instruction sets by which numeric libraries choose "
+        "their kernels: losses of CPU runs are compared between machines that have them alike"
+    ),
     "gpu_name": Column("the GPU; of a cell with several, their number before it"),
     "peak_tflops": Column(
         "of the GPU in the number format of its products, dense, as NVIDIA tells it "
@@ -509,6 +513,11 @@ LOSSES = _of(LOSS)
 TIMINGS = _of(TIMING)
 # With those of a claim that rest on one: what disturbs a run's times disturbs them.
 TIMED = (*TIMINGS, "val_loss_at_equal_time", "time_to")
+# Of one machine alone: with those of another they have no mean, and make no pairs.
+OF_A_MACHINE = (
+    *TIMED,
+    *(name for name in _of(FIGURE) if "_mem_" in name or "_rss_" in name or name.endswith("_c")),
+)
 METRICS = _of(LOSS, TIMING, FIGURE)  # each has a mean over seeds
 CLAIMABLE = (*METRICS, *OF_CURVES)
 SHOWN = {name: COLUMNS[name] for name in (*CONSTANTS, *METRICS) if COLUMNS[name].heading}

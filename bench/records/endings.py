@@ -4,7 +4,7 @@ Several attempts at one cell are told by one row, and no later attempt washes a 
 seed that was run until it finished has not finished, it has failed and been chosen.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.border.circumstances import Circumstances
 from bench.records.columns import SETTLED
@@ -33,8 +33,21 @@ CELL_SAYS = "the cell says: "
 LOG_TAIL = "; its log ends: "
 
 
+def kind_of_machine(row: Mapping[str, str | None]) -> str:
+    """What of the machine that a run was made on decides its losses; its GPU's name is apart.
+
+    On a GPU nothing else does, so that it is empty. On a CPU its instruction sets do, by which
+    libraries choose kernels; where neither is known, machines are told apart one by one.
+    """
+    if row.get("device") == "cuda" and row.get("gpu_name"):
+        return ""
+    return row.get("cpu_isa") or row.get("host_id") or ""
+
+
 def circumstances(row: Row) -> Circumstances:
-    return Circumstances(*(row.get(name, "") for name in Circumstances._fields))
+    """What a run was made under, on any machine of its kind."""
+    told = Circumstances(*(row.get(name, "") for name in Circumstances._fields))
+    return told._replace(host_id=kind_of_machine(row))
 
 
 def is_machines_fault(status: str, reason: str) -> bool:

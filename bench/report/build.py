@@ -17,6 +17,7 @@ from bench.report.built import Built, Looked
 from bench.report.family import Family, family_at_equal_cost, make_family
 from bench.report.fixed import fixed_family
 from bench.report.looks import claim_fingerprint, fingerprint, look_number, note_look
+from bench.report.machines import apart
 from bench.report.page.html import html
 from bench.report.page.markdown import markdown
 from bench.report.page.terminal import terminal_lines
@@ -44,7 +45,8 @@ def build_report(folders: Sequence[Path], out: Path) -> Built:
     paths = [source.path for source in merged.sources]
     asked = read_asked(paths)
     claimed = list(filter(None, asked.claims))
-    sections = [with_curves(section, claimed) for section in make_sections(merged)]
+    found = (each for section in make_sections(merged) for each in apart(section, asked))
+    sections = [with_curves(section, claimed) for section in found]
     families = _families(sections, asked, paths)
     parts = _parts(merged, sections, families, asked)
     compared = [family for each in families for family in each if family]

@@ -1,8 +1,7 @@
 """The claim of a section: every arm against the baseline, tested together."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bench.matrix.claim_forms import FixedClaim, Terms
@@ -10,10 +9,12 @@ from bench.merge.arms import Arm, fewest_seeds
 from bench.merge.asked import Asked
 from bench.merge.from_curves import in_unit_of, with_curves
 from bench.merge.sections import Section
-from bench.records.columns import OF_CURVES, TIMED, TIMINGS, TO_TARGET, is_relative
+from bench.records.columns import OF_CURVES, TIMED, TO_TARGET, is_relative
 from bench.records.kinds import FIGURE, LOSS, Column
 from bench.records.programs import Setup
-from bench.statistics.contrast import BySeed, Contrast, correlation, difference
+from bench.report.machines import LEAST_MACHINES, MACHINE, is_of_machines, over_machines
+from bench.report.pairs import measured, over_seeds
+from bench.statistics.contrast import Contrast
 from bench.statistics.ends import End, Ends
 from bench.statistics.ladder import Ladder, make_ladder
 from bench.statistics.pooled import LEAST_SEEDS as LEAST_SEEDS_POOLED
@@ -53,8 +54,9 @@ class Comparison:
     contrast: Contrast  # arm - baseline, in the metric's unit
     judgement: Judgement
     correlation: float | None  # of the pairs; None without them
-    ends: Ends
-    without_figure: int  # seeds that finished in both and lack it: their times were disturbed
+    ends: Ends  # of what the verdict counts: seeds, studies or machines
+    runs: Ends  # of all seeds or studies, whatever the verdict counts
+    without_figure: int  # that finished in both and lack it: their times were disturbed
     repeated: int  # seeds that are left out since they drew what another one drew
     seeds_needed: SeedsNeeded | None  # to decide at the margin; None: decided, or not known
 
@@ -71,7 +73,7 @@ class Comparison:
 
     @property
     def n_planned(self) -> int:
-        """Seeds that were planned for either arm."""
+        """What was planned for either arm, as the verdict counts it."""
         return sum(self.ends.count.values()) + self.repeated
 
     def verdict_on(self, contrast: Contrast) -> str:
@@ -86,8 +88,8 @@ class Comparison:
     @property
     def most_bad_runs(self) -> float:
         """The rate of bad runs that the arm's finished seeds still allow, at 95 %."""
-        finished = sum(n for (new, _), n in self.ends.count.items() if new is End.FINISHED)
-        return most_bad_runs(finished, self.ends.failed_new)
+        finished = sum(n for (new, _), n in self.runs.count.items() if new is End.FINISHED)
+        return most_bad_runs(finished, self.runs.failed_new)
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ class Family:
 
     @property
     def unit(self) -> str:
-        """What its verdicts count: seeds, or studies of tuning."""
-        return self.baseline.unit
+        """What its verdicts count: seeds, studies of tuning, or machines."""
+        return self.comparisons[0].contrast.unit if self.comparisons else self.baseline.unit
 
     @property
     def confidence(self) -> float:
@@ -262,6 +264,8 @@ def _pool(section: Section, asked: Asked, metric: str, relative: bool) -> Pool |
     """One variance for all arms; None where the claim does not ask for it."""
     if asked.claim is None or asked.claim.variance != "pooled":
         return None
+    if is_of_machines(section, metric):
+        return Pool(None, "what is of several machines has no variance of all configurations")
     figures = [measured(arm.spread(metric).by_seed, relative).values() for arm in section.arms]
     return Pool(*pooled([[math.log(x) if relative else x for x in arm] for arm in figures]))
 
@@ -288,41 +292,35 @@ def _compare(
     alpha: float,
     pool: Pool | None,
 ) -> Comparison:
-    column, is_paired = section.setup.columns[metric], section.setup.is_paired
+    column = section.setup.columns[metric]
     relative = is_relative(metric, column)
-    known = [each.spread(metric).by_seed for each in (arm, baseline)]
-    new, base = (measured(each, relative) for each in known)
-    fewest = fewest_seeds(metric, section.timing)
-    by_seed = _ends(arm, baseline, new, base, metric)
-    asked = [{seed: each[seed] for seed in by_seed if seed in each} for each in (new, base)]
-    contrast = difference(
-        *asked, relative=relative, confidence=1 - alpha, least=fewest, pairs=is_paired
-    )
-    contrast = replace(contrast, pooled=pool.variance if pool else None, unit=arm.unit)
-    ends = Ends(Counter(by_seed.values()))
+    of_machines = is_of_machines(section, metric)
+    compared = over_machines if of_machines else over_seeds
+    found = compared(section, arm, baseline, metric, 1 - alpha)
+    contrast = replace(found.contrast, pooled=pool.variance if pool else None)
     judgement = judge(
         contrast,
-        ends,
+        found.ends,
         margin=limit,
         lower_is_better=not column.more_is_better,
-        least_seeds=least_seeds(column, pool),
+        least_seeds=LEAST_MACHINES if of_machines else least_seeds(column, pool),
         varies=not (relative and column.kind == FIGURE),
     )
-    if metric not in TIMINGS and len(new) + len(base) < sum(map(len, known)):
+    if found.without_ratio:
         judgement = Judgement(Verdict.NOT_AVAILABLE, "a figure of 0 has no ratio")
-    if why := _why_not(section, metric, pool, ends):
+    if why := _why_not(section, metric, pool, found.ends):
         judgement = Judgement(Verdict.NOT_AVAILABLE, why)
     if arm.untuned and not arm.study_of and not relative:
         judgement = Judgement(Verdict.TOO_FEW, TUNED_ONCE)
-    both = [seed for seed, end in by_seed.items() if end == (End.FINISHED, End.FINISHED)]
     return Comparison(
         arm,
         contrast,
         judgement,
-        correlation(new, base) if is_paired else None,
-        ends,
-        without_figure=sum(any(seed not in each for each in contrast.groups) for seed in both),
-        repeated=len(_repeated(arm, baseline)),
+        found.correlation,
+        found.ends,
+        found.runs,
+        found.without_figure,
+        found.repeated,
         seeds_needed=None,
     )
 
@@ -333,63 +331,13 @@ def _why_not(section: Section, metric: str, pool: Pool | None, ends: Ends) -> st
         return why
     if pool and pool.why_not and ends.all_finished:
         return pool.why_not
+    if is_of_machines(section, metric):
+        return ""
     if metric in TIMED and not section.timing.clean:
         return "every seed was disturbed from outside"
     if not section.timing.has(metric):
         return "some runs told their times and others did not: these are not compared"
     return ""
-
-
-def _ends(
-    arm: Arm, baseline: Arm, new: BySeed, base: BySeed, metric: str
-) -> Mapping[int, tuple[End, End]]:
-    """How either arm ended at each seed, or study, that was planned for both.
-
-    A finished run without the figure is one that the arm lacks: a loss that no field can hold (a
-    perplexity of 1e400), an energy that was not read. Only a time that was disturbed is none, for
-    that leaves its seed out of all arms alike. One that fell short of the claim's target has lost
-    to any that did not.
-    Seeds that drew what another one drew are no seeds. Where some seeds ran here that had run
-    otherwise as well, those that ran otherwise and not here were left out by choice.
-    """
-
-    seeds = (arm.seeds_of.keys() & baseline.seeds_of.keys()) - _repeated(arm, baseline)
-    sides = ((arm, new), (baseline, base))
-    ends: dict[int, tuple[End, End]] = {}
-    for seed in sorted(seeds):
-        one, other = (how_it_ended(side, figures, seed, metric) for side, figures in sides)
-        ends[seed] = (one, other)
-    missing = {seed for seed, pair in ends.items() if pair == (End.MISSING, End.MISSING)}
-    otherwise = {side.study_of.get(s, s) for side, _ in sides for s in side.otherwise}
-    if otherwise & (ends.keys() - missing):
-        ends |= dict.fromkeys(missing & otherwise, (End.OTHERWISE, End.OTHERWISE))
-    return ends
-
-
-def how_it_ended(arm: Arm, figures: BySeed, seed: int, metric: str) -> End:
-    """A seed that finished without the figure is missing; short of a target it has lost."""
-    found = arm.end(seed)
-    if found is End.FINISHED and arm.missed(metric, seed):
-        return End.MISSED
-    asked = metric not in TIMED or (arm.timing.has(metric) and arm.is_timed(seed))
-    unknown = found is End.FINISHED and asked and seed not in figures
-    return End.MISSING if unknown else found
-
-
-def _repeated(arm: Arm, baseline: Arm) -> set[int]:
-    """Seeds to leave out since one arm drew there what it drew at another; not where one failed.
-
-    No study: it draws settings as well.
-    """
-    if arm.study_of or baseline.study_of:
-        return set()
-    failed = arm.failed.keys() | baseline.failed.keys()
-    return (arm.same_draw.keys() | baseline.same_draw.keys()) - failed
-
-
-def measured(figures: BySeed, relative: bool) -> BySeed:
-    """Without what has no ratio: a time of 0 was not measured."""
-    return {seed: value for seed, value in figures.items() if value > 0 or not relative}
 
 
 def _seeds_needed(
@@ -398,7 +346,8 @@ def _seeds_needed(
     """Seeds that would decide at the margin; None where that is known, or more would not do."""
     contrast = found.contrast
     is_open = found.verdict in (Verdict.UNDECIDED, Verdict.TOO_FEW) and found.ends.all_finished
-    if not is_open or limit is None or contrast.interval is None or not contrast.sd:
+    of_machines = contrast.unit == MACHINE  # seeds would decide nothing
+    if not is_open or of_machines or limit is None or contrast.interval is None or not contrast.sd:
         return None
     least = max(contrast.n + 1, least)
     return seeds_to_decide(contrast.sd, contrast.n, limit, alpha, least, contrast.freedom)
@@ -408,6 +357,8 @@ def _ladders(
     section: Section, baseline: Arm, metric: str, *, confidence: float
 ) -> tuple[Ladder, ...]:
     """One to each arm that differs from the baseline in both; none where names are not unique."""
+    if is_of_machines(section, metric):
+        return ()
     relative = is_relative(metric, section.setup.columns[metric])
     figures = {
         (arm.model, arm.optimizer): measured(arm.spread(metric).by_seed, relative)

@@ -6,14 +6,8 @@ from bench.matrix.claim_forms import FixedClaim
 from bench.merge.arms import Arm
 from bench.merge.asked import Asked
 from bench.merge.sections import Section
-from bench.report.family import (
-    AFTERWARDS,
-    Comparison,
-    Family,
-    how_it_ended,
-    least_seeds,
-    tuned_part,
-)
+from bench.report.family import AFTERWARDS, Comparison, Family, least_seeds, tuned_part
+from bench.report.pairs import how_it_ended
 from bench.statistics.contrast import Contrast
 from bench.statistics.ends import End, Ends
 from bench.statistics.known import KnownDeviation, runs_needed
@@ -79,6 +73,7 @@ def _compare(arm: Arm, claim: FixedClaim, alpha: float, least: int) -> Compariso
         judgement,
         correlation=None,
         ends=ends,
+        runs=ends,
         without_figure=0,
         repeated=len(arm.same_draw),
         seeds_needed=None,

@@ -75,8 +75,18 @@ def _settings_apart(sections: Sequence[Section]) -> list[str]:
 
 def _hardware(section: Section) -> str:
     names = [section.key.gpu_name] if section.key.gpu_name else section.values("host_cpu_model")
-    host = short(section.key.host_id)
-    return ", ".join(names) or (f"machine {host}" if host else "unknown machine")
+    told = ", ".join(names)
+    if len(section.timing.hosts) > 1:
+        return f"{machine_words(section)} ({told})" if told else machine_words(section)
+    return told or machine_words(section)
+
+
+def machine_words(section: Section) -> str:
+    """The one machine that it is of, by its name, or how many."""
+    hosts = section.timing.hosts
+    if len(hosts) > 1:
+        return counted(len(hosts), "machine")
+    return f"machine {short(hosts[0])}" if hosts and hosts[0] else "unknown machine"
 
 
 def _learned(section: Section) -> str:
@@ -99,7 +109,7 @@ def _distinctions(section: Section) -> list[str]:
         else f"{key.tokens_per_step:,.0f} tokens a step",
         f"{key.eval_protocol or 'unknown'} evaluation",
         "unknown threads" if threads is None else counted(round(threads), "thread"),
-        f"machine {short(key.host_id)}",
+        machine_words(section),
         f"environment {short(key.env_id)}",
         f"code {short(key.code_sha256)}",
         f"text {short(key.corpus_sha256)}",

@@ -361,6 +361,7 @@ class Runner:
             "git_dirty": self.machine.git_dirty,
             "eval_protocol": None if spec.program else spec.eval.protocol,
             "host_cpu_model": self.machine.cpu_model,
+            "cpu_isa": self.machine.cpu_isa,
             "corpus": spec.corpus.name,
             "corpus_sha256": spec.corpus.sha256,
         }

@@ -9,7 +9,7 @@ from bench.measure.gpus import kind_of
 from bench.measure.machine import Machine
 from bench.records.cells import Cell
 from bench.records.columns import SETTLED
-from bench.records.endings import by_circumstances, ending, limit_of
+from bench.records.endings import by_circumstances, ending, kind_of_machine, limit_of
 from bench.records.rows import Row
 
 
@@ -18,6 +18,7 @@ class Policy:
     """Which rows count, as it was asked."""
 
     retry_failed: bool = False  # a cell is done by an ok row alone
+    any_of_kind: bool = True  # rows of other machines count, where these compute alike
     accepted_code: frozenset[str] = frozenset()  # further code_sha256 that count as today's
 
     @property
@@ -37,8 +38,8 @@ class Here:
     def row_of(self, cell: Cell) -> Row | None:
         """The row that tells how a cell stands.
 
-        None: it is open, for no row is of this code, environment and machine. A machine without its
-        GPU tells how the cell ended elsewhere.
+        None: it is open, for no row is of this code, environment and kind of machine. A machine
+        without its GPU tells how the cell ended elsewhere.
         """
         if skip_reason(cell, self.machine):
             groups = by_circumstances(self.attempts.get(cell.spec.run_id, []))
@@ -64,9 +65,14 @@ class Here:
         return (
             row["code_sha256"] in self.policy.codes
             and row["env_id"] == environment.env_id
-            and row["host_id"] == self.machine.host_id
             and (row["device"] != "cuda" or row["gpu_name"] in kinds)
+            and (row["host_id"] == self.machine.host_id or self._is_alike(row))
         )
+
+    def _is_alike(self, row: Row) -> bool:
+        """Whether a row is of another machine, whose losses are as good as this one's."""
+        here = {"host_id": self.machine.host_id, "cpu_isa": self.machine.cpu_isa}
+        return self.policy.any_of_kind and kind_of_machine(row) == kind_of_machine(row | here)
 
 
 def limit_raised(cell: Cell, row: Row | None) -> bool:

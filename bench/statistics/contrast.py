@@ -36,7 +36,7 @@ class Contrast:
     least: int | None = LEAST  # the fewest seeds that have an interval; None: no number of them has
     others: tuple[BySeed, ...] = ()  # empty: seeds are pairs
     pooled: Pooled | None = None  # the variance of all arms, in place of its own
-    unit: str = "seed"  # what a figure is of, for readers: or a study
+    unit: str = "seed"  # what a figure is of, for readers: or a study, a machine
 
     @property
     def groups(self) -> tuple[BySeed, ...]:

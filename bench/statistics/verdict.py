@@ -178,7 +178,9 @@ def _rank_sum(left: Sequence[float], right: Sequence[float]) -> tuple[int, float
 
 
 def _too_few(contrast: Contrast, n: int, least: int) -> Judgement:
-    if contrast.is_paired:
+    if contrast.unit == "machine":
+        what = counted(n, contrast.unit)
+    elif contrast.is_paired:
         what = f"{counted(n, 'pair')} of {plural(contrast.unit)}"
     else:
         what = f"{counted(n, 'run')} of a configuration"

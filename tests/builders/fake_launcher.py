@@ -106,9 +106,10 @@ class Bench:
         jobs: int | None = 1,
         policy: Policy | None = None,
         request: GpuRequest | None = None,
+        isa: str | None = None,
     ) -> Runner:
         request = request or GpuRequest()
-        machine = Machine("host-1", "a processor", ROOM, self.gpus, None, None)
+        machine = Machine("host-1", "a processor", isa, ROOM, self.gpus, None, None)
         matrix = load_matrix(self.matrix_file)
         corpus = matrix.find_corpus()
         assert corpus is not None

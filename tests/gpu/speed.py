@@ -108,7 +108,9 @@ def arm_figures(model: str, optimizer: str, device: str, sizes: Sizes) -> Iterat
     few, many = sizes.launched, sizes.replayed
     ways = [
         Way("the original's way", lambda n: [theirs.step() for _ in range(n)], few, 2),
-        Way("kernel by kernel", lambda n: [*map(trainer.step, islice(trainer.positions, n))], few, 2),
+        Way(
+            "kernel by kernel", lambda n: [*map(trainer.step, islice(trainer.positions, n))], few, 2
+        ),
     ]
     for together in sizes.together:
         steps = ours.on_device(together)

@@ -87,6 +87,27 @@ def test_another_environment_code_or_host_opens_a_cell(bench: Bench, change: str
     assert len(bench.ran()) == 4
 
 
+@pytest.mark.parametrize(
+    ("there", "any_of_kind", "ran"),
+    [
+        ("AuthenticAMD avx2", True, 0),
+        ("AuthenticAMD avx2", False, 4),  # --done-by host
+        ("GenuineIntel avx512f", True, 4),
+        ("", True, 4),  # of an older version: not known to be alike
+    ],
+)
+def test_a_row_of_another_host_of_this_kind_makes_a_cell_done(
+    bench: Bench, there: str, any_of_kind: bool, ran: int
+) -> None:
+    bench.run(isa="AuthenticAMD avx2")
+    bench.ran()
+    elsewhere(bench, "host")
+    text = bench.folder.runs.read_text()
+    bench.folder.runs.write_text(text.replace("AuthenticAMD avx2", there))
+    bench.run(isa="AuthenticAMD avx2", policy=Policy(any_of_kind=any_of_kind))
+    assert len(bench.ran()) == ran
+
+
 @pytest.mark.parametrize("change", ["environment", "code", "host"])
 def test_a_row_that_does_not_count_here_leaves_a_cell_open(bench: Bench, change: str) -> None:
     """What `run` says at its end, when it was stopped before it came to a cell."""

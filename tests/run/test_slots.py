@@ -26,7 +26,7 @@ ROOM = Room(cpus=(2, 3, 5, 7), cores=4, memory_gib=16.0, free_gib=12.0)
 
 
 def machine(gpus: Gpus = NO_GPU, **room: float) -> Machine:
-    return Machine("host-1", None, replace(ROOM, **room), gpus, None, None)
+    return Machine("host-1", None, None, replace(ROOM, **room), gpus, None, None)
 
 
 @pytest.fixture

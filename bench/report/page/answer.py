@@ -9,6 +9,7 @@ from bench.merge.sections import Section
 from bench.records.kinds import LOSS
 from bench.report.family import TIME, Comparison, Family, least_seeds
 from bench.report.ladder import Step, bundle_words, steps_of
+from bench.report.machines import is_of_machines
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.targets import ArmToTarget, target_of, to_target, worst_arm
 from bench.report.words import claimed_words, count_words, margin_words, metric_words, percent
@@ -272,6 +273,12 @@ def _target_tables(section: Section, asked: Asked) -> list[Table]:
     lengths = [len(line.x) for arm in section.arms for line in seed_lines(arm, steps).values()]
     if target is None or (section.setup.program and max(lengths, default=0) < HELD):
         return []
+    seconds: Columns[ArmToTarget] = [
+        (
+            number(f"training time (s){section.timing.mark(TIME)}"),
+            lambda each: _median(each.seconds, of_measure) + _of_fewer(each),
+        )
+    ]
     columns: Columns[ArmToTarget] = [
         (Heading("configuration"), lambda each: each.arm.label),
         (
@@ -280,10 +287,7 @@ def _target_tables(section: Section, asked: Asked) -> list[Table]:
         ),
         (number("steps"), lambda each: _median(each.steps, of_count)),
         (number("tokens"), lambda each: _median(each.tokens, of_count)),
-        (
-            number(f"training time (s){section.timing.mark(TIME)}"),
-            lambda each: _median(each.seconds, of_measure) + _of_fewer(each),
-        ),
+        *([] if is_of_machines(section, TIME) else seconds),
     ]
     worst, whose = worst_arm(section), "the claim's target"
     if worst and (asked.claim is None or asked.claim.target is None):

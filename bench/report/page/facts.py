@@ -27,8 +27,7 @@ def facts(section: Section, sources: Sequence[Source]) -> list[tuple[str, str]]:
     if section.is_imported:
         about = ("Machine", "not known, nor are software and code")
         return [about, *_program(section), ("Rows", _rows(section, sources))]
-    host = short(key.host_id) or NOT_AVAILABLE
-    found = [("Machine", f"{_told(section, 'host_cpu_model')} (host {host})")]
+    found = [_machines(section)]
     if key.device == "cuda":
         driver = f"driver {_told(section, 'driver_version')}"
         found.append(("GPU", f"{_told(section, 'gpu_name')}, {driver}"))
@@ -41,6 +40,21 @@ def facts(section: Section, sources: Sequence[Source]) -> list[tuple[str, str]]:
         ("Rows", _rows(section, sources)),
     ]
     return found
+
+
+def _machines(section: Section) -> tuple[str, str]:
+    """The one that it is of; of several, how many of which processor, and what is pooled."""
+    hosts = section.timing.hosts
+    if len(hosts) == 1:
+        return (
+            "Machine",
+            f"{_told(section, 'host_cpu_model')} (host {short(hosts[0]) or NOT_AVAILABLE})",
+        )
+    models: dict[str, list[str]] = defaultdict(list)
+    for host, here in section.machines.items():
+        models[_told(here, "host_cpu_model")].append(short(host) or NOT_AVAILABLE)
+    told = "; ".join(f"{model} (hosts {', '.join(names)})" for model, names in models.items())
+    return "Machines", f"{len(hosts)}: {told}"
 
 
 def _training_of_ours(section: Section) -> list[tuple[str, str]]:

@@ -15,10 +15,12 @@ from bench.report.family import (
     tuned_part,
 )
 from bench.report.ladder import best_first, bundle_words
+from bench.report.machines import MACHINE
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.both import otherwise, told_at_cost
 from bench.report.page.content import Headline
 from bench.report.page.fixed import fixed_lead, fixed_points
+from bench.report.page.machines import machine_notes
 from bench.report.page.tuning import edge_words, split_points
 from bench.report.words import (
     COST,
@@ -58,7 +60,7 @@ def headline(
     """
     family, *further = families
     note = short_note(section.timing)
-    notes = (*((note,) if note else ()), *_uneven(section))
+    notes = (*((note,) if note else ()), *machine_notes(section), *_uneven(section))
     also = [_further(section, each, asked, place) for place, each in enumerate(further, start=1)]
     if family is None:
         return Headline(title, _nothing(section, asked), (*also, *notes))
@@ -216,10 +218,16 @@ def rests_on(each: Comparison) -> str:
     Without pairs "on 5 runs against 4 of 5 planned each, 1 diverged in the baseline".
     """
     if each.contrast.is_paired:
-        what = f"{each.contrast.n} of {counted(each.n_planned, f'planned {each.arm.unit}')}"
+        what = f"{each.contrast.n} of {_planned(each)}"
         return ", ".join([f"on {what}", *_other_seeds(each)])
     what = count_words(each.contrast).replace(" ", " runs ", 1)
     return ", ".join([f"on {what} of {each.n_planned} planned each", *_other_runs(each)])
+
+
+def _planned(each: Comparison) -> str:
+    """What its verdict counts: no matrix asks for machines."""
+    unit = each.contrast.unit
+    return counted(each.n_planned, unit if unit == MACHINE else f"planned {unit}")
 
 
 def _other_seeds(each: Comparison) -> Iterator[str]:
@@ -260,7 +268,7 @@ def _in_all(found: Sequence[Comparison]) -> str:
     failed = sum(each.ends.failed_new for each in found) + found[0].ends.failed_base
     rest = sum(each.n_planned - each.contrast.n for each in found)
     is_paired = found[0].contrast.is_paired
-    units = plural(found[0].arm.unit) if is_paired else "runs"
+    units = plural(found[0].contrast.unit) if is_paired else "runs"
     told = f"on {ns} of {planned} planned {units} each"
     incomplete = f", {rest} {'pairs incomplete' if is_paired else 'missing'}"
     return f"{told}{incomplete}, {failed} runs failed" if rest or failed else told

@@ -14,7 +14,9 @@ from bench.merge.source import Source
 from bench.records.columns import SHOWN, TIMINGS
 from bench.records.kinds import Column
 from bench.records.programs import OURS
+from bench.report.machines import is_of_machines
 from bench.report.page.content import Columns, Field, Heading, Table, number, table
+from bench.report.titles import short
 from bench.report.words import metric_words, times_words
 from bench.statistics.text import (
     NOT_AVAILABLE,
@@ -75,7 +77,8 @@ def cell_columns(section: Section) -> list[str]:
 def arm_columns(section: Section) -> list[str]:
     """What its summary shows: the main figures."""
     left_out = ("train_loss_final", "tokens_per_s", "wall_time_s")
-    return [name for name in cell_columns(section) if name not in left_out]
+    found = [name for name in cell_columns(section) if name not in left_out]
+    return [name for name in found if not is_of_machines(section, name)]
 
 
 def knows_sizes(section: Section) -> bool:
@@ -197,6 +200,8 @@ def equal_cost_tables(section: Section) -> list[Table]:
     unknown = ""
     for words, cost, unit in costs:
         equal = at_equal_cost(section.arms, cost)
+        if cost is curves.seconds and is_of_machines(section, "train_time_s"):
+            continue
         if equal.cost is None and section.setup.program:
             unknown = NO_COST
             continue
@@ -219,6 +224,11 @@ def cells_table(section: Section, merged: Merged, link: Link) -> Table:
     shown, of = cell_columns(section), section.setup.columns
     columns: Columns[tuple[EndedCell, str]] = [
         *_names(merged),
+        *(
+            [(Heading("machine"), lambda each: short(each[0].text("host_id")))]
+            if section.machines
+            else []
+        ),
         *((number(of[name].heading), _figure_of(name, of[name])) for name in shown),
         (Heading("run"), lambda each: link(each[0])),
     ]
@@ -249,7 +259,8 @@ def disturbed_tables(section: Section, merged: Merged) -> list[Table]:
     rows = [each for each in _by_arm(section) if is_disturbed(each[0])]
 
     def used(each: tuple[EndedCell, str]) -> str:
-        return f"used, marked {MARK}" if each[0].ok and section.timing.uses(each[0]) else "left out"
+        timing = section.machines.get(each[0].text("host_id"), section).timing
+        return f"used, marked {MARK}" if each[0].ok and timing.uses(each[0]) else "left out"
 
     columns: Columns[tuple[EndedCell, str]] = [
         *_names(merged),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bench.merge.arms import Arm
 from bench.merge.sections import Section
 from bench.records.kinds import Column
+from bench.report.machines import is_of_machines
 from bench.report.page.content import Headline
 from bench.report.page.tables import knows_sizes
 from bench.statistics.text import NOT_AVAILABLE, aligned, of_count, printable, write
@@ -33,6 +34,7 @@ def main_table(section: Section) -> list[str]:
     }
     if section.setup.program:  # of which only some is known
         figures = {title: name for title, name in figures.items() if section.values(name)}
+    figures = {title: name for title, name in figures.items() if not is_of_machines(section, name)}
     columns = section.setup.columns
     sizes = ["parameters"] if knows_sizes(section) else []
     rows = [

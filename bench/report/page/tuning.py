@@ -9,9 +9,10 @@ from bench.merge.asked import Asked
 from bench.merge.sections import Section
 from bench.merge.tuned import Trial, Tuning, by_arm, tunings
 from bench.records.kinds import LOSS
-from bench.report.family import Comparison, Family, measured
+from bench.report.family import Comparison, Family
 from bench.report.page.answer import decimals_of, write_interval, write_mean
 from bench.report.page.content import Columns, Heading, Table, number, table
+from bench.report.pairs import measured
 from bench.report.tuning import (
     Splits,
     edges_of_ranges,

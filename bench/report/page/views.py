@@ -17,6 +17,7 @@ from bench.report.page.citing import citation, commands, commands_note
 from bench.report.page.content import Field, Page, SectionView
 from bench.report.page.facts import facts
 from bench.report.page.headline import headline
+from bench.report.page.machines import machine_tables
 from bench.report.page.tables import Link
 from bench.report.page.terms import terms_table
 from bench.report.page.traces import traces
@@ -124,9 +125,9 @@ def _intro(sections: int) -> str:
     if sections == 1:
         return ""
     return (
-        "Rows that differ in machine, environment, code, text, device or settings are not merged. "
-        f"They are shown in {sections} sections, each with comparisons of its own. A false verdict "
-        "somewhere among all of them is likelier than within one."
+        "Rows that differ in kind of machine, environment, code, text, device or settings are not "
+        f"merged. They are shown in {sections} sections, each with comparisons of its own. A false "
+        "verdict somewhere among all of them is likelier than within one."
     )
 
 
@@ -162,6 +163,7 @@ def _section(
         summary=tables.summary_table(section, part.family.metric if part.family else ""),
         pictures=part.drawings,
         more=(
+            *machine_tables(section, part.family),
             *tables.equal_cost_tables(section),
             *([] if section.setup.program else [tables.cost_table(section)]),
             *trials_table(section, asked),

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.merge.arms import Arm
 from bench.merge.sections import Section
+from bench.report.machines import is_of_machines
 from bench.report.plots.axes import (
     CUT_SHORT,
     LINE_IN,
@@ -51,9 +52,9 @@ TINT = 0.35  # of the arm's colour in a bar's face, the rest is white: points st
 
 CAPTION = (
     "Bars: mean over seeds ({n}); whiskers: 95 % t interval of the mean, none with fewer than two "
-    "seeds, of a time with fewer than three undisturbed ones; points: single seeds{few}. "
-    "{times}; memory is {memory}{inference}."
+    "seeds, of a time with fewer than three undisturbed ones; points: single seeds{few}. {costs}"
 )
+COSTS = "{times}; memory is {memory}{inference}."
 INFERENCE = "; inference time is the median forward pass of one batch"
 
 
@@ -81,13 +82,14 @@ def measures(section: Section) -> tuple[Measure, ...]:
     memory, (title, unit, _) = section.memory[0], memory_words(section)
     loss, setup = section.main_metric, section.setup
     name = "Validation loss, final" if loss == LOSS else metric_name(setup, loss)
-    found = (
+    found: tuple[Measure, ...] = (
         Measure(loss, name, setup.columns[loss].unit),
         Measure("train_time_s", "Training time", "s"),
         Measure(memory, title, unit),
         Measure("infer_time_ms_p50", "Inference time", "ms, median of a batch"),
     )
-    return found[:3] if setup.program else found  # whose inference nobody has timed
+    found = found[:3] if setup.program else found  # whose inference nobody has timed
+    return tuple(each for each in found if not is_of_machines(section, each.column))
 
 
 def comparison_graph(scene: Scene) -> Drawing:
@@ -115,7 +117,10 @@ def comparison_graph(scene: Scene) -> Drawing:
             axes.set_visible(False)
 
     cut = any(_shown(bars).cuts(*(bar.spread.interval for bar in bars)) for bars in found.values())
-    others = " and peak memory" if section.setup.program else ", peak memory and inference time"
+    others = ", training time and peak memory"
+    if not section.setup.program:
+        others = ", training time, peak memory and inference time"
+    others = "" if section.machines else others
     few = first_seeds(max((arm.n_seeds for arm in scene.arms), default=0))
     return scene.drawing(
         NAME,
@@ -123,15 +128,23 @@ def comparison_graph(scene: Scene) -> Drawing:
             CAPTION.format(
                 n=n_with_times(scene.arms),
                 few=few,
-                times=times_words(section),
-                memory=memory_words(section)[2],
-                inference="" if section.setup.program else INFERENCE,
+                costs=_costs(section),
             ),
             CUT_SHORT if cut else "",
         ),
-        f"Bar charts of {metric_name(section.setup, section.main_metric)}, training time{others} "
-        f"by configuration. {losses(section)}.",
+        f"Bar charts of {metric_name(section.setup, section.main_metric)}{others} by "
+        f"configuration. {losses(section)}.",
         picture(2 * (rows_in + FRAME_IN), scene.title, draw),
+    )
+
+
+def _costs(section: Section) -> str:
+    if section.machines:
+        return "Times and memory are of several machines, which the page tells one by one."
+    return COSTS.format(
+        times=times_words(section),
+        memory=memory_words(section)[2],
+        inference="" if section.setup.program else INFERENCE,
     )
 
 

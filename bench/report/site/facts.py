@@ -3,7 +3,7 @@
 import datetime
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.border.identity import SCHEMA_VERSION
@@ -164,13 +164,25 @@ def label_of(cell: EndedCell) -> str:
 
 
 def _arms(merged: Merged) -> Iterator[BundleArm]:
-    """Each arm of each section, as far as it ended ok, without what later attempts replaced."""
+    """Each arm of each section, as far as it ended ok, without what later attempts replaced.
+
+    Of a section of several machines the losses are of all, and each has times of its own.
+    """
     for section in make_sections(merged):
-        for arm in section.arms:
-            cells = [cell for cell in arm.ok if not cell.earlier]
-            is_twin = arm.untuned and any(cell.twin for cell in arm.cells)  # told already
-            if cells and not is_twin:
-                yield _arm(section, arm, cells[0])
+        yield from _of_section(section)
+        for here in section.machines.values():
+            for arm in _of_section(here):
+                loss, *others = arm.metrics
+                nothing = replace(loss, by_seed={}, mean=None)
+                yield replace(arm, metrics=(nothing, *others))
+
+
+def _of_section(section: Section) -> Iterator[BundleArm]:
+    for arm in section.arms:
+        cells = [cell for cell in arm.ok if not cell.earlier]
+        is_twin = arm.untuned and any(cell.twin for cell in arm.cells)  # told already
+        if cells and not is_twin:
+            yield _arm(section, arm, cells[0])
 
 
 def _arm(section: Section, arm: Arm, cell: EndedCell) -> BundleArm:
@@ -179,7 +191,7 @@ def _arm(section: Section, arm: Arm, cell: EndedCell) -> BundleArm:
         series=series_of(cell),
         arm_id=arm.arm_id,
         label=label_of(cell),
-        host_id=section.key.host_id,
+        host_id=" ".join(section.timing.hosts),
         gpu_name=section.key.gpu_name,
         is_paired=section.setup.is_paired,
         metrics=tuple(_metric(section, arm, name) for name in names),

@@ -59,6 +59,24 @@ def test_of_several_folders_all_are_read(new, tmp_path: Path):
     assert len(arm_trends([facts])[0].trends[0].points) == 2
 
 
+def test_machines_of_one_kind_have_one_loss_and_memory_of_their_own(new):
+    results = new()
+    for seed, host in ((1, "host1"), (2, "host2")):
+        for optimizer in ("adamw", "muon"):
+            cell = results.planned(optimizer=optimizer, seed=seed)
+            results.ended(cell, host_id=host, cpu_isa="AuthenticAMD avx2")
+    facts = read(results)
+    assert [arm.host_id for arm in facts.arms] == [
+        *("host1 host2", "host1 host2"),
+        *("host1", "host1", "host2", "host2"),
+    ]
+    loss, memory = ([arm.metrics[place] for arm in facts.arms[::2]] for place in (0, 3))
+    assert [sorted(metric.by_seed) for metric in loss] == [[1, 2], [], []]
+    assert [sorted(metric.by_seed) for metric in memory] == [[], [1], [2]]
+    losses, memories = arm_trends([facts])[0].trends  # no run has the others
+    assert (len(losses.points), len(memories.points)) == (1, 2)
+
+
 def test_on_a_gpu_its_memory_counts(new):
     results = new()
     figures = {"gpu_mem_allocated_peak_mib": 900.0, "gpu_name": "A GPU"}
