@@ -16,6 +16,7 @@ from bench.measure.gpus import Gpus
 from bench.measure.host import CPUS
 from bench.measure.listed import find_gpus
 from bench.measure.packed import packed
+from bench.records.hold import BOOT_ID
 
 # Keeps a published host_id from being looked up in a list of hashed machine ids.
 SALT = "bench host"
@@ -28,7 +29,7 @@ X86_SETS = (
 )
 ARM_SETS = ("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16", "sme")
 CPU_INFO = Path("/proc/cpuinfo")
-MACHINE_ID, BOOT_ID = Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")
+MACHINE_ID = Path("/etc/machine-id")
 
 
 @dataclass(frozen=True)

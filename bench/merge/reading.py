@@ -94,24 +94,26 @@ def read_rows(
 
     `name` is its folder's, for readers. `check` raises ValueError for a row that cannot be used.
     Lines that are `known` are not read again, and those of this table are added: their rows are
-    the same object in every table that has them.
+    the same object in every table that has them. Of a table, equal lines are one row
+    (bench/records/rows.py says why).
 
     Raises:
         UnreadableError: if its header lacks what is needed, or the file cannot be read.
     """
     header, content = _open(path, needed)
-    before = None if known is None else known.setdefault(tuple(header), {})
-    rows, bad = [], []
+    before = {} if known is None else known.setdefault(tuple(header), {})
+    rows, bad, read = [], [], set()
     for number, line in enumerate(_lines(content), start=2):
-        found = before.get(line) if before is not None else None
+        if line in read:
+            continue
+        found = before.get(line)
         if found is None:
-            found = _row(header, line, check)
-            if before is not None:
-                before[line] = found
+            found = before[line] = _row(header, line, check)
         if isinstance(found, str):
             bad.append((number, found))
         else:
             rows.append(found)
+            read.add(line)
     return rows, _damage(path, name, bad)
 
 

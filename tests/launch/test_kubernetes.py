@@ -73,7 +73,7 @@ def test_what_starts_a_pod_under_docker() -> None:
         *("--volume", "/volume:/work", "--tmpfs", "/tmp:exec,mode=1777"),
         *("--entrypoint", "tini", "an-image", "--", "sh", "-euc"),
         "exec bench run rates.yaml --shard $((JOB_COMPLETION_INDEX + 1))/4 "
-        "--out results/rates/tasks/$JOB_COMPLETION_INDEX --jobs auto",
+        "--out results/rates/tasks/$JOB_COMPLETION_INDEX --jobs auto --wait-for-folder",
     ]
 
 
@@ -100,7 +100,7 @@ def test_each_index_makes_its_own_shard(tmp_path: Path, index: int | None) -> No
         assert (told.returncode != 0, told.stdout) == (True, "")
     else:
         shard = f"--shard {index + 1}/{SHARDS} --out results/rates/tasks/{index}"
-        assert told.stdout == f"run rates.yaml {shard} --jobs auto\n"
+        assert told.stdout == f"run rates.yaml {shard} --jobs auto --wait-for-folder\n"
 
 
 # --- Under Docker ---------------------------------------------------------------------------------
