@@ -18,7 +18,7 @@ from tests.builders.containers import give
 from tests.builders.shared import TINY, need_cpus
 
 OLDEST = "1.29"  # that docs/cluster.md names
-SHARDS = 4
+SHARDS = 5
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 91
 
 
@@ -72,8 +72,8 @@ def test_what_starts_a_pod_under_docker() -> None:
         *("--read-only", "--cpus", "2", "--memory", "9g"),
         *("--volume", "/volume:/work", "--tmpfs", "/tmp:exec,mode=1777"),
         *("--entrypoint", "tini", "an-image", "--", "sh", "-euc"),
-        "exec bench run rates.yaml --shard $((JOB_COMPLETION_INDEX + 1))/4 "
-        "--out results/rates/tasks/$JOB_COMPLETION_INDEX --jobs auto --wait-for-folder",
+        "exec bench run sweep.yaml --shard $((JOB_COMPLETION_INDEX + 1))/5 "
+        "--out results/sweep/tasks/$JOB_COMPLETION_INDEX --jobs auto --wait-for-folder",
     ]
 
 
@@ -99,8 +99,8 @@ def test_each_index_makes_its_own_shard(tmp_path: Path, index: int | None) -> No
     if index is None:
         assert (told.returncode != 0, told.stdout) == (True, "")
     else:
-        shard = f"--shard {index + 1}/{SHARDS} --out results/rates/tasks/{index}"
-        assert told.stdout == f"run rates.yaml {shard} --jobs auto --wait-for-folder\n"
+        shard = f"--shard {index + 1}/{SHARDS} --out results/sweep/tasks/{index}"
+        assert told.stdout == f"run sweep.yaml {shard} --jobs auto --wait-for-folder\n"
 
 
 # --- Under Docker ---------------------------------------------------------------------------------
@@ -112,9 +112,9 @@ def volume(tmp_path: Path) -> Path:
     folder = tmp_path / "volume"
     folder.mkdir()
     (folder / "input.txt").write_text(TEXT)
-    matrix = TINY.replace("name: tiny", "name: rates").replace("[1, 2]", "[1, 2, 3, 4]")
+    matrix = TINY.replace("name: tiny", "name: sweep").replace("[1, 2]", "[1, 2, 3, 4, 5]")
     matrix = matrix.replace("steps: 4", "steps: 200")
-    (folder / "rates.yaml").write_text(matrix + "data: {corpus: input.txt}\n")
+    (folder / "sweep.yaml").write_text(matrix + "data: {corpus: input.txt}\n")
     give(folder, 1000)
     return folder
 
@@ -138,7 +138,7 @@ class Pods:
 
     def stop(self, index: int) -> None:
         """As a node that is drained does, once a run of it has begun."""
-        task = self.volume / "results" / "rates" / "tasks" / str(index)
+        task = self.volume / "results" / "sweep" / "tasks" / str(index)
         for _ in range(1200):
             if any(task.glob("cells/*/worker.log")):
                 break
@@ -169,17 +169,17 @@ def test_pods_at_once_make_every_run_once(job: Pods, volume: Path) -> None:
     clients = [job.start(index) for index in range(SHARDS)]
     job.stop(0)
     told = [client.communicate(timeout=600)[0] for client in clients]
-    assert [client.returncode for client in clients] == [130, 0, 0, 0], told
+    assert [client.returncode for client in clients] == [130, 0, 0, 0, 0], told
     assert all("note:" not in each and "jobs: 2 at once" in each for each in told), told
     drained = rows(volume, 0)
     assert {row["status"] for row in drained} == {"interrupted"}
     successor = job.start(0)
     assert "2 of 2 runs ok" in successor.communicate(timeout=600)[0]
     seeds = [{row["seed"] for row in rows(volume, index)} for index in range(SHARDS)]
-    assert seeds == [{"1"}, {"2"}, {"3"}, {"4"}]
+    assert seeds == [{str(index + 1)} for index in range(SHARDS)]
     found = [row for index in range(SHARDS) for row in rows(volume, index)]
     ok = [(row["optimizer"], row["seed"]) for row in found if row["status"] == "ok"]
-    assert sorted(ok) == [(name, seed) for name in ("adamw", "truemuon") for seed in "1234"]
+    assert sorted(ok) == [(name, seed) for name in ("adamw", "truemuon") for seed in "12345"]
     assert len(found) == len(ok) + len(drained)
     assert {path.stat().st_uid for path in volume.rglob("*")} == {1000}
     (last,) = re.findall(r"^docker run .* bench report .*$", pods.PAGE.read_text(), re.MULTILINE)
@@ -192,8 +192,8 @@ def test_pods_at_once_make_every_run_once(job: Pods, volume: Path) -> None:
         check=False,
     )
     assert report.returncode == 0, report.stdout + report.stderr
-    assert "8 of 8 runs ok" in report.stdout
-    assert (volume / "results" / "rates" / "report" / "index.html").is_file()
+    assert "10 of 10 runs ok" in report.stdout
+    assert (volume / "results" / "sweep" / "report" / "index.html").is_file()
 
 
 @pytest.mark.slow
@@ -218,4 +218,4 @@ def test_a_pods_limits_say_how_many_run_at_once(
 
 
 def rows(volume: Path, index: int) -> list[Row]:
-    return read_table(volume / "results" / "rates" / "tasks" / str(index) / "runs.csv")
+    return read_table(volume / "results" / "sweep" / "tasks" / str(index) / "runs.csv")
