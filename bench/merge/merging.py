@@ -101,7 +101,20 @@ def merge(folders: Sequence[Path]) -> Merged:
             damage += folder.damage
     if refused and not read:
         raise refused[0]
+    _tell_kinds(read)
     return replace(_merged(read), damage=tuple(damage))
+
+
+def _tell_kinds(folders: Sequence[SourceRows]) -> None:
+    """A host's instruction sets are known from any of its rows: older versions did not tell them.
+
+    Else a folder that a newer version went on with would fall apart.
+    """
+    rows = [row for each in folders for found in each.attempts.values() for row in found]
+    kinds = {row["host_id"]: row["cpu_isa"] for row in rows if row.get("cpu_isa")}
+    for row in rows:
+        if not row.get("cpu_isa") and (kind := kinds.get(row["host_id"])):
+            row["cpu_isa"] = kind
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from bench.merge.arms import Arm, fewest_seeds
 from bench.merge.asked import Asked
 from bench.merge.sections import Section
 from bench.records.columns import OF_A_MACHINE, TIMED, is_relative
-from bench.report.pairs import Compared, ends_of_pairs, measured
+from bench.report.pairs import Paired, ends_of_pairs, measured
 from bench.statistics.contrast import Contrast, difference
 from bench.statistics.ends import End, Ends
 
@@ -64,7 +64,7 @@ def on_each(
 
 def over_machines(
     section: Section, arm: Arm, baseline: Arm, metric: str, confidence: float
-) -> Compared:
+) -> Paired:
     """A value a machine: its mean of `on_each`, where all seeds finished in both arms.
 
     A machine ended as its worst pair did.
@@ -76,7 +76,7 @@ def over_machines(
     each = on_each(section, arm, baseline, metric, confidence)
     known = {host: each[host] for host in finished if host in each and each[host].n}
     means = (contrast.mean for contrast in known.values())
-    return Compared(
+    return Paired(
         Contrast(
             {place: mean for place, mean in enumerate(means, start=1) if mean is not None},
             is_relative(metric, section.setup.columns[metric]),

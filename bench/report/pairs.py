@@ -12,7 +12,7 @@ from bench.statistics.ends import End, Ends
 
 
 @dataclass(frozen=True)
-class Compared:
+class Paired:
     """One arm against the baseline by one figure, before any verdict."""
 
     contrast: Contrast  # arm - baseline, in the metric's unit
@@ -24,9 +24,7 @@ class Compared:
     without_ratio: bool = False  # some figure is 0
 
 
-def over_seeds(
-    section: Section, arm: Arm, baseline: Arm, metric: str, confidence: float
-) -> Compared:
+def over_seeds(section: Section, arm: Arm, baseline: Arm, metric: str, confidence: float) -> Paired:
     """Seed by seed, or study by study."""
     is_paired = section.setup.is_paired
     relative = is_relative(metric, section.setup.columns[metric])
@@ -43,7 +41,7 @@ def over_seeds(
     )
     ends = Ends(Counter(by_seed.values()))
     both = [seed for seed, end in by_seed.items() if end == (End.FINISHED, End.FINISHED)]
-    return Compared(
+    return Paired(
         replace(contrast, unit=arm.unit),
         ends,
         ends,

@@ -221,6 +221,14 @@ def test_rows_of_an_older_version_stand_by_host_as_they_did(lab: Lab) -> None:
     assert [len(section.ok) for section in sections] == [8, 4]
 
 
+def test_a_folder_that_a_newer_version_went_on_with_is_one_section(lab: Lab) -> None:
+    lab.task("host1", 1, 2, cpu_isa="")
+    lab.task("host1", 3, 4)
+    lab.task("host2", 5, 6, cpu_isa="")
+    sections, _ = lab.sections()
+    assert [len(section.ok) for section in sections] == [8, 4]
+
+
 def test_of_gpus_the_name_decides(lab: Lab) -> None:
     """Not the processor beside them."""
     gpu = {"device": "cuda", "gpu_name": "NVIDIA H100"}

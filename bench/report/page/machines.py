@@ -62,7 +62,7 @@ def machine_notes(section: Section) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class _Line:
+class _OnMachine:
     """An arm on one machine, or over all."""
 
     arm: Arm
@@ -79,7 +79,7 @@ def machine_tables(section: Section, family: Family | None) -> list[Table]:
     shown = [TIME, "step_time_ms_p50", *section.memory]
     lines = [line for arm in section.arms for line in _lines(section, arm, baseline)]
     of = section.setup.columns
-    columns: Columns[_Line] = [
+    columns: Columns[_OnMachine] = [
         (Heading("configuration"), lambda line: line.arm.label),
         (Heading("machine"), lambda line: line.machine),
         (number("seeds"), lambda line: str(line.here.n_seeds_timing) if line.here else ""),
@@ -91,15 +91,15 @@ def machine_tables(section: Section, family: Family | None) -> list[Table]:
     return [table("Machine by machine", lines, columns, note)]
 
 
-def _lines(section: Section, arm: Arm, baseline: Arm) -> Iterator[_Line]:
+def _lines(section: Section, arm: Arm, baseline: Arm) -> Iterator[_OnMachine]:
     others = arm.label != baseline.label
     each = on_each(section, arm, baseline, TIME, CONFIDENCE) if others else {}
     for host, here in section.machines.items():
         mine = next(there for there in here.arms if there.label == arm.label)
-        yield _Line(arm, _named(section, host), mine, each.get(host))
+        yield _OnMachine(arm, _named(section, host), mine, each.get(host))
     if others and len(section.machines) >= LEAST_MACHINES:
         found = over_machines(section, arm, baseline, TIME, CONFIDENCE)
-        yield _Line(arm, f"over {counted(found.contrast.n, 'machine')}", None, found.contrast)
+        yield _OnMachine(arm, f"over {counted(found.contrast.n, 'machine')}", None, found.contrast)
 
 
 def _named(section: Section, host: str) -> str:
@@ -110,10 +110,10 @@ def _named(section: Section, host: str) -> str:
     return f"{name} ({', '.join(models)})" if differ and models else name
 
 
-def _spread_of(section: Section, name: str) -> Callable[[_Line], str]:
+def _spread_of(section: Section, name: str) -> Callable[[_OnMachine], str]:
     column = section.setup.columns[name]
 
-    def told(line: _Line) -> str:
+    def told(line: _OnMachine) -> str:
         if line.here is None:
             return ""
         spread = line.here.spread(name)
@@ -123,7 +123,7 @@ def _spread_of(section: Section, name: str) -> Callable[[_Line], str]:
     return told
 
 
-def _change(line: _Line) -> str:
+def _change(line: _OnMachine) -> str:
     if line.contrast is None or line.contrast.mean is None:
         return ""
     told = write_mean(line.contrast, of_measure)
