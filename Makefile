@@ -61,7 +61,7 @@ $(VENV)/.worker: $(VENV)/.base
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	@echo "setting up $(VENV): tests and linters. pip downloads some 90 MB"
+	@echo "setting up $(VENV): tests and linters. pip downloads some 110 MB"
 	@$(INSTALL) -e '.[dev]' $(QUIETLY)
 	@$(INSTALL) --no-deps tokenizers $(QUIETLY)
 	@touch $@
@@ -178,7 +178,7 @@ perf: $(VENV)/.worker ## speed against its targets, minutes on a quiet machine: 
 	@if $(CONTAINERS); then $(MAKE) --no-print-directory cells-cpu; fi
 	@$(PY) -m tests.perf --runtime $(RUNTIME) $(ARGS)
 
-scale: $(VENV)/.base ## what a report on 1,000, 3,000 and 10,000 cells takes
+scale: $(VENV)/.base ## what a report on 1,000 to 10,000 cells takes, and on 400 shards
 	@$(PY) -m tests.report.scale $(ARGS)
 
 doctor: $(VENV)/.base ## what this machine lacks, and the remedy

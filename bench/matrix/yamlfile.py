@@ -88,6 +88,15 @@ def read_yaml(path: Path) -> Document:
     Raises:
         MatrixError: if it cannot be read, or is no YAML.
     """
+    return parse_yaml(str(path), read_raw(path))
+
+
+def read_raw(path: Path) -> bytes:
+    """What `parse_yaml` takes.
+
+    Raises:
+        MatrixError: if it cannot be read, or is too long.
+    """
     file = str(path)
     try:
         raw = _read_bytes(path)
@@ -97,6 +106,15 @@ def read_yaml(path: Path) -> Document:
     if len(raw) > MAX_BYTES:
         what = f"has more than {MAX_BYTES:,} bytes. A matrix needs a few thousand: name another."
         raise _no_matrix(file, what)
+    return raw
+
+
+def parse_yaml(file: str, raw: bytes) -> Document:
+    """What `raw` says; `file` is what its mistakes are told of.
+
+    Raises:
+        MatrixError: if it is no YAML.
+    """
     try:
         text = raw.decode("utf-8")
         root = yaml.compose(text, Loader=_Loader)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bench.matrix.forms import Data, EvalForm, TrainForm
 from bench.matrix.program_forms import AnyClaim, AnyFixedClaim, AnyTune
 from bench.matrix.schema import PROGRAM, is_fixed
 from bench.matrix.tune_forms import Tune
-from bench.matrix.yamlfile import read_yaml
+from bench.matrix.yamlfile import Document, parse_yaml, read_raw
 from bench.records.columns import CLAIMABLE
 
 
@@ -108,11 +109,17 @@ def settings_of(folder: Path) -> str:
 
 
 def _content(file: Path) -> dict[str, Any]:
-    document = read_yaml(file)
+    document = _document(read_raw(file))
     document.raise_mistakes()
     if not isinstance(document.data, dict):
         raise MatrixError(str(file), [Mistake(0, "", "is not a mapping of keys to values.")])
     return document.data
+
+
+@lru_cache(maxsize=16)
+def _document(raw: bytes) -> Document:
+    """The folders of a job array have one matrix, which takes a while to read."""
+    return parse_yaml("matrix.yaml", raw)
 
 
 def _check_known(file: Path, content: dict[str, Any], metric: str) -> None:

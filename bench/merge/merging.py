@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.border.identity import digest
-from bench.merge.reading import NO_CURVE, Curve, Damage, UnreadableError
+from bench.merge.reading import NO_CURVE, Curve, Damage, Known, UnreadableError
 from bench.merge.source import Source, SourceRows, read_source
 from bench.records.columns import SETTLED
 from bench.records.endings import by_circumstances, ending
@@ -88,9 +88,10 @@ def merge(folders: Sequence[Path]) -> Merged:
     read: list[SourceRows] = []
     damage: list[Damage] = []
     refused: list[UnreadableError] = []
+    plans: Known = {}
     for path, name in zip(paths, _names(paths), strict=True):
         try:
-            folder = read_source(len(read), path, name)
+            folder = read_source(len(read), path, name, plans)
         except UnreadableError as error:
             why = f"{error.why}; the whole folder is left out"
             damage.append(Damage(f"{name}/{error.file}", 0, 0, why))

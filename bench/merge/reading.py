@@ -8,13 +8,12 @@ curves.csv has a hundred times as many, and is read in bulk as long as nothing i
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
@@ -25,7 +24,11 @@ from bench.records.kinds import NUMBER, TEXT, WHOLE
 from bench.records.rows import LARGEST_FIGURE, Row, as_row, fields_of, without_mark
 
 Array = NDArray[np.float64]
+Whole = NDArray[np.integer[Any]]
 Which = tuple[str, str, str]  # run_id, host_id, attempt: whose curve it is
+
+# By header and line: its row, or why it is none. The folders of a job array share their plan.
+Known = dict[tuple[str, ...], dict[bytes, Row | str]]
 
 CURVE_KEYS = ("run_id", "host_id", "attempt")
 CURVES_NEED = (*CURVE_KEYS, "step", "val_loss")
@@ -33,6 +36,8 @@ _CHECKED = {name: column.kind for name, column in COLUMNS.items() if column.kind
 # What pyarrow reads in another way than line by line: quotes and carriage returns may join lines,
 # an empty line passes for a row, 0x1A for a number and nan(1) for none.
 UNUSUAL = (b'"', b"\r", b"\n\n", b"0x", b"0X", b"(")
+
+WORTH_THREADS = 2**20  # bytes: to start them takes longer than to read a few curves
 
 
 @dataclass(frozen=True)
@@ -79,29 +84,47 @@ NO_CURVE = Curve(*(np.empty(0) for _ in fields(Curve)))
 
 
 def read_rows(
-    path: Path, name: str, needed: Iterable[str], check: Callable[[Row], None]
+    path: Path,
+    name: str,
+    needed: Iterable[str],
+    check: Callable[[Row], None],
+    known: Known | None = None,
 ) -> tuple[list[Row], list[Damage]]:
     """The rows of a table, every field as text, and its damage.
 
     `name` is its folder's, for readers. `check` raises ValueError for a row that cannot be used.
-    Equal lines are one row (bench/records/rows.py says why).
+    Lines that are `known` are not read again, and those of this table are added: their rows are
+    the same object in every table that has them. Of a table, equal lines are one row
+    (bench/records/rows.py says why).
 
     Raises:
         UnreadableError: if its header lacks what is needed, or the file cannot be read.
     """
     header, content = _open(path, needed)
+    before = {} if known is None else known.setdefault(tuple(header), {})
     rows, bad, read = [], [], set()
     for number, line in enumerate(_lines(content), start=2):
         if line in read:
             continue
-        try:
-            row = as_row(header, line)
-            check(row)
-            rows.append(row)
+        found = before.get(line)
+        if found is None:
+            found = before[line] = _row(header, line, check)
+        if isinstance(found, str):
+            bad.append((number, found))
+        else:
+            rows.append(found)
             read.add(line)
-        except ValueError as error:
-            bad.append((number, str(error)))
     return rows, _damage(path, name, bad)
+
+
+def _row(header: Sequence[str], line: bytes, check: Callable[[Row], None]) -> Row | str:
+    """One line's row; or why it is none that can be used."""
+    try:
+        row = as_row(header, line)
+        check(row)
+    except ValueError as error:
+        return str(error)
+    return row
 
 
 def check_fields(row: Row, *required: str) -> None:
@@ -140,10 +163,10 @@ def read_curves(path: Path, name: str) -> tuple[dict[Which, Curve], list[Damage]
     except UnreadableError as error:
         return {}, [Damage(f"{name}/{path.name}", 0, 0, f"{error.why}; no curve of it is shown")]
     bad: list[tuple[int, str]] = []
-    frame = _in_bulk(header, content)
-    if frame is None:
-        frame, bad = _line_by_line(header, _lines(content))
-    return _curves(frame), _damage(path, name, bad)
+    found = _in_bulk(header, content)
+    if found is None:
+        found, bad = _line_by_line(header, _lines(content))
+    return _curves(found), _damage(path, name, bad)
 
 
 def _open(path: Path, needed: Iterable[str]) -> tuple[list[str], bytes]:
@@ -176,7 +199,17 @@ def _damage(path: Path, name: str, bad: Sequence[tuple[int, str]]) -> list[Damag
     return [Damage(f"{name}/{path.name}", bad[0][0], len(bad), bad[0][1])] if bad else []
 
 
-def _in_bulk(header: Sequence[str], content: bytes) -> pd.DataFrame | None:
+@dataclass(frozen=True, eq=False)
+class _Evaluations:
+    """Lines of a curves.csv, in their order; all arrays have the shape (lines,)."""
+
+    keys: Sequence[tuple[Sequence[str], Whole]]  # of each of CURVE_KEYS its texts, each once, and
+    # every line's place among them
+    steps: Whole
+    figures: Mapping[str, Array]  # NaN where unknown
+
+
+def _in_bulk(header: Sequence[str], content: bytes) -> _Evaluations | None:
     """All lines at once; None if one of them needs a closer look."""
     if content.startswith(b"\n") or any(sign in content for sign in UNUSUAL):
         return None
@@ -189,7 +222,9 @@ def _in_bulk(header: Sequence[str], content: bytes) -> pd.DataFrame | None:
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(content),
-            read_options=pa.csv.ReadOptions(column_names=header),
+            read_options=pa.csv.ReadOptions(
+                column_names=header, use_threads=len(content) > WORTH_THREADS
+            ),
             convert_options=pa.csv.ConvertOptions(
                 column_types=types,
                 include_columns=list(types),
@@ -202,13 +237,18 @@ def _in_bulk(header: Sequence[str], content: bytes) -> pd.DataFrame | None:
         return None
     if table["step"].null_count:
         return None
-    frame: pd.DataFrame = table.unify_dictionaries().to_pandas()
-    return frame
+    table = table.unify_dictionaries()
+    keys = [table[name].combine_chunks() for name in CURVE_KEYS]
+    return _Evaluations(
+        [(key.dictionary.to_pylist(), key.indices.to_numpy()) for key in keys],
+        table["step"].to_numpy(),
+        {name: table[name].to_numpy() for name in CURVE_FIGURES},
+    )
 
 
 def _line_by_line(
     header: Sequence[str], lines: Iterable[bytes]
-) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+) -> tuple[_Evaluations, list[tuple[int, str]]]:
     """The same of the lines that are sound; and (line number, why) of the others."""
     found, bad = [], []
     for number, line in enumerate(lines, start=2):
@@ -216,7 +256,19 @@ def _line_by_line(
             found.append(_evaluation(as_row(header, line)))
         except ValueError as error:
             bad.append((number, str(error)))
-    return pd.DataFrame(found, columns=[*CURVE_KEYS, "step", *CURVE_FIGURES]), bad
+    evaluations = _Evaluations(
+        [_coded([each[name] for each in found]) for name in CURVE_KEYS],
+        np.array([each["step"] for each in found], dtype=np.int64),
+        {name: np.array([each[name] for each in found], dtype=float) for name in CURVE_FIGURES},
+    )
+    return evaluations, bad
+
+
+def _coded(texts: Sequence[str]) -> tuple[list[str], Whole]:
+    """Each text once, and the place of every one among these."""
+    places: dict[str, int] = {}
+    codes = [places.setdefault(text, len(places)) for text in texts]
+    return list(places), np.array(codes, dtype=np.int64)
 
 
 def _evaluation(row: Row) -> dict[str, Any]:
@@ -230,19 +282,24 @@ def _evaluation(row: Row) -> dict[str, Any]:
     return found
 
 
-def _curves(frame: pd.DataFrame) -> dict[Which, Curve]:
+def _curves(found: _Evaluations) -> dict[Which, Curve]:
     """Lines in any order -> a curve for each (run_id, host_id, attempt)."""
-    steps = frame["step"].to_numpy(dtype=np.int64)
-    figures = [steps.astype(np.float64)]
-    for name in CURVE_FIGURES:
-        column = frame[name].to_numpy(dtype=np.float64)
+    if not len(found.steps):
+        return {}
+    figures = [found.steps.astype(np.float64)]
+    for column in found.figures.values():
         known = np.where(np.isfinite(column), column, np.nan)
         figures.append(np.clip(known, -LARGEST_FIGURE, LARGEST_FIGURE))
-    groups: Any = frame.groupby(list(CURVE_KEYS), observed=True, sort=False).indices
-    found = {}
-    for which, lines in groups.items():
-        ordered = lines[np.argsort(steps[lines], kind="stable")]
-        last = np.append(np.diff(steps[ordered]) > 0, True)
-        rows = ordered[last]
-        found[which] = Curve(*(figure[rows] for figure in figures))
-    return found
+    # By curve, then by step; lines of one step stay in their order, and the last of them counts.
+    ordered = np.lexsort((found.steps, *(codes for _, codes in found.keys)))
+    others = np.zeros(len(ordered) - 1, dtype=bool)  # whether the next line is of another curve
+    for _, codes in found.keys:
+        others |= np.diff(codes[ordered]) != 0
+    steps = found.steps[ordered]
+    last = np.append(others | (steps[1:] != steps[:-1]), True)
+    curve = np.append(0, np.cumsum(others))[last]
+    curves = {}
+    for lines in np.split(ordered[last], np.flatnonzero(np.diff(curve)) + 1):
+        run_id, host_id, attempt = (texts[codes[lines[0]]] for texts, codes in found.keys)
+        curves[run_id, host_id, attempt] = Curve(*(figure[lines] for figure in figures))
+    return curves

@@ -8,6 +8,7 @@ from bench.merge.asked import settings_of
 from bench.merge.reading import (
     Curve,
     Damage,
+    Known,
     Which,
     check_fields,
     check_status,
@@ -54,8 +55,8 @@ class SourceRows:
     damage: list[Damage]
 
 
-def read_source(index: int, path: Path, name: str) -> SourceRows:
-    """Read one folder.
+def read_source(index: int, path: Path, name: str, plans: Known) -> SourceRows:
+    """Read one folder; `plans` has the lines of the plans that were read before it.
 
     Raises:
         FolderError: for a folder that is not a results folder.
@@ -64,7 +65,7 @@ def read_source(index: int, path: Path, name: str) -> SourceRows:
     folder = ResultsFolder(path)
     for file in (folder.plan, folder.runs):
         check_there(file)
-    plan, wrong_plan = read_rows(folder.plan, name, PLAN_NEEDS, _check_planned)
+    plan, wrong_plan = read_rows(folder.plan, name, PLAN_NEEDS, _check_planned, plans)
     runs, wrong_runs = read_rows(folder.runs, name, RUNS_NEED, _check_ended)
     curves, wrong_curves = read_curves(folder.curves, name)
     selected, twins = _selected(plan)

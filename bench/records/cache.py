@@ -6,6 +6,7 @@ An entry is one file, or a folder with several: {path within it: content}, "" fo
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -70,8 +71,7 @@ def store(path: Path, load: Callable[[], Mapping[str, bytes]]) -> Path:
             for name in set(names_in(path)) - files.keys():
                 (path / name).unlink(missing_ok=True)
             for name, content in files.items():
-                (path / name).parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path / name, content, mode=0o644)
+                _put(path / name, content)
     except OSError as error:
         raise CacheError(
             f"the cache {cache_folder()} cannot be written: {error.strerror}. "
@@ -97,9 +97,21 @@ def remembered(told: str, compute: Callable[[], str]) -> str:
         return note.read_text(encoding="utf-8")
     found = compute()
     with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(note, found)
+        _put(note, found.encode())
     return found
+
+
+def _put(path: Path, content: bytes) -> None:
+    """A file in place whole, whoever else puts it there.
+
+    Runners of other hosts and containers share a cache, and may have our process number, by which
+    `write_atomically` names what is not whole yet: so that is in a folder of its own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as own:
+        whole = Path(own, path.name)
+        write_atomically(whole, content, mode=0o644)
+        whole.replace(path)
 
 
 def is_whole(path: Path) -> bool:

@@ -23,6 +23,7 @@ from bench.measure import machine, packed
 from bench.measure.packed import Packed
 from bench.records.rows import Row, read_table
 from bench.version import __version__
+from tests.builders.containers import give
 from tests.builders.shared import TINY as FOUR_CELLS
 from tests.builders.shared import bench, without
 
@@ -37,25 +38,6 @@ CLOSED = (
 LOSSES = ("train_loss_final", "val_loss_final", "init_hash", "data_order_hash", "run_id")
 
 
-@pytest.fixture(scope="module")
-def image(engine: Engine) -> str:
-    """Its exact tag, built as `make image-cpu` builds it."""
-    built = bench("image", "cpu", "--all-in-one", "--runtime", engine.name, timeout_s=1200)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (tags,) = re.findall("^all in one: (.*)$", built.stdout, re.MULTILINE)
-    exact, device, latest = tags.split(", ")
-    assert (device, latest) == ("bench:cpu", "bench:latest")
-    assert len({engine.image_id(tag) for tag in (exact, device, latest)}) == 1
-    return str(exact)
-
-
-@pytest.fixture
-def once(engine: Engine) -> None:
-    """For what is in the image, whichever engine runs it."""
-    if engine.name != "docker" and Engine("docker").why_not() is None:
-        pytest.skip("it is seen under Docker")
-
-
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
     """A folder with a matrix and its text, and nothing else."""
@@ -64,13 +46,6 @@ def desk(tmp_path: Path) -> Path:
     (desk / "input.txt").write_text(TEXT)
     (desk / "tiny.yaml").write_text(TINY)
     return desk
-
-
-def give(folder: Path, owner: int) -> None:
-    if os.geteuid() != 0:
-        without("only root can make files somebody else's")
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, owner, owner)
 
 
 def command(engine: Engine, image: str, desk: Path, *words: str, options: tuple[str, ...] = ()):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.merge import asked, source
 from bench.merge.arms import Arm
 from bench.merge.curves import flops, seconds, seed_lines, steps, tokens
 from bench.merge.disturbed import Timing
@@ -66,8 +67,7 @@ def test_a_spread_is_computed_once(new, fields):
 
 
 def test_the_made_up_results_are_what_a_run_would_leave(tmp_path):
-    make_results(tmp_path / "made", cells=200)
-    merged = merge([tmp_path / "made"])
+    merged = merge(make_results(tmp_path / "made", cells=200))
     assert merged.damage == ()
     (section,) = make_sections(merged)
     assert (len(merged.cells), len(section.arms)) == (200, 100)
@@ -76,6 +76,36 @@ def test_the_made_up_results_are_what_a_run_would_leave(tmp_path):
     for arm in section.arms:
         assert arm.spread("val_loss_final").n == len(arm.by_seed)
         assert arm.spread("gpu_energy_j").mean is not None
+
+
+def test_shards_are_read_as_one_folder_of_as_many_cells(tmp_path, monkeypatch):
+    """Their plans have the same lines, and their matrices the same text: each is read once."""
+    checked, parsed = [], []
+    check, parse = source._check_planned, asked.parse_yaml
+    monkeypatch.setattr(source, "_check_planned", lambda row: checked.append(row) or check(row))
+    monkeypatch.setattr(asked, "parse_yaml", lambda *file: parsed.append(file) or parse(*file))
+    asked._document.cache_clear()
+    whole = merge(make_results(tmp_path / "one", cells=200))
+    assert (len(checked), len(parsed)) == (200, 1)
+    shards = make_results(tmp_path / "shards", cells=200, folders=20)
+    merged = merge(shards)
+    assert asked.read_asked(shards).claim is not None
+    assert len(checked) == 200 + 2 * 200, "a line with the cell selected, and one without"
+    assert len(parsed) == 1
+    assert [cell.row for cell in merged.cells] == [cell.row for cell in whole.cells]
+    for cell, alone in zip(merged.cells, whole.cells, strict=True):
+        assert np.array_equal(cell.curve.val_loss, alone.curve.val_loss)
+
+
+def test_a_damaged_line_is_told_of_every_plan_that_has_it(new):
+    folders = []
+    for name in ("one", "two"):
+        folder = new(name)
+        folder.cell(seed=1)
+        folders.append(folder.write())
+        with (folders[-1] / "plan.csv").open("a") as file:
+            file.write("damaged\n")
+    assert [each.file for each in merge(folders).damage] == ["one/plan.csv", "two/plan.csv"]
 
 
 # --- curves as arrays against the same point by point

@@ -2,8 +2,10 @@
 
 For each size a results folder is made up: 100 arms, equally many seeds for each, 100 evaluations a
 cell, every figure filled, one cell in 50 diverged, one in 30 disturbed from outside. `python -m
-bench report` reads it as a process of its own. Exit code 0 only if the largest size keeps to
-SECONDS and GIB, and a further cell costs no more there than at smaller sizes.
+bench report` reads it as a process of its own. Then the shards of a job array, FOLDERS of them, are
+read in turn with one folder of as many cells. Exit code 0 only if the largest size keeps to SECONDS
+and GIB, a further cell costs no more there than at smaller sizes, and the shards cost what one
+folder does.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 
 from bench.border.spec import CorpusRef
 from bench.matrix.expansion import Matrix, load_matrix
+from bench.matrix.selection import select
 from bench.records.cells import Cell
 from bench.records.columns import CONSTANTS, METRICS, RUN_COLUMNS
 from bench.records.folder import ResultsFolder
@@ -31,6 +34,8 @@ from bench.records.tables import CURVE_COLUMNS
 
 SECONDS, GIB = 30.0, 1.5  # for the largest size
 GROWTH = 1.5  # a further cell at the largest size against one at smaller sizes; 2 cores are noisy
+FOLDERS, CELLS_OF_FOLDERS, TURNS = 400, 1_600, 3
+SHARDED = 1.2  # CPU time of a report on shards against one on one folder, least of TURNS each
 CPUS = 2
 
 SIDE = 10  # models, and optimizers
@@ -64,22 +69,37 @@ def matrix_text(seeds: int) -> str:
     )
 
 
-def make_results(path: Path, cells: int) -> None:
-    """A results folder with so many cells, to the nearest multiple of the arms."""
-    path.mkdir(parents=True)
-    folder = ResultsFolder(path)
-    folder.matrix.write_text(matrix_text(max(1, round(cells / SIDE**2))))
-    matrix: Matrix = load_matrix(folder.matrix).with_corpus(CorpusRef("made up", "c0" * 32))
-    folder.write_plan(
-        matrix.name, matrix.text, matrix.cells, {cell.spec.run_id for cell in matrix.cells}
-    )
+def make_results(path: Path, cells: int, folders: int = 1) -> list[Path]:
+    """Results of so many cells, to the nearest multiple of the arms; where they lie.
+
+    One folder is `path` itself. Of several each has a shard, as `run --shard` leaves it: a plan of
+    all cells, and rows of its own.
+    """
+    made = [path] if folders == 1 else [path / str(i) for i in range(folders)]
+    for each in made:
+        each.mkdir(parents=True)
+    file = ResultsFolder(made[0]).matrix
+    file.write_text(matrix_text(max(1, round(cells / SIDE**2))))
+    matrix = load_matrix(file).with_corpus(CorpusRef("made up", "c0" * 32))
     arms = {arm: i for i, arm in enumerate(dict.fromkeys(c.spec.arm_id for c in matrix.cells))}
     noise = np.random.default_rng(1)
     ended = [
         Ended(number, cell, arms[cell.spec.arm_id], noise)
         for number, cell in enumerate(matrix.cells)
     ]
-    write_table(folder.runs, RUN_COLUMNS, (one.row() for one in ended))
+    rows = {one.cell.spec.run_id: one.row() for one in ended}
+    for i, each in enumerate(made, start=1):
+        chosen = select(matrix.cells, (), f"{i}/{folders}")
+        _leave(each, matrix, [one for one in ended if one.cell.spec.run_id in chosen], rows)
+    return made
+
+
+def _leave(path: Path, matrix: Matrix, ended: Sequence["Ended"], rows: dict[str, Any]) -> None:
+    """What a run of these cells leaves in its folder."""
+    folder = ResultsFolder(path)
+    ids = [one.cell.spec.run_id for one in ended]
+    folder.write_plan(matrix.name, matrix.text, matrix.cells, set(ids))
+    write_table(folder.runs, RUN_COLUMNS, (rows[run_id] for run_id in ids))
     with folder.curves.open("w") as file:
         file.write(",".join(CURVE_COLUMNS) + "\n")
         for one in ended:
@@ -136,30 +156,37 @@ class Taken:
     """What one report took."""
 
     cells: int
+    folders: int
     seconds: float
     cpu_seconds: float  # where these are fewer, it waited: is the machine busy?
     gib: float  # peak resident memory
 
+    def __str__(self) -> str:
+        cells = f"{self.cells:6} cells in {self.folders} folder{'s' if self.folders > 1 else ''}"
+        cpu = f"({self.cpu_seconds:.1f} s of CPU)"
+        return f"{cells}: {self.seconds:6.1f} s {cpu}, {self.gib:5.2f} GiB"
 
-def report(folder: Path, cells: int) -> Taken:
+
+def report(folders: Sequence[Path], cells: int, scratch: Path) -> Taken:
     """Run the command as a person does; SystemExit if it fails."""
+    argv = [sys.executable, "-m", "bench", "report", *map(str, folders)]
+    new_cache = tempfile.mkdtemp(dir=scratch)  # where an earlier look at the claim is not noted
     begin = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "bench", "report", str(folder)])
+    process = subprocess.Popen(
+        [*argv, "--out", str(scratch / "report")], env={**os.environ, "BENCH_CACHE": new_cache}
+    )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - begin
     if code := os.waitstatus_to_exitcode(status):
         raise SystemExit(f"the report over {cells} cells ended with exit code {code}")
     cpu_seconds = usage.ru_utime + usage.ru_stime
-    return Taken(cells, seconds, cpu_seconds, usage.ru_maxrss / 2**20)
+    return Taken(cells, len(folders), seconds, cpu_seconds, usage.ru_maxrss / 2**20)
 
 
-def tell(taken: list[Taken]) -> int:
-    """Print what each size took; 0 only if the targets hold."""
+def grown(taken: Sequence[Taken]) -> list[str]:
+    """Print what each size took; what is not as it should be."""
     for one in taken:
-        print(
-            f"{one.cells:6} cells: {one.seconds:6.1f} s "
-            f"({one.cpu_seconds:.1f} s of CPU), {one.gib:5.2f} GiB"
-        )
+        print(one)
     last = taken[-1]
     wrong = []
     if last.seconds > SECONDS or last.gib > GIB:
@@ -175,8 +202,21 @@ def tell(taken: list[Taken]) -> int:
         print(f"a further cell: {steps} of CPU; growth {growth:.2f} (1 is linear)")
         if growth > GROWTH:
             wrong.append(f"growth over {GROWTH:g}")
-    print("; ".join(wrong) or f"within {SECONDS:g} s, {GIB:g} GiB and linear growth")
-    return 1 if wrong else 0
+    return wrong
+
+
+def sharded(scratch: Path) -> list[str]:
+    """Print what a report of shards takes against one of one folder; what is too much of it."""
+    one = make_results(scratch / "one", CELLS_OF_FOLDERS)
+    shards = make_results(scratch / "shards", CELLS_OF_FOLDERS, FOLDERS)
+    taken: dict[int, list[Taken]] = {1: [], FOLDERS: []}
+    for _ in range(TURNS):
+        for folders in (one, shards):
+            taken[len(folders)].append(report(folders, CELLS_OF_FOLDERS, scratch))
+    least = {n: min(found, key=lambda each: each.cpu_seconds) for n, found in taken.items()}
+    ratio = least[FOLDERS].cpu_seconds / least[1].cpu_seconds
+    print(*least.values(), f"shards against one folder: {ratio:.2f} of its CPU time", sep="\n")
+    return [f"shards cost over {SHARDED:g} times one folder"] if ratio > SHARDED else []
 
 
 def main() -> int:
@@ -184,13 +224,19 @@ def main() -> int:
     parser.add_argument("--cells", type=int, nargs="+", default=[1_000, 3_000, 10_000])
     asked = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])
-    taken = []
-    with tempfile.TemporaryDirectory() as scratch:
+    wrong = []
+    with tempfile.TemporaryDirectory() as name:
+        scratch, taken = Path(name), []
         for cells in sorted(asked.cells):
-            folder = Path(scratch, str(cells))
-            make_results(folder, cells)
-            taken.append(report(folder, cells))
-    return tell(taken)
+            folders = make_results(scratch / str(cells), cells)
+            taken.append(report(folders, cells, scratch))
+        wrong += grown(taken)
+        wrong += sharded(scratch)
+    allowed = (
+        f"within {SECONDS:g} s, {GIB:g} GiB and linear growth; shards cost what one folder does"
+    )
+    print("; ".join(wrong) or allowed)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
