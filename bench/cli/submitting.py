@@ -1,0 +1,173 @@
+"""Commands for a queue: a matrix as an array of jobs, what one of them runs, how they stand."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.common import (
+    INTERRUPTED,
+    NOT_ALL_OK,
+    OK,
+    ImageOption,
+    MatrixArgument,
+    OutOption,
+    PythonOption,
+    RetryOption,
+    err,
+    out,
+)
+from bench.cli.running import read_matrix, run
+from bench.errors import RequestError, nearest, program
+from bench.records.folder import ResultsFolder
+from bench.run.slurm import inside, queue
+from bench.run.slurm.files import SlurmFiles
+from bench.run.slurm.status import describe_status, is_over, statuses
+from bench.run.slurm.submission import RunOptions, Submission
+from bench.run.slurm.submit import (
+    Asked,
+    check_runtime,
+    commands_to_type,
+    jobs_in_queue,
+    prepare,
+)
+from bench.run.slurm.submit import submit as give_to_queue
+
+QUEUES = ("slurm",)
+USUAL_INDEX = 1000  # the largest index of an array, as SLURM comes (MaxArraySize 1001)
+
+
+def submit(
+    queue_name: Annotated[str, typer.Argument(help="which queue: slurm", metavar="slurm")],
+    matrix: MatrixArgument,
+    further: Annotated[
+        list[str] | None,
+        typer.Argument(help="after --: words for sbatch, which win", metavar="[-- WORD...]"),
+    ] = None,
+    out_dir: OutOption = None,
+    go: Annotated[bool, typer.Option("--go", help="submit; else it says what to type")] = False,
+    task: Annotated[
+        str,
+        typer.Option(help="what a task is: all runs of a seed, or a run", metavar="seed|cell"),
+    ] = "seed",
+    runtime: Annotated[
+        str, typer.Option(help="where cells run: local or apptainer", metavar="RUNTIME")
+    ] = "local",
+    worker_python: PythonOption = None,
+    image: ImageOption = None,
+    jobs: Annotated[
+        int, typer.Option(help="cells of a task at once, each on its own CPUs", min=1, metavar="N")
+    ] = 1,
+    retry_failed: RetryOption = False,
+) -> None:
+    """Write a matrix as an array of jobs, a results folder each, and a report after them."""
+    if queue_name not in QUEUES:
+        raise RequestError(f"submit {queue_name}: no such queue. {nearest(queue_name, QUEUES)}")
+    words = tuple(further or ())
+    queue.check_further(words)
+    check_runtime(runtime, image)
+    asked, corpus, _ = read_matrix(matrix, None, None)
+    files = SlurmFiles.at(out_dir or Path("results") / asked.name)
+    _refuse_twice(files)
+    largest = USUAL_INDEX
+    if go or queue.has_slurm():
+        largest = queue.read_largest_index(queue.ask(queue.show_config()))
+    else:
+        out.print(f"there is no SLURM here: arrays of up to {largest} tasks, as it comes")
+    options = RunOptions(runtime, _absolute(worker_python), _absolute(image), jobs, retry_failed)
+    request = Asked(asked, corpus, matrix, task, options, largest)
+    submission, notes = prepare(files, request)
+    for note in notes:
+        out.print(note)
+    if not submission.arrays:
+        out.print(
+            f"nothing to submit. The report: {program()} report {shlex.quote(str(files.out))}"
+        )
+        return
+    if go:
+        for line in give_to_queue(files, submission, words):
+            out.print(line)
+        out.print(f"how they stand: {_status_command(files)}")
+        return
+    out.print("to submit, give --go, or type:")
+    for line in commands_to_type(files, submission, words):
+        out.print(line, soft_wrap=True)
+
+
+def _status_command(files: SlurmFiles) -> str:
+    return f"{program()} status {shlex.quote(str(files.out))}"
+
+
+def _absolute(path: str | None) -> str | None:
+    """Jobs start in the folder where they were submitted, and may change it."""
+    return str(Path(path).absolute()) if path else None
+
+
+def _refuse_twice(files: SlurmFiles) -> None:
+    """Raises RequestError while jobs of an earlier submission have not ended."""
+    found = jobs_in_queue(files)
+    if found is None:
+        out.print("whether jobs of it are in the queue is unknown: there is no squeue here")
+    elif found:
+        names = ",".join(sorted({job.name for job in found}))
+        raise RequestError(
+            f"{len(found)} jobs of {files.out} have not ended, and two of one task would run the "
+            f"same cells. Wait for them ({_status_command(files)}), or end them: scancel "
+            f"--name={names}"
+        )
+
+
+def task(
+    out_dir: Annotated[Path, typer.Argument(help="the --out of `submit`", metavar="DIR")],
+    number: Annotated[int, typer.Argument(help="which task, from 1", metavar="N")],
+) -> None:
+    """Run a task of what was submitted: what the scripts of `submit` call, inside a job."""
+    files = SlurmFiles.at(out_dir)
+    submission = Submission.read(files)
+    mine, options = inside.task_of(submission, number), submission.options
+    out.print(f"task {number} of {len(submission.tasks)}: {mine.name}{inside.told_start()}")
+    inside.check_code(submission)
+    inside.check_gpus(mine)
+    inside.keep_to_own_cpus(out.print)
+    matrix = Path(submission.matrix)
+    asked, _, _ = read_matrix(matrix, None, None, files.matrix)
+    inside.check_cells(mine, asked)
+    folder = ResultsFolder(files.task(mine.name))
+    before = inside.made_so_far(folder)
+    try:
+        run(
+            matrix,
+            folder.path,
+            runtime=options.runtime,
+            worker_python=options.worker_python,
+            image=options.image,
+            only=list(mine.only),
+            jobs=str(options.jobs),
+            retry_failed=options.retry_failed,
+            text_from=files.matrix,
+        )
+    except typer.Exit as ended:
+        if ended.exit_code != INTERRUPTED or inside.made_so_far(folder) - before:
+            raise
+        err.print(
+            "error: stopped before a cell ended or kept a checkpoint: the same time again would "
+            "bring no more, so this task does not go back to the queue. Submit again with more "
+            "(-- --time=MINUTES), or give the matrix limits.checkpoint_every."
+        )
+        raise typer.Exit(NOT_ALL_OK) from ended
+
+
+def status(
+    out_dir: Annotated[Path, typer.Argument(help="the --out of `submit`", metavar="DIR")],
+) -> None:
+    """Say how the tasks of a submission stand, by their folders and the queue; exit 1 until all
+    cells are ok.
+    """
+    files = SlurmFiles.at(out_dir)
+    submission = Submission.read(files)
+    queued = jobs_in_queue(files)
+    found = statuses(files, submission, queued)
+    for line in describe_status(found, queued is not None):
+        out.print(line)
+    raise typer.Exit(OK if is_over(found) else NOT_ALL_OK)
