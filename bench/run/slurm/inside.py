@@ -76,7 +76,7 @@ def keep_to_own_cpus(say: Callable[[str], None], variables: Mapping[str, str] = 
         raise MissingError(
             f"this job has {given or 'some'} CPUs and may use {len(allowed)}, and which are its "
             "own `scontrol show job -d` does not tell: it would disturb others. Let the site bind "
-            "jobs (TaskPlugin=task/affinity or task/cgroup), or ask for whole nodes: -- --exclusive."
+            "jobs (TaskPlugin=task/affinity or task/cgroup), or ask for whole nodes: --exclusive."
         )
     os.sched_setaffinity(0, own)
     say(f"CPUs: {' '.join(map(str, sorted(own)))}, those of the job; its site binds none")

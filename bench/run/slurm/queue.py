@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.errors import MissingError, QueueError, RequestError
 
 PATIENCE_S = 60  # a busy controller answers late; SLURM's own MessageTimeout is 10 s a try
-FIELDS = ("Name", "ArrayTaskID", "State", "NodeList", "StartTime", "RestartCnt", "Reason")
+FIELDS = ("Name", "ArrayTaskID", "RestartCnt", "NodeList", "StartTime", "State", "Reason")
 # Of one job or node: CPUs that each has of a node, as that node numbers them.
 CPU_IDS = re.compile(r"^\s*Nodes=(\S+) CPU_IDs=(\S+)", re.MULTILINE)
 # By the name and the index a job is known again; the others would tear tasks apart, or wait.
@@ -88,7 +88,7 @@ def read_queue(answer: str) -> list[Queued]:
         fields = [field.strip() for field in line.split("|")]
         if len(fields) < len(FIELDS):
             raise QueueError(f"squeue answered {line!r}; wanted were {', '.join(FIELDS)}.")
-        name, index, state, node, since, restarts, reason = fields[: len(FIELDS)]
+        name, index, restarts, node, since, state, reason = fields[: len(FIELDS)]
         found.append(
             Queued(
                 *(name, int(index) if index.isdecimal() else None, state, node),
