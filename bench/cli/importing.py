@@ -8,6 +8,7 @@ import typer
 
 from bench.cli.common import OutOption, err, out
 from bench.errors import RequestError, program
+from bench.records.hold import Newcomer
 from bench.run.imported.logs import LogsRequest
 from bench.run.imported.request import KEYS, CsvRequest
 from bench.run.imported.results import Place
@@ -94,7 +95,7 @@ def import_runs(
         )
     found = found if any_length else found.held_to_length()
     folder = out_dir or Path("results") / found.name
-    found.write(folder)
+    found.write(folder, Newcomer(say=out.print))
     ends = Counter(run.columns["status"] for run in found.runs.values())
     told = ", ".join(f"{count} {status}" for status, count in ends.items())
     missing = len(found.planned) - len(found.runs)

@@ -51,9 +51,10 @@ from bench.measure.machine import Machine, this_machine
 from bench.measure.watch import SAMPLE_MS
 from bench.records.cells import Cell
 from bench.records.folder import ResultsFolder
-from bench.records.rows import Row, RunsTable, by_cell, read_runs
+from bench.records.rows import Row, by_cell, read_runs
 from bench.records.tokenfiles import AnyCorpus
 from bench.run.gpus import IDLE, GpuRequest
+from bench.run.holding import held
 from bench.run.plan import describe, program_line
 from bench.run.progress import LiveDisplay, PlainDisplay, reading_tokens
 from bench.run.runner import Runner
@@ -130,6 +131,12 @@ def run(
     jobs: JobsOption = "1",
     gpus: GpusOption = IDLE,
     wait_for_gpu: WaitOption = False,
+    wait_for_folder: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-folder", help="wait while another runner holds the results folder"
+        ),
+    ] = False,
     retry_failed: RetryOption = False,
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
@@ -162,8 +169,8 @@ def run(
     _check_sample_ms(sample_ms)
     out.print(f"corpus: {corpus.chosen}" if corpus else f"program: {program_line(asked)}")
     out.print(f"runtime: {why}")
-    with folder.locked():
-        runs = RunsTable(folder.runs)
+    with held(folder, wait_for_folder, out.print) as hold:
+        runs = folder.open_runs()
         if left := launcher.clean(folder.path):
             out.print(f"removed {counted(left, 'container')} of an earlier run that was killed")
         folder.discard_compiled()
@@ -184,7 +191,7 @@ def run(
             baton=Baton.given(),
         )
         code = _run_matrix(runner, asked, selected, at_once, trials_from or [])
-    if with_report:
+    if with_report and not hold.lost:  # else another goes on with it
         code = report_after_run(folder, code)
     raise typer.Exit(code)
 

@@ -144,6 +144,7 @@ def task(
             image=options.image,
             only=list(mine.only),
             jobs=str(options.jobs),
+            wait_for_folder=True,  # a node that is lost to the queue may still run this task
             retry_failed=options.retry_failed,
             text_from=files.matrix,
         )

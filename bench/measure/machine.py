@@ -16,10 +16,11 @@ from bench.measure.gpus import Gpus
 from bench.measure.host import CPUS
 from bench.measure.listed import find_gpus
 from bench.measure.packed import packed
+from bench.records.hold import BOOT_ID
 
 # Keeps a published host_id from being looked up in a list of hashed machine ids.
 SALT = "bench host"
-MACHINE_ID, BOOT_ID = Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")
+MACHINE_ID = Path("/etc/machine-id")
 
 
 @dataclass(frozen=True)

@@ -84,17 +84,21 @@ def read_rows(
     """The rows of a table, every field as text, and its damage.
 
     `name` is its folder's, for readers. `check` raises ValueError for a row that cannot be used.
+    Equal lines are one row (bench/records/rows.py says why).
 
     Raises:
         UnreadableError: if its header lacks what is needed, or the file cannot be read.
     """
     header, content = _open(path, needed)
-    rows, bad = [], []
+    rows, bad, read = [], [], set()
     for number, line in enumerate(_lines(content), start=2):
+        if line in read:
+            continue
         try:
             row = as_row(header, line)
             check(row)
             rows.append(row)
+            read.add(line)
         except ValueError as error:
             bad.append((number, str(error)))
     return rows, _damage(path, name, bad)

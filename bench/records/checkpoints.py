@@ -32,11 +32,19 @@ def hand_on(files: CellFiles, rows: Sequence[Row], here: Circumstances) -> int |
             return None
         if found := _checkpoints(before):
             files.checkpoints.mkdir()
-            for path in found:
-                path.replace(files.checkpoints / path.name)
+            moved = [path for path in found if _moved(path, files.checkpoints)]
             _discard(before)
-            return max(step_of(path.name) for path in found)
+            return max((step_of(path.name) for path in moved), default=None)
     return None
+
+
+def _moved(path: Path, place: Path) -> bool:
+    """False: it is gone. A runner that was taken over from may live, and its worker keep fewer."""
+    try:
+        path.replace(place / path.name)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _ran_as(here: Circumstances, files: CellFiles) -> bool:

@@ -1,20 +1,17 @@
 """A results folder: its files, its lock, its attempts."""
 
-import contextlib
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import filelock
 
 from bench.border.atomic import write_atomically
 from bench.border.spec import CellFiles
 from bench.errors import FolderError, RecordError, program
 from bench.records.cells import Cell
 from bench.records.compiled import discard
+from bench.records.hold import Hold, Newcomer
 from bench.records.rows import Row, RunsTable, read_table, write_table
 from bench.records.tables import CURVE_COLUMNS, PLAN_COLUMNS
 
@@ -27,7 +24,7 @@ ROOM_FOR_A_CELL = 8 * 2**20
 
 
 class ResultsFolder:
-    """`results/<name>/`. Only the holder of its lock writes here."""
+    """`results/<name>/`. Only who holds it writes here."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,36 +34,50 @@ class ResultsFolder:
         self.curves = path / "curves.csv"
         self.cells = path / "cells"
         self.report = path / "report"
+        self._hold: Hold | None = None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, newcomer: Newcomer | None = None) -> Iterator[Hold]:
         """Hold the folder for writing; it is made, and shown to be writable, first.
+
+        `newcomer`: what to do while another runner holds it; refuse, unless told otherwise.
 
         Raises:
             FolderError: if it cannot be written, or another runner holds it (and which).
+            StoppedError: if the newcomer gave up.
         """
-        lock = filelock.FileLock(self.path / ".lock", timeout=0)
-        holder = self.path / ".runner"
+        hold = Hold(self.path)
         try:
             self.cells.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            since = time.strftime("%Y-%m-%d %H:%M:%S")
-            write_atomically(holder, f"process {os.getpid()} on {os.uname().nodename}, {since}")
-        except filelock.Timeout as error:
-            who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-            raise FolderError(
-                f"{self.path} is in use by {who}. Wait for it, stop it, or give another --out."
-            ) from error
+            hold.take(newcomer or Newcomer())
         except OSError as error:
             raise FolderError(
                 f"{self.path} cannot be written: {error.strerror}. Give another --out."
             ) from error
+        self._hold = hold
         try:
-            yield
+            yield hold
         finally:
-            with contextlib.suppress(OSError):  # the disk may be read-only by now
-                holder.unlink(missing_ok=True)
-            lock.release()
+            self._hold = None
+            hold.release()
+
+    def check_held(self) -> None:
+        """Raises FolderError once this process was seen to be taken over from."""
+        if self._hold and self._hold.lost:
+            raise self._hold.loss()
+
+    def open_runs(self) -> RunsTable:
+        """runs.csv, with the rows that a killed holder had committed."""
+        with self.writing():
+            return RunsTable(self.runs, self._hold)
+
+    def put(self, path: Path, content: str) -> None:
+        """Put a file of this folder in place whole, if it is still ours.
+
+        Raises:
+            FolderError, OSError: as `Hold.put`.
+        """
+        (self._hold.put if self._hold else write_atomically)(path, content)
 
     def write_plan(self, name: str, text: str, cells: Sequence[Cell], selected: set[str]) -> None:
         """What was asked, and which cells; a cell that an earlier run selected stays selected.
@@ -86,8 +97,8 @@ class ResultsFolder:
             for cell in cells
         ]
         with self.writing():
-            write_atomically(self.matrix, text)
-            write_table(self.plan, PLAN_COLUMNS, rows)
+            self.put(self.matrix, text)
+            write_table(self.plan, PLAN_COLUMNS, rows, self.put)
 
     def next_attempt(self, cell: Cell, rows: Sequence[Row]) -> int:
         """1, 2, ...; a folder without a row is an attempt as well: its runner was killed."""
@@ -130,8 +141,14 @@ class ResultsFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """A disk that does not take what is written is an error for the person at the keyboard."""
+        """A disk that does not take what is written is an error for the person at the keyboard.
+
+        Raises:
+            FolderError: for that, or if another runner holds the folder by now.
+        """
         try:
+            if self._hold:
+                self._hold.check()
             yield
         except OSError as error:
             raise FolderError(
@@ -142,7 +159,7 @@ class ResultsFolder:
     def rebuild_curves(self, runs: RunsTable) -> None:
         """curves.csv from the cells of all committed rows."""
         with self.writing():
-            write_table(self.curves, CURVE_COLUMNS, self._curve_rows(runs))
+            write_table(self.curves, CURVE_COLUMNS, self._curve_rows(runs), self.put)
 
     def curves_are_current(self, runs: RunsTable) -> bool:
         """Whether curves.csv is younger than the rows and all that it was made from.

@@ -1,8 +1,8 @@
 """How rows reach the disk, and come back.
 
-`runs.csv` is the only commit point: a row is appended in one write and fsynced when its cell
-ends. A write that a crash cut off is not a row: reading passes over it, and the next append
-removes it first.
+A row is appended to `runs.csv` in one write and fsynced when its cell ends. A write that a crash
+cut off is not a row: reading passes over it, and the next append removes it first. In a folder that
+is held (hold.py) a row is committed a moment before, as a table of its own.
 """
 
 import codecs
@@ -12,15 +12,17 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.border.atomic import write_atomically
 from bench.errors import RecordError
 from bench.records.columns import RUN_COLUMNS
+from bench.records.hold import Hold
 
 Row = dict[str, str]
+Put = Callable[[Path, str], None]  # a file in place whole, as `write_atomically` does
 
 # Without these no row of runs.csv tells anything.
 RUNS_NEED = ("run_id", "host_id", "attempt", "status")
@@ -86,10 +88,19 @@ def as_line(fields: Iterable[Any]) -> str:
     return buffer.getvalue()
 
 
-def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def as_table(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
     columns = list(columns)
     lines = [as_line(columns), *(as_line(row.get(name) for name in columns) for row in rows)]
-    write_atomically(path, "".join(lines))
+    return "".join(lines)
+
+
+def write_table(
+    path: Path,
+    columns: Iterable[str],
+    rows: Iterable[Mapping[str, Any]],
+    put: Put = write_atomically,
+) -> None:
+    put(path, as_table(columns, rows))
 
 
 def without_mark(content: bytes) -> bytes:
@@ -164,6 +175,9 @@ def _header(path: Path, lines: Sequence[bytes]) -> list[str]:
 def read_runs(path: Path, needed: Iterable[str] = RUNS_NEED) -> list[Row]:
     """The rows of a runs.csv; all of them can be put in the order of their attempts.
 
+    Equal lines are one row: who takes over a folder appends what is committed, and may have been
+    stopped, or have stopped another, just before the write (hold.py).
+
     Raises:
         RecordError: for a table of something else, or a line that is damaged.
     """
@@ -176,7 +190,7 @@ def read_runs(path: Path, needed: Iterable[str] = RUNS_NEED) -> list[Row]:
         attempt = row["attempt"]
         if not (attempt.isascii() and attempt.isdecimal()):
             raise _damaged(path, number, f"attempt is {attempt!r}, not a whole number")
-    return rows
+    return list({tuple(row.values()): row for row in rows}.values())
 
 
 def by_cell(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -201,17 +215,22 @@ def append_row(path: Path, columns: Iterable[str], row: Mapping[str, Any]) -> No
 
 
 class RunsTable:
-    """`runs.csv` of one results folder, open for appending rows."""
+    """`runs.csv` of one results folder, open for appending rows; `hold`: of that folder."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hold: Hold | None = None) -> None:
         self.path = path
         self.rows: list[Row] = []
         self._of: dict[str, list[Row]] = defaultdict(list)
+        self._hold = hold
+        # Before runs.csv, since a holder that was taken over from may be moving one there.
+        left = {file: read_runs(file) for file in (hold.published() if hold else [])}
         header = self._header()
         for row in read_runs(path):
-            self._remember({name: row.get(name, "") for name in RUN_COLUMNS})
-        if header != list(RUN_COLUMNS) or self._is_torn():
+            self._remember(_complete(row))
+        if header != list(RUN_COLUMNS) or self._is_torn() or self._has_equal_lines():
             self._rewrite()
+        for file, rows in left.items():
+            self._take_in(file, rows)
 
     def _header(self) -> list[str]:
         """The file's columns; empty if there is no file yet.
@@ -235,31 +254,58 @@ class RunsTable:
     def _is_torn(self) -> bool:
         return not self.path.read_bytes().endswith(b"\n")
 
+    def _has_equal_lines(self) -> bool:
+        return len(_complete_lines(self.path)) > 1 + len(self.rows)
+
     def _rewrite(self) -> None:
         """Drop a torn last line, and give an older file the columns that have come since."""
-        write_table(self.path, RUN_COLUMNS, self.rows)
+        put = self._hold.put if self._hold else write_atomically
+        write_table(self.path, RUN_COLUMNS, self.rows, put)
+
+    def _take_in(self, file: Path, rows: Iterable[Row]) -> None:
+        """Rows that were committed by a holder that came no further."""
+        for row in map(_complete, rows):
+            if row not in self.rows:
+                self._write(row)
+        file.unlink(missing_ok=True)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Commit one row: when this returns, it is on the disk.
 
         Raises:
+            FolderError: if another holds the folder by now; the row is not committed, unless that
+                one has taken it in.
             RecordError: if the disk does not take it; earlier rows are complete.
         """
         unknown = set(row) - set(RUN_COLUMNS)
         assert not unknown, f"no such columns in runs.csv: {sorted(unknown)}"
         fields = {name: as_field(row.get(name)) for name in RUN_COLUMNS}
-        line = as_line(fields.values()).encode()
+        published, remedy = None, "Make room for it or make it writable, and run again"
         try:
-            if self._is_torn():  # an earlier append met a full disk
-                self._rewrite()
-            self._append_line(line)
+            if self._hold:
+                published = self._hold.publish(as_table(RUN_COLUMNS, [fields]))
+                self._hold.check()  # if another has taken over since, he has that row
+            self._write(fields)
+            if published:
+                published.unlink(missing_ok=True)
         except OSError as error:
+            kept = (
+                f"it is kept in {published}, and added then"
+                if published
+                else "the cell is still open"
+            )
             raise RecordError(
                 f"{self.path}: the row of {fields['run_id']} could not be written: {error}. "
-                "Earlier rows are complete. Make room for it or make it writable, and run again: "
-                "the cell is still open."
+                f"Earlier rows are complete. {remedy}: {kept}."
             ) from error
-        self._remember(fields)
+
+    def _write(self, row: Row) -> None:
+        """To the end of runs.csv."""
+        if self._is_torn():  # an earlier append met a full disk
+            self._rewrite()
+        line = as_line(row.values()).encode()
+        self._append_line(line)
+        self._remember(row)
 
     def _append_line(self, line: bytes) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
@@ -273,3 +319,8 @@ class RunsTable:
     def of(self, run_id: str) -> list[Row]:
         """The rows of one cell, oldest attempt first."""
         return sorted(self._of[run_id], key=lambda row: int(row["attempt"]))
+
+
+def _complete(row: Row) -> Row:
+    """A row of an older version, with the columns that have come since."""
+    return {name: row.get(name, "") for name in RUN_COLUMNS}

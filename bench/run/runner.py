@@ -1,11 +1,9 @@
 """The one loop: pass over what is done, launch what is open, commit a row as each cell ends."""
 
 import contextlib
-import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -39,7 +37,7 @@ from bench.run.gpus import GpuRequest
 from bench.run.lanes import Lanes, Slot, choose_jobs, make_slots
 from bench.run.progress import PlainDisplay
 from bench.run.shared_process import by_process, shared_out
-from bench.run.signals import heard
+from bench.run.signals import on_signal
 from bench.run.standing import Here, Policy, skip_reason
 
 MODULES = ("bench.worker", "bench.program")  # that run a cell of ours, or of a program
@@ -83,7 +81,7 @@ class Runner:
         """
         here = self._here(cells)
         not_done = [cell for cell in cells if not here.is_done(cell)]
-        with _on_signal(self.stop):
+        with on_signal(self.stop):
             machine = self.gpus.free_on(self.machine, not_done, jobs, self.display.say, self.stop)
         if self.stop.is_set:
             return
@@ -96,13 +94,13 @@ class Runner:
         self._processes = by_process(still_open)
         lanes = Lanes(list(self._processes), make_slots(jobs, still_open, machine))
         check_compile_cache(still_open)
-        with _on_signal(self.stop):
+        with on_signal(self.stop):
             self._check_gpus(lanes)
         if self.stop.is_set:
             return
         try:
             left_s = self._time_left_s(lanes)
-            with self.display.open(still_open, left_s), _on_signal(self.stop):
+            with self.display.open(still_open, left_s), on_signal(self.stop):
                 for cell, why in skipped.items():
                     self._skip(cell, why)
                 for why, count in Counter(skipped.values()).items():
@@ -180,6 +178,7 @@ class Runner:
         with ThreadPoolExecutor(len(lanes.slots)) as pool:
             while True:
                 with self._stopping_at(failures):
+                    self.folder.check_held()
                     while lanes.may_launch and not self.stop.is_set:
                         cell, slot = lanes.next()
                         self.display.started(cell)
@@ -378,8 +377,3 @@ class Runner:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _on_signal(stop: Stop) -> AbstractContextManager[None]:
-    """Ctrl-C and SIGTERM set `stop` and nothing else: no row is torn by an exception."""
-    return heard(lambda number: stop.set(f"stopped by {signal.Signals(number).name}", by_user=True))

@@ -2,8 +2,10 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+
+from bench.launch.job import Stop
 
 
 @contextmanager
@@ -19,3 +21,8 @@ def heard(note: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def on_signal(stop: Stop) -> AbstractContextManager[None]:
+    """Ctrl-C and SIGTERM set `stop` and nothing else: no row is torn by an exception."""
+    return heard(lambda number: stop.set(f"stopped by {signal.Signals(number).name}", by_user=True))

@@ -115,7 +115,7 @@ class Bench:
         with self.folder.locked():
             runner = Runner(
                 folder=self.folder,
-                runs=RunsTable(self.folder.runs),
+                runs=self.folder.open_runs(),
                 launcher=self.launcher,
                 corpus=corpus,
                 tokens=corpus.for_cells(),

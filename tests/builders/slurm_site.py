@@ -71,8 +71,8 @@ class SlurmSite:
 
     def queue(self) -> list[dict[str, str]]:
         """Every job, a line a task."""
-        names = ("id", "index", "state", "node", "reason", "name")
-        lines = self.ask("squeue", "-h", "-r", "-o", "%i|%K|%T|%N|%r|%j").splitlines()
+        names = ("id", "job", "index", "state", "node", "reason", "name")
+        lines = self.ask("squeue", "-h", "-r", "-o", "%i|%A|%K|%T|%N|%r|%j").splitlines()
         return [dict(zip(names, line.split("|"), strict=True)) for line in lines]
 
     def hurry(self) -> None:

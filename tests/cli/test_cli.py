@@ -303,7 +303,7 @@ def test_a_second_runner_is_told_who_holds_the_folder(tiny_matrix: Path, tmp_pat
     command = [sys.executable, "-m", "bench", "run", str(tiny_matrix), "--runtime", "local"]
     results = tmp_path / "results"
     with subprocess.Popen([*command, "--out", str(results)], cwd=ROOT) as first:
-        while not (results / ".runner").exists():
+        while not list(results.glob(".holder/now/*/who")):
             assert first.poll() is None
         second = bench("run", tiny_matrix, "--runtime", "local", "--out", results)
         assert second.returncode == 2

@@ -86,7 +86,9 @@ def test_every_task_has_its_plan_before_it_starts(tmp_path: Path) -> None:
 
 def test_with_go_and_without_slurm_nothing_is_written(tmp_path: Path) -> None:
     matrix = write_tiny_matrix(tmp_path)
-    with pytest.raises(MissingError, match="no scontrol here. Submit from where SLURM's commands"):
+    with pytest.raises(
+        MissingError, match=r"no scontrol here\. Submit from where SLURM's commands"
+    ):
         typed("submit", "slurm", matrix, "--out", tmp_path / "out", "--go")
     assert not (tmp_path / "out").exists()
 

@@ -317,12 +317,14 @@ def test_a_file_cut_anywhere_keeps_its_complete_rows_and_takes_the_next(path):
     assert kept == ["a", "b"]
 
 
-def append_in_part(runs: RunsTable, row: dict[str, object], monkeypatch) -> None:
+def append_in_part(
+    runs: RunsTable, row: dict[str, object], monkeypatch, told: str = "the cell is still open"
+) -> None:
     """As on a disk that is full: the first bytes of the row arrive."""
     write = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda handle, content: write(handle, content[:9]))
-        with pytest.raises(RecordError, match="only a part of a row"):
+        with pytest.raises(RecordError, match=rf"only a part of a row.*{told}"):
             runs.append(row)
 
 

@@ -292,6 +292,7 @@ class Round:
         self.resume()
         self.found += damage(self.results, self.arena.reference)
         self.look_at_checkpoints()
+        self.look_at_holders()
         return True
 
     def strike(self, *more: str) -> bool:
@@ -332,6 +333,11 @@ class Round:
             for row in resumed
             if row["status"] == "ok" and row["tainted"] != "true"
         ]
+
+    def look_at_holders(self) -> None:
+        """Nobody holds the folder any more, and no row is on its way to runs.csv."""
+        left = self.results.glob(".holder/*/*")
+        self.found += [("left", f"{path.relative_to(self.results)}") for path in left]
 
     def hit_runner(self, runner: "subprocess.Popen[bytes]", began: float) -> str | None:
         """What was hit, in words; None if the runner had ended."""

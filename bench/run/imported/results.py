@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from bench.border.atomic import write_atomically
 from bench.border.identity import SCHEMA_VERSION, digest
 from bench.border.spec import CellFiles
 from bench.errors import FolderError
@@ -21,6 +20,7 @@ from bench.matrix.forms import Exclude
 from bench.program.output import OutputLog
 from bench.records.columns import IMPORTED, RUN_COLUMNS
 from bench.records.folder import ResultsFolder
+from bench.records.hold import Newcomer
 from bench.records.rows import write_table
 from bench.records.tables import CURVE_COLUMNS, PLAN_COLUMNS
 
@@ -98,22 +98,22 @@ class Foreign:
         }
         return replace(self, runs={**self.runs, **early})
 
-    def write(self, path: Path) -> None:
-        """Make a results folder of it; runs.csv comes last.
+    def write(self, path: Path, newcomer: Newcomer | None = None) -> None:
+        """Make a results folder of it; runs.csv comes last. `newcomer`: as of `locked`.
 
         Raises:
             FolderError: if the folder has runs already, or cannot be written.
         """
         folder = ResultsFolder(path)
-        with folder.locked(), folder.writing():
+        with folder.locked(newcomer), folder.writing():
             if folder.runs.exists():
                 raise FolderError(f"{path} has runs already. Give another --out.")
-            write_atomically(folder.matrix, self.matrix)
+            folder.put(folder.matrix, self.matrix)
             planned = [{**self._told(place), "selected": True} for place in self.planned]
-            write_table(folder.plan, PLAN_COLUMNS, planned)
+            write_table(folder.plan, PLAN_COLUMNS, planned, folder.put)
             rows = [self._row(folder, place, run) for place, run in self.runs.items()]
-            write_table(folder.curves, CURVE_COLUMNS, self._curves())
-            write_table(folder.runs, RUN_COLUMNS, rows)
+            write_table(folder.curves, CURVE_COLUMNS, self._curves(), folder.put)
+            write_table(folder.runs, RUN_COLUMNS, rows, folder.put)
 
     def _told(self, place: Place) -> dict[str, Any]:
         return {**place.ids, **place._asdict(), "name": self.name, "settings": self.settings}

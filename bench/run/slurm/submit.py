@@ -13,7 +13,7 @@ from bench.errors import FolderError, QueueError, RequestError
 from bench.matrix.expansion import Matrix
 from bench.records.cells import Cell
 from bench.records.folder import TASKS, ResultsFolder
-from bench.records.rows import Row, RunsTable, append_row, read_runs
+from bench.records.rows import Row, append_row, read_runs
 from bench.records.tokenfiles import AnyCorpus
 from bench.run.estimate import estimate_arms
 from bench.run.slurm import queue
@@ -137,10 +137,18 @@ def open_cells(folder: Path, task: Task, retry_failed: bool) -> list[Cell]:
 
 def _lay_out(files: SlurmFiles, task: Task, matrix: Matrix) -> None:
     folder = ResultsFolder(files.task(task.name))
+    if _is_laid_out(folder, matrix):
+        return  # what a job that was killed has left there, the next one sees to
     with folder.locked():
-        RunsTable(folder.runs)  # makes it
+        folder.open_runs()  # makes it
         run_ids = {cell.spec.run_id for cell in task.cells}
         folder.write_plan(matrix.name, matrix.text, matrix.cells, run_ids)
+
+
+def _is_laid_out(folder: ResultsFolder, matrix: Matrix) -> bool:
+    tables = (folder.plan, folder.runs, folder.matrix)
+    there = all(path.is_file() for path in tables)
+    return there and folder.matrix.read_text(encoding="utf-8") == matrix.text
 
 
 def _write(
