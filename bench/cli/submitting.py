@@ -26,7 +26,7 @@ from bench.run.slurm.files import SlurmFiles
 from bench.run.slurm.status import describe_status, is_over, statuses
 from bench.run.slurm.submission import RunOptions, Submission
 from bench.run.slurm.submit import (
-    Asked,
+    ToSubmit,
     check_runtime,
     commands_to_type,
     jobs_in_queue,
@@ -76,7 +76,7 @@ def submit(
     else:
         out.print(f"there is no SLURM here: arrays of up to {largest} tasks, as it comes")
     options = RunOptions(runtime, _absolute(worker_python), _absolute(image), jobs, retry_failed)
-    request = Asked(asked, corpus, matrix, task, options, largest)
+    request = ToSubmit(asked, corpus, matrix, task, options, largest)
     submission, notes = prepare(files, request)
     for note in notes:
         out.print(note)

@@ -21,8 +21,7 @@ from tests.builders.shared import without
 NODES = ("n1", "n2", "n3")
 WITHIN_S = 240.0  # what is waited for comes within seconds; what takes this long hangs
 
-# The default of requeued jobs is to wait for two minutes; MaxArraySize is small so that eight tasks
-# are two arrays. auth/none: only who is on this machine can reach its ports.
+# auth/none: only who is on this machine can reach its ports.
 CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -45,7 +44,7 @@ MailProg=/bin/true
 JobRequeue=1
 SwitchType=switch/none
 MpiDefault=none
-MaxArraySize=6
+MaxArraySize={array_size}
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=8000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=8000
 NodeName=n3 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} CPUs=2 RealMemory=8000
@@ -86,8 +85,8 @@ class SlurmSite:
                     check=False,
                 )
 
-    def until(self, holds: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + WITHIN_S
+    def until(self, holds: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> None:
+        end = time.monotonic() + within_s
         while not holds():
             assert time.monotonic() < end, f"{what} does not come: {self.queue()}"
             time.sleep(0.2)
@@ -127,8 +126,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def slurm_site(folder: Path) -> Iterator[SlurmSite]:
-    """Up, with all nodes idle; at the end no process of it is left."""
+def slurm_site(folder: Path, array_size: int = 6) -> Iterator[SlurmSite]:
+    """Up, with all nodes idle; at the end no process of it is left.
+
+    `array_size`: one more than the largest index of an array; of 6, eight tasks are two arrays.
+    """
     if missing := [name for name in ("slurmctld", "slurmd", "sbatch") if not shutil.which(name)]:
         without(f"there is no {' and no '.join(missing)} (slurmctld, slurmd, slurm-client)")
     if os.geteuid() != 0:
@@ -136,7 +138,9 @@ def slurm_site(folder: Path) -> Iterator[SlurmSite]:
     for name in ("state", *(f"spool-{node}" for node in NODES)):
         (folder / name).mkdir(parents=True)
     configuration = folder / "slurm.conf"
-    text = CONFIGURATION.format(host=os.uname().nodename, folder=folder, ports=free_ports(4))
+    text = CONFIGURATION.format(
+        host=os.uname().nodename, folder=folder, ports=free_ports(4), array_size=array_size
+    )
     configuration.write_text(text)
     site = SlurmSite(configuration)
     commands = {"ctld": ["slurmctld", "-D", "-c"]}

@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.run.slurm.resources import Resources
-from bench.run.slurm.script import Place, array_script, report_script
+from bench.run.slurm.script import JobPlace, array_script, report_script
 
-PLACE = Place("/opt/py/bin/python", Path("/opt/bench"), Path("/home/a b"), Path("/data/it's"))
+PLACE = JobPlace("/opt/py/bin/python", Path("/opt/bench"), Path("/home/a b"), Path("/data/it's"))
 ON_GPU = Resources(cpus=4, memory_mib=8704, gpus=2, minutes=90)
 
 # What follows is compared as it stands: it is what a site's people read.
@@ -102,7 +102,7 @@ def stands(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(stands: Path, place: Place, ends_with: int, waits: bool) -> "subprocess.Popen[bytes]":
+def start(stands: Path, place: JobPlace, ends_with: int, waits: bool) -> "subprocess.Popen[bytes]":
     text = array_script("n", "1-9", 10, Resources(1, 1, 0, None), place)
     (stands / "script").write_text(text)
     variables = {
@@ -119,7 +119,7 @@ def start(stands: Path, place: Place, ends_with: int, waits: bool) -> "subproces
 
 def ended(stands: Path, ends_with: int, told: signal.Signals | None) -> tuple[int, str]:
     """The exit code of the script, and what it asked of the queue."""
-    place = Place(str(stands / "python"), Path("/opt/bench"), stands, stands / "out")
+    place = JobPlace(str(stands / "python"), Path("/opt/bench"), stands, stands / "out")
     with start(stands, place, ends_with, waits=told is not None) as script:
         while not (stands / "told").exists() or not (stands / "told").read_bytes():
             time.sleep(0.01)
@@ -172,7 +172,7 @@ def test_any_name_reaches_the_runner(
     (stands / "python").chmod(0o755)
     folder = stands / "x" / here
     folder.mkdir(parents=True)
-    place = Place(str(stands / "python"), stands / out, folder, stands / out)
+    place = JobPlace(str(stands / "python"), stands / out, folder, stands / out)
     with start(stands, place, 0, waits=False) as script:
         assert script.wait() == 0
     told = (stands / "told").read_bytes().decode().split("\0")

@@ -8,14 +8,14 @@ import pytest
 from bench.run.slurm.files import SlurmFiles
 from bench.run.slurm.queue import Queued
 from bench.run.slurm.status import describe_status, is_over, statuses
-from bench.run.slurm.submission import Array, PlannedTask, RunOptions, Submission
+from bench.run.slurm.submission import JobArray, PlannedTask, RunOptions, Submission
 from tests.builders.results import Results
 
 NAMES = ("cpu-seed-1", "cpu-seed-2", "cpu-seed-3")
 OPTIONS = RunOptions("local", None, None, 1, False)
 TASKS = tuple(PlannedTask(name, "cpu", (), ()) for name in NAMES)
 # As of a cluster that allows arrays of two tasks.
-ARRAYS = (Array("cpu-1", "cpu", 0, (1, 2)), Array("cpu-2", "cpu", 2, (3,)))
+ARRAYS = (JobArray("cpu-1", "cpu", 0, (1, 2)), JobArray("cpu-2", "cpu", 2, (3,)))
 SUBMISSION = Submission("/m.yaml", "seed", OPTIONS, (), TASKS, ARRAYS)
 NODE, SINCE = "n1", "2026-01-01T10:00:00"
 

@@ -12,7 +12,7 @@ from bench.run.estimate import Estimate
 from bench.run.slurm.files import SlurmFiles
 from bench.run.slurm.resources import LAUNCHER_MIB, Resources, resources_of
 from bench.run.slurm.submission import (
-    Array,
+    JobArray,
     PlannedTask,
     RunOptions,
     Submission,
@@ -136,7 +136,7 @@ def some(count: int, device: str = "cpu") -> list[PlannedTask]:
 
 def test_an_array_has_the_tasks_that_are_chosen() -> None:
     (array,) = arrays_of(some(9), [1, 2, 3, 5, 9], 1000)
-    assert array == Array("cpu-1", "cpu", 0, (1, 2, 3, 5, 9))
+    assert array == JobArray("cpu-1", "cpu", 0, (1, 2, 3, 5, 9))
     assert array.indexes == "1-3,5,9"
 
 

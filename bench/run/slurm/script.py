@@ -17,7 +17,7 @@ REPORT = Resources(cpus=1, memory_mib=4096, gpus=0, minutes=None)
 
 
 @dataclass(frozen=True)
-class Place:
+class JobPlace:
     """Where and with what jobs run `bench`."""
 
     python: str
@@ -38,7 +38,7 @@ class Place:
 
 
 def array_script(
-    job_name: str, indexes: str, offset: int, resources: Resources, place: Place
+    job_name: str, indexes: str, offset: int, resources: Resources, place: JobPlace
 ) -> str:
     """A task runs its cells; told that its time is nearly up it goes back to the queue.
 
@@ -71,7 +71,7 @@ def array_script(
     return "\n".join(lines) + "\n"
 
 
-def report_script(job_name: str, place: Place) -> str:
+def report_script(job_name: str, place: JobPlace) -> str:
     lines = [
         "#!/bin/bash",
         *_directives(job_name, REPORT),

@@ -11,7 +11,7 @@ from bench.records.folder import PLACE, ResultsFolder
 from bench.records.rows import Row, by_cell, read_runs, read_table
 from bench.run.slurm.files import SlurmFiles
 from bench.run.slurm.queue import Queued
-from bench.run.slurm.submission import Array, Submission
+from bench.run.slurm.submission import JobArray, Submission
 from bench.statistics.text import aligned, counted
 
 OPEN = "open"
@@ -78,7 +78,7 @@ def statuses(
 
 
 def _by_number(
-    files: SlurmFiles, arrays: Iterable[Array], queued: Iterable[Queued]
+    files: SlurmFiles, arrays: Iterable[JobArray], queued: Iterable[Queued]
 ) -> dict[int, Queued]:
     """The number of a task -> its job. Of one that is submitted twice, the one that runs."""
     offsets = {files.job_name(array.name): array.offset for array in arrays}

@@ -34,7 +34,7 @@ class PlannedTask:
 
 
 @dataclass(frozen=True)
-class Array:
+class JobArray:
     """Tasks that are one job array; their indexes in it begin at 1 after `offset`."""
 
     name: str  # such as cpu-1
@@ -58,7 +58,7 @@ class Submission:
     options: RunOptions
     code: tuple[str, ...]  # hashes of the worker's side
     tasks: tuple[PlannedTask, ...]
-    arrays: tuple[Array, ...]  # of those that have open cells
+    arrays: tuple[JobArray, ...]  # of those that have open cells
 
     def write(self, files: SlurmFiles) -> None:
         write_atomically(files.submission, json.dumps(asdict(self), indent=1) + "\n")
@@ -74,7 +74,7 @@ class Submission:
                 options=RunOptions(**told["options"]),
                 code=tuple(told["code"]),
                 tasks=tuple(PlannedTask(**_tuples(each)) for each in told["tasks"]),
-                arrays=tuple(Array(**_tuples(each)) for each in told["arrays"]),
+                arrays=tuple(JobArray(**_tuples(each)) for each in told["arrays"]),
             )
         except FileNotFoundError as error:
             raise FolderError(
@@ -96,7 +96,7 @@ def planned(task: Task) -> PlannedTask:
     return PlannedTask(task.name, task.device, task.only, run_ids)
 
 
-def arrays_of(tasks: Sequence[PlannedTask], chosen: Sequence[int], most: int) -> list[Array]:
+def arrays_of(tasks: Sequence[PlannedTask], chosen: Sequence[int], most: int) -> list[JobArray]:
     """The chosen tasks, by their numbers from 1, as arrays of one device.
 
     `most`: the largest index that an array may have.
@@ -105,7 +105,7 @@ def arrays_of(tasks: Sequence[PlannedTask], chosen: Sequence[int], most: int) ->
     for number in chosen:
         groups.setdefault((tasks[number - 1].device, (number - 1) // most), []).append(number)
     return [
-        Array(f"{device}-{part + 1}", device, part * most, tuple(numbers))
+        JobArray(f"{device}-{part + 1}", device, part * most, tuple(numbers))
         for (device, part), numbers in groups.items()
     ]
 

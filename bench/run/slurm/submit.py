@@ -20,7 +20,7 @@ from bench.run.slurm import queue
 from bench.run.slurm.files import SlurmFiles
 from bench.run.slurm.queue import Queued
 from bench.run.slurm.resources import Resources, resources_of
-from bench.run.slurm.script import Place, array_script, report_script
+from bench.run.slurm.script import JobPlace, array_script, report_script
 from bench.run.slurm.status import OPEN, stands_in
 from bench.run.slurm.submission import RunOptions, Submission, arrays_of, code_now, planned
 from bench.run.slurm.tasks import Task, tasks_of
@@ -32,7 +32,7 @@ ARRAYS = "ARRAYS"  # in a command to type: where the numbers of the jobs before 
 
 
 @dataclass(frozen=True)
-class Asked:
+class ToSubmit:
     matrix: Matrix  # with its corpus
     corpus: AnyCorpus | None
     file: Path  # of the matrix
@@ -66,7 +66,7 @@ def jobs_in_queue(files: SlurmFiles) -> list[Queued] | None:
     return queue.read_queue(queue.ask(queue.squeue(names)))
 
 
-def prepare(files: SlurmFiles, asked: Asked) -> tuple[Submission, list[str]]:
+def prepare(files: SlurmFiles, asked: ToSubmit) -> tuple[Submission, list[str]]:
     """Lay out the tasks that have open cells and write all that their jobs read; what to tell.
 
     Nothing of an earlier submission may be in the queue. Every task has its plan before it starts:
@@ -153,7 +153,7 @@ def _is_laid_out(folder: ResultsFolder, matrix: Matrix) -> bool:
 
 def _write(
     files: SlurmFiles,
-    asked: Asked,
+    asked: ToSubmit,
     submission: Submission,
     cells: Mapping[str, list[list[Cell]]],
 ) -> Iterator[str]:
@@ -161,7 +161,7 @@ def _write(
 
     `cells`: by device those that are open of each task.
     """
-    place = Place(sys.executable, PACKAGE.parent, Path.cwd(), files.out)
+    place = JobPlace(sys.executable, PACKAGE.parent, Path.cwd(), files.out)
     every = [cell.spec for cell in asked.matrix.cells]
     estimates = estimate_arms(every, asked.corpus, _rows(files))
     of_device = {
