@@ -1,5 +1,6 @@
 """`submit`, `task` and `status` as they are typed, where there is no SLURM."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,11 +10,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bench.border.identity import code_sha256
 from bench.cli import app
 from bench.errors import BenchError, MissingError, RequestError
 from bench.merge.merging import merge
+from bench.records.columns import RUN_COLUMNS
 from bench.records.folder import results_folders
-from bench.records.rows import read_table
+from bench.records.rows import read_table, write_table
 from tests.builders.shared import ROOT, bench, write_tiny_matrix
 
 # No SLURM on the PATH; a terminal of any width.
@@ -126,6 +129,38 @@ def test_another_kind_of_task_in_the_same_folder_is_refused(tmp_path: Path) -> N
         BenchError, match=re.escape("a task was a seed, and its runs would be made a second time")
     ):
         typed("submit", "slurm", tmp_path / "tiny.yaml", "--out", out, "--task", "cell")
+
+
+def test_what_changed_since_is_planned_anew(tmp_path: Path) -> None:
+    out = prepared(tmp_path)
+    plan = out / "tasks" / "cpu-seed-1" / "plan.csv"
+    before = plan.read_bytes()
+    typed("submit", "slurm", tmp_path / "tiny.yaml", "--out", out)
+    assert plan.read_bytes() == before
+    (tmp_path / "text.txt").write_text("another text\n" * 400)
+    typed("submit", "slurm", tmp_path / "tiny.yaml", "--out", out)
+    chosen = [row for row in read_table(plan) if row["selected"] == "true"]
+    submitted = json.loads((out / "slurm" / "submission.json").read_text())
+    assert [row["run_id"] for row in chosen] == submitted["tasks"][0]["run_ids"]
+    assert plan.read_bytes() != before
+
+
+def test_failed_runs_are_open_where_they_are_to_be_made_again(tmp_path: Path) -> None:
+    out = prepared(tmp_path)
+    task = out / "tasks" / "cpu-seed-1"
+    planned = [row for row in read_table(task / "plan.csv") if row["selected"] == "true"]
+    rows = [
+        {**row, "host_id": "h", "attempt": 1, "status": status, "code_sha256": code_sha256()}
+        for row, status in zip(planned, ("ok", "crashed"), strict=True)
+    ]
+    kept = [{key: value for key, value in row.items() if key in RUN_COLUMNS} for row in rows]
+    write_table(task / "runs.csv", RUN_COLUMNS, kept)
+    given = ("submit", "slurm", tmp_path / "tiny.yaml", "--out", out)
+    assert "1 of them have no open cell" in typed(*given)
+    assert "no open cell" not in typed(*given, "--retry-failed")
+    other = [row | {"code_sha256": "another"} for row in kept]
+    write_table(task / "runs.csv", RUN_COLUMNS, other)
+    assert "no open cell" not in typed(*given), "rows of another code count"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The files of what is submitted: OUT/slurm, and a results folder a task under OUT/tasks."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ class SlurmFiles:
     @classmethod
     def at(cls, out: Path) -> "SlurmFiles":
         """Raises RequestError for a folder whose name SLURM does not keep."""
-        path = out.absolute()
+        path = Path(os.path.abspath(out))  # with links: a node may have no other way there
         if bad := sorted(set(str(path)) & set("\\\n\r")):
             raise RequestError(
                 f"--out {path}: SLURM drops {bad[0]!r} from the names of files. Give a folder "

@@ -21,7 +21,7 @@ from bench.run.slurm.files import SlurmFiles
 from bench.run.slurm.queue import Queued
 from bench.run.slurm.resources import Resources, resources_of
 from bench.run.slurm.script import JobPlace, array_script, report_script
-from bench.run.slurm.status import OPEN, stands_in
+from bench.run.slurm.status import OPEN, Stand, stands_in
 from bench.run.slurm.submission import RunOptions, Submission, arrays_of, code_now, planned
 from bench.run.slurm.tasks import Task, tasks_of
 
@@ -126,18 +126,17 @@ def open_cells(folder: Path, task: Task, retry_failed: bool) -> list[Cell]:
     stands = stands_in(folder, codes=code_now())
 
     def is_open(cell: Cell) -> bool:
-        stand = stands.get(tuple(map(str, cell.place)))
-        # What a cell that waits is, its trials have told the plan.
-        if stand is None or (stand.run_id != cell.spec.run_id and not cell.waits):
+        if not _is_planned(cell, stands):
             return True
-        return stand.status == OPEN or (retry_failed and stand.status != "ok")
+        status = stands[tuple(map(str, cell.place))].status
+        return status == OPEN or (retry_failed and status != "ok")
 
     return [cell for cell in task.cells if is_open(cell)]
 
 
 def _lay_out(files: SlurmFiles, task: Task, matrix: Matrix) -> None:
     folder = ResultsFolder(files.task(task.name))
-    if _is_laid_out(folder, matrix):
+    if _is_laid_out(folder, task, matrix):
         return  # what a job that was killed has left there, the next one sees to
     with folder.locked():
         folder.open_runs()  # makes it
@@ -145,10 +144,19 @@ def _lay_out(files: SlurmFiles, task: Task, matrix: Matrix) -> None:
         folder.write_plan(matrix.name, matrix.text, matrix.cells, run_ids)
 
 
-def _is_laid_out(folder: ResultsFolder, matrix: Matrix) -> bool:
+def _is_laid_out(folder: ResultsFolder, task: Task, matrix: Matrix) -> bool:
     tables = (folder.plan, folder.runs, folder.matrix)
-    there = all(path.is_file() for path in tables)
-    return there and folder.matrix.read_text(encoding="utf-8") == matrix.text
+    if not all(path.is_file() for path in tables):
+        return False
+    stands = stands_in(folder.path)
+    same = all(_is_planned(cell, stands) for cell in task.cells)
+    return same and folder.matrix.read_text(encoding="utf-8") == matrix.text
+
+
+def _is_planned(cell: Cell, stands: Mapping[tuple[str, ...], Stand]) -> bool:
+    """What a cell that waits is, its trials have told the plan."""
+    stand = stands.get(tuple(map(str, cell.place)))
+    return stand is not None and (cell.waits or stand.run_id == cell.spec.run_id)
 
 
 def _write(
