@@ -19,7 +19,7 @@ from bench.cli.common import (
     out,
 )
 from bench.cli.running import read_matrix, run
-from bench.errors import RequestError, nearest, program
+from bench.errors import MissingError, QueueError, RequestError, nearest, program
 from bench.records.folder import ResultsFolder
 from bench.run.slurm import inside, queue
 from bench.run.slurm.files import SlurmFiles
@@ -69,12 +69,17 @@ def submit(
     check_runtime(runtime, image)
     asked, corpus, _ = read_matrix(matrix, None, None)
     files = SlurmFiles.at(out_dir or Path("results") / asked.name)
-    _refuse_twice(files)
     largest = USUAL_INDEX
-    if go or queue.has_slurm():
+    try:
+        _refuse_twice(files)
         largest = queue.read_largest_index(queue.ask(queue.show_config()))
-    else:
-        out.print(f"there is no SLURM here: arrays of up to {largest} tasks, as it comes")
+    except (MissingError, QueueError) as error:
+        if go:
+            raise
+        out.print(
+            f"note: {error} So it is unknown whether jobs of {files.out} are in the queue, and "
+            f"arrays are of up to {largest} tasks, as SLURM comes"
+        )
     options = RunOptions(runtime, _absolute(worker_python), _absolute(image), jobs, retry_failed)
     request = ToSubmit(asked, corpus, matrix, task, options, largest)
     submission, notes = prepare(files, request)
@@ -106,10 +111,7 @@ def _absolute(path: str | None) -> str | None:
 
 def _refuse_twice(files: SlurmFiles) -> None:
     """Raises RequestError while jobs of an earlier submission have not ended."""
-    found = jobs_in_queue(files)
-    if found is None:
-        out.print("whether jobs of it are in the queue is unknown: there is no squeue here")
-    elif found:
+    if found := jobs_in_queue(files):
         names = ",".join(sorted({job.name for job in found}))
         raise RequestError(
             f"{len(found)} jobs of {files.out} have not ended, and two of one task would run the "
@@ -167,8 +169,12 @@ def status(
     """
     files = SlurmFiles.at(out_dir)
     submission = Submission.read(files)
-    queued = jobs_in_queue(files)
+    queued, unknown = None, ""
+    try:
+        queued = jobs_in_queue(files)
+    except (MissingError, QueueError) as error:
+        unknown = str(error)
     found = statuses(files, submission, queued)
-    for line in describe_status(found, queued is not None):
+    for line in describe_status(found, unknown):
         out.print(line)
     raise typer.Exit(OK if is_over(found) else NOT_ALL_OK)

@@ -59,8 +59,10 @@ def test_without_go_it_says_what_to_type(tmp_path: Path) -> None:
     matrix = write_tiny_matrix(tmp_path)
     answer = typed("submit", "slurm", matrix, "--out", tmp_path / "out", *words)
     slurm = tmp_path / "out" / "slurm"
-    assert answer.splitlines() == [
-        "there is no SLURM here: arrays of up to 1000 tasks, as it comes",
+    note, *lines = answer.splitlines()
+    assert note.startswith("note: there is no scontrol here. Submit from where SLURM's commands")
+    assert note.endswith("arrays are of up to 1000 tasks, as SLURM comes")
+    assert lines == [
         "2 tasks, each all runs of a seed on one device",
         "a task on cpu: 1 CPU, 4608 MiB, 10 min",
         "to submit, give --go, or type:",

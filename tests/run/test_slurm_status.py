@@ -57,7 +57,7 @@ OK, FAILED, HALF = ["ok", "ok"], ["ok", "crashed"], ["ok"]
 def test_all_done_is_one_line(laid_out: Callable[..., SlurmFiles]) -> None:
     found = statuses(laid_out(dict.fromkeys(NAMES, OK)), SUBMISSION, [])
     assert is_over(found)
-    assert list(describe_status(found, known=True)) == ["3 tasks: 3 done; 6 cells: 6 ok"]
+    assert list(describe_status(found)) == ["3 tasks: 3 done; 6 cells: 6 ok"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_of_two_jobs_of_a_task_the_one_that_runs_is_told(
 def test_the_lines_say_what_is_not_simply_done(laid_out: Callable[..., SlurmFiles]) -> None:
     files = laid_out({NAMES[0]: OK, NAMES[1]: FAILED, NAMES[2]: HALF})
     found = statuses(files, SUBMISSION, [job(files, "cpu-2", 1, "RUNNING")])
-    assert list(describe_status(found, known=True)) == [
+    assert list(describe_status(found)) == [
         "task        state    cells            where",
         "cpu-seed-2  failed   1 ok, 1 crashed",
         f"cpu-seed-3  running  1 ok, 1 open     on n1 since {SINCE}",
@@ -136,6 +136,6 @@ def test_without_squeue_what_is_open_may_be_in_the_queue(
 ) -> None:
     found = statuses(laid_out({NAMES[0]: OK, NAMES[1]: OK}), SUBMISSION, None)
     assert [each.state for each in found] == ["done", "done", "open"]
-    *_, last, unknown = describe_status(found, known=False)
+    *_, last, unknown = describe_status(found, "there is no squeue here.")
     assert last == "3 tasks: 2 done, 1 open; 6 cells: 4 ok, 2 open"
-    assert unknown == "what the queue holds is unknown: there is no squeue here"
+    assert unknown == "what the queue holds is unknown: there is no squeue here."

@@ -1,7 +1,6 @@
 """SLURM's commands: made and read by pure functions, and called here."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -127,10 +126,6 @@ def _numbers(ids: str) -> set[int]:
     return found
 
 
-def has_slurm() -> bool:
-    return shutil.which("squeue") is not None
-
-
 def ask(command: Sequence[str]) -> str:
     """What a command of SLURM's prints.
 
@@ -151,6 +146,6 @@ def ask(command: Sequence[str]) -> str:
             f"{command[0]} gave no answer within {PATIENCE_S} s. Try again when the queue answers."
         ) from error
     if answer.returncode:
-        said = answer.stderr.strip() or f"exit code {answer.returncode}"
-        raise QueueError(f"{command[0]} failed: {said}")
+        said = " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
+        raise QueueError(f"{command[0]} failed: {said.rstrip('.')}.")
     return answer.stdout

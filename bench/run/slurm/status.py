@@ -120,8 +120,11 @@ def is_over(found: Iterable[TaskStatus]) -> bool:
     return all(each.state == "done" for each in found)
 
 
-def describe_status(found: Sequence[TaskStatus], known: bool) -> Iterator[str]:
-    """A line for each task that is not simply done, then all in one."""
+def describe_status(found: Sequence[TaskStatus], unknown: str = "") -> Iterator[str]:
+    """A line for each task that is not simply done, then all in one.
+
+    `unknown`: why it is not known what the queue holds.
+    """
     told = [each.line for each in found if each.state != "done"]
     if told:
         yield from aligned([("task", "state", "cells", "where"), *told], left=range(4))
@@ -131,8 +134,8 @@ def describe_status(found: Sequence[TaskStatus], known: bool) -> Iterator[str]:
     cells = sum((Counter(each.cells) for each in found), Counter[str]())
     of_cells = f"{counted(cells.total(), 'cell')}: {_cells_text(cells)}"
     yield f"{counted(len(found), 'task')}: {parts}; {of_cells}"
-    if not known:
-        yield "what the queue holds is unknown: there is no squeue here"
+    if unknown:
+        yield f"what the queue holds is unknown: {unknown}"
     if states["lost"]:
         yield "lost: cells are open, and no job is in the queue for them; submit again runs these"
 

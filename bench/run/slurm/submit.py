@@ -55,12 +55,14 @@ def check_runtime(runtime: str, image: str | None) -> None:
         raise RequestError(f"--image {image} needs --runtime apptainer.")
 
 
-def jobs_in_queue(files: SlurmFiles) -> list[Queued] | None:
-    """The jobs of an earlier submission that have not ended; None: there is no SLURM here."""
+def jobs_in_queue(files: SlurmFiles) -> list[Queued]:
+    """The jobs of an earlier submission that have not ended.
+
+    Raises:
+        MissingError, QueueError: if there is no queue here, or it does not answer.
+    """
     if not files.submission.exists():
         return []
-    if not queue.has_slurm():
-        return None
     arrays = Submission.read(files).arrays
     names = [files.job_name(what) for what in (*(each.name for each in arrays), REPORT)]
     return queue.read_queue(queue.ask(queue.squeue(names)))
