@@ -15,7 +15,6 @@ from bench.cli.common import (
     OutOption,
     PythonOption,
     RetryOption,
-    err,
     out,
 )
 from bench.cli.running import read_matrix, run
@@ -23,6 +22,7 @@ from bench.errors import MissingError, QueueError, RequestError, nearest, progra
 from bench.records.folder import ResultsFolder
 from bench.run.slurm import inside, queue
 from bench.run.slurm.files import SlurmFiles
+from bench.run.slurm.script import NO_FURTHER
 from bench.run.slurm.status import describe_status, is_over, statuses
 from bench.run.slurm.submission import RunOptions, Submission
 from bench.run.slurm.submit import (
@@ -69,17 +69,7 @@ def submit(
     check_runtime(runtime, image)
     asked, corpus, _ = read_matrix(matrix, None, None)
     files = SlurmFiles.at(out_dir or Path("results") / asked.name)
-    largest = USUAL_INDEX
-    try:
-        _refuse_twice(files)
-        largest = queue.read_largest_index(queue.ask(queue.show_config()))
-    except (MissingError, QueueError) as error:
-        if go:
-            raise
-        out.print(
-            f"note: {error} So it is unknown whether jobs of {files.out} are in the queue, and "
-            f"arrays are of up to {largest} tasks, as SLURM comes"
-        )
+    largest = _largest_index(files, go)
     options = RunOptions(runtime, _absolute(worker_python), _absolute(image), jobs, retry_failed)
     request = ToSubmit(asked, corpus, matrix, task, options, largest)
     submission, notes = prepare(files, request)
@@ -98,6 +88,26 @@ def submit(
     out.print("to submit, give --go, or type:")
     for line in commands_to_type(files, submission, words):
         out.print(line, soft_wrap=True)
+
+
+def _largest_index(files: SlurmFiles, go: bool) -> int:
+    """Of an array here, where nothing of an earlier submission is in the queue.
+
+    Raises:
+        RequestError: if something is.
+        MissingError, QueueError: if SLURM does not tell; without `go` that is a note.
+    """
+    try:
+        _refuse_twice(files)
+        return queue.read_largest_index(queue.ask(queue.show_config()))
+    except (MissingError, QueueError) as error:
+        if go:
+            raise
+        out.print(
+            f"note: {error} So it is unknown whether jobs of {files.out} are in the queue, and "
+            f"arrays are of up to {USUAL_INDEX} tasks, as SLURM comes"
+        )
+        return USUAL_INDEX
 
 
 def _status_command(files: SlurmFiles) -> str:
@@ -153,12 +163,7 @@ def task(
     except typer.Exit as ended:
         if ended.exit_code != INTERRUPTED or inside.made_so_far(folder) - before:
             raise
-        err.print(
-            "error: stopped before a cell ended or kept a checkpoint: the same time again would "
-            "bring no more, so this task does not go back to the queue. Submit again with more "
-            "(-- --time=MINUTES), or give the matrix limits.checkpoint_every."
-        )
-        raise typer.Exit(NOT_ALL_OK) from ended
+        raise typer.Exit(NO_FURTHER) from ended
 
 
 def status(

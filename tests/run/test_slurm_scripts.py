@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.run.slurm.resources import Resources
-from bench.run.slurm.script import JobPlace, array_script, report_script
+from bench.run.slurm.script import NO_FURTHER_SAYS, JobPlace, array_script, report_script
 
 PLACE = JobPlace("/opt/py/bin/python", Path("/opt/bench"), Path("/home/a b"), Path("/data/it's"))
 ON_GPU = Resources(cpus=4, memory_mib=8704, gpus=2, minutes=90)
@@ -44,6 +44,8 @@ done
 # 130: it ended its cells as it was told to; the same task goes on where they were.
 if [ "$nearly_over" ] && [ "$code" -eq 130 ]; then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+elif [ "$nearly_over" ] && [ "$code" -eq 3 ]; then
+    echo SAYS >&2
 fi
 exit "$code"
 """
@@ -63,7 +65,9 @@ exec /opt/py/bin/python -m bench report '/data/it'"'"'s'
 
 
 def test_the_script_of_an_array_is_as_recorded() -> None:
-    assert array_script("bench-0a1b2c3d-cuda-2", "1-3,5", 1000, ON_GPU, PLACE) == ARRAY
+    assert array_script("bench-0a1b2c3d-cuda-2", "1-3,5", 1000, ON_GPU, PLACE) == ARRAY.replace(
+        "SAYS", f"'{NO_FURTHER_SAYS}'"
+    )
 
 
 def test_the_script_of_the_report_is_as_recorded() -> None:
@@ -73,7 +77,7 @@ def test_the_script_of_the_report_is_as_recorded() -> None:
 def test_without_an_estimate_the_site_says_how_long() -> None:
     unknown = Resources(cpus=1, memory_mib=1, gpus=0, minutes=None)
     text = array_script("n", "1", 0, unknown, PLACE)
-    assert "--time" not in text
+    assert "#SBATCH --time" not in text
     assert "--gres" not in text
 
 
@@ -145,7 +149,7 @@ def test_a_runner_that_was_through_by_then_does_not(stands: Path) -> None:
 
 
 def test_a_runner_that_came_no_further_does_not(stands: Path) -> None:
-    assert ended(stands, 1, signal.SIGUSR1) == (1, "")
+    assert ended(stands, 3, signal.SIGUSR1) == (3, "")
 
 
 def test_a_cancelled_task_does_not(stands: Path) -> None:

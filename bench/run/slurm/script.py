@@ -13,6 +13,12 @@ from bench.run.slurm.resources import Resources
 # Before the time is up the queue tells the script, by when cells must have ended: a worker that
 # does not end by itself is killed after 10 s, and rows and curves are written.
 SIGNAL_S = 120
+NO_FURTHER = 3  # the exit code of a task that was stopped and has nothing new to show
+NO_FURTHER_SAYS = (
+    "error: the time was up before a run ended or kept a checkpoint. As much again would bring no "
+    "more, so this task does not go back to the queue. Submit again with more "
+    "(-- --time=MINUTES), or give the matrix limits.checkpoint_every."
+)
 REPORT = Resources(cpus=1, memory_mib=4096, gpus=0, minutes=None)
 
 
@@ -65,6 +71,8 @@ def array_script(
         "# 130: it ended its cells as it was told to; the same task goes on where they were.",
         'if [ "$nearly_over" ] && [ "$code" -eq 130 ]; then',
         '    scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"',
+        f'elif [ "$nearly_over" ] && [ "$code" -eq {NO_FURTHER} ]; then',
+        f"    echo {shlex.quote(NO_FURTHER_SAYS)} >&2",
         "fi",
         'exit "$code"',
     ]
