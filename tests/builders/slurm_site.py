@@ -19,6 +19,7 @@ import psutil
 from tests.builders.shared import without
 
 NODES = ("n1", "n2", "n3")
+HURRY_AFTER_S = 5.0
 WITHIN_S = 240.0  # what is waited for comes within seconds; what takes this long hangs
 
 # auth/none: only who is on this machine can reach its ports.
@@ -56,6 +57,7 @@ PartitionName=p Nodes=n[1-3] Default=YES MaxTime=60 State=UP
 class SlurmSite:
     configuration: Path
     daemons: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    requeued: dict[str, float] = field(default_factory=dict)  # id -> since when it is seen to wait
 
     @property
     def variables(self) -> dict[str, str]:
@@ -75,9 +77,15 @@ class SlurmSite:
         return [dict(zip(names, line.split("|"), strict=True)) for line in lines]
 
     def hurry(self) -> None:
-        """Start now what was requeued: else it would wait for two minutes."""
+        """Start soon what was requeued: else it would wait for two minutes.
+
+        At once would be too soon: a node refuses what it was told to end in the same second.
+        """
         for job in self.queue():
-            if job["reason"] == "BeginTime":
+            since = self.requeued.setdefault(job["id"], time.monotonic())
+            if job["reason"] != "BeginTime":
+                del self.requeued[job["id"]]
+            elif time.monotonic() - since > HURRY_AFTER_S:
                 subprocess.run(  # it may start in this moment
                     ["scontrol", "update", f"JobId={job['id']}", "StartTime=now"],
                     env=self.variables,
