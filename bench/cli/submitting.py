@@ -33,6 +33,7 @@ from bench.run.slurm.submit import (
     prepare,
 )
 from bench.run.slurm.submit import submit as give_to_queue
+from bench.statistics.text import counted
 
 QUEUES = ("slurm",)
 USUAL_INDEX = 1000  # the largest index of an array, as SLURM comes (MaxArraySize 1001)
@@ -124,7 +125,7 @@ def _refuse_twice(files: SlurmFiles) -> None:
     if found := jobs_in_queue(files):
         names = ",".join(sorted({job.name for job in found}))
         raise RequestError(
-            f"{len(found)} jobs of {files.out} have not ended, and two of one task would run the "
+            f"{counted(len(found), 'job')} of {files.out} still to end, and two of one task would run the "
             f"same cells. Wait for them ({_status_command(files)}), or end them: scancel "
             f"--name={names}"
         )

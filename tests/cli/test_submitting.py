@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bench.border.identity import code_sha256
 from bench.cli import app
-from bench.errors import BenchError, MissingError, RequestError
+from bench.errors import BenchError, MissingError, QueueError, RequestError
 from bench.merge.merging import merge
 from bench.records.columns import RUN_COLUMNS
 from bench.records.folder import results_folders
@@ -131,6 +131,56 @@ def test_another_kind_of_task_in_the_same_folder_is_refused(tmp_path: Path) -> N
         BenchError, match=re.escape("a task was a seed, and its runs would be made a second time")
     ):
         typed("submit", "slurm", tmp_path / "tiny.yaml", "--out", out, "--task", "cell")
+
+
+# Takes two jobs and then no more; the array is still in the queue.
+SBATCH = """\
+#!/bin/sh
+echo "$@" >>"$TOLD"
+count=$(wc -l <"$TOLD")
+[ "$count" -le "$TAKES" ] || { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }
+echo "$((40 + count));cluster"
+"""
+SCONTROL = "#!/bin/sh\necho 'MaxArraySize            = 2'\n"
+SQUEUE = "#!/bin/sh\n[ ! -f \"$TOLD\" ] || echo 'bench-1-cpu-1|1|0|n1|N/A|RUNNING|None|'\n"
+
+
+@pytest.fixture
+def stands(tmp_path: Path) -> dict[str, str]:
+    """Variables under which SLURM's commands are stand-ins."""
+    for name, text in {"sbatch": SBATCH, "scontrol": SCONTROL, "squeue": SQUEUE}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    told = str(tmp_path / "told")
+    return {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TOLD": told, "TAKES": "9"}
+
+
+def test_with_go_the_jobs_are_submitted_and_recorded(
+    tmp_path: Path, stands: dict[str, str]
+) -> None:
+    """Arrays of one task each, as this cluster allows no more; then the report, after both."""
+    given = ("submit", "slurm", write_tiny_matrix(tmp_path), "--out", tmp_path / "out", "--go")
+    answer = typed(*given, **stands)
+    assert "job 41: 1 task on cpu\njob 42: 1 task on cpu\njob 43: the report" in answer
+    assert "--dependency=afterany:41:42 " in (tmp_path / "told").read_text().splitlines()[2]
+    jobs = read_table(tmp_path / "out" / "slurm" / "jobs.csv")
+    assert [tuple(job.values()) for job in jobs] == [
+        ("41", "cpu-1", "1"),
+        ("42", "cpu-2", "2"),
+        ("43", "report", ""),
+    ]
+    with pytest.raises(RequestError, match=r"1 job of .* still to end, and two of one task"):
+        typed(*given, **stands)
+
+
+def test_a_queue_that_takes_no_more_is_told_with_what_it_has(
+    tmp_path: Path, stands: dict[str, str]
+) -> None:
+    given = ("submit", "slurm", write_tiny_matrix(tmp_path), "--out", tmp_path / "out", "--go")
+    with pytest.raises(QueueError, match=r"QOSMaxSubmit.*End these and submit again: scancel 41"):
+        typed(*given, **stands | {"TAKES": "1"})
+    jobs = read_table(tmp_path / "out" / "slurm" / "jobs.csv")
+    assert [job["job_id"] for job in jobs] == ["41"]
 
 
 def test_what_changed_since_is_planned_anew(tmp_path: Path) -> None:

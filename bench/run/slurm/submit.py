@@ -24,6 +24,7 @@ from bench.run.slurm.script import JobPlace, array_script, report_script
 from bench.run.slurm.status import OPEN, Stand, stands_in
 from bench.run.slurm.submission import RunOptions, Submission, arrays_of, code_now, planned
 from bench.run.slurm.tasks import Task, tasks_of
+from bench.statistics.text import counted
 
 RUNTIMES = ("local", "apptainer")  # that stay within a job's control group
 REPORT = "report"
@@ -232,7 +233,7 @@ def submit(files: SlurmFiles, submission: Submission, further: Sequence[str]) ->
     for array in submission.arrays:
         command = queue.sbatch(files.script(array.name), "%A_%a.log", further)
         after.append(_take(files, command, array.name, array.numbers, after))
-        yield f"job {after[-1]}: {len(array.numbers)} tasks on {array.device}"
+        yield f"job {after[-1]}: {counted(len(array.numbers), 'task')} on {array.device}"
     command = queue.sbatch(files.script(REPORT), "report-%j.log", further, after)
     yield f"job {_take(files, command, REPORT, (), after)}: the report, after them"
 
