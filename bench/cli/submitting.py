@@ -125,8 +125,8 @@ def _refuse_twice(files: SlurmFiles) -> None:
     if found := jobs_in_queue(files):
         names = ",".join(sorted({job.name for job in found}))
         raise RequestError(
-            f"{counted(len(found), 'job')} of {files.out} still to end, and two of one task would run the "
-            f"same cells. Wait for them ({_status_command(files)}), or end them: scancel "
+            f"{files.out} has {counted(len(found), 'job')} in the queue, and two of one task would "
+            f"run the same cells. Wait for them ({_status_command(files)}), or end them: scancel "
             f"--name={names}"
         )
 

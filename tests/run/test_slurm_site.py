@@ -145,7 +145,7 @@ def test_nothing_is_lost_and_nothing_made_twice(site: SlurmSite, tmp_path: Path)
     assert told.returncode == 1, told.stderr
     refused = command(site, *given)
     assert refused.returncode == 2
-    assert "still to end, and two of one task would run the same cells" in refused.stderr
+    assert "in the queue, and two of one task would run the same cells" in refused.stderr
     site.until_empty()
 
     told = command(site, "status", out)
