@@ -43,6 +43,7 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,bf_interval=1
 MailProg=/bin/true
 JobRequeue=1
+MinJobAge=86400
 SwitchType=switch/none
 MpiDefault=none
 MaxArraySize={array_size}

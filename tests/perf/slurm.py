@@ -87,6 +87,7 @@ def measure(tasks: int) -> None:
         )
         site.until(lambda: not site.queue(), "the end", within_s=3600)
         of_tasks, of_report, makespan = seconds(site)
+        assert len(of_tasks) == tasks
         rows = [row for each in results_folders([out]) for row in read_table(each / "runs.csv")]
         assert len(rows) == tasks * ARMS
         assert {row["status"] for row in rows} == {"ok"}
