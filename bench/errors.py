@@ -11,6 +11,7 @@ BenchError                  anything this program explains itself; exit code 2 a
 ├── MissingError            a package, an image, an engine, a way to a GPU is absent; has the remedy
 ├── GpuError                a GPU was lost while cells ran
 ├── EngineError             the container engine refused or failed
+├── QueueError              a queue of jobs refused, failed or is not there
 ├── VersionError            one of two versions cannot run its cells
 ├── StoppedError            a person stopped it; what was run stays
 ├── FolderError             a results folder is busy, unwritable or not one
@@ -92,6 +93,10 @@ class GpuError(BenchError):
 
 
 class EngineError(BenchError):
+    pass
+
+
+class QueueError(BenchError):
     pass
 
 

@@ -14,6 +14,7 @@ from bench.cli.original import original
 from bench.cli.publishing import site
 from bench.cli.reports import ab, bundle, compare, report, verify
 from bench.cli.running import plan, run
+from bench.cli.submitting import status, submit, task
 from bench.cli.tokenising import tokenise
 from bench.errors import BenchError, StoppedError
 
@@ -24,14 +25,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-ON_A_MATRIX = (plan, run, original, check, ab, calibrate)
-ON_RESULTS = (report, compare, bundle, verify, site)
+ON_A_MATRIX = (plan, run, submit, original, check, ab, calibrate)
+ON_RESULTS = (status, report, compare, bundle, verify, site)
 # What they are for is on the disk as they end; of all others it is what they print.
-LASTING = (run, original, ab, calibrate, bundle, image, site, tokenise)
+LASTING = (run, task, original, ab, calibrate, bundle, image, site, tokenise)
 LEAVING = {command.__name__ for command in LASTING} | {"import"}
 for command in (*ON_A_MATRIX, *ON_RESULTS, tokenise, doctor, image, schema):
     app.command()(command)
 app.command("import")(import_runs)
+app.command(hidden=True)(task)  # what a job runs, never a person
 
 
 def main() -> None:

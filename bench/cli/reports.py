@@ -25,7 +25,7 @@ from bench.cli.common import (
 )
 from bench.errors import BenchError, RecordError, RequestError
 from bench.launch.choose import choose_launcher
-from bench.records.folder import ResultsFolder
+from bench.records.folder import ResultsFolder, results_folders
 from bench.records.programs import joined_setup
 from bench.report.built import Built, Looked
 from bench.run.gpus import IDLE, GpuRequest
@@ -41,7 +41,8 @@ def report(
     """Merge the CSVs of results folders into tables, plots and a page."""
     if out_dir is None and len(folders) > 1:
         raise RequestError("several folders need --out DIR for their common report.")
-    built = _report(folders, out_dir or ResultsFolder(folders[0]).report)
+    target = out_dir or ResultsFolder(folders[0]).report
+    built = _report(results_folders(folders), target)
     out.print(built.coverage)
     raise typer.Exit(NOT_ALL_OK if built.damaged else OK)
 
@@ -172,7 +173,7 @@ def bundle(
     home = folders[0].resolve()
     if out_file is None and len(folders) > 1:
         raise RequestError("several folders need --out FILE for their common bundle.")
-    made = make_bundle(folders, out_file or home.with_name(f"{home.name}{SUFFIX}"))
+    made = make_bundle(results_folders(folders), out_file or home.with_name(f"{home.name}{SUFFIX}"))
     out.print(f"bundle: {made.file} ({made.members} files)\nSHA-256: {made.sha256}")
     for sha256 in made.lacks:
         out.print(f"note: it lacks the code {sha256[:12]}…, which is not in this machine's cache")

@@ -144,6 +144,14 @@ def run(
     done_by: DoneByOption = "kind",
     accept_code: AcceptOption = None,
     trials_from: TrialsOption = None,
+    text_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="a copy that was kept of the matrix, which is run in its place; relative paths "
+            "start where MATRIX lies",
+            metavar="FILE",
+        ),
+    ] = None,
     sample_ms: Annotated[
         float, typer.Option(help="milliseconds between two readings of the GPU; 0: none")
     ] = SAMPLE_MS,
@@ -157,7 +165,7 @@ def run(
     at_once = _jobs(jobs)
     request = GpuRequest(gpus, wait_for_gpu)
     machine = request.on(this_machine())
-    asked, corpus, selected = read_matrix(matrix, only, shard)
+    asked, corpus, selected = read_matrix(matrix, only, shard, text_from)
     launcher, why = choose_launcher(
         runtime, worker_python, image or asked.image, asked.requirements, asked.installed
     )
@@ -338,13 +346,13 @@ def _accepted(asked: Sequence[str], rows: Sequence[Row]) -> frozenset[str]:
 
 
 def read_matrix(
-    path: Path, only: Sequence[str] | None, shard: str | None
+    path: Path, only: Sequence[str] | None, shard: str | None, text_from: Path | None = None
 ) -> tuple[Matrix, AnyCorpus | None, set[str]]:
     """A matrix and its corpus, both checked, and the run_ids of its selected cells.
 
     A matrix of a program has no corpus. Large files of tokens are read with a bar on the terminal.
     """
-    matrix = load_matrix(path)
+    matrix = load_matrix(path, text_from)
     with reading_tokens(err) as watch:
         corpus = matrix.find_corpus(watch)
     if corpus is not None:

@@ -131,13 +131,15 @@ class Named:
         return RunSpec(model, optimizer, device, seed, corpus=NO_CORPUS, **shared)
 
 
-def load_matrix(path: Path) -> Matrix:
+def load_matrix(path: Path, text_from: Path | None = None) -> Matrix:
     """Read and check a matrix file.
+
+    `text_from`: where its text was kept; what it names still lies beside the file itself.
 
     Raises:
         MatrixError: with every mistake in it.
     """
-    document = read_yaml(path)
+    document = read_yaml(text_from or path)
     form, wrong = validated(document.data)
     if form is None:
         raise document.error(wrong)

@@ -21,6 +21,7 @@ from bench.merge.merging import EndedCell, Merged, merge
 from bench.merge.reading import CURVE_FIGURES
 from bench.merge.sections import Section, make_sections
 from bench.records.columns import CONSTANTS, METRICS, RUN_COLUMNS, kind_of
+from bench.records.folder import results_folders
 from bench.records.kinds import FLAG, NUMBER, TEXT, WHOLE, Kind
 
 # What the plan tells of every cell, open ones included.
@@ -72,7 +73,7 @@ def load(*folders: str | Path) -> Frames:
         FolderError: for a folder that is not a results folder.
         RecordError: if no folder can be read.
     """
-    merged = merge([Path(folder) for folder in folders])
+    merged = merge(results_folders(map(Path, folders)))
     for damage in merged.damage:
         warnings.warn(damage_note(damage), stacklevel=2)
     sections = make_sections(merged)

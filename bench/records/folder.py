@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from bench.records.compiled import discard
 from bench.records.hold import Hold, Newcomer
 from bench.records.rows import Row, RunsTable, read_table, write_table
 from bench.records.tables import CURVE_COLUMNS, PLAN_COLUMNS
+
+TASKS = "tasks"  # of a matrix that ran as several tasks: the results folders of all of them
 
 PLACE = ("model", "optimizer", "device", "seed")  # `Cell.place` in plan.csv
 
@@ -193,6 +195,19 @@ def check_there(file: Path) -> None:
             f"{file.parent} is no results folder: it has no {file.name}. Give a folder that "
             f"`{program()} run MATRIX` has written, such as results/NAME."
         )
+
+
+def results_folders(named: Iterable[Path]) -> list[Path]:
+    """The results folders that these stand for: one that holds tasks stands for all of theirs."""
+    found: list[Path] = []
+    for path in named:
+        tasks = path / TASKS
+        if tasks.is_dir() and not (path / "plan.csv").exists():
+            inside = [each for each in tasks.iterdir() if each.is_dir()]
+            found += sorted(inside, key=lambda each: (len(each.name), each.name))  # 2 before 10
+        else:
+            found.append(path)
+    return found
 
 
 def _changed_ns(path: Path) -> int:
