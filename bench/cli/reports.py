@@ -32,6 +32,9 @@ from bench.run.gpus import IDLE, GpuRequest
 from bench.statistics.text import counted
 
 
+MOST_NAMED = 5  # folders of an array of jobs are hundreds
+
+
 def report(
     folders: Annotated[list[Path], typer.Argument(help="results folders", metavar="DIR...")],
     out_dir: Annotated[
@@ -70,9 +73,10 @@ def _tell_looks(folders: Sequence[Path], looked: Looked) -> None:
         err.print(f"note: whether other folders were tested for this claim is not known: {error}")
         return
     if others:
+        more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
         out.print(
             f"note: this claim was also tested in {counted(len(others), 'other folder')}: "
-            f"{', '.join(others)}. The report corrects for the interim looks at its own folders "
+            f"{', '.join(others[:MOST_NAMED])}{more}. The report corrects for the interim looks at its own folders "
             "alone: a verdict that is picked among several is less certain than it says."
         )
 
