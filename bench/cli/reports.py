@@ -31,7 +31,6 @@ from bench.report.built import Built, Looked
 from bench.run.gpus import IDLE, GpuRequest
 from bench.statistics.text import counted
 
-
 MOST_NAMED = 5  # folders of an array of jobs are hundreds
 
 
@@ -76,8 +75,9 @@ def _tell_looks(folders: Sequence[Path], looked: Looked) -> None:
         more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
         out.print(
             f"note: this claim was also tested in {counted(len(others), 'other folder')}: "
-            f"{', '.join(others[:MOST_NAMED])}{more}. The report corrects for the interim looks at its own folders "
-            "alone: a verdict that is picked among several is less certain than it says."
+            f"{', '.join(others[:MOST_NAMED])}{more}. The report corrects for the interim looks at "
+            "its own folders alone: a verdict that is picked among several is less certain than it "
+            "says."
         )
 
 
