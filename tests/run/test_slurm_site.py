@@ -1,6 +1,8 @@
 """A matrix on a real SLURM of three nodes, whatever happens to its tasks and nodes."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -119,6 +121,47 @@ def meet_its_twin(site: SlurmSite, out: Path, lost: dict[str, str]) -> None:
             site.ask("scontrol", "release", each)
     finally:
         runner.resume()
+
+
+def as_if_of_three_hosts(out: Path, place: Path) -> set[str]:
+    """The tasks' folders as they would be if the nodes were machines, which here are one.
+
+    The nodes, as each task's log names its own.
+    """
+    started = re.compile(r"^task \d+ of \d+: (\S+) on (n\d)", re.MULTILINE)
+    logs = sorted((out / "slurm").glob("*_*.log"))
+    nodes = dict(found for log in logs for found in started.findall(log.read_text()))
+    for task, node in nodes.items():
+        copy = place / "tasks" / task
+        shutil.copytree(out / "tasks" / task, copy)
+        for file in (copy / "runs.csv", copy / "curves.csv"):
+            host_id = read_table(file)[0]["host_id"]
+            file.write_text(file.read_text().replace(host_id, node))
+    return set(nodes.values())
+
+
+@pytest.mark.slow
+def test_three_nodes_have_one_section_and_one_verdict(site: SlurmSite, tmp_path: Path) -> None:
+    """That of a single machine; times are told node by node."""
+    matrix, out, alone = write_matrix(tmp_path, 40), tmp_path / "out", tmp_path / "alone"
+    matrix.write_text(matrix.read_text().replace("[1, 2, 3, 4]", "[1, 2, 3, 4, 5, 6]"))
+    answer = command(site, "submit", "slurm", matrix, "--out", out, "--go")
+    assert answer.returncode == 0, answer.stderr
+    site.until_empty()
+    assert as_if_of_three_hosts(out, tmp_path / "hosts") == {"n1", "n2", "n3"}
+    bench("run", matrix, "--out", alone, "--runtime", "local", "--jobs", "2")
+    verdicts = {}
+    for folder in (tmp_path / "hosts", alone):
+        answer = command(site, "report", folder, "--out", folder / "report")
+        assert answer.returncode == 0, answer.stderr
+        told = answer.stdout.partition("Final validation loss")[2].splitlines()
+        verdicts[folder.name] = told[:2]
+    assert "on 6 of 6 planned seeds" in verdicts["alone"][0]
+    assert verdicts["hosts"] == verdicts["alone"]
+    page = (tmp_path / "hosts" / "report" / "report.md").read_text()
+    assert page.count("These runs are of 3 machines of one kind.") == 1
+    assert page.count("### Machine by machine") == 1
+    assert "change of training time from small + adamw" in page
 
 
 @pytest.mark.slow
