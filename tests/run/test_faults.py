@@ -25,6 +25,7 @@ from tests.builders.broken import (
     AT_START,
     AT_TRAINING,
     CRASH,
+    PATH,
     PAUSE,
     Broken,
     ended,
@@ -134,7 +135,7 @@ def test_who_is_killed_is_tried_again_as_often_as_allowed_and_who_faults_is_not(
 
 def test_an_attempt_that_the_machine_lost_is_made_good_by_the_next(broken: Broken) -> None:
     broken.ask(retries=3)
-    once = f"Path({str(broken.root / 'bench' / 'broken')!r}).unlink()\n"
+    once = f"{PATH}({str(broken.root / 'bench' / 'broken')!r}).unlink()\n"
     broken.insert(AT_START, once + KILLED)
     code, out, _ = broken.run("local")
     assert (code, "1 of 1 runs ok;" in out) == (0, True)
