@@ -310,6 +310,19 @@ def test_the_page_tells_times_machine_by_machine(lab: Lab, tmp_path: Path) -> No
     assert "training (s)" not in summary
 
 
+def test_the_page_of_a_time_counts_machines_and_no_pairs_of_them(lab: Lab, tmp_path: Path) -> None:
+    lab.metric = "train_time_s"
+    for host, seed in (("host1", 1), ("host2", 2), ("host3", 3)):
+        lab.task(host, seed)
+    page = report(lab, tmp_path)
+    assert "Each machine is one value, the mean of its own pairs; t intervals" in page
+    assert "A verdict needs 3 machines." in page
+    assert "geometric mean over the machines (n = 3)" in page
+    claim = page.partition("### The claim")[2].partition("\n\n###")[0]
+    for word in ("pairs of machines", "planned machines", "would decide", "correlation"):
+        assert word not in claim
+
+
 def test_a_published_matrix_over_three_machines_has_the_verdict_of_one(tmp_path: Path) -> None:
     """Copies of one folder, of which each has the rows of some seeds, under another host_id."""
     whole = ROOT / "results" / "original-cpu"

@@ -9,7 +9,7 @@ from bench.merge.sections import Section
 from bench.records.kinds import LOSS
 from bench.report.family import TIME, Comparison, Family, least_seeds
 from bench.report.ladder import Step, bundle_words, steps_of
-from bench.report.machines import is_of_machines
+from bench.report.machines import LEAST_MACHINES, MACHINE, is_of_machines
 from bench.report.page.content import Columns, Heading, Table, number, table
 from bench.report.targets import ArmToTarget, target_of, to_target, worst_arm
 from bench.report.words import claimed_words, count_words, margin_words, metric_words, percent
@@ -138,7 +138,7 @@ def _claim_table(family: Family) -> Table:
             number(_what_counts(family)),
             lambda each: count_words(each.contrast),
         ),
-        (number(f"planned {plural(family.unit)}"), lambda each: str(each.n_planned)),
+        (number(_planned_words(family)), lambda each: str(each.n_planned)),
         (number("bad runs, at most (95 %)"), lambda each: f"{100 * each.most_bad_runs:.0f} %"),
         (
             number("correlation of pairs"),
@@ -165,15 +165,23 @@ def _claim_table(family: Family) -> Table:
     return table(f"{claimed}: {what}", family.comparisons, told, _claim_note(family))
 
 
+def _planned_words(family: Family) -> str:
+    """No matrix plans machines."""
+    units = plural(family.unit)
+    return f"all {units}" if family.unit == MACHINE else f"planned {units}"
+
+
 def _what_counts(family: Family) -> str:
     if family.fixed:
         return "seeds"
+    if family.unit == MACHINE:
+        return "machines with a value"
     return f"pairs of {plural(family.unit)}" if family.setup.is_paired else "runs"
 
 
 def _correlation(each: Comparison, family: Family) -> str:
     """Empty where there is nothing to correlate, so that there is no such column."""
-    if not family.setup.is_paired or family.fixed:
+    if not family.setup.is_paired or family.fixed or family.unit == MACHINE:
         return ""
     return NOT_AVAILABLE if each.correlation is None else f"{each.correlation:.2f}"
 
@@ -195,7 +203,9 @@ def _together(family: Family) -> str:
 
 def _claim_note(family: Family) -> str:
     is_paired = family.setup.is_paired
+    of_machines = family.unit == MACHINE
     how = f"Paired by {family.unit}; t" if is_paired else "Runs are no pairs; Welch's t"
+    how = "Each machine is one value, the mean of its own pairs; t" if of_machines else how
     rules = (
         f"{how} intervals that hold together (Bonferroni) for {_together(family)}. This is interim "
         f"look {family.look} of those that looks.csv notes, tested at {ALPHA:g} / "
@@ -212,6 +222,7 @@ def _claim_note(family: Family) -> str:
         if family.relative:
             margin += f" (a ratio of 1 / {1 + family.margin:g} to {1 + family.margin:g})"
         verdicts += f" Equivalent: it lies within {margin}. Else undecided."
+    if family.margin is not None and not of_machines:
         verdicts += (
             f" {plural(family.unit).title()} that would decide: with a chance of "
             f"{100 * POWER:.0f} %, if the true difference were the margin, over the range that the "
@@ -219,6 +230,7 @@ def _claim_note(family: Family) -> str:
         )
     needed = least_seeds(family.column, family.pooled)
     few = f"A verdict needs {needed} {'pairs' if is_paired else 'runs of each'}."
+    few = f"A verdict needs {LEAST_MACHINES} machines." if of_machines else few
     uneven = any(not each.ends.all_finished for each in family.comparisons)
     how_tuned = STUDIES if family.unit == "study" else ""
     missing = (BY_SIGN if is_paired else BY_RANK) * uneven

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.report.family import TIME, Family
 from bench.report.ladder import EXPLORATORY, best_first, bundle_words, steps_of
+from bench.report.machines import MACHINE
 from bench.report.plots.axes import (
     CUT_SHORT,
     FRAME_IN,
@@ -254,7 +255,7 @@ def _caption(
     cut = [panel.shown.cuts(*(row.contrast.interval for row in panel.rows)) for panel in panels]
     return sentences(
         CAPTION.format(
-            pairs=f"pairs of {plural(family.unit)}" if family.setup.is_paired else "runs of each",
+            pairs=_what_counts(family),
             n=span({row.contrast.n for row in panels[0].rows}),
             count=counted(len(family.comparisons), "comparison"),
             look=family.look,
@@ -268,6 +269,12 @@ def _caption(
         TIMES if family.time_ladders and len(panels) > 1 + bool(scene.at_cost) else "",
         CUT_SHORT if any(cut) else "",
     )
+
+
+def _what_counts(family: Family) -> str:
+    if family.unit == MACHINE:
+        return plural(MACHINE)
+    return f"pairs of {plural(family.unit)}" if family.setup.is_paired else "runs of each"
 
 
 def _of_other_pairs(scene: Scene, ladders: Sequence[Ladder]) -> str:
