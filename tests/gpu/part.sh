@@ -16,6 +16,7 @@ run() { # a matrix of tests/gpu, on the corpus asked for, into a folder of its n
 
 case $1 in
 tests) REQUIRE_ALL=1 try "$PYTHON" -m pytest -m gpu tests/gpu -p no:cacheprovider -W default --durations 15 ;;
+container) try tests/gpu/container.sh "$INTO" ;;
 original) run original-gpu ;;
 speed)
     try "$PYTHON" -m tests.gpu.speed "$INTO/speed.csv"

@@ -2,10 +2,11 @@
 # Everything that needs an NVIDIA GPU, on one machine:
 #   CORPUS=input.txt tests/gpu/run.sh OUT [PART...]
 # Parts, those most worth knowing first, with the seconds that each takes on an H100, reckoned from
-# what cells took on one (docs/gpu.md): twelve minutes in all.
+# what cells took on one (docs/gpu.md): a quarter of an hour in all.
 #   tests      150   make test-gpu
+#   container  100   four cells in containers, four in the all-in-one way and four as local processes
 #   original   210   the published comparison's setting, four arms, seeds 1 to 3, in graphs
-#   speed       60   a step beside the original's way, and the kernels that it consists of
+#   speed      100   a step beside the original's way, also compiled, and the kernels that it consists of
 #   formats    155   float32, bfloat16 and TF32, two arms, seeds 1 to 3
 #   large      145   tokens a second and utilisation at the shape of GPT-2, and of mixtures as large
 # A part that fails or takes more than LIMIT_S seconds (240) keeps no other from running; the exit code
@@ -20,7 +21,7 @@ export CORPUS=${CORPUS:-tinyshakespeare}
 OUT=$(realpath -m "${1:?usage: CORPUS=input.txt tests/gpu/run.sh OUT [PART...]}")
 LIMIT_S=${LIMIT_S:-240}
 shift
-ALL=(tests original speed formats large)
+ALL=(tests container original speed formats large)
 PARTS=("$@")
 ((${#PARTS[@]})) || PARTS=("${ALL[@]}")
 for name in "${PARTS[@]}"; do

@@ -1,7 +1,8 @@
 """Training steps on a GPU beside the original's way: `python -m tests.gpu.speed OUT.csv`.
 
-Of each arm: microseconds a step the original's way, ours kernel by kernel, and ours in graphs, in
-turn; kernels a step and how long they keep the GPU busy, by torch's profiler; what capturing costs.
+Of each arm: microseconds a step the original's way, ours kernel by kernel, ours in graphs, and of
+two arms ours compiled and in graphs, in turn; kernels a step and how long they keep the GPU busy,
+by torch's profiler; what capturing and compiling cost.
 The floor of a graph is its chain of kernels, each at least as long as an empty one: their number
 times the time of a node that adds 1 to a single number.
 """
@@ -10,7 +11,7 @@ import csv
 import statistics
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
 from itertools import islice
@@ -19,6 +20,7 @@ import torch
 
 from bench.border.options import FIRST_STEPS
 from bench.worker import graphs
+from bench.worker.graphs import StepsOnDevice
 from tests.builders.twins import ARMS
 from tests.gpu.kernels import replay, watched
 from tests.gpu.timing import microseconds
@@ -26,6 +28,7 @@ from tests.perf.arms import Ours, Theirs
 from tests.perf.rows import interleaved, ratios
 
 AIMS = {("nanogpt", "adamw"): 30.0, ("nanokimi", "truemuon"): 60.0}  # times the original's way
+AIMS_US = {("nanogpt", "adamw"): 450.0, ("nanokimi", "truemuon"): 900.0}  # a step, at most
 NODES = 1_000
 
 
@@ -41,6 +44,7 @@ class Sizes:
     launched: int = 20  # steps of a measurement whose kernels are launched one by one
     replayed: int = 100  # steps of one in graphs; divided by every length of a graph
     together: tuple[int, ...] = (1, 10, 100)  # lengths of graphs
+    compiled: Collection[tuple[str, str]] = tuple(AIMS)  # arms: compiling takes 10 to 20 s each
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Way:
     make: Callable[[int], object]
     steps: int  # of a measurement
     watched: int  # under the profiler, which takes as long as some hundred kernels for each
+    aim_x: float | None = None  # times the original's way
+    aim_us: float | None = None  # of a step
 
 
 def main(out: str, device: str = "cuda", sizes: Sizes | None = None) -> None:
@@ -106,6 +112,7 @@ def arm_figures(model: str, optimizer: str, device: str, sizes: Sizes) -> Iterat
         theirs.step()
         ours.step()
     few, many = sizes.launched, sizes.replayed
+    aims = AIMS.get((model, optimizer)), AIMS_US.get((model, optimizer))
     ways = [
         Way("the original's way", lambda n: [theirs.step() for _ in range(n)], few, 2),
         Way(
@@ -113,13 +120,33 @@ def arm_figures(model: str, optimizer: str, device: str, sizes: Sizes) -> Iterat
         ),
     ]
     for together in sizes.together:
-        steps = ours.on_device(together)
-        deque(steps.run(FIRST_STEPS), maxlen=0)
-        seconds = microseconds(steps.capture, device) / 1e6
+        steps, seconds = captured(ours, together, device)
         yield figure(model, optimizer, f"capturing graphs of {together}", "s", [seconds])
-        watched_steps = min(many, max(10, together))
-        ways.append(Way(f"graphs of {together}", partial(replay, steps), many, watched_steps))
+        aimed = aims if together == sizes.together[-1] else ()
+        few_watched = min(many, max(10, together))
+        ways.append(Way(f"graphs of {together}", partial(replay, steps), many, few_watched, *aimed))
+    if (model, optimizer) in sizes.compiled:
+        compiled, seconds = compiled_ours(model, optimizer, device)
+        yield figure(model, optimizer, "compiling", "s", [seconds])
+        steps, _ = captured(compiled, together, device)
+        ways.append(
+            Way(f"compiled, graphs of {together}", partial(replay, steps), many, few_watched, *aims)
+        )
     yield from way_figures(model, optimizer, ways, device, sizes.rounds)
+
+
+def captured(ours: Ours, together: int, device: str) -> tuple[StepsOnDevice, float]:
+    """So many steps as a graph, and the seconds that capturing them took."""
+    steps = ours.on_device(together)
+    deque(steps.run(FIRST_STEPS), maxlen=0)
+    return steps, microseconds(steps.capture, device) / 1e6
+
+
+def compiled_ours(model: str, optimizer: str, device: str) -> tuple[Ours, float]:
+    """Ours, the model compiled as `train.compile` does it; the seconds of its first step."""
+    ours = Ours(model, optimizer, device)
+    ours.trainer.forward = torch.compile(ours.trainer.model)
+    return ours, microseconds(ours.step, device) / 1e6
 
 
 def way_figures(
@@ -133,11 +160,10 @@ def way_figures(
     measures = [partial(step_us, way) for way in ways]
     times = interleaved(measures, rounds)
     for way, values in zip(ways, times, strict=True):
-        yield figure(model, optimizer, f"step, {way.what}", "us", values)
+        yield figure(model, optimizer, f"step, {way.what}", "us", values, way.aim_us)
     for way, values in zip(ways[1:], times[1:], strict=True):
-        aim = AIMS.get((model, optimizer)) if way.what == "graphs of 100" else None
         faster = f"step, {way.what}, over the original's way"
-        yield figure(model, optimizer, faster, "x", ratios(times[0], values), aim)
+        yield figure(model, optimizer, faster, "x", ratios(times[0], values), way.aim_x)
     for way in ways:
         seen, n = watched(partial(way.make, way.watched), device), way.watched
         yield figure(model, optimizer, f"kernels of a step, {way.what}", "", [seen.launches / n])

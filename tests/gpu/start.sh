@@ -25,6 +25,8 @@ if [[ ! -d $HERE/packages ]]; then # a wheel is a zip file: no pip is needed
     mv "$HERE/packages.new" "$HERE/packages" # whole, or not there
 fi
 
+# A podman of the machine's own comes first.
+[[ ! -d $HERE/engine ]] || export PATH=$PATH:$HERE/engine
 if [[ -f $HERE/input.txt ]]; then TEXT=$HERE/input.txt; else TEXT=pydoc; fi
 export CORPUS=${CORPUS:-$TEXT}
 export PYTHONPATH=$HERE/code:$HERE/packages${PYTHONPATH:+:$PYTHONPATH}
