@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same four cells in three places, then side by side: CORPUS=FILE tests/gpu/container.sh INTO
+# The same four cells in three places, then side by side: tests/gpu/container.sh INTO
 #   local   processes of this machine
 #   podman  a container each, as `make bench-gpu` runs them
 #   image   one container that holds the program as well, as docs/image.md has it
@@ -9,8 +9,8 @@
 # after the engine's own words. DEVICE (cuda) may be cpu, to rehearse.
 set -euo pipefail
 
-export PYTHON=${PYTHON:-python3} CORPUS=${CORPUS:-pydoc} DEVICE=${DEVICE:-cuda}
-INTO=$(realpath "${1:?usage: CORPUS=FILE tests/gpu/container.sh INTO}")
+export PYTHON=${PYTHON:-python3} DEVICE=${DEVICE:-cuda}
+INTO=$(realpath "${1:?usage: tests/gpu/container.sh INTO}")
 HOST=localhost/bench-host
 NOBODY=65532
 cd "$(dirname "$0")/../.."
@@ -43,12 +43,12 @@ prepare() { # podman's settings and its image, in memory
 }
 
 one_container() { # for the program and its cells
-    local program=$STATE/program work=$INTO/work text=$CORPUS
+    local program=$STATE/program work=$INTO/work
     mkdir -p "$program" "$work"
     cp -r bench "$program"
     echo '{"cell_image": "bench-host", "git_commit": null, "git_dirty": null}' >"$program/packed.json"
-    [[ ! -f $CORPUS ]] || { text=text.txt && cp "$CORPUS" "$work/$text"; }
-    sed "s|CORPUS|$text|; s|DEVICE|$DEVICE|" tests/gpu/container.yaml >"$work/container.yaml"
+    [[ ! -f input.txt ]] || cp -L input.txt "$work"
+    cp "$INTO/container.yaml" "$work"
     chown -R "$NOBODY:$NOBODY" "$work"
     podman run --rm "${WORDS[@]}" --pull never --network none --read-only --tmpfs /tmp:exec,mode=1777 \
         --cap-drop ALL --security-opt no-new-privileges --user "$NOBODY:$NOBODY" --workdir /work \
@@ -60,7 +60,7 @@ one_container() { # for the program and its cells
 }
 
 prepare
-sed "s|CORPUS|$CORPUS|; s|DEVICE|$DEVICE|" tests/gpu/container.yaml >"$INTO/container.yaml"
+sed "s|\[cuda\]|[$DEVICE]|" tests/gpu/container.yaml >"$INTO/container.yaml"
 places=()
 try() { # what comes after a place that failed is done all the same
     local place=$1

@@ -46,7 +46,7 @@ git rev-parse HEAD >"$TOP/code/commit.txt"
 cp tests/gpu/start.sh "$TOP/start.sh"
 echo "$PYTHON_VERSION" >"$TOP/python.txt"
 if [[ -f $CORPUS ]]; then
-    cp "$CORPUS" "$TOP/input.txt"
+    cp "$CORPUS" "$TOP/code/input.txt"
     text=input.txt
 else
     text="pydoc, for there is no text to take along"

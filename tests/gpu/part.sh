@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One part of run.sh, which knows what PYTHON and CORPUS mean: tests/gpu/part.sh PART FOLDER
+# One part of run.sh, which knows what PYTHON means: tests/gpu/part.sh PART FOLDER
 # What comes after a command that failed is done all the same; the exit code is then 1.
 set -uo pipefail
 INTO=$2
@@ -9,9 +9,8 @@ try() {
     "$@" || failed=1
 }
 
-run() { # a matrix of tests/gpu, on the corpus asked for, into a folder of its name
-    sed "s|CORPUS|$CORPUS|" "tests/gpu/$1.yaml" >"$INTO/$1.yaml"
-    try "$PYTHON" -m bench run "$INTO/$1.yaml" --runtime local --worker-python "$PYTHON" --out "$INTO/$1"
+run() { # a matrix of tests/gpu, into a folder of its name
+    try "$PYTHON" -m bench run "tests/gpu/$1.yaml" --runtime local --worker-python "$PYTHON" --out "$INTO/$1"
 }
 
 case $1 in

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that needs an NVIDIA GPU, on one machine:
-#   CORPUS=input.txt tests/gpu/run.sh OUT [PART...]
+#   tests/gpu/run.sh OUT [PART...]
 # Parts, those most worth knowing first, with the seconds that each takes on an H100, reckoned from
 # what cells took on one (docs/gpu.md): a quarter of an hour in all.
 #   tests      150   make test-gpu
@@ -11,14 +11,13 @@
 #   large      145   tokens a second and utilisation at the shape of GPT-2, and of mixtures as large
 # A part that fails or takes more than LIMIT_S seconds (240) keeps no other from running; the exit code
 # is then 1. OUT receives few files: environment.txt, summary.txt, and for each part PART.tar.gz with
-# its log, CSVs and result folders. PYTHON (python3) has torch with CUDA and this program's packages;
-# cells run under it as local processes.
+# its log, CSVs and result folders (publish.sh makes results/ of them). The text is input.txt beside the
+# README, else `pydoc`. PYTHON (python3) has torch with CUDA and this program's packages; cells run under
+# it as local processes.
 set -uo pipefail
 
 export PYTHON=${PYTHON:-python3}
-export CORPUS=${CORPUS:-tinyshakespeare}
-[ ! -f "$CORPUS" ] || CORPUS=$(realpath "$CORPUS") # the matrices that name it lie elsewhere
-OUT=$(realpath -m "${1:?usage: CORPUS=input.txt tests/gpu/run.sh OUT [PART...]}")
+OUT=$(realpath -m "${1:?usage: tests/gpu/run.sh OUT [PART...]}")
 LIMIT_S=${LIMIT_S:-240}
 shift
 ALL=(tests container original speed formats large)
@@ -37,6 +36,7 @@ tell() { # also to whoever finds OUT
 {
     date -u +%FT%TZ
     cat commit.txt 2>/dev/null || git rev-parse HEAD # the former where pack.sh made this folder
+    sha256sum input.txt 2>/dev/null || echo "no input.txt: the text is pydoc"
     nvidia-smi
     "$PYTHON" -c 'import sys, torch; print(sys.version, torch.__version__, torch.version.cuda)'
 } >"$OUT/environment.txt" 2>&1

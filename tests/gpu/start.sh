@@ -27,7 +27,5 @@ fi
 
 # A podman of the machine's own comes first.
 [[ ! -d $HERE/engine ]] || export PATH=$PATH:$HERE/engine
-if [[ -f $HERE/input.txt ]]; then TEXT=$HERE/input.txt; else TEXT=pydoc; fi
-export CORPUS=${CORPUS:-$TEXT}
 export PYTHONPATH=$HERE/code:$HERE/packages${PYTHONPATH:+:$PYTHONPATH}
 exec "$@"
