@@ -10,8 +10,17 @@ import torch
 from torch.optim import Optimizer
 
 from bench.border.options import TrainOptions
+from bench.worker.repeats import Reads
 
 ANSWER = "__dynamo_disable"  # the attribute, in torch/_compile.py
+ASKING = (
+    tuple(  # torch's own methods that cells call and that ask torch._dynamo how to be passed over
+        map(
+            inspect.unwrap,
+            (Optimizer.add_param_group, Optimizer.zero_grad, Reads.__torch_dispatch__),
+        )
+    )
+)
 
 
 def prepare(train: TrainOptions) -> None:
@@ -30,15 +39,15 @@ def prepare(train: TrainOptions) -> None:
 
 
 def leave_out_compiler() -> None:
-    """Keep the methods that all optimizers share from importing torch._dynamo: a second, 70 MiB.
+    """Keep torch's own methods that cells call from importing torch._dynamo: a second, 70 MiB.
 
-    At its first call each of them imports it, only to ask how to be passed over by it, and keeps
+    Those that all optimizers share, and what watches a step before graphs are captured. At its
+    first call each of them imports it, only to ask how to be passed over by it, and keeps
     the answer as an attribute. We give the answer that holds where nothing is compiled: the plain
     method. A torch that keeps its answer elsewhere imports the compiler as ever, and is slower to
     start, no more.
     """
-    for method in (Optimizer.add_param_group, Optimizer.zero_grad):
-        plain = inspect.unwrap(method)
+    for plain in ASKING:
         setattr(plain, ANSWER, plain)
 
 

@@ -112,11 +112,13 @@ class Evaluator:
 
     @torch.no_grad()
     def capture(self, model: nn.Module, split: str) -> None:
-        """From here on, whole chunks of this split are launched as a CUDA graph.
+        """From here on, whole chunks of this split, if it has any, are launched as a CUDA graph.
 
         Raises:
             RuntimeError: for a model that a graph cannot hold.
         """
+        if len(self.starts(split, 0)) < len(self.chunk):
+            return
         self.chunk.zero_()
         with graphs.capturing("an evaluation"):
             self.graphs[split] = graphs.captured(lambda: self._add(model, split, self.chunk))

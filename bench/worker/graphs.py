@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ def captured(work: Callable[[], object]) -> Graph:
         RuntimeError: for work that a graph cannot hold.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_pool(), stream=stream()):
+    with torch.cuda.graph(graph, pool=_holder().pool(), stream=stream()):
         work()
     return graph
 
@@ -82,8 +82,16 @@ def agree(one: float, other: float) -> bool:
 
 
 @cache
-def _pool() -> Any:
-    return torch.cuda.graph_pool_handle()
+def _holder() -> torch.cuda.CUDAGraph:
+    """A graph of next to nothing, which stays, and with it the memory that all graphs share.
+
+    What a library takes during a capture, such as cuBLAS a workspace for a stream, it keeps there.
+    With that in it and no graph left that uses it, torch captures into such memory no more.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream()):
+        torch.zeros(1, device="cuda")
+    return graph
 
 
 def disagreement(what: str, by_graph: float, alone: float) -> WrongClassError:

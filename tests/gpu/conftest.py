@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.builders.recorded import recorded_graphs
+from tests.gpu.timing import as_in_cells
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -16,6 +17,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a device whose steps can be captured as graphs."""
     if request.param == "cuda":
         request.getfixturevalue("gpu")
+        as_in_cells("cuda")
         yield "cuda"
     else:
         with recorded_graphs():

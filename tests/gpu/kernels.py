@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.border.options import FIRST_STEPS
 from bench.worker.graphs import StepsOnDevice
 from tests.builders.twins import ARMS
-from tests.gpu.timing import microseconds
+from tests.gpu.timing import as_in_cells, microseconds
 from tests.perf.arms import Ours
 
 TOGETHER = 10  # steps of the graph
@@ -65,6 +65,7 @@ def split(arm: str) -> tuple[str, str]:
 
 def report(model: str, optimizer: str, device: str, steps: int) -> Iterator[str]:
     """The lines for one arm; figures are of a step."""
+    as_in_cells(device)
     on_device = Ours(model, optimizer, device).on_device(TOGETHER)
     deque(on_device.run(FIRST_STEPS), maxlen=0)
     on_device.capture()
@@ -100,7 +101,7 @@ def watched(work: Callable[[], object], device: str) -> Seen:
         if on_cpu
         else (ProfilerActivity.CUDA, DeviceType.CUDA)
     )
-    with profile(activities=[activity]) as profiler:
+    with profile(activities=[activity], acc_events=True) as profiler:  # of one cycle, all the same
         time_us = microseconds(work, device)
     events = [event for event in profiler.events() if event.device_type == kind]
     return Seen(by_name(events), busy_us(events), time_us)

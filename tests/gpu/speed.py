@@ -23,7 +23,7 @@ from bench.worker import graphs
 from bench.worker.graphs import StepsOnDevice
 from tests.builders.twins import ARMS
 from tests.gpu.kernels import replay, watched
-from tests.gpu.timing import microseconds
+from tests.gpu.timing import as_in_cells, microseconds
 from tests.perf.arms import Ours, Theirs
 from tests.perf.rows import interleaved, ratios
 
@@ -76,6 +76,7 @@ class Way:
 
 def main(out: str, device: str = "cuda", sizes: Sizes | None = None) -> None:
     sizes = sizes or Sizes()
+    as_in_cells(device)
     with open(out, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(Figure)])

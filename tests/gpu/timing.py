@@ -1,4 +1,4 @@
-"""How long work on a device takes."""
+"""How long work on a device takes, done as cells do it."""
 
 import time
 from collections.abc import Callable
@@ -6,6 +6,13 @@ from collections.abc import Callable
 import torch
 
 from bench.worker.clocks import synchronise
+from bench.worker.graphs import stream
+
+
+def as_in_cells(device: str) -> None:
+    """From here on this process computes where graphs are captured, as a cell does that has any."""
+    if device == "cuda":
+        torch.cuda.set_stream(stream())
 
 
 def microseconds(work: Callable[[], object], device: str = "cuda", times: int = 1) -> float:

@@ -83,6 +83,25 @@ assert parameter.grad is None
 """
 
 
+WATCHED = """
+import sys, torch
+from bench.worker.arithmetic import leave_out_compiler
+from bench.worker.repeats import Reads
+
+leave_out_compiler()
+place = torch.ones(3)
+with Reads(place.device) as reads:
+    place + 1
+assert place.untyped_storage().data_ptr() in reads.addresses
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_what_watches_a_step_before_graphs_are_captured_needs_no_compiler() -> None:
+    ran = run(WATCHED)
+    assert ran.returncode == 0, ran.stderr
+
+
 @pytest.mark.slow
 def test_an_optimizer_of_ones_own_needs_no_compiler_and_one_may_still_be_used() -> None:
     ran = run(OPTIMIZER)
