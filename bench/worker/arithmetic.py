@@ -5,6 +5,7 @@ import inspect
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -13,13 +14,11 @@ from bench.border.options import TrainOptions
 from bench.worker.repeats import Reads
 
 ANSWER = "__dynamo_disable"  # the attribute, in torch/_compile.py
-ASKING = (
-    tuple(  # torch's own methods that cells call and that ask torch._dynamo how to be passed over
-        map(
-            inspect.unwrap,
-            (Optimizer.add_param_group, Optimizer.zero_grad, Reads.__torch_dispatch__),
-        )
-    )
+# Torch's own methods that cells call, and that ask torch._dynamo how to be passed over by it.
+ASKING: tuple[Any, ...] = (
+    inspect.unwrap(Optimizer.add_param_group),
+    inspect.unwrap(Optimizer.zero_grad),
+    inspect.unwrap(Reads.__torch_dispatch__),
 )
 
 
