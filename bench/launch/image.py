@@ -224,8 +224,21 @@ def build_file(engine: Engine, file: str, name: str, arguments: Mapping[str, str
         raise EngineError(f"{engine.name} build could not be run: {error}") from error
     if answer.returncode != 0:
         raise EngineError(
-            f"{engine.name} build of docker/{file} failed. Its output above says why."
+            f"{engine.name} build of docker/{file} failed. Its output above says why.{_offline()}"
         )
+
+
+def _offline() -> str:
+    """What to do where packages are reached from this machine and not from within a build.
+
+    So it is behind a proxy whose certificate no image knows, and where containers have no network.
+    """
+    if wheels():
+        return ""
+    return (
+        " If it reached no index of packages: make wheels   fetches them outside of the build; "
+        "then the same again. Or run without containers: RUNTIME=local"
+    )
 
 
 def find_base(engine: Engine) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.border.spec import CellFiles
-from bench.errors import MissingError
+from bench.errors import EngineError, MissingError
 from bench.launch import image
 from bench.launch.container import ContainerLauncher
 from bench.launch.engine import Engine
@@ -142,6 +142,16 @@ def test_each_engine_builds_the_image_of_cells(engine: Engine) -> None:
     image.build_file(engine, image.CELLS, tag, arguments)
     assert (engine.image_id(tag) or "").startswith("sha256:")
     engine.command("image", "rm", tag)
+
+
+def test_a_build_that_fails_tells_what_to_do_without_an_index(root: Path) -> None:
+    failing = Engine("false")  # a program that ends with 1
+    with pytest.raises(EngineError, match=r"Its output above says why\. .*make wheels.*RUNTIME="):
+        image.build_file(failing, image.CELLS, "tag", {})
+    (root / "docker" / "wheels").mkdir(exist_ok=True)
+    (root / "docker" / "wheels" / "torch-2.13.0-py3-none-any.whl").touch()
+    with pytest.raises(EngineError, match=r"Its output above says why\.$"):
+        image.build_file(failing, image.CELLS, "tag", {})
 
 
 def test_a_class_from_a_requirement_runs_in_the_image_that_has_it(
