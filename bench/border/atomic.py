@@ -25,10 +25,10 @@ def replacing(
 
     Nothing is left of it where the block fails.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # A worker owns its cell's folder: a link that it planted under this name is removed, and one
-    # that comes in between is refused ("x" is O_CREAT | O_EXCL, which follows no link).
-    partial.unlink(missing_ok=True)
+    # Of a name that nobody knows before: processes of two hosts write beside each other in a shared
+    # folder, and a worker, who owns its cell's, plants no link there. One that it planted all the
+    # same is refused ("x" is O_CREAT | O_EXCL, which follows no link).
+    partial = path.with_name(f".{path.name}.{os.urandom(8).hex()}.partial")
     try:
         with partial.open("xb") as file:
             if mode is not None:
@@ -39,10 +39,10 @@ def replacing(
         partial.replace(becomes())
     finally:
         partial.unlink(missing_ok=True)
-    _fsync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Make a rename survive a power cut: a file's name lives in its folder."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.border.atomic import replacing
+from bench.border.atomic import fsync_folder, replacing
 from bench.errors import FolderError, StoppedError
 
 BEAT_S = 5.0  # between two signs of life
@@ -273,7 +273,7 @@ class Hold:
         try:
             with replacing(self._own / path.name, lambda: path) as file:
                 file.write(content.encode("utf-8"))
-            _fsync_names(path.parent)
+            fsync_folder(path.parent)
         except OSError as error:
             raise self._as_loss(error) from error
 
@@ -319,12 +319,3 @@ def _text(path: Path) -> str:
         if error.errno not in GONE:
             raise
         return ""
-
-
-def _fsync_names(folder: Path) -> None:
-    """A rename into a folder survives a power cut from then on."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,7 +6,7 @@ test_isolation.py has what a hostile cell can do from inside, test_sources.py wh
 import csv
 import math
 import os
-import stat
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bench.border.atomic import write_atomically
+from bench.border.atomic import replacing, write_atomically
 from bench.matrix.forms import AXES
 from bench.records.rows import as_field, as_line, read_table, write_table
 from tests.builders.shared import ROOT, bench
@@ -263,22 +263,11 @@ def test_a_file_that_is_rewritten_keeps_its_numbers_and_its_texts(tmp_path: Path
 # --- A folder that a worker owns ----------------------------------------------------------------
 
 
-def partial_of(path: Path) -> Path:
-    """The name under which a file is written before it is put in place: a worker can guess it."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-def test_a_planted_link_leads_no_write_elsewhere(tmp_path: Path) -> None:
-    outside, path = tmp_path / "outside", tmp_path / "cell" / "file.json"
-    path.parent.mkdir()
-    outside.write_text("untouched")
-    partial_of(path).symlink_to(outside)
-    write_atomically(path, "new", mode=0o600)
-    assert outside.read_text() == "untouched"
-    assert stat.S_IMODE(outside.stat().st_mode) != 0o600
-    assert path.read_text() == "new"
-    assert not path.is_symlink()
-    assert list(path.parent.iterdir()) == [path]
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """Under which name a file is written before it is put in place, were it to be guessed."""
+    monkeypatch.setattr(os, "urandom", bytes)
+    return lambda path: path.with_name(f".{path.name}.{bytes(8).hex()}.partial")
 
 
 def test_a_link_in_place_of_the_file_is_replaced_not_followed(tmp_path: Path) -> None:
@@ -291,30 +280,24 @@ def test_a_link_in_place_of_the_file_is_replaced_not_followed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("target", ["outside", "nowhere"])
-def test_a_link_planted_in_the_last_moment_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+def test_a_link_planted_under_the_very_name_is_refused(
+    tmp_path: Path, known: Callable[[Path], Path], target: str
 ) -> None:
-    """The worker wins the race between the removal of its link and the writing."""
     outside, path = tmp_path / "outside", tmp_path / "cell" / "file.json"
     path.parent.mkdir()
     outside.write_text("untouched")
-    remove = Path.unlink
-
-    def remove_and_plant(self: Path, missing_ok: bool = False) -> None:
-        remove(self, missing_ok)
-        if self == partial_of(path):
-            self.symlink_to(tmp_path / target)
-
-    monkeypatch.setattr(Path, "unlink", remove_and_plant)
+    known(path).symlink_to(tmp_path / target)
     with pytest.raises(FileExistsError):
         write_atomically(path, "new")
     assert outside.read_text() == "untouched"
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_partial_file_that_a_crash_left_is_no_obstacle(tmp_path: Path) -> None:
+def test_no_two_writers_use_one_name(tmp_path: Path) -> None:
+    """Also processes of the same number, on two hosts or in two containers."""
     path = tmp_path / "file.json"
-    partial_of(path).write_text("half a")
-    write_atomically(path, "new")
-    assert path.read_text() == "new"
+    with replacing(path, lambda: path) as one, replacing(path, lambda: path) as other:
+        one.write(b"one's")
+        other.write(b"other's")
+    assert path.read_text() == "one's"  # the last to end
     assert list(tmp_path.iterdir()) == [path]

@@ -161,12 +161,22 @@ def test_a_damaged_ledger_is_told(new, text):
         look(folder)
 
 
+# Where a file is written before it is put in place, once its name is no longer drawn.
+BLOCKED = f".{FILE}.{bytes(8).hex()}.partial"
+
+
+@pytest.fixture
+def known(monkeypatch):
+    monkeypatch.setattr(os, "urandom", bytes)
+
+
+@pytest.mark.usefixtures("known")
 def test_a_folder_that_takes_no_note_is_told(new):
     folder, other = two_arms(new("a")), two_arms(new("b"), mean=1.8)
     sections = sections_of(folder, other)
     paths = [folder.path, other.path]
     # Root writes where modes forbid it; nobody writes a file where a folder is.
-    (folder.path / f".{FILE}.{os.getpid()}.partial").mkdir()
+    (folder.path / BLOCKED).mkdir()
     families = [make_family(each, claimed(), 1) for each in sections]
     assert note_look(paths, families) == [folder.path]
     assert not (folder.path / FILE).exists()
@@ -174,10 +184,11 @@ def test_a_folder_that_takes_no_note_is_told(new):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known")
 def test_a_report_says_that_its_look_was_not_noted(new, tmp_path):
     folder = two_arms(new())
     folder.write()
-    blocked = folder.path / f".{FILE}.{os.getpid()}.partial"
+    blocked = folder.path / BLOCKED
     blocked.mkdir()
     build_report([folder.path], tmp_path / "out")
     told = "could not be noted in the looks.csv of first"
