@@ -9,7 +9,7 @@
 #   speed      100   a step beside the original's way, also compiled, and the kernels that it consists of
 #   formats    155   float32, bfloat16 and TF32, two arms, seeds 1 to 3
 #   large      145   tokens a second and utilisation at the shape of GPT-2, and of mixtures as large
-# A part that fails or takes more than LIMIT_S seconds (240) keeps no other from running; the exit code
+# A part that fails or takes more than LIMIT_S seconds (300) keeps no other from running; the exit code
 # is then 1. OUT receives few files: environment.txt, summary.txt, and for each part PART.tar.gz with
 # its log, CSVs and result folders (publish.sh makes results/ of them). The text is input.txt beside the
 # README, else `pydoc`. PYTHON (python3) has torch with CUDA and this program's packages; cells run under
@@ -18,7 +18,7 @@ set -uo pipefail
 
 export PYTHON=${PYTHON:-python3}
 OUT=$(realpath -m "${1:?usage: tests/gpu/run.sh OUT [PART...]}")
-LIMIT_S=${LIMIT_S:-240}
+LIMIT_S=${LIMIT_S:-300}
 shift
 ALL=(tests container original speed formats large)
 PARTS=("$@")
