@@ -223,15 +223,15 @@ def build_file(engine: Engine, file: str, name: str, arguments: Mapping[str, str
     except OSError as error:
         raise EngineError(f"{engine.name} build could not be run: {error}") from error
     if answer.returncode != 0:
-        raise EngineError(
-            f"{engine.name} build of docker/{file} failed. Its output above says why.{_offline()}"
-        )
+        failed = f"{engine.name} build of docker/{file} failed. Its output above says why."
+        raise EngineError(failed + _without_index())
 
 
-def _offline() -> str:
-    """What to do where packages are reached from this machine and not from within a build.
+def _without_index() -> str:
+    """What to do where this machine reaches an index of packages, and a build on it does not.
 
-    So it is behind a proxy whose certificate no image knows, and where containers have no network.
+    This happens behind a proxy whose certificate no image knows, and where containers have no
+    network. With wheels at hand a build asks no index.
     """
     if wheels():
         return ""

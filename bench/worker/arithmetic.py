@@ -14,7 +14,7 @@ from bench.border.options import TrainOptions
 from bench.worker.repeats import Reads
 
 ANSWER = "__dynamo_disable"  # the attribute, in torch/_compile.py
-# Torch's own methods that cells call, and that ask torch._dynamo how to be passed over by it.
+# Methods that cells call, and that torch has ask torch._dynamo how to be passed over by it.
 ASKING: tuple[Any, ...] = (
     inspect.unwrap(Optimizer.add_param_group),
     inspect.unwrap(Optimizer.zero_grad),
@@ -38,13 +38,13 @@ def prepare(train: TrainOptions) -> None:
 
 
 def leave_out_compiler() -> None:
-    """Keep torch's own methods that cells call from importing torch._dynamo: a second, 70 MiB.
+    """Keep what cells call from importing torch._dynamo, which takes a second and 70 MiB.
 
-    Those that all optimizers share, and what watches a step before graphs are captured. At its
-    first call each of them imports it, only to ask how to be passed over by it, and keeps
-    the answer as an attribute. We give the answer that holds where nothing is compiled: the plain
-    method. A torch that keeps its answer elsewhere imports the compiler as ever, and is slower to
-    start, no more.
+    That are the methods that all optimizers share, and what watches a step before graphs are
+    captured. At its first call each of them imports it, only to ask how to be passed over by it,
+    and keeps the answer as an attribute. We give the answer that holds where nothing is compiled:
+    the plain method. A torch that keeps its answer elsewhere imports the compiler as ever, and is
+    slower to start, no more.
     """
     for plain in ASKING:
         setattr(plain, ANSWER, plain)

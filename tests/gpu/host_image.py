@@ -24,7 +24,8 @@ import pynvml
 import torch
 
 DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1")
-NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")  # of all GPUs
+SHARED = ("nvidiactl", "nvidia-uvm")  # devices of all GPUs
+TOOLS = "nvidia-uvm-tools"  # likewise, where it is there
 # What the loader and compilers look up by; the rest of /etc is this machine's own affair.
 SETTINGS = tuple(map(Path, ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")))
 EMPTY = ("proc", "sys", "dev", "run", "tmp", "etc", "var", "work", "cell")
@@ -40,6 +41,7 @@ def main(folder: str) -> None:
     settings.mkdir(parents=True)
     (settings / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     if uuids := gpu_uuids():
+        torch.cuda.is_available()  # at the first call of CUDA the driver makes /dev/nvidia-uvm
         (into / "nvidia.json").write_text(json.dumps(device_interface(uuids, Path("/dev"))))
 
 
@@ -106,18 +108,22 @@ def containers_conf(into: Path, paths: Iterable[Path]) -> str:
         "cgroup_manager": "cgroupfs",
         "events_logger": "file",
         "tmp_dir": str(into / "libpod"),
-        "runtime": "runc",
     }
     runtimes: dict[str, Any] = {}
+    network: dict[str, Any] = {}
+    if shutil.which("runc"):
+        engine["runtime"] = "runc"
     if (beside / "seccomp.json").exists():
         containers["seccomp_profile"] = str(beside / "seccomp.json")
         engine["conmon_path"] = [str(beside / "conmon")]
+        engine["runtime"] = "runc"
         runtimes["runc"] = [str(beside / "runc")]
+        network["network_backend"] = "cni"  # else it looks for a program of the other one
     tables = {
         "containers": containers,
         "engine": engine,
         "engine.runtimes": runtimes,
-        "network": {"network_backend": "cni"},
+        "network": network,
     }
     return "\n".join(line for name, table in tables.items() for line in toml(name, table)) + "\n"
 
@@ -169,13 +175,12 @@ def device_interface(uuids: dict[int, str], dev: Path) -> dict[str, Any]:
     """
 
     def nodes(*names: str) -> dict[str, Any]:
-        there = [name for name in names if (dev / name).exists()]
         return {
-            "deviceNodes": [{"path": f"/dev/{name}", "hostPath": str(dev / name)} for name in there]
+            "deviceNodes": [{"path": f"/dev/{name}", "hostPath": str(dev / name)} for name in names]
         }
 
     gpus = {uuid: nodes(f"nvidia{number}") for number, uuid in uuids.items()}
-    edits = nodes(*NODES)
+    edits = nodes(*SHARED, *([TOOLS] if (dev / TOOLS).exists() else []))
     if where := os.environ.get("LD_LIBRARY_PATH"):
         edits["env"] = [f"LD_LIBRARY_PATH={where}"]
     return {

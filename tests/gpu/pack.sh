@@ -2,16 +2,16 @@
 # What a machine with a GPU and without a network needs, as one file:
 #   tests/gpu/pack.sh [FILE]      build/bench-gpu.tar.xz where none is given
 # The code of the last commit, wheels for its Python (PYTHON_VERSION, 3.12; Linux on x86_64), the text
-# (CORPUS, input.txt, or tinyshakespeare from the cache; without any, cells there read `pydoc`), an
-# engine (this machine's PODMAN, podman, if it has one), and start.sh, which runs a command with all of this.
-# The last line says what to type there. That machine has torch with CUDA and numpy, and for reports
-# pandas, pyarrow, scipy and matplotlib; PYTHON (python3) is whose pip fetches the rest, at the pins of
-# constraints.txt.
+# (CORPUS; else input.txt, or tinyshakespeare from the cache; without any, cells there read `pydoc`), this
+# machine's podman, if it has one (ENGINE=none leaves it out), and start.sh, which runs a command with
+# all of this. The last line says what to type there. That machine has torch with CUDA and numpy, and for
+# reports pandas, pyarrow, scipy and matplotlib; PYTHON (python3) is whose pip fetches the rest, at the
+# pins of constraints.txt.
 set -euo pipefail
 
 PYTHON=${PYTHON:-python3}
 PYTHON_VERSION=${PYTHON_VERSION:-3.12}
-MOST_MIB=30
+MOST_MIB=30 # with the repository beside it, what one upload to such a machine takes
 TINYSHAKESPEARE=86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed.txt
 PACKAGES=(
     # plan and run, with what they need
@@ -29,6 +29,7 @@ fail() {
 }
 
 FILE=$(realpath -m "${1:-build/bench-gpu.tar.xz}")
+[[ -z ${CORPUS:-} || -f $CORPUS ]] || fail "there is no file $CORPUS, which CORPUS names"
 CORPUS=${CORPUS:-input.txt}
 cache=${BENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bench}
 [[ -f $CORPUS ]] || CORPUS=$cache/corpora/$TINYSHAKESPEARE
@@ -47,13 +48,15 @@ cp tests/gpu/start.sh "$TOP/start.sh"
 echo "$PYTHON_VERSION" >"$TOP/python.txt"
 if [[ -f $CORPUS ]]; then
     cp "$CORPUS" "$TOP/code/input.txt"
-    text=input.txt
+    text=$CORPUS
 else
     text="pydoc, for there is no text to take along"
 fi
 
 engine="none, for no podman is here"
-if command -v "${PODMAN:-podman}" >/dev/null; then
+if [[ ${ENGINE:-} == none ]]; then
+    engine="none, as asked"
+elif command -v podman >/dev/null; then
     tests/gpu/pack-engine.sh "$TOP/engine"
     engine=$("$TOP/engine/podman" --version)
 fi
@@ -69,7 +72,7 @@ target+=(--platform manylinux2014_x86_64)
 
 XZ_OPT=${XZ_OPT:--9} tar -cJf "$NEW/packed" -C "$NEW" bench-gpu
 mib=$(($(stat -c %s "$NEW/packed") / 1048576))
-((mib < MOST_MIB)) || fail "$mib MiB are more than $MOST_MIB, which such machines take: a shorter CORPUS?"
+((mib < MOST_MIB)) || fail "$mib MiB are more than $MOST_MIB: a shorter CORPUS, or ENGINE=none?"
 mv "$NEW/packed" "$FILE"
 echo "pack: $FILE, $mib MiB, for Python $PYTHON_VERSION; text: $text; engine: $engine"
 echo "python3 -m tarfile -e $(basename "$FILE") && bench-gpu/start.sh bench-gpu/code/tests/gpu/run.sh gpu-results"

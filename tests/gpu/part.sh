@@ -2,6 +2,7 @@
 # One part of run.sh, which knows what PYTHON means: tests/gpu/part.sh PART FOLDER
 # What comes after a command that failed is done all the same; the exit code is then 1.
 set -uo pipefail
+trap 'exit 1' TERM # and so wait for what runs: run.sh then ends all
 INTO=$2
 failed=0
 

@@ -11,9 +11,9 @@
 #   large      145   tokens a second and utilisation at the shape of GPT-2, and of mixtures as large
 # A part that fails or takes more than LIMIT_S seconds (300) keeps no other from running; the exit code
 # is then 1. OUT receives few files: environment.txt, summary.txt, and for each part PART.tar.gz with
-# its log, CSVs and result folders (publish.sh makes results/ of them). The text is input.txt beside the
-# README, else `pydoc`. PYTHON (python3) has torch with CUDA and this program's packages; cells run under
-# it as local processes.
+# its log, CSVs and result folders (publish.sh makes results/ of them). The text of cells is input.txt
+# beside the README, else `pydoc`. PYTHON (python3) has torch with CUDA and this program's packages; cells
+# run under it, as local processes but for `container`.
 set -uo pipefail
 
 export PYTHON=${PYTHON:-python3}
@@ -41,19 +41,21 @@ tell() { # also to whoever finds OUT
     "$PYTHON" -c 'import sys, torch; print(sys.version, torch.__version__, torch.version.cuda)'
 } >"$OUT/environment.txt" 2>&1
 
+WORK=$(mktemp -d) # outside OUT, which has whole files alone whatever comes
+trap 'rm -rf "$WORK"' EXIT
 failed=0
 for name in "${PARTS[@]}"; do
-    into=$OUT/$name
-    mkdir -p "$into"
+    mkdir "$WORK/$name"
+    cp "$OUT/environment.txt" "$WORK/$name"
     begin=$SECONDS
     echo "== $name"
-    timeout --kill-after 20 "$LIMIT_S" tests/gpu/part.sh "$name" "$into" 2>&1 | tee "$into/log.txt"
+    timeout --kill-after 20 "$LIMIT_S" tests/gpu/part.sh "$name" "$WORK/$name" 2>&1 | tee "$WORK/$name/log.txt"
     case ${PIPESTATUS[0]} in
     0) how=ok ;;
     124 | 137) how="ENDED after $LIMIT_S s" failed=1 ;;
     *) how=FAILED failed=1 ;;
     esac
+    tar -czf "$WORK/packed" -C "$WORK" "$name" && mv "$WORK/packed" "$OUT/$name.tar.gz" || failed=1
     tell "== $name: $how, $((SECONDS - begin)) s"
-    tar -czf "$into.tar.gz" -C "$OUT" "$name" && rm -r "$into"
 done
 exit "$failed"

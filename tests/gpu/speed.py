@@ -17,6 +17,7 @@ from functools import partial
 from itertools import islice
 
 import torch
+from torch import Tensor
 
 from bench.border.options import FIRST_STEPS
 from bench.worker import graphs
@@ -107,33 +108,42 @@ def node_figure(device: str, rounds: int) -> Figure:
 
 
 def arm_figures(model: str, optimizer: str, device: str, sizes: Sizes) -> Iterator[Figure]:
-    theirs, ours = Theirs(model, optimizer, device=device), Ours(model, optimizer, device)
-    trainer = ours.trainer
-    for _ in range(FIRST_STEPS):  # warm-up: operator caches, the allocator, optimizers' state
-        theirs.step()
-        ours.step()
-    few, many = sizes.launched, sizes.replayed
+    ours = Ours(model, optimizer, device)
+    ways = one_by_one(model, optimizer, ours, device, sizes.launched)
     aims = AIMS.get((model, optimizer)), AIMS_US.get((model, optimizer))
-    ways = [
-        Way("the original's way", lambda n: [theirs.step() for _ in range(n)], few, 2),
-        Way(
-            "kernel by kernel", lambda n: [*map(trainer.step, islice(trainer.positions, n))], few, 2
-        ),
-    ]
+    longest = sizes.together[-1]
     for together in sizes.together:
         steps, seconds = captured(ours, together, device)
         yield figure(model, optimizer, f"capturing graphs of {together}", "s", [seconds])
-        aimed = aims if together == sizes.together[-1] else ()
-        few_watched = min(many, max(10, together))
-        ways.append(Way(f"graphs of {together}", partial(replay, steps), many, few_watched, *aimed))
+        aimed = aims if together == longest else ()
+        ways.append(graphs_of(together, "", steps, sizes.replayed, *aimed))
     if (model, optimizer) in sizes.compiled:
         compiled, seconds = compiled_ours(model, optimizer, device)
         yield figure(model, optimizer, "compiling", "s", [seconds])
-        steps, _ = captured(compiled, together, device)
-        ways.append(
-            Way(f"compiled, graphs of {together}", partial(replay, steps), many, few_watched, *aims)
-        )
+        steps, _ = captured(compiled, longest, device)
+        ways.append(graphs_of(longest, "compiled, ", steps, sizes.replayed, *aims))
     yield from way_figures(model, optimizer, ways, device, sizes.rounds)
+
+
+def one_by_one(model: str, optimizer: str, ours: Ours, device: str, few: int) -> list[Way]:
+    """The original's way and ours, kernel by kernel, both warmed up."""
+    theirs, trainer = Theirs(model, optimizer, device=device), ours.trainer
+    for _ in range(FIRST_STEPS):  # operator caches, the allocator, optimizers' state
+        theirs.step()
+        ours.step()
+
+    def our_steps(n: int) -> list[Tensor]:
+        return [*map(trainer.step, islice(trainer.positions, n))]
+
+    return [
+        Way("the original's way", lambda n: [theirs.step() for _ in range(n)], few, 2),
+        Way("kernel by kernel", our_steps, few, 2),
+    ]
+
+
+def graphs_of(together: int, how: str, steps: StepsOnDevice, many: int, *aims: float | None) -> Way:
+    n_watched = min(many, max(10, together))
+    return Way(f"{how}graphs of {together}", partial(replay, steps), many, n_watched, *aims)
 
 
 def captured(ours: Ours, together: int, device: str) -> tuple[StepsOnDevice, float]:

@@ -58,16 +58,21 @@ def on_a_bare_machine(home: Path, script: str) -> str:
     return ran.stdout
 
 
+def with_one_cell(home: Path) -> str:
+    """The line that has container.sh find a small matrix."""
+    matrix = Path("tests/gpu/container.yaml")
+    few = (ROOT / matrix).read_text().replace("nanogpt, nanokimi", "nanogpt")
+    (home / "few.yaml").write_text(few.replace("adamw, truemuon", "adamw").replace("200", "20"))
+    return f"mount --bind {home / 'few.yaml'} {matrix}"
+
+
 @pytest.mark.slow
 def test_cells_are_alike_in_three_places_by_a_carried_engine(home):
     into, temporary = home / "into", home / "temporary"
     for folder in (into, temporary):
         folder.mkdir()
-    matrix = Path("tests/gpu/container.yaml")
-    few = (ROOT / matrix).read_text().replace("nanogpt, nanokimi", "nanogpt")
-    (home / "few.yaml").write_text(few.replace("adamw, truemuon", "adamw").replace("200", "20"))
     script = f"""
-        mount --bind {home / "few.yaml"} {matrix}
+        {with_one_cell(home)}
         TMPDIR={temporary} tests/gpu/container.sh {into}
     """
     assert on_a_bare_machine(home, script).splitlines()[-1] == "places: all alike"
@@ -82,6 +87,26 @@ def test_cells_are_alike_in_three_places_by_a_carried_engine(home):
     assert {path.name for path in into.iterdir()} == {
         *("container.yaml", "places.csv", "local", "podman", "image")
     }
+
+
+@pytest.mark.slow
+def test_what_a_place_refuses_is_told_and_the_others_go_on(home):
+    """With an engine that starts no container."""
+    (home / "engine" / "podman").rename(home / "engine" / "real")
+    refusing = '#!/bin/sh\n[ "$1" != run ] || { echo "no, thanks" >&2; exit 126; }\n'
+    (home / "engine" / "podman").write_text(f'{refusing}exec {home}/engine/real "$@"\n')
+    (home / "engine" / "podman").chmod(0o755)
+    into = home / "into"
+    into.mkdir()
+    script = f"""
+        {with_one_cell(home)}
+        tests/gpu/container.sh {into} && exit 9 || echo "exit code $?"
+    """
+    *_, podman, image, code = on_a_bare_machine(home, script).splitlines()
+    assert podman == "nanogpt + adamw in podman: no cell"
+    assert image == "nanogpt + adamw in image: no cell"
+    assert code == "exit code 1"
+    assert len(read_table(into / "local" / "runs.csv")) == 1
 
 
 @pytest.fixture
@@ -122,14 +147,14 @@ def test_a_gpu_of_the_written_file_is_there_in_a_container(home, folder_of_devic
 
 
 def test_a_gpu_has_its_own_device_and_those_of_all(tmp_path):
-    for name in ("nvidia0", "nvidia3", "nvidiactl"):
-        (tmp_path / name).touch()
+    (tmp_path / "nvidia-uvm-tools").touch()
     told = device_interface({0: UUID, 3: "GPU-other"}, tmp_path)
 
     def paths(edits: dict[str, list[dict[str, str]]]) -> list[str]:
         return [node["path"] for node in edits["deviceNodes"]]
 
-    assert paths(told["containerEdits"]) == ["/dev/nvidiactl"]
+    shared = ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"]
+    assert paths(told["containerEdits"]) == shared
     assert {each["name"]: paths(each["containerEdits"]) for each in told["devices"]} == {
         UUID: ["/dev/nvidia0"],
         "GPU-other": ["/dev/nvidia3"],

@@ -52,7 +52,7 @@ def test_places_that_are_alike(tmp_path, capsys):
         ({"gpu_mem_source": ""}, "gpu_mem_source is empty, not process"),
         ({"gpu_mem_nvml_peak_mib": "940"}, "gpu_mem_nvml_peak_mib is 940.0, and 850.0 in the"),
         ({"gpu_mem_nvml_peak_mib": ""}, "gpu_mem_nvml_peak_mib is nan, and 850.0 in the"),
-        ({"status": "oom", "reason": "memory ran out"}, "memory ran out"),
+        ({"status": "oom", "reason": "memory ran out"}, "oom, memory ran out"),
     ],
 )
 def test_what_differs_is_told(tmp_path, capsys, change, said):
@@ -61,12 +61,19 @@ def test_what_differs_is_told(tmp_path, capsys, change, said):
     assert line.startswith(f"nanogpt + adamw in podman: {said}")
 
 
-def test_a_place_or_a_cell_that_is_missing_is_told(tmp_path, capsys):
+@pytest.mark.parametrize("missing", ["local", "podman", "image"])
+def test_a_cell_that_a_place_lacks_is_told(tmp_path, capsys, missing):
+    rows = {"local": [ROW], "podman": [ROW], "image": [IMAGE], missing: []}
+    assert compared(tmp_path, **rows) == 1
+    assert capsys.readouterr().out.splitlines()[2:] == [f"nanogpt + adamw in {missing}: no cell"]
+
+
+def test_a_place_that_left_nothing_lacks_every_cell(tmp_path, capsys):
+    """As where the engine refused, and there is no folder."""
     assert compared(tmp_path, local=[ROW, {**ROW, "model": "nanokimi"}], podman=[ROW]) == 1
-    assert capsys.readouterr().out.splitlines()[3:] == [
-        "places: only local, podman of local, podman, image",
-        "nanokimi + adamw in podman: no cell",
-    ]
+    assert capsys.readouterr().out.splitlines()[3:] == ["nanokimi + adamw in podman: no cell"]
+    assert places.main(str(tmp_path / "places.csv"), str(tmp_path / "image")) == 1
+    assert capsys.readouterr().out == "places: there is no cell\n"
 
 
 def test_on_a_cpu_there_is_no_memory_of_a_gpu(tmp_path):

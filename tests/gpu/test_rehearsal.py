@@ -103,13 +103,14 @@ def test_what_the_parts_leave_becomes_published_results(desk):
             again = (results / "again" / name).read_text()
             assert (results / "report" / name).read_text() == again
         assert (results / "environment.txt").exists()
+        assert not any(path.name.startswith(".") for path in results.rglob("*"))
         files = (file for file in results.rglob("*") if file.is_file())
         told = [str(file) for file in files if str(desk).encode() in file.read_bytes()]
         assert told == []  # nothing of where they were made
     with (speed / "speed.csv").open(newline="") as file:
         assert {line["model"] for line in csv.DictReader(file)} == {"", "nanogpt", "nanokimi"}
     assert (speed / "kernels.txt").read_text().startswith("nanogpt+adamw: ")
-    with (speed / "large.csv").open(newline="") as file:
+    with (speed / "large" / "large.csv").open(newline="") as file:
         models = [line["model"] for line in csv.DictReader(file)]
     assert models == ["gpt2", "kimi-2-of-2", "kimi-2-of-8"]
     with tarfile.open(desk / "brought" / "tests.tar.gz") as tests:
