@@ -4,7 +4,7 @@
 # Parts, those most worth knowing first, with the seconds that each takes on an H100, reckoned from
 # what cells took on one (docs/gpu.md): a quarter of an hour in all.
 #   tests      150   make test-gpu
-#   container  100   four cells in containers, four in the all-in-one way and four as local processes
+#   container  130   four cells in containers, four in the all-in-one way and four as local processes
 #   original   210   the published comparison's setting, four arms, seeds 1 to 3, in graphs
 #   speed      100   a step beside the original's way, also compiled, and the kernels that it consists of
 #   formats    155   float32, bfloat16 and TF32, two arms, seeds 1 to 3
