@@ -809,6 +809,7 @@ def test_a_split_without_a_whole_chunk_is_evaluated_as_ever(tmp_path: Path, grap
     spec = spec_of("nanokimi", steps=14, every=7)
     spec = dataclasses.replace(spec, eval=dataclasses.replace(spec.eval, train_windows=3))
     assert_same(run(tmp_path, asking(spec, graph_steps=3)), run(tmp_path, spec))
+    assert all(graph.replays for graph in of_the_run(graphs))  # and none was captured in vain
 
 
 def test_the_line_that_waits_is_named(tmp_path: Path, graphs: Graphs) -> None:
