@@ -39,6 +39,7 @@ gpu=()
 if [[ $DEVICE == cuda ]]; then
     gpu=(--device nvidia.com/gpu=all)
     if [[ -z $(ls /etc/cdi) ]]; then
+        [[ -f $STATE/nvidia.json ]] || { echo "container: NVML lists no GPU here" >&2; exit 1; }
         mkdir "$STATE/cdi" && cp "$STATE/nvidia.json" "$STATE/cdi" && mount --bind "$STATE/cdi" /etc/cdi
     fi
     tail -n +1 /etc/cdi/*
